@@ -1,0 +1,38 @@
+"""The configuration of a run: typed tree, presets, and loading from YAML and `key=value`."""
+
+from restore_dit.config.loading import dump, load, shipped
+from restore_dit.config.presets import PRESETS, default, paper, tiny
+from restore_dit.config.tree import (
+    DataConfig,
+    DiffusionConfig,
+    GapConfig,
+    ModelConfig,
+    OptimiserConfig,
+    RadarConfig,
+    RunConfig,
+    Section,
+    SplitConfig,
+    TrainingConfig,
+    WorkersConfig,
+)
+
+__all__ = [
+    "PRESETS",
+    "DataConfig",
+    "DiffusionConfig",
+    "GapConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "RadarConfig",
+    "RunConfig",
+    "Section",
+    "SplitConfig",
+    "TrainingConfig",
+    "WorkersConfig",
+    "default",
+    "dump",
+    "load",
+    "paper",
+    "shipped",
+    "tiny",
+]

@@ -1,0 +1,128 @@
+"""A configuration from YAML and `key=value`, with errors that name the key and the nearest valid one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from restore_dit.config.presets import PRESETS
+from restore_dit.config.tree import RunConfig
+from restore_dit.errors import UserError
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+def shipped() -> dict[str, Path]:
+    """The configurations that come with the package, by name."""
+    folder = Path(str(resources.files("restore_dit.config") / "shipped"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load(config: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """The run described by a YAML file (or the name of a shipped one) and `key=value` overrides.
+
+    A file may begin with `preset: NAME`; its other keys then change that preset.
+
+    Raises:
+        UserError: no such file, bad YAML, unknown key, bad value.
+    """
+    path = Path(config)
+    if not path.exists():
+        if str(config) not in shipped():
+            raise UserError(
+                f"{config}: no such file; shipped configurations: {', '.join(shipped())}", status=2
+            )
+        path = shipped()[str(config)]
+    tree = read_yaml(path)
+    preset = tree.pop("preset", None)
+    if preset is not None:
+        if preset not in PRESETS:
+            raise UserError(f"{path}: unknown preset '{preset}'; presets: {', '.join(PRESETS)}", status=2)
+        tree = merge(PRESETS[preset]().model_dump(mode="json"), tree)
+    return build(RunConfig, apply_overrides(tree, overrides), str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}", status=2) from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: must hold keys and values, not a {type(tree).__name__}", status=2)
+    return tree
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """`tree` with each `a.b=value` set; the value is read as YAML."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(
+                f"'{override}': an override is written key=value, such as training.epochs=10", status=2
+            )
+        try:
+            value: Any = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"'{override}': the value is not valid YAML", status=2) from None
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return tree
+
+
+def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `change`, section by section."""
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def build(model: type[ModelT], tree: dict[str, Any], origin: str) -> ModelT:
+    """The validated configuration, or a `UserError` of one line that names the key, what is wrong and what to do."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UserError(f"{origin}: {_explain(model, first)}{more}", status=2) from None
+
+
+def dump(config: BaseModel) -> str:
+    """The resolved tree as YAML that `load` takes back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _explain(model: type[BaseModel], error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = list(_section(model, location[:-1]).model_fields)
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(known)}"
+        return f"unknown key '{key}': {hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    return (
+        f"{key}: {message} (got {error['input']!r})"
+        if key and not isinstance(error["input"], dict)
+        else (f"{key}: {message}" if key else message)
+    )
+
+
+def _section(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        for candidate in (annotation, *get_args(annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return model

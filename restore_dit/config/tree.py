@@ -1,0 +1,220 @@
+"""One typed, frozen configuration tree: what a run is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from restore_dit.series import S2_BANDS
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A frozen part of the tree that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class RadarConfig(Section):
+    """Which radar an example carries, and how."""
+
+    track: str = Field("S1A", description="radar series of the tile that examples use")
+    pairing: Literal["own_dates", "nearest_date"] = Field(
+        "own_dates",
+        description="own_dates: acquisitions of the window as they are; nearest_date: one for each frame",
+    )
+    frames: Positive = Field(
+        24, description="most radar acquisitions in an example; paper: the subset that pairing picks from"
+    )
+    dropout: Fraction = Field(0.0, description="share of training examples shown without any radar")
+    statistics: Literal["pooled", "mean_of_folds"] = Field(
+        "pooled",
+        description="normalisation over all training tiles, or the average of their folds' statistics",
+    )
+
+
+class GapConfig(Section):
+    """How an example's gaps are made from real cloud masks."""
+
+    source: Literal["other_dates"] = Field(
+        "other_dates", description="cloud masks of the same tile, other dates"
+    )
+    frame_dropout: Fraction = Field(0.0, description="share of frames that training hides as a whole")
+    mask_flips: bool = Field(False, description="mirror and transpose the masks at random")
+
+
+class SplitConfig(Section):
+    """Training, validation and test: disjoint, in tiles or, on a single site, in dates."""
+
+    by: Literal["tiles", "folds", "dates"] = "tiles"
+    test_fraction: Fraction = Field(
+        0.2, description="by tiles: seeded share; by dates: the last share of the time"
+    )
+    test_folds: tuple[int, ...] = Field((5,), description="by folds: folds never read before evaluate")
+    validation_fraction: Fraction = Field(0.1, description="seeded share of the training tiles or dates")
+
+
+class DataConfig(Section):
+    """From a tile store to training examples."""
+
+    store: str = Field("", description="URI of the tile store")
+    frames: Positive = Field(15, description="optical frames in an example")
+    crop: Positive | None = Field(
+        None, description="side of a random square crop in pixels; none: the whole tile"
+    )
+    examples_per_tile: Positive = Field(1, description="examples cut from each tile in an epoch")
+    clear_share: Fraction = Field(
+        0.95, description="least share of clear pixels in a frame that may be a target"
+    )
+    frame_choice: Literal["consecutive", "spread"] = Field(
+        "consecutive", description="a run of clear frames, or clear frames drawn from a longer stretch"
+    )
+    date_rounding: Positive = Field(1, description="days that dates are rounded to, half to even")
+    flips: bool = Field(False, description="mirror and transpose examples at random")
+    cache_decoded: bool = Field(False, description="keep decoded tiles in Ray's object store between epochs")
+    radar: RadarConfig | None = RadarConfig()
+    gaps: GapConfig = GapConfig()
+    split: SplitConfig = SplitConfig()
+
+
+class ModelConfig(Section):
+    """The denoiser's size and inputs."""
+
+    bands: tuple[str, ...] = S2_BANDS
+    radar_channels: tuple[Literal["VV", "VH", "VV-VH"], ...] = Field(
+        ("VV", "VH", "VV-VH"), description="empty: no radar"
+    )
+    patch_size: Positive = 4
+    hidden_size: Positive = 256
+    depth: Positive = 4
+    heads: Positive = 4
+    mlp_ratio: float = Field(4.0, gt=0)
+    use_dates: bool = Field(True, description="embed acquisition dates; else the frames' indices")
+    radar_attention: Literal["paired", "own_dates"] = Field(
+        "own_dates",
+        description="paired: as published, a radar frame for each optical one; own_dates: any number",
+    )
+    gap_channel: bool = Field(True, description="show the gap mask to the network as an input channel")
+    anchor: Literal["none", "linear"] = Field(
+        "linear", description="what the network's output is added to: nothing, or interpolation between dates"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelConfig:
+        if self.hidden_size % self.heads or self.hidden_size % 4:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} must be a multiple of 4 and of heads {self.heads}"
+            )
+        return self
+
+
+class DiffusionConfig(Section):
+    """Noise schedule, objective and sampler."""
+
+    schedule: Literal["linear"] = "linear"
+    steps: Positive = Field(1000, description="length of the noise schedule")
+    beta_start: float = Field(1e-4, gt=0, lt=1)
+    beta_end: float = Field(0.02, gt=0, lt=1)
+    prediction: Literal["x0"] = "x0"
+    loss_over: Literal["all", "missing"] = Field(
+        "missing", description="what the squared error of missing pixels is averaged over"
+    )
+    sampler: Literal["dpm_solver_pp"] = "dpm_solver_pp"
+    sampling_steps: Positive = 1
+
+
+class OptimiserConfig(Section):
+    """Adam, its learning rate through the run, and the average of its weights."""
+
+    learning_rate: float = Field(2e-4, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_steps: int = Field(100, ge=0)
+    decay: Literal["none", "cosine", "halve_at_epochs"] = "cosine"
+    halve_at: tuple[int, ...] = Field((), description="epochs at which halve_at_epochs halves")
+    gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.999, description="0: no average, the weights themselves"
+    )
+
+
+class TrainingConfig(Section):
+    """How the fit runs, and on what."""
+
+    epochs: Positive = 100
+    batch_size: Positive = Field(16, description="examples an optimiser step, over all workers")
+    micro_batch_size: Positive | None = Field(
+        None, description="examples a forward pass on one worker; none: batch_size / workers, no accumulation"
+    )
+    optimiser: OptimiserConfig = OptimiserConfig()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    offload_optimiser: bool = Field(False, description="optimiser state in host memory (ZeRO 1-3 on GPUs)")
+    activation_checkpointing: bool = False
+    compile: bool = Field(False, description="torch.compile the denoiser")
+    validate_every: Positive = Field(100, description="steps between validations")
+    validation_examples: Positive = Field(64, description="most examples in a validation")
+    save_every: Positive = Field(100, description="steps between saved resume states")
+    log_every: Positive = 10
+
+    @model_validator(mode="after")
+    def _micro_batches(self) -> TrainingConfig:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
+            )
+        return self
+
+
+class WorkersConfig(Section):
+    """The processes that train: 0 is this very process, without Ray."""
+
+    count: int = Field(0, ge=0)
+    use_gpu: bool = False
+    cpus_each: float = Field(
+        1.0, gt=0, description="CPUs reserved for a worker; leave some for the data stream"
+    )
+    max_failures: int = Field(2, ge=0, description="worker groups that may fail before the run does")
+
+
+class RunConfig(Section):
+    """What a run is: rebuilt from the file saved beside its model."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    output: str = Field("runs", description="URI of the folder that holds runs; the run is output/name")
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    training: TrainingConfig = TrainingConfig()
+    workers: WorkersConfig = WorkersConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.data.crop and self.data.crop % self.model.patch_size:
+            raise ValueError(
+                f"data.crop {self.data.crop} must be a multiple of model.patch_size {self.model.patch_size}"
+            )
+        if self.model.radar_channels and self.data.radar is None:
+            raise ValueError("model.radar_channels needs data.radar; for a model without radar set it to []")
+        if self.data.radar and (self.model.radar_attention == "paired") != (
+            self.data.radar.pairing == "nearest_date"
+        ):
+            raise ValueError(
+                "model.radar_attention 'paired' and data.radar.pairing 'nearest_date' go together"
+            )
+        workers = max(self.workers.count, 1)
+        micro = self.training.micro_batch_size or self.training.batch_size // workers
+        if micro == 0 or self.training.batch_size % (workers * micro):
+            raise ValueError(
+                f"training.batch_size {self.training.batch_size} must be a multiple of workers.count {workers} "
+                f"times training.micro_batch_size {micro or 1}"
+            )
+        return self
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Examples in one forward pass on one worker."""
+        return self.training.micro_batch_size or self.training.batch_size // max(self.workers.count, 1)

@@ -1,0 +1,1 @@
+"""Sources, tile store, training examples and their stream."""

@@ -1,0 +1,1 @@
+"""Noise schedules, training objective, samplers: pure functions of tensors."""

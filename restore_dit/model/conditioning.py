@@ -1,0 +1,37 @@
+"""What the denoiser is told besides the noisy series and the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Every field may be absent (None). B series, T optical frames, S radar acquisitions.
+
+    optical_dates: [B, T] days since 2018-09-01.
+    frame_mask: [B, T] bool, true where a frame is real and not padding.
+    observed: [B, T, C, H, W] optical values in [-1, 1]; what lies under a gap is never read.
+    gap_mask: [B, T, 1, H, W] bool, true where a pixel is missing.
+    radar: [B, S, K, H, W] normalised backscatter.
+    radar_dates: [B, S] days since 2018-09-01.
+    radar_mask: [B, S] bool, true where an acquisition is real.
+    """
+
+    optical_dates: Tensor | None = None
+    frame_mask: Tensor | None = None
+    observed: Tensor | None = None
+    gap_mask: Tensor | None = None
+    radar: Tensor | None = None
+    radar_dates: Tensor | None = None
+    radar_mask: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Conditioning:
+        """The same on another device."""
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(
+            self, **{name: value.to(device) for name, value in present.items() if value is not None}
+        )

@@ -1,0 +1,1 @@
+"""From a model and a cloudy series to a gap-free one."""

@@ -1,0 +1,114 @@
+"""The one data structure: a tile's optical and radar series with dates, clouds and georeference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+NO_DATA = np.int16(-32768)
+"""Marks a missing value in every int16 array of a series."""
+
+REFLECTANCE_SCALE = 10_000
+"""Stored optical integer for a surface reflectance of 1."""
+
+DECIBEL_SCALE = 100
+"""Stored radar integer for one dB."""
+
+S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+S1_BANDS = ("VV", "VH")
+
+CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW, CLOUD_NO_DATA = 0, 1, 2, 3, 255
+
+DATE_ORIGIN = np.datetime64("2018-09-01", "D")
+
+
+def days_since_origin(dates: NDArray[np.datetime64]) -> NDArray[np.float32]:
+    """Dates as days since 2018-09-01, the time axis inside the network."""
+    return (dates.astype("datetime64[D]") - DATE_ORIGIN).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a tile lies: `crs` as an authority string or WKT, `transform` as GDAL-ordered affine (a, b, c, d, e, f)
+    with x = a·column + b·row + c and y = d·column + e·row + f of a pixel's upper left corner."""
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+
+    def cropped(self, row: int, column: int) -> Georeference:
+        """The georeference of the part of the tile that starts at (row, column)."""
+        a, b, c, d, e, f = self.transform
+        return Georeference(self.crs, (a, b, c + a * column + b * row, d, e, f + d * column + e * row))
+
+
+@dataclass(frozen=True)
+class Acquisitions:
+    """One sensor's series: `values` int16 [T, C, H, W] (`NO_DATA` where missing), `dates` datetime64[D] [T] ascending
+    and without repeats, `bands` the names of the C channels. Optical values are reflectance × 10000, radar values
+    dB × 100."""
+
+    values: NDArray[np.int16]
+    dates: NDArray[np.datetime64]
+    bands: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 4 or self.values.dtype != np.int16:
+            raise ValueError(
+                f"values must be int16 [T, C, H, W], got {self.values.dtype} {self.values.shape}"
+            )
+        if len(self.dates) != len(self.values) or self.values.shape[1] != len(self.bands):
+            raise ValueError(
+                f"{len(self.dates)} dates and {len(self.bands)} bands do not describe {self.values.shape}"
+            )
+        if len(self.dates) > 1 and not (np.diff(self.dates) > np.timedelta64(0, "D")).all():
+            raise ValueError("dates must ascend without repeats")
+
+    def __len__(self) -> int:
+        return len(self.dates)
+
+    def select(self, frames: NDArray[np.integer] | NDArray[np.bool_] | slice) -> Acquisitions:
+        """The given acquisitions only; `frames` must keep their order."""
+        return Acquisitions(self.values[frames], self.dates[frames], self.bands)
+
+
+@dataclass(frozen=True)
+class TileSeries:
+    """A tile: one optical series, its clouds, any number of radar series on the same H×W grid.
+
+    `clouds` is uint8 [T, H, W] (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or None where nobody detected them;
+    `radar` maps a track (`S1A`, `S1D`: ascending, descending) to its series; `properties` holds what a source says of
+    the tile as a whole (`fold`, `source`, …) as JSON values.
+    """
+
+    tile_id: str
+    optical: Acquisitions
+    clouds: NDArray[np.uint8] | None = None
+    radar: dict[str, Acquisitions] = field(default_factory=dict)
+    georeference: Georeference | None = None
+    properties: dict[str, str | int | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        frames, _, height, width = self.optical.values.shape
+        if self.clouds is not None and (
+            self.clouds.shape != (frames, height, width) or self.clouds.dtype != np.uint8
+        ):
+            raise ValueError(
+                f"clouds must be uint8 {(frames, height, width)}, got {self.clouds.dtype} {self.clouds.shape}"
+            )
+        for track, series in self.radar.items():
+            if series.values.shape[2:] != (height, width):
+                raise ValueError(
+                    f"radar {track} lies on {series.values.shape[2:]}, optical on {(height, width)}"
+                )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.optical.values.shape[2], self.optical.values.shape[3]
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Gap mask [T, H, W]: cloud, shadow or no data in any band."""
+        gaps = (self.optical.values == NO_DATA).any(axis=1)
+        return gaps if self.clouds is None else gaps | (self.clouds != CLEAR)

@@ -1,0 +1,1 @@
+"""The loop, the engine around the optimiser, resume state, Ray Train."""

@@ -1,0 +1,1 @@
+"""The reconstruction endpoint on Ray Serve."""

@@ -1,0 +1,1 @@
+"""Sweeps over diffusion schedules with Ray Tune."""

@@ -55,13 +55,9 @@ class Acquisitions:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 4 or self.values.dtype != np.int16:
-            raise ValueError(
-                f"values must be int16 [T, C, H, W], got {self.values.dtype} {self.values.shape}"
-            )
+            raise ValueError(f"values must be int16 [T, C, H, W], got {self.values.dtype} {self.values.shape}")
         if len(self.dates) != len(self.values) or self.values.shape[1] != len(self.bands):
-            raise ValueError(
-                f"{len(self.dates)} dates and {len(self.bands)} bands do not describe {self.values.shape}"
-            )
+            raise ValueError(f"{len(self.dates)} dates and {len(self.bands)} bands do not describe {self.values.shape}")
         if len(self.dates) > 1 and not (np.diff(self.dates) > np.timedelta64(0, "D")).all():
             raise ValueError("dates must ascend without repeats")
 
@@ -91,17 +87,13 @@ class TileSeries:
 
     def __post_init__(self) -> None:
         frames, _, height, width = self.optical.values.shape
-        if self.clouds is not None and (
-            self.clouds.shape != (frames, height, width) or self.clouds.dtype != np.uint8
-        ):
+        if self.clouds is not None and (self.clouds.shape != (frames, height, width) or self.clouds.dtype != np.uint8):
             raise ValueError(
                 f"clouds must be uint8 {(frames, height, width)}, got {self.clouds.dtype} {self.clouds.shape}"
             )
         for track, series in self.radar.items():
             if series.values.shape[2:] != (height, width):
-                raise ValueError(
-                    f"radar {track} lies on {series.values.shape[2:]}, optical on {(height, width)}"
-                )
+                raise ValueError(f"radar {track} lies on {series.values.shape[2:]}, optical on {(height, width)}")
 
     @property
     def size(self) -> tuple[int, int]:

@@ -35,9 +35,7 @@ def load(config: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
     path = Path(config)
     if not path.exists():
         if str(config) not in shipped():
-            raise UserError(
-                f"{config}: no such file; shipped configurations: {', '.join(shipped())}", status=2
-            )
+            raise UserError(f"{config}: no such file; shipped configurations: {', '.join(shipped())}", status=2)
         path = shipped()[str(config)]
     tree = read_yaml(path)
     preset = tree.pop("preset", None)
@@ -66,9 +64,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise UserError(
-                f"'{override}': an override is written key=value, such as training.epochs=10", status=2
-            )
+            raise UserError(f"'{override}': an override is written key=value, such as training.epochs=10", status=2)
         try:
             value: Any = yaml.safe_load(text)
         except yaml.YAMLError:

@@ -39,9 +39,7 @@ class RadarConfig(Section):
 class GapConfig(Section):
     """How an example's gaps are made from real cloud masks."""
 
-    source: Literal["other_dates"] = Field(
-        "other_dates", description="cloud masks of the same tile, other dates"
-    )
+    source: Literal["other_dates"] = Field("other_dates", description="cloud masks of the same tile, other dates")
     frame_dropout: Fraction = Field(0.0, description="share of frames that training hides as a whole")
     mask_flips: bool = Field(False, description="mirror and transpose the masks at random")
 
@@ -50,9 +48,7 @@ class SplitConfig(Section):
     """Training, validation and test: disjoint, in tiles or, on a single site, in dates."""
 
     by: Literal["tiles", "folds", "dates"] = "tiles"
-    test_fraction: Fraction = Field(
-        0.2, description="by tiles: seeded share; by dates: the last share of the time"
-    )
+    test_fraction: Fraction = Field(0.2, description="by tiles: seeded share; by dates: the last share of the time")
     test_folds: tuple[int, ...] = Field((5,), description="by folds: folds never read before evaluate")
     validation_fraction: Fraction = Field(0.1, description="seeded share of the training tiles or dates")
 
@@ -62,13 +58,9 @@ class DataConfig(Section):
 
     store: str = Field("", description="URI of the tile store")
     frames: Positive = Field(15, description="optical frames in an example")
-    crop: Positive | None = Field(
-        None, description="side of a random square crop in pixels; none: the whole tile"
-    )
+    crop: Positive | None = Field(None, description="side of a random square crop in pixels; none: the whole tile")
     examples_per_tile: Positive = Field(1, description="examples cut from each tile in an epoch")
-    clear_share: Fraction = Field(
-        0.95, description="least share of clear pixels in a frame that may be a target"
-    )
+    clear_share: Fraction = Field(0.95, description="least share of clear pixels in a frame that may be a target")
     frame_choice: Literal["consecutive", "spread"] = Field(
         "consecutive", description="a run of clear frames, or clear frames drawn from a longer stretch"
     )
@@ -105,9 +97,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:
         if self.hidden_size % self.heads or self.hidden_size % 4:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} must be a multiple of 4 and of heads {self.heads}"
-            )
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of 4 and of heads {self.heads}")
         return self
 
 
@@ -135,9 +125,7 @@ class OptimiserConfig(Section):
     decay: Literal["none", "cosine", "halve_at_epochs"] = "cosine"
     halve_at: tuple[int, ...] = Field((), description="epochs at which halve_at_epochs halves")
     gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.999, description="0: no average, the weights themselves"
-    )
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="0: no average, the weights themselves")
 
 
 class TrainingConfig(Section):
@@ -173,9 +161,7 @@ class WorkersConfig(Section):
 
     count: int = Field(0, ge=0)
     use_gpu: bool = False
-    cpus_each: float = Field(
-        1.0, gt=0, description="CPUs reserved for a worker; leave some for the data stream"
-    )
+    cpus_each: float = Field(1.0, gt=0, description="CPUs reserved for a worker; leave some for the data stream")
     max_failures: int = Field(2, ge=0, description="worker groups that may fail before the run does")
 
 
@@ -199,12 +185,8 @@ class RunConfig(Section):
             )
         if self.model.radar_channels and self.data.radar is None:
             raise ValueError("model.radar_channels needs data.radar; for a model without radar set it to []")
-        if self.data.radar and (self.model.radar_attention == "paired") != (
-            self.data.radar.pairing == "nearest_date"
-        ):
-            raise ValueError(
-                "model.radar_attention 'paired' and data.radar.pairing 'nearest_date' go together"
-            )
+        if self.data.radar and (self.model.radar_attention == "paired") != (self.data.radar.pairing == "nearest_date"):
+            raise ValueError("model.radar_attention 'paired' and data.radar.pairing 'nearest_date' go together")
         workers = max(self.workers.count, 1)
         micro = self.training.micro_batch_size or self.training.batch_size // workers
         if micro == 0 or self.training.batch_size % (workers * micro):

@@ -32,6 +32,4 @@ class Conditioning:
     def to(self, device: torch.device | str) -> Conditioning:
         """The same on another device."""
         present = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self, **{name: value.to(device) for name, value in present.items() if value is not None}
-        )
+        return replace(self, **{name: value.to(device) for name, value in present.items() if value is not None})

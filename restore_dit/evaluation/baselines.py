@@ -1,0 +1,168 @@
+"""Gap filling without learning: what a model has to beat.
+
+Each method fills the gaps of every pixel and band from that pixel's own observations; all pixels at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+Method = Callable[[FloatArray, Mask, NDArray[np.float64]], FloatArray]
+"""(values [T, C, H, W] finite everywhere, observed [T, H, W], days [T]) → values for every frame. Every pixel has at
+least one observation; what lies where nothing is observed means nothing."""
+
+YEAR = 365.25
+
+
+def fill(name: str, values: FloatArray, gap_mask: Mask, days: NDArray[np.floating]) -> FloatArray:
+    """The series with its gaps filled by the baseline `name`, [T, C, H, W], finite everywhere.
+
+    values: [T, C, H, W] on any scale; what lies in a gap is never read and may be NaN. gap_mask: [T, H, W], true where
+    missing. days: [T] ascending. Observed pixels come back exactly. A pixel that is never observed gets the mean of
+    all observed values of its band (zero if the whole tile is one gap). Raises KeyError for an unknown name.
+    """
+    method = BASELINES[name]
+    observed = ~gap_mask
+    known = np.where(gap_mask[:, None], 0, values)
+    # Bands' means stand in for pixels without any observation, as if seen on every date, so that no method meets one.
+    means = known.sum(axis=(0, 2, 3), dtype=np.float64) / max(int(observed.sum()), 1)
+    blind = gap_mask.all(axis=0)
+    known = np.where(blind, means[:, None, None].astype(values.dtype), known)
+    filled = method(known, observed | blind, np.asarray(days, dtype=np.float64))
+    return np.where(gap_mask[:, None], filled, values).astype(values.dtype, copy=False)
+
+
+def last(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
+    """The last observation before; ahead of the first one, the first."""
+    before, after = _neighbours(observed)
+    return _take(values, np.where(before >= 0, before, after))
+
+
+def next_(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
+    """The next observation; past the last one, the last."""
+    before, after = _neighbours(observed)
+    return _take(values, np.where(after < len(days), after, before))
+
+
+def closest(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
+    """The observation nearest in days; of two equally near the earlier."""
+    before, after = _neighbours(observed)
+    earlier, later = _distances(before, after, days)
+    return _take(values, np.where(earlier <= later, before, after))
+
+
+def linear(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
+    """Linear in days between the observations before and after; beyond the first and the last, the nearest."""
+    before, after = _neighbours(observed)
+    earlier, later = _distances(before, after, days)
+    only_after, only_before = before < 0, after >= len(days)
+    span = earlier + later
+    weight = np.divide(earlier, span, out=np.zeros_like(span), where=np.isfinite(span) & (span > 0))
+    start = _take(values, np.where(only_after, after, before))
+    end = _take(values, np.where(only_before, before, after))
+    return start + weight[:, None].astype(values.dtype) * (end - start)
+
+
+def harmonic(
+    values: FloatArray, observed: Mask, days: NDArray[np.float64], *, harmonics: int = 2, ridge: float = 1.0
+) -> FloatArray:
+    """Mean and a few harmonics of the year by least squares, one fit a pixel and band.
+
+    `ridge` is the weight of the penalty on squared amplitudes, in observations: it keeps the fit near the pixel's mean
+    where dates are few or cover a part of the year. It bears on no mean, so a constant stays constant.
+    """
+    frames, bands, height, width = values.shape
+    angles = 2 * np.pi * np.outer(days, np.arange(1, harmonics + 1)) / YEAR
+    design = np.concatenate([np.ones((frames, 1)), np.cos(angles), np.sin(angles)], axis=1)
+    terms = design.shape[1]
+    weights = observed.reshape(frames, -1).astype(np.float64)
+    weighted = values.reshape(frames, bands, -1) * weights[:, None]
+    # Fitting what is left of the mean keeps the normal equations well scaled.
+    mean = weighted.sum(axis=0) / weights.sum(axis=0)
+    weighted -= mean * weights[:, None]
+    products = (design[:, :, None] * design[:, None, :]).reshape(frames, -1)
+    normal = (weights.T @ products).reshape(-1, terms, terms)
+    normal += np.diag([0.0] + [ridge] * (terms - 1))
+    moments = (design.T @ weighted.reshape(frames, -1)).reshape(terms, bands, -1).transpose(2, 0, 1)
+    coefficients = np.linalg.solve(normal, moments)
+    fitted = design @ coefficients.transpose(1, 2, 0).reshape(terms, -1)
+    return fitted.reshape(frames, bands, height, width) + mean.reshape(bands, height, width)
+
+
+def whittaker(values: FloatArray, observed: Mask, days: NDArray[np.float64], *, stiffness: float = 3.0) -> FloatArray:
+    """Penalised least squares z on the acquisitions' own dates (Eilers, 2003, with first differences).
+
+    Minimises Σ over observations (y − z)² + stiffness · ∫ z'², `stiffness` in days: between distant dates z is linear,
+    among near ones their noise averages out. First differences, because second ones run on linearly past the last
+    observation and overshoot in long gaps: on two real sites with random cloud masks they were never better.
+    """
+    frames = len(days)
+    weights = observed.reshape(frames, -1).astype(np.float64)
+    right = values.reshape(frames, values.shape[1], -1) * weights[:, None]
+    # Dates rounded to one another count as a day apart.
+    coupling = stiffness / np.maximum(np.diff(days), 1.0)
+    return _solve_chain(coupling, weights, right).reshape(values.shape)
+
+
+BASELINES: dict[str, Method] = {
+    "last": last,
+    "next": next_,
+    "closest": closest,
+    "linear": linear,
+    "harmonic": harmonic,
+    "whittaker": whittaker,
+}
+"""Every baseline by its name, in the order of a table."""
+
+
+def _neighbours(observed: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For each pixel and frame the index of the observation at or before it (−1: none) and at or after it (T: none)."""
+    frames = len(observed)
+    index = np.arange(frames)[:, None, None]
+    before = np.maximum.accumulate(np.where(observed, index, -1), axis=0)
+    after = np.minimum.accumulate(np.where(observed, index, frames)[::-1], axis=0)[::-1]
+    return before, after
+
+
+def _distances(
+    before: NDArray[np.intp], after: NDArray[np.intp], days: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Days since the observation before and until the one after, infinite where there is none."""
+    now = days[:, None, None]
+    return (
+        np.where(before >= 0, now - days[before], np.inf),
+        np.where(after < len(days), days[np.minimum(after, len(days) - 1)] - now, np.inf),
+    )
+
+
+def _take(values: FloatArray, frame: NDArray[np.intp]) -> FloatArray:
+    """values [T, C, H, W] of the frame that `frame` [T, H, W] names at each pixel."""
+    return np.take_along_axis(values, frame[:, None], axis=0)
+
+
+def _solve_chain(
+    coupling: NDArray[np.float64], weights: NDArray[np.float64], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """z that minimises Σ weights·z² − 2·right·z + Σ coupling·(z[t+1] − z[t])², for all pixels at once.
+
+    weights [T, P], coupling [T−1], right and z [T, C, P]. The system is tridiagonal: elimination forward in time, then
+    substitution back. A pixel's pivots stay positive as long as it has one observation.
+    """
+    frames = len(weights)
+    solution = right.copy()
+    pivot = weights.copy()
+    pivot[:-1] += coupling[:, None]
+    pivot[1:] += coupling[:, None]
+    for t in range(1, frames):
+        factor = coupling[t - 1] / pivot[t - 1]
+        pivot[t] -= coupling[t - 1] * factor
+        solution[t] += factor * solution[t - 1]
+    solution[-1] /= pivot[-1]
+    for t in range(frames - 2, -1, -1):
+        solution[t] = (solution[t] + coupling[t] * solution[t + 1]) / pivot[t]
+    return solution

@@ -1,0 +1,181 @@
+"""How close a reconstructed series is to the true one: MAE, RMSE, PSNR, SAM and SSIM.
+
+Every score is taken per series over all, missing and observed pixels, then averaged over series. The values' scale is
+the caller's choice and is named in the result: published figures are on clamp(DN, 0, 8000)/8000, where 1 means a
+reflectance of 0.8; the same errors look 0.8 times as large in true reflectance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.evaluation.ssim import frame_dissimilarity
+
+PUBLISHED_SCALE = "published scale"
+REFLECTANCE = "reflectance"
+
+PixelSet = Literal["all", "missing", "observed"]
+PIXEL_SETS: tuple[PixelSet, ...] = ("all", "missing", "observed")
+
+FloatArray = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """Scores over one set of pixels; None where the series has no pixel (SSIM: no frame, SAM: no angle) in it.
+
+    mae, rmse: in units of the scale. mse: their square. psnr: dB for a value range of 1, infinite where nothing is
+    wrong. sam: mean angle between spectra in degrees. ssim: at most 1; over *frames* with any missing pixel (set
+    `missing`) or with none (set `observed`).
+    """
+
+    mae: float | None = None
+    mse: float | None = None
+    rmse: float | None = None
+    psnr: float | None = None
+    sam: float | None = None
+    ssim: float | None = None
+
+
+METRICS = tuple(field.name for field in fields(SetScores))
+
+
+@dataclass(frozen=True)
+class SeriesScores:
+    """One series' scores over its pixel sets, on the scale that `scale_name` names."""
+
+    scale_name: str
+    all: SetScores
+    missing: SetScores
+    observed: SetScores
+
+    def over(self, pixels: PixelSet) -> SetScores:
+        """The scores of one pixel set."""
+        return {"all": self.all, "missing": self.missing, "observed": self.observed}[pixels]
+
+
+@dataclass(frozen=True)
+class AverageScores(SeriesScores):
+    """Means over `series` series; `counted` says how many of them have a pixel in each set."""
+
+    series: int
+    counted: dict[PixelSet, int]
+
+
+def published_scale(reflectance: FloatArray) -> FloatArray:
+    """Surface reflectance → the scale of the published figures, clamp(DN, 0, 8000)/8000. NaN stays NaN."""
+    return np.clip(reflectance / 0.8, 0, 1)
+
+
+def score_series(
+    target: FloatArray,
+    prediction: FloatArray,
+    gap_mask: Mask,
+    target_cloud_mask: Mask | None,
+    *,
+    scale_name: str,
+) -> SeriesScores:
+    """Scores of one series.
+
+    target, prediction: [T, C, H, W] on the scale `scale_name`. A NaN in the target is no data: that pixel counts
+    nowhere. gap_mask: [T, H, W], true where the input was missing. target_cloud_mask: [T, H, W], true where the target
+    itself is cloudy: left out of everything but SSIM, as in the published evaluation.
+    """
+    usable = ~np.isnan(target).any(axis=1)
+    if target_cloud_mask is not None:
+        usable &= ~target_cloud_mask
+    error = prediction.astype(np.float64) - target
+    absolute, squared = np.abs(error).mean(axis=1), np.square(error).mean(axis=1)
+    angle = spectral_angle(target, prediction)
+    dissimilarity = np.array([frame_dissimilarity(*frames) for frames in zip(target, prediction, strict=True)])
+    gap_frames = np.asarray(gap_mask.any(axis=(1, 2)))
+
+    def over(pixels: Mask, frames: Mask) -> SetScores:
+        ssim = _ssim(dissimilarity[frames])
+        if not (pixels := pixels & usable).any():
+            return SetScores(ssim=ssim)
+        mse = float(squared[pixels].mean())
+        angles = angle[pixels & ~np.isnan(angle)]
+        return SetScores(
+            mae=float(absolute[pixels].mean()),
+            mse=mse,
+            rmse=float(np.sqrt(mse)),
+            psnr=float(-10 * np.log10(mse)) if mse else float("inf"),
+            sam=float(angles.mean()) if angles.size else None,
+            ssim=ssim,
+        )
+
+    return SeriesScores(
+        scale_name,
+        all=over(np.ones_like(gap_mask), np.ones_like(gap_frames)),
+        missing=over(gap_mask, gap_frames),
+        observed=over(~gap_mask, ~gap_frames),
+    )
+
+
+def score_frames(
+    target: FloatArray,
+    prediction: FloatArray,
+    gap_mask: Mask,
+    target_cloud_mask: Mask | None,
+    *,
+    frames: Sequence[int] | NDArray[np.integer],
+    scale_name: str,
+) -> SeriesScores:
+    """`score_series` over the given frames alone, such as the one frame that a protocol removed."""
+    chosen = np.asarray(frames)
+    return score_series(
+        target[chosen],
+        prediction[chosen],
+        gap_mask[chosen],
+        None if target_cloud_mask is None else target_cloud_mask[chosen],
+        scale_name=scale_name,
+    )
+
+
+def spectral_angle(target: FloatArray, prediction: FloatArray) -> NDArray[np.float64]:
+    """Angle between the spectra of two [T, C, H, W] series, [T, H, W] in degrees; NaN where a spectrum has norm 0.
+
+    Kahan's form with the half-angle: the arc cosine loses half the digits of small angles, and of equal spectra it is
+    not zero.
+    """
+    first, second = _directions(target), _directions(prediction)
+    opposite = np.linalg.norm(first - second, axis=1)
+    adjacent = np.linalg.norm(first + second, axis=1)
+    return np.degrees(2 * np.arctan2(opposite, adjacent))
+
+
+def average_scores(scores: Sequence[SeriesScores]) -> AverageScores:
+    """Mean of each score over the series that have it. All must be on one scale."""
+    scales = {one.scale_name for one in scores}
+    if len(scales) != 1:
+        raise ValueError(f"scores of one scale expected, got {sorted(scales) or 'none'}")
+    means = {pixels: _mean([one.over(pixels) for one in scores]) for pixels in PIXEL_SETS}
+    counted = {pixels: sum(one.over(pixels).mae is not None for one in scores) for pixels in PIXEL_SETS}
+    return AverageScores(scales.pop(), **means, series=len(scores), counted=counted)
+
+
+def _mean(scores: Sequence[SetScores]) -> SetScores:
+    means: dict[str, float | None] = {}
+    for metric in METRICS:
+        present = [value for one in scores if (value := getattr(one, metric)) is not None]
+        means[metric] = float(np.mean(present)) if present else None
+    return SetScores(**means)
+
+
+def _ssim(dissimilarity: NDArray[np.float64]) -> float | None:
+    """1 − 2·mean over frames given as rows of (sum, count)."""
+    total, count = dissimilarity.sum(axis=0)
+    return float(1 - 2 * total / count) if count else None
+
+
+def _directions(spectra: FloatArray) -> NDArray[np.float64]:
+    wide = spectra.astype(np.float64)
+    norm = np.linalg.norm(wide, axis=1, keepdims=True)
+    return np.divide(wide, norm, out=np.full_like(wide, np.nan), where=norm > 0)

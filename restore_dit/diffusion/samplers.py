@@ -1,0 +1,102 @@
+"""Samplers: from noise in the gaps to a series that continues what was observed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore_dit.diffusion.objective import DenoisingFunction
+from restore_dit.diffusion.schedule import NoiseSchedule
+from restore_dit.model.conditioning import Conditioning
+
+OnStep = Callable[[int, int, Tensor], None]
+"""Called after each step with (index from 0, number of steps, current estimate of the clean series)."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """One solver step: z ← of_state·z + of_estimate·x̂_0 + of_previous·(x̂_0 of the step before)."""
+
+    of_state: float
+    of_estimate: float
+    of_previous: float
+
+
+def sampling_times(schedule: NoiseSchedule, steps: int) -> list[int]:
+    """The schedule's steps that a sampler of `steps` steps visits, descending; each once, 0 never."""
+    times = np.linspace(0, len(schedule) - 1, steps + 1).round().astype(int)
+    return [int(time) for time in np.unique(times)[:0:-1]]
+
+
+def dpm_solver_pp(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:
+    """DPM-Solver++ of second order, multistep, midpoint (Lu et al. 2022, algorithm 2), for a network that predicts
+    x_0. The first step is of first order; the last goes to σ = 0, where x_0 is the estimate itself.
+
+    With α = √ᾱ, σ = √(1−ᾱ), λ = ln(α/σ), h = λ_next − λ and r = h_before / h:
+    z_next = (σ_next/σ)·z − α_next·(e^(−h) − 1)·(x̂ + (x̂ − x̂_before) / 2r).
+    """
+    kept = schedule.alphas_cumprod[list(times)].double()
+    alpha, sigma = kept.sqrt().tolist(), (1 - kept).sqrt().tolist()
+    log_ratio = [math.log(a / s) for a, s in zip(alpha, sigma, strict=True)]
+    updates = []
+    for index in range(len(times) - 1):
+        stride = log_ratio[index + 1] - log_ratio[index]
+        weight = -alpha[index + 1] * math.expm1(-stride)
+        lean = 0.0 if index == 0 else 0.5 * stride / (log_ratio[index] - log_ratio[index - 1])
+        updates.append(Update(sigma[index + 1] / sigma[index], weight * (1 + lean), -weight * lean))
+    return [*updates, Update(0.0, 1.0, 0.0)]
+
+
+SAMPLERS: dict[str, Callable[[NoiseSchedule, Sequence[int]], list[Update]]] = {"dpm_solver_pp": dpm_solver_pp}
+"""Solvers by `DiffusionConfig.sampler`: the updates of a run over given times."""
+
+
+def sample_inpainting(
+    denoiser: DenoisingFunction,
+    noise: Tensor,
+    conditioning: Conditioning,
+    schedule: NoiseSchedule,
+    steps: int,
+    on_step: OnStep | None = None,
+    *,
+    sampler: str = "dpm_solver_pp",
+) -> Tensor:
+    """The series with its gaps filled, [B, T, C, H, W] in the network's scale [-1, 1] (not clamped).
+
+    `noise` is standard normal in the same shape. The conditioning's `observed` and `gap_mask` give the visible pixels:
+    they come out exactly as they went in. After every step they are noised with the starting noise to the next one
+    (spec of the published sampler); the network always sees them clean.
+    """
+    if conditioning.observed is None or conditioning.gap_mask is None:
+        raise ValueError("inpainting needs conditioning.observed and conditioning.gap_mask")
+    missing = conditioning.gap_mask
+    image = torch.where(missing, 0, conditioning.observed)
+    times = sampling_times(schedule, steps)
+    updates = SAMPLERS[sampler](schedule, times)
+    state, previous = noise, noise
+    with torch.no_grad():
+        for index, (time, update) in enumerate(zip(times, updates, strict=True)):
+            step = torch.full((len(noise),), time, device=noise.device)
+            estimate = denoiser(torch.where(missing, state, image), step, conditioning)
+            state = update.of_state * state + update.of_estimate * estimate
+            if update.of_previous:
+                state = state + update.of_previous * previous
+            if index + 1 < len(times):
+                next_step = torch.full_like(step, times[index + 1])
+                state = torch.where(missing, state, schedule.add_noise(image, noise, next_step))
+            else:
+                state = torch.where(missing, state, image)
+            previous = estimate
+            if on_step is not None:
+                on_step(index, len(times), torch.where(missing, estimate, image))
+    return state
+
+
+def to_unit_range(series: Tensor) -> Tensor:
+    """From the network's scale to [0, 1]: clamp(z/2 + 0.5)."""
+    return (series / 2 + 0.5).clamp(0, 1)

@@ -1,0 +1,131 @@
+"""The denoiser of RESTORE-DiT: from a noisy optical series and what is known beside it to the clean series."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from restore_dit.config import ModelConfig
+from restore_dit.model.blocks import AdaptiveNorm, Block, RadarTokens
+from restore_dit.model.conditioning import Conditioning
+from restore_dit.model.embeddings import FixedTables, PatchEmbedding, StepEmbedding, date_code, unpatch
+from restore_dit.model.interpolation import interpolate_gaps
+
+
+class Denoiser(nn.Module):
+    """Shu et al. 2025 (Remote Sensing of Environment 328, 114872), for series of any length and size.
+
+    With `use_dates`, `radar_attention="paired"`, no gap channel and no anchor it is the published network. Any T, and
+    any H and W that the patch size divides; absent fields of the conditioning switch off what needs them.
+    """
+
+    def __init__(self, config: ModelConfig, *, activation_checkpointing: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing = activation_checkpointing
+        size, bands = config.hidden_size, len(config.bands)
+        inputs = bands * (2 if config.anchor == "linear" else 1) + config.gap_channel
+        self.optical_embedding = PatchEmbedding(inputs, config.patch_size, size)
+        self.radar_embedding = None
+        if config.radar_channels:
+            self.radar_embedding = PatchEmbedding(len(config.radar_channels), config.patch_size, size)
+        self.step_embedding = StepEmbedding(size)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.head_modulation = nn.Linear(size, 2 * size)
+        self.head_norm = AdaptiveNorm(size, affine=False)
+        self.head = nn.Linear(size, config.patch_size**2 * bands)
+        self.tables = FixedTables(size)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """The published initialisation: a network that returns 0 (or its anchor) until it is trained."""
+        for name, module in self.named_modules():
+            if not isinstance(module, nn.Linear) or name == "radar_embedding.projection":
+                continue  # the radar's patch embedding stays as PyTorch leaves a convolution
+            nn.init.zeros_(module.bias)
+            if name.endswith("modulation") or name == "head":
+                nn.init.zeros_(module.weight)
+            elif name.startswith("step_embedding"):
+                nn.init.normal_(module.weight, std=0.02)
+            elif name.endswith("key_value") and not name.endswith("query_key_value"):
+                for matrix in module.weight.chunk(2):  # two matrices in the published network
+                    nn.init.xavier_uniform_(matrix)
+            else:
+                nn.init.xavier_uniform_(module.weight)
+
+    def forward(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Tensor:
+        """`noisy` [B, T, C, H, W] in [-1, 1] plus noise, with observed pixels clean; `step` [B] of the noise schedule.
+        Returns the estimate of the clean series in the shape and type of `noisy`."""
+        height, width = noisy.shape[-2:]
+        side = self.config.patch_size
+        if height % side or width % side:
+            raise ValueError(f"images of {height}×{width} pixels cannot be cut into patches of {side}×{side}")
+        positions = self.tables.positions(height // side, width // side, noisy.device)
+
+        anchor = self._anchor(conditioning) if self.config.anchor == "linear" else None
+        tokens = self.optical_embedding(self._input_channels(noisy, anchor, conditioning))
+        optical_code = self._frame_code(noisy.shape[1], conditioning.optical_dates, noisy.device)
+        tokens = tokens + (positions + optical_code).to(tokens.dtype)
+        radar = self._radar_tokens(conditioning, positions, optical_code)
+
+        with torch.autocast(noisy.device.type, enabled=False):  # a few numbers that scale every token
+            step_code = functional.silu(self.step_embedding(step))
+            modulations = [block.modulation(step_code) for block in self.blocks]  # type: ignore[operator]
+            shift, scale = self.head_modulation(step_code).chunk(2, dim=-1)
+        for block, modulation in zip(self.blocks, modulations, strict=True):
+            arguments = (tokens, modulation, radar, conditioning.frame_mask)
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(block, *arguments, use_reentrant=False)
+            else:
+                tokens = block(*arguments)
+        patches = self.head(self.head_norm(tokens, shift, scale))
+        output = unpatch(patches, height // side, width // side, side, len(self.config.bands)).to(noisy.dtype)
+        return output if anchor is None else output + anchor
+
+    def _anchor(self, conditioning: Conditioning) -> Tensor | None:
+        """The observed series with its gaps interpolated between dates [B, T, C, H, W]; padding has no say in it."""
+        if conditioning.observed is None:
+            return None
+        series = conditioning.observed
+        batch, frames, _, height, width = series.shape
+        if conditioning.gap_mask is None:
+            known = torch.ones(batch, frames, 1, height, width, dtype=torch.bool, device=series.device)
+        else:
+            known = ~conditioning.gap_mask
+        if conditioning.frame_mask is not None:
+            known = known & conditioning.frame_mask[:, :, None, None, None]
+        dates = conditioning.optical_dates
+        if dates is None:
+            dates = torch.arange(frames, device=series.device).expand(batch, frames)
+        return interpolate_gaps(series, known, dates)
+
+    def _input_channels(self, noisy: Tensor, anchor: Tensor | None, conditioning: Conditioning) -> Tensor:
+        """The noisy series, and beside it the anchor and the gap mask where the model takes them."""
+        channels = [noisy]
+        if self.config.anchor == "linear":
+            channels.append(torch.zeros_like(noisy) if anchor is None else anchor)
+        if self.config.gap_channel:
+            gaps = conditioning.gap_mask
+            channels.append(torch.zeros_like(noisy[:, :, :1]) if gaps is None else gaps.to(noisy.dtype))
+        return torch.cat(channels, dim=2) if len(channels) > 1 else noisy
+
+    def _frame_code(self, frames: int, dates: Tensor | None, device: torch.device) -> Tensor:
+        """[B or 1, T, 1, D] by date, or by index where there are no dates."""
+        if self.config.use_dates and dates is not None:
+            return date_code(dates, self.config.hidden_size)[:, :, None]
+        return self.tables.frames(frames, device)[None, :, None]
+
+    def _radar_tokens(self, conditioning: Conditioning, positions: Tensor, optical_code: Tensor) -> RadarTokens | None:
+        if self.radar_embedding is None or conditioning.radar is None:
+            return None
+        mask = conditioning.radar_mask
+        if self.config.radar_attention == "own_dates":
+            code = self._frame_code(conditioning.radar.shape[1], conditioning.radar_dates, positions.device)
+        else:  # each radar frame stands for the optical frame beside it
+            code = optical_code
+            if conditioning.frame_mask is not None:
+                mask = conditioning.frame_mask if mask is None else mask & conditioning.frame_mask
+        tokens = self.radar_embedding(conditioning.radar)
+        return RadarTokens(tokens + (positions + code).to(tokens.dtype), mask)

@@ -1,0 +1,241 @@
+"""The table of an evaluation: methods × metrics, on each scale, in the terminal and as JSON, CSV and Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from restore_dit.data.storage import join_uri, write_bytes_atomically
+from restore_dit.errors import UserError
+from restore_dit.evaluation.baselines import BASELINES
+from restore_dit.evaluation.metrics import (
+    METRICS,
+    PIXEL_SETS,
+    PUBLISHED_SCALE,
+    REFLECTANCE,
+    AverageScores,
+    PixelSet,
+    SetScores,
+)
+
+FORMAT = "restore-dit evaluation 1"
+
+COLUMNS = {"mae": "MAE", "rmse": "RMSE", "sam": "SAM °", "psnr": "PSNR dB", "ssim": "SSIM"}
+"""What a table shows, in the order of the published one; files hold every metric."""
+
+DIGITS = {"mae": 4, "rmse": 4, "sam": 2, "psnr": 2, "ssim": 3}
+HIGHER_IS_BETTER = frozenset({"psnr", "ssim"})
+
+SCALES = {
+    PUBLISHED_SCALE: "clamp(DN, 0, 8000)/8000, where 1 is a reflectance of 0.8, as in published tables",
+    REFLECTANCE: "true surface reflectance",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores of several methods on the same series.
+
+    methods: for each method, for each scale, the averages. facts: what was evaluated, such as protocol, store and
+    model, in the order to show. missing_share: share of missing pixels in the inputs, 0 to 1.
+    """
+
+    title: str
+    methods: Mapping[str, Mapping[str, AverageScores]]
+    missing_share: float
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scales(self) -> list[str]:
+        """Every scale of any method: the published one first, then true reflectance, then others by name."""
+        names = {scale for scores in self.methods.values() for scale in scores}
+        return [name for name in SCALES if name in names] + sorted(names - set(SCALES))
+
+    @property
+    def method_order(self) -> list[str]:
+        """Baselines as they are registered, then the other methods as they were given."""
+        baselines = [name for name in BASELINES if name in self.methods]
+        return baselines + [name for name in self.methods if name not in BASELINES]
+
+    @property
+    def series(self) -> int:
+        """How many series were scored."""
+        return max((scores.series for _, _, scores in self.entries()), default=0)
+
+    def entries(self) -> Iterator[tuple[str, str, AverageScores]]:
+        """(method, scale, scores) in the order of the tables."""
+        for scale in self.scales:
+            for method in self.method_order:
+                if scale in self.methods[method]:
+                    yield method, scale, self.methods[method][scale]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One table as text: a row a method, cells beside whether they are the best of their column."""
+
+    caption: str
+    rows: list[tuple[str, list[tuple[str, bool]]]]
+
+
+def score_table(report: Report, scale: str, pixels: PixelSet) -> ScoreTable:
+    """The scores of every method on one scale over one pixel set. Cells that read the same are best together."""
+    entries = [(method, scores) for method, of, scores in report.entries() if of == scale]
+    columns: list[list[tuple[str, bool]]] = []
+    for metric in COLUMNS:
+        values = [getattr(scores.over(pixels), metric) for _, scores in entries]
+        texts = [_cell(metric, value) for value in values]
+        present = [value for value in values if value is not None]
+        best = (max if metric in HIGHER_IS_BETTER else min)(present) if present else None
+        columns.append([(text, len(present) > 1 and text == _cell(metric, best)) for text in texts])
+    counted = max((scores.counted[pixels] for _, scores in entries), default=0)
+    series = f"{counted} series" if counted == report.series else f"{counted} of {report.series} series"
+    caption = (
+        f"{pixels} pixels, {scale} ({SCALES[scale]}), {series}" if scale in SCALES else f"{pixels} pixels, {scale}"
+    )
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    return ScoreTable(caption, [(method, row) for (method, _), row in zip(entries, cells, strict=True)])
+
+
+def print_report(
+    report: Report, console: Console | None = None, pixel_sets: tuple[PixelSet, ...] = ("missing",)
+) -> None:
+    """The tables of the given pixel sets: coloured in a terminal, plain and unwrapped elsewhere."""
+    console = console or Console()
+    tables = [score_table(report, scale, pixels) for pixels in pixel_sets for scale in report.scales]
+    if not console.is_terminal:
+        console.file.write("\n\n".join([_heading(report), *map(_plain, tables)]) + "\n\n* best of its column\n")
+        return
+    console.print(_heading(report), highlight=False, markup=False)
+    for table in tables:
+        view = Table(title=Text(table.caption), title_justify="left", title_style="italic")
+        view.add_column("method")
+        for header in COLUMNS.values():
+            view.add_column(header, justify="right")
+        for method, row in table.rows:
+            view.add_row(Text(method), *(Text(text, "bold green" if best else "") for text, best in row))
+        console.print(view)
+
+
+def write_report(report: Report, folder: str) -> list[str]:
+    """Write report.json, report.csv and report.md below the folder at any URI; returns their URIs."""
+    files = {"report.json": to_json(report), "report.csv": to_csv(report), "report.md": to_markdown(report)}
+    written = []
+    for name, text in files.items():
+        written.append(join_uri(folder, name))
+        write_bytes_atomically(written[-1], text.encode())
+    return written
+
+
+def to_markdown(report: Report) -> str:
+    """Every table, best cells bold; a pixel set that no method changes, or that does not occur, is named instead."""
+    parts = [f"# {report.title}", _facts(report)]
+    for pixels in ("missing", "all", "observed"):
+        errors = [scores.over(pixels).mae for _, _, scores in report.entries()]
+        if all(error is None for error in errors):
+            parts.append(f"No series has {pixels} pixels.")
+        elif not any(errors):
+            parts.append(f"Every method returns {pixels} pixels unchanged.")
+        else:
+            parts += [_markdown(score_table(report, scale, pixels)) for scale in report.scales]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_csv(report: Report) -> str:
+    """One line for each method, scale and pixel set, in full precision; empty where a score does not exist."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "scale", "pixels", "series", *METRICS])
+    for method, scale, scores in report.entries():
+        for pixels in PIXEL_SETS:
+            values = (getattr(scores.over(pixels), metric) for metric in METRICS)
+            writer.writerow([method, scale, pixels, scores.counted[pixels], *("" if v is None else v for v in values)])
+    return text.getvalue()
+
+
+def to_json(report: Report) -> str:
+    """The whole report; `from_json` reads it back. JSON has no infinity: such numbers are strings (\"inf\")."""
+    content = {
+        "format": FORMAT,
+        "title": report.title,
+        "facts": dict(report.facts),
+        "series": report.series,
+        "missing_share": report.missing_share,
+        "methods": {
+            method: {scale: asdict(report.methods[method][scale]) for scale in report.methods[method]}
+            for method in report.method_order
+        },
+    }
+    return json.dumps(_without_infinities(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(text: str) -> Report:
+    """The report that `to_json` wrote. Raises UserError where it is something else."""
+    try:
+        content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise KeyError("format")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f'not a report of `restore-dit evaluate`, which says "format": "{FORMAT}"') from error
+    methods = {
+        method: {scale: _scores(fields) for scale, fields in scales.items()}
+        for method, scales in content["methods"].items()
+    }
+    return Report(content["title"], methods, content["missing_share"], content["facts"])
+
+
+def _scores(content: dict[str, Any]) -> AverageScores:
+    sets = {
+        pixels: SetScores(**{name: None if value is None else float(value) for name, value in content[pixels].items()})
+        for pixels in PIXEL_SETS
+    }
+    return AverageScores(content["scale_name"], **sets, series=content["series"], counted=content["counted"])
+
+
+def _without_infinities(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_infinities(inner) for key, inner in value.items()}
+    return str(value) if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def _cell(metric: str, value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "∞" if value == float("inf") else f"{value:.{DIGITS[metric]}f}"
+
+
+def _facts(report: Report) -> str:
+    facts = {**report.facts, "series": str(report.series), "missing": f"{report.missing_share:.1%} of pixels"}
+    return "\n".join(f"- {name}: {value}" for name, value in facts.items())
+
+
+def _heading(report: Report) -> str:
+    return f"{report.title}\n{_facts(report)}"
+
+
+def _markdown(table: ScoreTable) -> str:
+    lines = [f"**{table.caption[0].upper()}{table.caption[1:]}**", ""]
+    lines += ["| method | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
+    for method, row in table.rows:
+        lines.append(f"| {method} | " + " | ".join(f"**{text}**" if best else text for text, best in row) + " |")
+    return "\n".join(lines)
+
+
+def _plain(table: ScoreTable) -> str:
+    width = max([len(method) for method, _ in table.rows] + [len("method")])
+    lines = [
+        table.caption,
+        "".join(["method".ljust(width), *(f"{header:>9} " for header in COLUMNS.values())]).rstrip(),
+    ]
+    for method, row in table.rows:
+        cells = (f"{text:>9}{'*' if best else ' '}" for text, best in row)
+        lines.append("".join([method.ljust(width), *cells]).rstrip())
+    return "\n".join(lines)

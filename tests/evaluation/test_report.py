@@ -1,0 +1,123 @@
+"""The table of an evaluation: what it says, marks and keeps."""
+
+import csv
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from restore_dit.errors import UserError
+from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, AverageScores, SetScores
+from restore_dit.evaluation.report import (
+    Report,
+    from_json,
+    print_report,
+    score_table,
+    to_csv,
+    to_json,
+    to_markdown,
+    write_report,
+)
+
+UNCHANGED = SetScores(mae=0.0, mse=0.0, rmse=0.0, psnr=math.inf, sam=0.0, ssim=None)
+
+
+def averages(scale, mae, ssim=0.9):
+    missing = SetScores(mae, mae**2, mae * 1.5, 30.0, 3.0, ssim)
+    return AverageScores(
+        scale, missing, missing, UNCHANGED, series=12, counted={"all": 12, "missing": 11, "observed": 12}
+    )
+
+
+@pytest.fixture
+def report():
+    """Given in another order than it must be shown in."""
+    methods = {
+        "model": {REFLECTANCE: averages(REFLECTANCE, 0.0112), PUBLISHED_SCALE: averages(PUBLISHED_SCALE, 0.01400001)},
+        "linear": {PUBLISHED_SCALE: averages(PUBLISHED_SCALE, 0.0257, ssim=0.95)},
+        "model without radar": {PUBLISHED_SCALE: averages(PUBLISHED_SCALE, 0.01400002)},
+        "last": {PUBLISHED_SCALE: averages(PUBLISHED_SCALE, 0.03, ssim=None)},
+    }
+    return Report("PASTIS-R, fold 5", methods, 0.381, {"protocol": "other-dates", "store": "s3://bucket/pastis"})
+
+
+def test_order_does_not_depend_on_what_came_first(report):
+    assert report.method_order == ["last", "linear", "model", "model without radar"]
+    assert report.scales == [PUBLISHED_SCALE, REFLECTANCE]
+
+
+def test_best_of_each_column(report):
+    rows = dict(score_table(report, PUBLISHED_SCALE, "missing").rows)
+    assert rows["model"][0] == rows["model without radar"][0] == ("0.0140", True)
+    assert rows["linear"][0] == ("0.0257", False)
+    assert rows["linear"][-1] == ("0.950", True)
+    assert rows["last"][-1] == ("–", False)
+
+
+def test_a_lone_method_is_not_best(report):
+    rows = dict(score_table(report, REFLECTANCE, "missing").rows)
+    assert not any(best for _, best in rows["model"])
+
+
+def test_caption_names_scale_and_series(report):
+    caption = score_table(report, PUBLISHED_SCALE, "missing").caption
+    assert "published scale" in caption
+    assert "11 of 12 series" in caption
+
+
+def test_json_round_trip(report):
+    text = to_json(report)
+    assert "Infinity" not in text
+    assert from_json(text) == report
+    assert to_json(from_json(text)) == text
+    assert json.loads(text)["missing_share"] == 0.381
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}'])
+def test_foreign_json_is_refused(text):
+    with pytest.raises(UserError, match="not a report"):
+        from_json(text)
+
+
+def test_csv_holds_every_score_in_full(report):
+    lines = list(csv.DictReader(io.StringIO(to_csv(report))))
+    assert len(lines) == 5 * 3
+    one = next(line for line in lines if (line["method"], line["pixels"]) == ("model without radar", "missing"))
+    assert float(one["mae"]) == 0.01400002
+    assert one["series"] == "11"
+    unchanged = next(line for line in lines if line["pixels"] == "observed")
+    assert (float(unchanged["psnr"]), unchanged["ssim"]) == (math.inf, "")
+
+
+def test_markdown_marks_the_best_and_leaves_out_empty_tables(report):
+    text = to_markdown(report)
+    assert "| linear | 0.0257 | 0.0386 | **3.00** | **30.00** | **0.950** |" in text
+    assert "38.1% of pixels" in text
+    assert "Every method returns observed pixels unchanged." in text
+    assert text.count("| method |") == 4  # missing and all pixels, two scales
+
+
+def test_plain_and_unwrapped_without_a_terminal(report):
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=20))
+    assert "\x1b" not in out.getvalue()
+    assert "model without radar   0.0140*   0.0210*     3.00*    30.00*    0.900\n" in out.getvalue()
+
+
+def test_coloured_in_a_terminal(report):
+    out = io.StringIO()
+    print_report(report, Console(file=out, width=120, force_terminal=True, color_system="standard"))
+    assert "\x1b[1;32m" in out.getvalue()
+
+
+def test_files_below_a_folder(report, tmp_path):
+    written = write_report(report, str(tmp_path / "new" / "folder"))
+    assert [uri.rpartition("/")[2] for uri in written] == ["report.json", "report.csv", "report.md"]
+    assert from_json((tmp_path / "new" / "folder" / "report.json").read_text()) == report
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "report.csv",
+        "report.json",
+        "report.md",
+    ]

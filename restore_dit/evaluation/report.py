@@ -34,10 +34,8 @@ COLUMNS = {"mae": "MAE", "rmse": "RMSE", "sam": "SAM °", "psnr": "PSNR dB", "ss
 DIGITS = {"mae": 4, "rmse": 4, "sam": 2, "psnr": 2, "ssim": 3}
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim"})
 
-SCALES = {
-    PUBLISHED_SCALE: "clamp(DN, 0, 8000)/8000, where 1 is a reflectance of 0.8, as in published tables",
-    REFLECTANCE: "true surface reflectance",
-}
+SCALES = {PUBLISHED_SCALE: f"{PUBLISHED_SCALE}, clamp(DN, 0, 8000)/8000", REFLECTANCE: REFLECTANCE}
+"""What a caption calls a scale, in the order of the tables."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,7 @@ def score_table(report: Report, scale: str, pixels: PixelSet) -> ScoreTable:
         columns.append([(text, len(present) > 1 and text == _cell(metric, best)) for text in texts])
     counted = max((scores.counted[pixels] for _, scores in entries), default=0)
     series = f"{counted} series" if counted == report.series else f"{counted} of {report.series} series"
-    caption = (
-        f"{pixels} pixels, {scale} ({SCALES[scale]}), {series}" if scale in SCALES else f"{pixels} pixels, {scale}"
-    )
+    caption = f"{pixels} pixels · {SCALES.get(scale, scale)} · {series}"
     cells = [list(row) for row in zip(*columns, strict=True)]
     return ScoreTable(caption, [(method, row) for (method, _), row in zip(entries, cells, strict=True)])
 
@@ -116,7 +112,8 @@ def print_report(
         return
     console.print(_heading(report), highlight=False, markup=False)
     for table in tables:
-        view = Table(title=Text(table.caption), title_justify="left", title_style="italic")
+        console.print(f"\n{table.caption}", style="italic", highlight=False, markup=False)
+        view = Table()
         view.add_column("method")
         for header in COLUMNS.values():
             view.add_column(header, justify="right")

@@ -1,0 +1,179 @@
+"""`manifest.json` of a tile store: what the store holds, committed last, as a numbered generation."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from typing import Literal
+
+import pyarrow as pa
+from pydantic import Field, field_validator
+
+from restore_dit.config import Section
+from restore_dit.config.loading import build
+from restore_dit.data.tile_statistics import CloudCounts, Sums, merge_sums
+from restore_dit.errors import UserError
+from restore_dit.series import DECIBEL_SCALE, NO_DATA, REFLECTANCE_SCALE
+
+MANIFEST_NAME = "manifest.json"
+FORMAT: Literal["restore-dit tile store"] = "restore-dit tile store"
+VERSION: Literal[1] = 1
+
+OPTICAL = "optical"
+RADAR_PREFIX = "radar/"
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def check_name(name: str, what: str = "tile id") -> str:
+    """`name` if it may be part of a path: no separator, no leading dot, at most 128 characters.
+
+    Raises:
+        UserError: it may not.
+    """
+    if not _SAFE_NAME.fullmatch(name):
+        raise UserError(
+            f"unsafe {what} {name[:140]!r}: use at most 128 letters, digits, '.', '_' and '-', beginning with a letter "
+            "or digit"
+        )
+    return name
+
+
+def tile_object(tile_id: str) -> str:
+    """Path of a tile's file inside its store."""
+    return f"tiles/{check_name(tile_id)}.parquet"
+
+
+def layer_object(layer: str, tile_id: str) -> str:
+    """Path of a tile's file of a named layer inside its store."""
+    return f"layers/{check_name(layer, 'layer')}/{check_name(tile_id)}.parquet"
+
+
+def checksum(content: bytes | pa.Buffer) -> str:
+    """The checksum that a manifest keeps of each object."""
+    return "blake2b-128:" + hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+class SensorRecord(Section):
+    """One sensor's series of a tile."""
+
+    bands: tuple[str, ...]
+    frames: int
+    first_date: datetime.date | None
+    last_date: datetime.date | None
+    sums: Sums = Field(description="optical: reflectance of valid, clear pixels; radar: dB of valid pixels")
+
+
+class ObjectRecord(Section):
+    """One file of the store."""
+
+    size: int = Field(ge=0, description="bytes")
+    checksum: str
+
+
+class TileRecord(Section):
+    """What is known of a tile without opening it."""
+
+    size: tuple[int, int] = Field(description="H, W in pixels")
+    crs: str | None
+    transform: tuple[float, float, float, float, float, float] | None
+    optical: SensorRecord
+    radar: dict[str, SensorRecord]
+    properties: dict[str, str | int | float]
+    clouds: CloudCounts | None = None
+    layers: tuple[str, ...] = ()
+    objects: dict[str, ObjectRecord] = Field(default={}, description="path inside the store → its size and checksum")
+
+    @property
+    def fold(self) -> int | None:
+        """The fold that the source assigned, if any."""
+        fold = self.properties.get("fold")
+        return None if fold is None else int(fold)
+
+
+class Units(Section):
+    """How stored integers read."""
+
+    reflectance_scale: int = REFLECTANCE_SCALE
+    decibel_scale: int = DECIBEL_SCALE
+    no_data: int = int(NO_DATA)
+
+
+class Manifest(Section):
+    """The whole store at one generation. `bands` are all that any tile has, in the store's order."""
+
+    format: Literal["restore-dit tile store"] = FORMAT
+    version: Literal[1] = VERSION
+    generation: int = Field(0, ge=0)
+    source: str = ""
+    bands: tuple[str, ...] = ()
+    radar_tracks: tuple[str, ...] = ()
+    units: Units = Units()
+    tiles: dict[str, TileRecord] = Field(default={}, description="tile id → what is known of it")
+    quarantined: dict[str, str] = Field(default={}, description="tile → why it is not in the store")
+
+    @field_validator("tiles")
+    @classmethod
+    def _safe_tiles(cls, tiles: dict[str, TileRecord]) -> dict[str, TileRecord]:
+        for tile_id, record in tiles.items():
+            try:
+                expected = {tile_object(tile_id), *(layer_object(layer, tile_id) for layer in record.layers)}
+                for track in record.radar:
+                    check_name(track, "radar track")
+            except UserError as error:
+                raise ValueError(str(error)) from None
+            if set(record.objects) != expected:
+                raise ValueError(f"tile {tile_id} must consist of {sorted(expected)}, not {sorted(record.objects)}")
+        return tiles
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the tiles' content: equal for equal objects, whichever runs and generations wrote them."""
+        content = {
+            "version": self.version,
+            "units": self.units.model_dump(),
+            "objects": {path: record.checksum for tile in self.tiles.values() for path, record in tile.objects.items()},
+        }
+        return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def optical_sums(self, tile_ids: Iterable[str] | None = None) -> Sums:
+        """Sums in reflectance over the valid, clear pixels of some tiles (all of them)."""
+        return merge_sums(self.tiles[tile].optical.sums for tile in self._chosen(tile_ids))
+
+    def radar_sums(self, track: str, tile_ids: Iterable[str] | None = None) -> Sums:
+        """Sums in dB of VV, VH and VV-VH of one radar track over some tiles (all of them)."""
+        records = (self.tiles[tile].radar.get(track) for tile in self._chosen(tile_ids))
+        return merge_sums(record.sums for record in records if record is not None)
+
+    def _chosen(self, tile_ids: Iterable[str] | None) -> Iterable[str]:
+        return self.tiles if tile_ids is None else tile_ids
+
+    def to_json(self) -> bytes:
+        """The content of `manifest.json`."""
+        return self.model_dump_json(indent=1).encode()
+
+
+def read_manifest(content: bytes, origin: str) -> Manifest:
+    """The manifest that `to_json` wrote; `origin` names the file in errors.
+
+    Raises:
+        UserError: not a manifest, damaged, of another format version, or with unsafe tile ids.
+    """
+    try:
+        tree = json.loads(content)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{origin}: damaged, not JSON ({error}); restore it or ingest again") from None
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise UserError(f"{origin}: not the manifest of a tile store; give the folder that an ingest wrote")
+    if tree.get("version") != VERSION:
+        raise UserError(
+            f"{origin}: format version {tree.get('version')!r}, this program reads {VERSION}; "
+            "use a matching version of restore-dit or ingest again"
+        )
+    try:
+        return build(Manifest, tree, origin)
+    except UserError as error:
+        raise UserError(f"{error}; the manifest is damaged: restore it or ingest again") from None

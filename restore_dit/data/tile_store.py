@@ -1,0 +1,135 @@
+"""The tile store: a folder at any URI that holds tiles, their layers and a manifest.
+
+manifest.json                     what is here, as a numbered generation, written last
+tiles/<tile_id>.parquet           one row: the tile's optical and radar series
+layers/<name>/<tile_id>.parquet   one row: a named layer, such as `clouds`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from restore_dit.data import storage
+from restore_dit.data.manifest import (
+    MANIFEST_NAME,
+    OPTICAL,
+    RADAR_PREFIX,
+    Manifest,
+    TileRecord,
+    layer_object,
+    read_manifest,
+    tile_object,
+)
+from restore_dit.data.stored_tile import StoredLayer, StoredSeries, StoredTile
+from restore_dit.data.tile_file import LAYER, damaged, read_columns, stored_layer, stored_series
+from restore_dit.data.tile_store_writer import TileStoreWriter
+from restore_dit.errors import UserError
+from restore_dit.series import Georeference
+
+__all__ = ["StoredLayer", "StoredSeries", "StoredTile", "TileStore", "TileStoreWriter"]
+
+
+@dataclass(frozen=True)
+class TileStore:
+    """A committed generation of a store, to read from. It passes pickling: workers read what their driver opened."""
+
+    location: storage.Location
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, uri: str | Path) -> TileStore:
+        """The store at a URI, at its last committed generation. Reads the manifest only.
+
+        Raises:
+            UserError: no store there, an unfinished one, another format version, a damaged manifest.
+        """
+        location = storage.locate(uri)
+        manifest = location.join(MANIFEST_NAME)
+        if not storage.exists(manifest):
+            if storage.list_names(location.join("tiles")):
+                raise UserError(f"{location.uri}: its ingest was not finished (no {MANIFEST_NAME}); run it again")
+            raise UserError(
+                f"{location.uri}: no tile store there (no {MANIFEST_NAME}); give a folder that `restore-dit ingest` or "
+                "`simulate` wrote"
+            )
+        return cls(location, read_manifest(storage.read_bytes(manifest), manifest.uri))
+
+    @property
+    def uri(self) -> str:
+        """Where the store lies, as given by the user."""
+        return self.location.uri
+
+    @cached_property
+    def tile_ids(self) -> tuple[str, ...]:
+        """All tiles, sorted."""
+        return tuple(sorted(self.manifest.tiles))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the tiles' content, to say in a run's record what it was trained on."""
+        return self.manifest.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.manifest.tiles)
+
+    def __reduce__(self) -> tuple[type[TileStore], tuple[storage.Location, Manifest]]:
+        return TileStore, (self.location, self.manifest)
+
+    def record(self, tile_id: str) -> TileRecord:
+        """What the manifest says of a tile.
+
+        Raises:
+            UserError: the store has no such tile.
+        """
+        record = self.manifest.tiles.get(tile_id)
+        if record is None:
+            why = self.manifest.quarantined.get(tile_id)
+            raise UserError(f"{self.uri}: no tile {tile_id!r}" + (f"; it was quarantined: {why}" if why else ""))
+        return record
+
+    def load(
+        self, tile_id: str, radar_tracks: tuple[str, ...] | None = None, layers: tuple[str, ...] = ("clouds",)
+    ) -> StoredTile:
+        """A tile with its frames still compressed; only the columns asked for are read.
+
+        Args:
+            tile_id: one of `tile_ids`.
+            radar_tracks: the tracks to read, all by default. A track that the tile lacks is left out.
+            layers: the layers to read. A layer that the tile lacks is left out.
+
+        Raises:
+            UserError: no such tile, or a file that is missing or damaged.
+        """
+        record = self.record(tile_id)
+        tracks = [track for track in record.radar if radar_tracks is None or track in radar_tracks]
+        location = self.location.join(tile_object(tile_id))
+        columns = [OPTICAL, *(RADAR_PREFIX + track for track in tracks)]
+        with storage.open_file(location) as file:
+            found = read_columns(file, columns, location.uri)
+        missing = [column for column in columns if column not in found]
+        if missing:
+            raise damaged(location.uri, f"no column {', '.join(missing)}")
+        georeference = None
+        if record.crs is not None and record.transform is not None:
+            georeference = Georeference(record.crs, record.transform)
+        return StoredTile(
+            tile_id=tile_id,
+            optical=stored_series(found[OPTICAL], record.optical, record.size, location.uri),
+            radar={
+                track: stored_series(found[RADAR_PREFIX + track], record.radar[track], record.size, location.uri)
+                for track in tracks
+            },
+            layers={layer: self._layer(tile_id, layer, record) for layer in layers if layer in record.layers},
+            georeference=georeference,
+            properties=dict(record.properties),
+        )
+
+    def _layer(self, tile_id: str, name: str, record: TileRecord) -> StoredLayer:
+        location = self.location.join(layer_object(name, tile_id))
+        with storage.open_file(location) as file:
+            found = read_columns(file, [LAYER], location.uri)
+        if LAYER not in found:
+            raise damaged(location.uri, f"no column {LAYER}")
+        return stored_layer(found[LAYER], record.size, location.uri)

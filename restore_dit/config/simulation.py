@@ -1,0 +1,31 @@
+"""What simulated tiles look like: their size, period, weather and sensors."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Literal
+
+from pydantic import Field
+
+from restore_dit.config.tree import Fraction, Positive, Section
+
+
+class SimulationConfig(Section):
+    """Simulated Sentinel-1 and Sentinel-2 series of farmland. A tile follows from this, a seed and its index alone."""
+
+    height: Positive = Field(128, description="rows of a tile, pixels of 10 m")
+    width: Positive = Field(128, description="columns of a tile, pixels of 10 m")
+    start: date = Field(date(2018, 9, 1), description="first day that may have an acquisition")
+    days: Positive = Field(425, description="length of the period")
+    field_hectares: float = Field(3.0, gt=0, description="median area of a field")
+    cloudiness: Fraction = Field(0.5, description="mean cloud cover over the days of the period")
+    orbit_overlap: bool = Field(False, description="a second Sentinel-2 orbit sees the tile, with its own view angle")
+    dropped: Fraction = Field(0.05, description="share of Sentinel-2 passes that the archive lacks")
+    overcast_dropped: Fraction = Field(0.35, description="share of overcast passes left out of the archive on top")
+    partial_swath: Fraction = Field(0.0, description="share of optical frames that the edge of the swath cuts")
+    frame_offsets: float = Field(
+        1.0, ge=0, description="strength of a date's haze, gain and view-angle error; 1 as in real series, 0 none"
+    )
+    radar_tracks: tuple[Literal["S1A", "S1D"], ...] = Field(("S1A", "S1D"), description="ascending, descending")
+    radar_dropped: Fraction = Field(0.03, description="share of Sentinel-1 passes that the archive lacks")
+    speckle_looks: float = Field(4.4, gt=0, description="equivalent number of looks; 4.4 is that of IW GRD products")

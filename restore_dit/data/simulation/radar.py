@@ -1,0 +1,105 @@
+"""What the C-band radar sees: vegetation over moist soil, with speckle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.data.simulation.covers import COVER_NUMBER, COVERS
+from restore_dit.data.simulation.random_fields import texture
+from restore_dit.data.simulation.surface import PixelState, Surface
+
+_VOLUME = 10 ** (np.array([cover.volume for cover in COVERS], np.float32) / 10)  # [cover, polarisation], linear
+_ATTENUATION = np.array([cover.attenuation for cover in COVERS], np.float32)
+_INCIDENCE = {"S1A": np.deg2rad(38.0), "S1D": np.deg2rad(41.0)}
+_SOIL_DB = (-13.0, -20.5)  # dry and smooth, in VV and VH
+_MOISTURE_DB = (6.0, 4.5)  # from dry to saturated
+_TILLAGE_DB = (2.0, 2.6)  # from smooth to ploughed
+_FROST_DB = -3.0  # frozen ground and leaves reflect like dry ones
+_SPECKLE_KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
+
+Backscatter = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Backscatter of bare, dry ground in dB [2, N] (VV, VH), and how much moisture raises it [N]."""
+
+    decibel: Backscatter
+    wettable: Backscatter
+
+
+def draw_ground(surface: Surface, generator: np.random.Generator) -> Ground:
+    """Soil of each parcel, walls that shine, smooth water, trunks."""
+    shape = surface.landscape.parcels.shape
+    parcels = surface.landscape.parcels.ravel()
+    cover = surface.landscape.covers[parcels]
+    tone = (
+        generator.normal(0, 0.8, len(surface.landscape.covers))[parcels]
+        + 0.5 * texture(shape, 20.0, 3.0, generator).ravel()
+    )
+    decibel = np.array(_SOIL_DB)[:, None] + tone[None]
+    wettable = np.ones(len(parcels))
+    for name, level, spread in (
+        ("built-up", (-5.5, -13.0), 3.5),
+        ("road", (-13.0, -21.0), 0.5),
+        ("water", (-20.0, -27.0), 0.5),
+        ("deciduous forest", (-9.5, -15.5), 0.6),
+        ("coniferous forest", (-10.0, -15.5), 0.6),
+    ):
+        pixels = cover == COVER_NUMBER[name]
+        spots = spread * generator.standard_normal(int(pixels.sum()))
+        decibel[:, pixels] = np.array(level)[:, None] + spots[None]
+        wettable[pixels] = 0.15
+    return Ground(decibel.astype(np.float32), wettable.astype(np.float32))
+
+
+def render_backscatter(
+    surface: Surface,
+    ground: Ground,
+    state: PixelState,
+    moisture: NDArray[np.float32],
+    frozen: NDArray[np.bool_],
+    track: str,
+    looks: float,
+    generator: np.random.Generator,
+) -> Backscatter:
+    """VV and VH in dB, [T, 2, H, W], of T acquisitions of one track; `moisture` and `frozen` [T].
+
+    The water-cloud model, σ = A·(1 − τ²) + σ_ground·τ² with τ² = exp(−2·B·V/cos θ), after Attema and Ulaby (1978),
+    Vegetation modeled as a water cloud: V is the leaf area, since ripening takes water from both.
+    """
+    frames, shape = len(moisture), surface.landscape.parcels.shape
+    parcels = surface.landscape.parcels.ravel()
+    # Rows and slopes show differently from the two sides, the same on each date.
+    aspect = generator.normal(0, 0.6, len(surface.landscape.covers)).astype(np.float32)[parcels]
+    biomass = state.leaf_area + np.float32(0.5) * state.dry
+    through = np.exp(_ATTENUATION[state.covers] * biomass * np.float32(-2 / np.cos(_INCIDENCE[track])))
+    water = surface.landscape.covers[parcels] == COVER_NUMBER["water"]
+    wind = 2.5 * generator.standard_normal((frames, 1), dtype=np.float32) * water
+    cold = np.float32(_FROST_DB) * (frozen[:, None] & ~water) + 0.25 * generator.standard_normal((frames, 1))
+    values = np.empty((frames, 2, *shape), np.float32)
+    for polarisation in range(2):
+        wet = np.float32(_MOISTURE_DB[polarisation]) * moisture[:, None] * ground.wettable
+        rough = np.float32(_TILLAGE_DB[polarisation]) * state.tilled
+        soil = 10 ** (np.float32(0.1) * (ground.decibel[polarisation] + wet + rough + wind))
+        volume = _VOLUME[:, polarisation][state.covers]
+        power = (volume + (soil - volume) * through).reshape(frames, *shape)
+        power *= _speckle(power.shape, looks, generator)
+        shift = (aspect + cold).reshape(frames, *shape)
+        values[:, polarisation] = 10 * np.log10(np.maximum(power, np.float32(1e-5))) + shift
+    return values
+
+
+def _speckle(shape: tuple[int, ...], looks: float, generator: np.random.Generator) -> Backscatter:
+    """Multiplicative noise [T, H, W] of mean 1 and variance 1/looks, alike in neighbouring pixels: gamma noise smoothed
+    with a kernel, its shape chosen so that the smoothed noise has as many looks as asked for."""
+    frames, height, width = shape
+    gain = float((_SPECKLE_KERNEL**2).sum()) ** 2
+    raw = generator.standard_gamma(looks * gain, (frames, height + 2, width + 2), dtype=np.float32)
+    a, b, c = _SPECKLE_KERNEL / np.float32(looks * gain)
+    rows = a * raw[:, :-2] + b * raw[:, 1:-1] + c * raw[:, 2:]
+    a, b, c = _SPECKLE_KERNEL
+    return a * rows[:, :, :-2] + b * rows[:, :, 1:-1] + c * rows[:, :, 2:]

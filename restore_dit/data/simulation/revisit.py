@@ -1,0 +1,70 @@
+"""When the satellites pass, and where the sun stands then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.config.simulation import SimulationConfig
+
+OPTICAL_REVISIT = 5  # days, both Sentinel-2 satellites on one orbit
+RADAR_REVISIT = 6  # days, both Sentinel-1 satellites on one track
+
+Dates = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class OpticalPasses:
+    """`dates` datetime64[D] [T] ascending, `orbit` int [T]: 0, or 1 for the second orbit where two overlap."""
+
+    dates: Dates
+    orbit: NDArray[np.int64]
+
+
+def period(config: SimulationConfig) -> Dates:
+    """Every day of the simulated period."""
+    first = np.datetime64(config.start, "D")
+    return np.arange(first, first + config.days)
+
+
+def optical_passes(
+    config: SimulationConfig, cloud_cover: NDArray[np.float32], generator: np.random.Generator
+) -> OpticalPasses:
+    """The frames that the archive holds: passes less those lost, which overcast skies make likelier. `cloud_cover`
+    belongs to the days of `period`. At least one frame is left."""
+    phase = generator.integers(min(OPTICAL_REVISIT, config.days))
+    apart = generator.integers(2, 4)  # days between the passes of neighbouring orbits
+    day = np.arange(config.days)
+    orbit = np.where((day - phase) % OPTICAL_REVISIT == 0, 0, -1)
+    if config.orbit_overlap:
+        orbit[(day - phase) % OPTICAL_REVISIT == apart] = 1
+    lost = generator.random(config.days)
+    chance = config.dropped + (1 - config.dropped) * config.overcast_dropped * (cloud_cover > 0.95)
+    kept = (orbit >= 0) & (lost >= chance)
+    if not kept.any():
+        kept = day == phase
+    return OpticalPasses(period(config)[kept], orbit[kept])
+
+
+def radar_passes(config: SimulationConfig, generator: np.random.Generator) -> Dates:
+    """The acquisitions of one track; at least one."""
+    phase = int(generator.integers(min(RADAR_REVISIT, config.days)))
+    dates = period(config)[phase::RADAR_REVISIT]
+    kept = generator.random(len(dates)) >= config.radar_dropped
+    kept[0] |= not kept.any()
+    return dates[kept]
+
+
+def sun_angles(dates: Dates, latitude: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Zenith and azimuth (clockwise from north) of the sun in radians, at Sentinel-2's overpass about 10:45 local solar
+    time. Declination after Cooper (1969), The absorption of radiation in solar stills."""
+    day_of_year = (dates - dates.astype("datetime64[Y]").astype("datetime64[D]")) / np.timedelta64(1, "D") + 1
+    declination = np.deg2rad(23.45) * np.sin(2 * np.pi * (284 + day_of_year) / 365)
+    hour_angle, north = np.deg2rad(-1.25 * 15), np.deg2rad(latitude)
+    cosine = np.sin(north) * np.sin(declination) + np.cos(north) * np.cos(declination) * np.cos(hour_angle)
+    zenith = np.arccos(cosine.clip(0.05, 1))
+    east = -np.cos(declination) * np.sin(hour_angle)
+    northward = np.cos(north) * np.sin(declination) - np.sin(north) * np.cos(declination) * np.cos(hour_angle)
+    return zenith, np.arctan2(east, northward) % (2 * np.pi)

@@ -1,0 +1,133 @@
+"""Puts a simulated tile together: land, weather, the two sensors, clouds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.simulation.clouds import draw_sky
+from restore_dit.data.simulation.radar import draw_ground, render_backscatter
+from restore_dit.data.simulation.reflectance import draw_offsets, render_reflectance
+from restore_dit.data.simulation.revisit import optical_passes, period, radar_passes, sun_angles
+from restore_dit.data.simulation.surface import Surface, draw_surface
+from restore_dit.data.simulation.weather import Weather, draw_weather
+from restore_dit.series import (
+    CLOUD_NO_DATA,
+    DECIBEL_SCALE,
+    NO_DATA,
+    REFLECTANCE_SCALE,
+    S1_BANDS,
+    S2_BANDS,
+    Acquisitions,
+    Georeference,
+    TileSeries,
+)
+
+_EASTING, _NORTHING, _PIXEL = 500_000.0, 5_600_000.0, 10.0  # metres in UTM zone 31N, upper left corner of tile 0
+_LATITUDE = 50.5
+_TILES_A_ROW = 64
+_FOLDS = 5
+# Each part of a tile has a stream of random numbers of its own, so that one may change and leave the others alone.
+_LAND, _WEATHER, _PASSES, _OPTICAL, _CLOUDS, _SWATH, _GROUND, _RADAR = range(8)
+_TRACK_STREAM = {"S1A": 0, "S1D": 1}
+
+
+def simulate_tiles(
+    config: SimulationConfig, seed: int, indices: Iterable[int], *, clouds: bool = True
+) -> Iterator[TileSeries]:
+    """`simulate_tile` for each index, one at a time."""
+    for index in indices:
+        yield simulate_tile(config, seed, index, clouds=clouds)
+
+
+def simulate_tile(config: SimulationConfig, seed: int, index: int, *, clouds: bool = True) -> TileSeries:
+    """Tile `index` (from 0) of the simulated area `seed`, the same whatever else is made.
+
+    With `clouds=False` the same land on the same dates without clouds, shadows or swath edges: the truth below them.
+    Pixels that are clear in the cloudy tile have the same values in both; the radar is the same.
+    """
+    days = period(config)
+    surface = draw_surface(config, days, _generator(seed, index, _LAND))
+    weather = draw_weather(days, config.cloudiness, _generator(seed, index, _WEATHER))
+    optical, classes = _optical(config, seed, index, surface, weather, clouds)
+    ground = draw_ground(surface, _generator(seed, index, _GROUND))
+    radar: dict[str, Acquisitions] = {}
+    for track in config.radar_tracks:
+        generator = _generator(seed, index, _RADAR + _TRACK_STREAM[track])
+        dates = radar_passes(config, generator)
+        day = (dates - days[0]).astype(np.int64)
+        decibel = render_backscatter(
+            surface,
+            ground,
+            surface.state(day),
+            weather.moisture[day],
+            weather.frozen[day],
+            track,
+            config.speckle_looks,
+            generator,
+        )
+        radar[track] = Acquisitions(_integers(decibel * DECIBEL_SCALE), dates, S1_BANDS)
+    return TileSeries(
+        tile_id=f"sim-{seed}-{index:06d}",
+        optical=optical,
+        clouds=classes,
+        radar=radar,
+        georeference=_georeference(config, index),
+        properties={"source": "simulation", "fold": index % _FOLDS + 1},
+    )
+
+
+def _generator(seed: int, index: int, stream: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence((seed, index), spawn_key=(stream,)))
+
+
+def _integers(values: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Rounded to int16, clear of `NO_DATA`."""
+    return np.rint(values).clip(NO_DATA + 1, 32767).astype(np.int16)
+
+
+def _optical(
+    config: SimulationConfig, seed: int, index: int, surface: Surface, weather: Weather, clouds: bool
+) -> tuple[Acquisitions, NDArray[np.uint8]]:
+    """The optical series and its cloud classes [T, H, W]."""
+    shape = (config.height, config.width)
+    passes = optical_passes(config, weather.cloud_cover, _generator(seed, index, _PASSES))
+    day = (passes.dates - np.datetime64(config.start, "D")).astype(np.int64)
+    generator = _generator(seed, index, _OPTICAL)
+    offsets = draw_offsets(passes.orbit, shape, config.frame_offsets, generator)
+    values = render_reflectance(surface, surface.state(day), weather.moisture[day], offsets, generator)
+    classes = np.zeros((len(day), *shape), np.uint8)
+    outside = np.zeros((len(day), 1, *shape), np.bool_)
+    if clouds:
+        zenith, azimuth = sun_angles(passes.dates, _LATITUDE)
+        generator = _generator(seed, index, _CLOUDS)
+        for frame, cover in enumerate(weather.cloud_cover[day]):
+            sky = draw_sky(shape, float(cover), zenith[frame], azimuth[frame], generator)
+            if sky is not None:
+                values[frame] = sky.over(values[frame])
+                classes[frame] = sky.classes()
+        outside[:, 0] = _outside_swath(config, len(day), _generator(seed, index, _SWATH))
+    stored = _integers(values * REFLECTANCE_SCALE)
+    np.copyto(stored, NO_DATA, where=outside)
+    classes[outside[:, 0]] = CLOUD_NO_DATA
+    return Acquisitions(stored, passes.dates, S2_BANDS), classes
+
+
+def _outside_swath(config: SimulationConfig, frames: int, generator: np.random.Generator) -> NDArray[np.bool_]:
+    """Pixels [T, H, W] that the swath misses: its edge runs along the orbit, always in the same direction."""
+    cut = generator.random(frames) < config.partial_swath
+    rows, columns = np.indices((config.height, config.width), np.float32)
+    tilt = np.deg2rad(12.0)  # Sentinel-2's ground track against north, at this latitude
+    across = columns * np.cos(tilt) + rows * np.sin(tilt)
+    edge = generator.uniform(across.min(), across.max(), frames)
+    return cut[:, None, None] & (across[None] > edge[:, None, None])
+
+
+def _georeference(config: SimulationConfig, index: int) -> Georeference:
+    """Tiles side by side in rows, the first at the upper left."""
+    row, column = divmod(index, _TILES_A_ROW)
+    left, top = _EASTING + column * config.width * _PIXEL, _NORTHING - row * config.height * _PIXEL
+    return Georeference("EPSG:32631", (_PIXEL, 0.0, left, 0.0, -_PIXEL, top))

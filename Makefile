@@ -1,0 +1,73 @@
+# What a developer does, each a word. `make help` lists it.
+#
+#   PYTHON=python3.12   the interpreter that a new environment is made from
+#   VENV=/some/venv     another environment, which may exist already
+#   ARGS='-k windows'   passed on by test, test-fast, bench and quickstart
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
+
+# A stamp says which pyproject.toml and constraints.txt an environment was made from.
+RUNTIME := $(VENV)/.restore-dit-runtime
+DEVELOPMENT := $(VENV)/.restore-dit-development
+
+export RAY_USAGE_STATS_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test test-fast check format-check lint types imports format bench hooks clean
+
+help: ## list what there is to do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
+
+install: $(DEVELOPMENT) ## make the environment, with what development needs
+
+quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this machine
+	$(BIN)/restore-dit quickstart $(ARGS)
+
+test: $(DEVELOPMENT) ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(DEVELOPMENT) ## every test that needs no Ray
+	$(BIN)/python -m pytest -m "not ray" $(ARGS)
+
+check: format-check lint types imports ## format, lint, types, arrows between packages
+
+format-check: $(DEVELOPMENT)
+	$(BIN)/ruff format --check .
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+
+types: $(DEVELOPMENT)
+	$(BIN)/mypy
+
+imports: $(DEVELOPMENT)
+	$(BIN)/lint-imports --no-logo
+
+format: $(DEVELOPMENT) ## rewrite what format and lint can mend by themselves
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(RUNTIME) ## measure: each benchmark prints a table and a JSON line
+	$(BIN)/python -m benchmarks $(ARGS)
+
+hooks: $(DEVELOPMENT) ## run the checks before every commit
+	$(BIN)/pre-commit install
+
+clean: ## remove caches and builds, but neither the environment nor results
+	rm -rf build dist *.egg-info .pytest_cache .hypothesis .ruff_cache .mypy_cache .import_linter_cache
+	find restore_dit jobs tuning serving cluster tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv "$(VENV)"
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e .
+	touch "$@"
+
+$(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev]'
+	touch "$(RUNTIME)" "$@"

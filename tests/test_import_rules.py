@@ -1,0 +1,46 @@
+"""The arrows between packages, and a core that needs neither Ray nor DeepSpeed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Every module of these packages, but for those whose names say that they are made for Ray.
+IMPORT_CORE = """
+import importlib, pkgutil, sys
+import restore_dit
+assert not {"ray", "deepspeed", "torch"} & set(sys.modules), "import restore_dit alone"
+
+for package in ("config", "model", "diffusion", "data", "clouds", "reconstruction", "evaluation"):
+    name = "restore_dit." + package
+    names = [name]
+    for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
+        last = module.name.rpartition(".")[2]
+        if not (module.name.startswith("restore_dit.data.stream") or last.startswith("ray_") or last.endswith("_job")):
+            names.append(module.name)
+    for module in names:
+        importlib.import_module(module)
+        found = {"ray", "deepspeed"} & set(sys.modules)
+        assert not found, f"{module} imports {found}"
+    print(len(names), package)
+"""
+
+
+def run_python(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_contracts_between_packages_hold():
+    lint = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True, no_logo=True))"
+    result = run_python("-c", lint)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 broken" in result.stdout
+
+
+def test_the_core_imports_neither_ray_nor_deepspeed():
+    result = run_python("-c", IMPORT_CORE)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 7

@@ -1,0 +1,107 @@
+"""The wheel, installed away from the checkout, has every command and every file that they need."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = ("restore_dit", "jobs", "tuning", "serving", "cluster")
+OTHER_SOURCES = ("tests", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE")
+SHIPPED_SUFFIXES = {".py", ".typed", ".yaml", ".yml", ".json", ".html", ".css", ".js", ".svg", ".png"}
+
+
+def run(command: list[str], cwd: Path) -> str:
+    """Its output; on failure the test fails with what it said."""
+    # What leads Python back to the checkout must not reach the installed wheel.
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """Built from a copy: a build folder in the checkout could carry files that are long deleted into the wheel."""
+    source = tmp_path_factory.mktemp("source")
+    for name in (*SHIPPED, *OTHER_SOURCES):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, source / name)
+    run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."], source)
+    [built] = (source / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Path:
+    """The bin folder of an environment that has the wheel and, for its dependencies, sees this one's packages."""
+    folder = tmp_path_factory.mktemp("installed")
+    run([sys.executable, "-m", "venv", "--without-pip", "environment"], folder)
+    python = folder / "environment" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], folder)
+    site = Path(run([str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder).strip())
+    # A plain path line: the editable install in that folder is not followed, only packages beside it are found.
+    (site / "dependencies.pth").write_text("".join(f"{path}\n" for path in sys.path if path.endswith("-packages")))
+    return python.parent
+
+
+def test_wheel_carries_every_file_of_its_packages_and_nothing_else(wheel):
+    content = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    expected = {
+        str(path.relative_to(ROOT))
+        for package in SHIPPED
+        for path in (ROOT / package).rglob("*")
+        if path.suffix in SHIPPED_SUFFIXES and "__pycache__" not in path.parts
+    }
+    assert content == expected
+
+
+def test_wheel_carries_the_license(wheel):
+    assert any(name.endswith("licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_installed_package_is_the_one_from_the_wheel(installed, tmp_path):
+    where = run([str(installed / "python"), "-c", "import restore_dit; print(restore_dit.__file__)"], tmp_path)
+    assert Path(where.strip()).is_relative_to(installed.parent)
+
+
+def subcommands(help_text: str) -> list[str]:
+    """The commands that argparse lists where its usage line says that one has to follow."""
+    usage, _, rest = help_text.partition("\n\n")
+    if "..." not in usage:
+        return []
+    if braces := re.search(r"\{([\w,-]+)\}\s+\.\.\.", usage):
+        return braces.group(1).split(",")
+    return re.findall(r"^ {4}([a-z][\w-]*)(?: {2,}|$)", rest, re.MULTILINE)
+
+
+def test_every_command_explains_itself(installed, tmp_path):
+    program = str(installed / "restore-dit")
+    found: list[tuple[str, ...]] = []
+    level: list[tuple[str, ...]] = [()]
+    with ThreadPoolExecutor(2) as pool:
+        while level:
+            texts = pool.map(lambda command: run([program, *command, "--help"], tmp_path), level)
+            pairs = list(zip(level, texts, strict=True))
+            assert all("usage:" in text.lower() for _, text in pairs)
+            level = [(*command, name) for command, text in pairs for name in subcommands(text)]
+            found += level
+    assert {("train",), ("evaluate",), ("reconstruct",)} <= set(found)
+
+
+def test_every_job_explains_itself(installed, tmp_path):
+    jobs = sorted(
+        f"jobs.{path.stem}" for path in (ROOT / "jobs").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")
+    )
+    assert "jobs.train" in jobs
+    for job in jobs:
+        assert "usage:" in run([str(installed / "python"), "-m", job, "--help"], tmp_path).lower()

@@ -24,6 +24,7 @@ def paper() -> RunConfig:
         data=DataConfig(
             frames=15,
             date_rounding=10,
+            mask_padding=False,
             radar=RadarConfig(track="S1A", pairing="nearest_date", frames=35, statistics="mean_of_folds"),
             split=SplitConfig(by="folds", test_folds=(5,), validation_fraction=0.0),
         ),

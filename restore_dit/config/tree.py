@@ -65,6 +65,7 @@ class DataConfig(Section):
         "consecutive", description="a run of clear frames, or clear frames drawn from a longer stretch"
     )
     date_rounding: Positive = Field(1, description="days that dates are rounded to, half to even")
+    mask_padding: bool = Field(True, description="keep attention away from the padding of series shorter than frames")
     flips: bool = Field(False, description="mirror and transpose examples at random")
     cache_decoded: bool = Field(False, description="keep decoded tiles in Ray's object store between epochs")
     radar: RadarConfig | None = RadarConfig()
@@ -131,6 +132,7 @@ class OptimiserConfig(Section):
 class TrainingConfig(Section):
     """How the fit runs, and on what."""
 
+    init_from: str | None = Field(None, description="URI of a model directory whose weights the run begins with")
     epochs: Positive = 100
     batch_size: Positive = Field(16, description="examples an optimiser step, over all workers")
     micro_batch_size: Positive | None = Field(
@@ -146,6 +148,7 @@ class TrainingConfig(Section):
     validation_examples: Positive = Field(64, description="most examples in a validation")
     save_every: Positive = Field(100, description="steps between saved resume states")
     log_every: Positive = 10
+    log_examples: bool = Field(True, description="keep a log of (step, tile, draw, weight) beside the run, by rank")
 
     @model_validator(mode="after")
     def _micro_batches(self) -> TrainingConfig:
@@ -162,6 +165,7 @@ class WorkersConfig(Section):
     count: int = Field(0, ge=0)
     use_gpu: bool = False
     cpus_each: float = Field(1.0, gt=0, description="CPUs reserved for a worker; leave some for the data stream")
+    data_cpus: float = Field(1.0, gt=0, description="CPUs reserved for a task that reads and cuts tiles")
     max_failures: int = Field(2, ge=0, description="worker groups that may fail before the run does")
 
 

@@ -1,0 +1,102 @@
+"""Examples stacked into a batch, and the batch on the network's scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from restore_dit.data.normalisation import Normalisation, optical_to_network
+from restore_dit.errors import UserError
+from restore_dit.model.conditioning import Conditioning
+from restore_dit.series import NO_DATA, S1_BANDS
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the objective and the denoiser take, on the network's scale. B examples, T frames.
+
+    target [B, T, C, H, W] in [-1, 1]; valid [B, T, 1, H, W] bool; quantile [B] of the diffusion step; noise_seed [B]
+    int64; weight [B]; examples: (tile id, draw) of each.
+    """
+
+    target: Tensor
+    conditioning: Conditioning
+    valid: Tensor
+    quantile: Tensor
+    noise_seed: Tensor
+    weight: Tensor
+    examples: tuple[tuple[str, int], ...]
+
+    def noise(self) -> Tensor:
+        """Standard normal noise like `target`, each example's from its own seed."""
+        device = self.target.device
+        drawn = torch.empty_like(self.target)
+        for index, seed in enumerate(self.noise_seed.tolist()):
+            drawn[index].normal_(generator=torch.Generator(device).manual_seed(seed))
+        return drawn
+
+
+def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Examples as one dict of arrays with a leading batch dimension.
+
+    Raises:
+        UserError: examples of different sizes.
+    """
+    return {name: stack_column(name, [example[name] for example in examples]) for name in examples[0]}
+
+
+def stack_column(name: str, values: Sequence[Any]) -> Any:
+    """One column of a batch; Ray hands tensors of unequal shape over as a list of objects."""
+    if isinstance(values[0], str):
+        return np.asarray(values)
+    arrays = [np.asarray(value) for value in values]
+    if len({array.shape for array in arrays}) > 1:
+        sizes = sorted({"×".join(map(str, array.shape[-2:])) for array in arrays})
+        raise UserError(f"examples of different sizes in one batch ({name}: {', '.join(sizes)}); set data.crop")
+    return np.stack(arrays)
+
+
+def to_batch(
+    columns: Mapping[str, Any],
+    normalisation: Normalisation,
+    *,
+    mask_padding: bool = True,
+    device: torch.device | str = "cpu",
+) -> Batch:
+    """Stacked examples (`stack`) on the network's scale and on a device; integers travel, floats are made there."""
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(values)).to(device, non_blocking=True)
+        for name, values in columns.items()
+        if isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
+    }
+    target = optical_to_network(tensors["optical"])
+    radar: Tensor | None = None
+    if normalisation.radar_channels and "radar" in tensors:
+        stored = tensors["radar"]
+        radar = normalisation.radar(stored, S1_BANDS, (stored == int(NO_DATA)).any(dim=-3, keepdim=True))
+    conditioning = Conditioning(
+        optical_dates=tensors["optical_dates"],
+        frame_mask=tensors["frame_mask"] if mask_padding else None,
+        observed=target,
+        gap_mask=tensors["gap_mask"],
+        radar=radar,
+        radar_dates=tensors["radar_dates"] if radar is not None else None,
+        radar_mask=tensors["radar_mask"] if radar is not None else None,
+    )
+    count = len(target)
+    return Batch(
+        target=target,
+        conditioning=conditioning,
+        valid=tensors["valid"],
+        quantile=tensors.get("quantile", torch.zeros(count)),
+        noise_seed=tensors.get("noise_seed", torch.zeros(count, dtype=torch.int64)),
+        weight=tensors.get("weight", torch.ones(count)),
+        examples=tuple(zip(map(str, columns["tile_id"]), map(int, columns["draw"]), strict=True))
+        if "tile_id" in columns
+        else (),
+    )

@@ -1,0 +1,46 @@
+"""Gap masks for examples: real cloud masks of the tile, moved to frames that are clear."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.config import GapConfig
+from restore_dit.data.symmetry import transform
+
+
+def draw_masks(
+    masks: NDArray[np.bool_], excluded: NDArray[np.integer], count: int, random: np.random.Generator
+) -> NDArray[np.bool_]:
+    """`count` masks of a pool [N, H, W] of the tile's own masks, drawn without replacement from the dates that are not
+    `excluded`; where those are too few, every date is drawn once more before any comes a second time."""
+    pool = np.setdiff1d(np.arange(len(masks)), excluded)
+    drawn = [random.permutation(pool)]
+    while sum(map(len, drawn)) < count:
+        drawn.append(random.permutation(len(masks)))
+    return masks[np.concatenate(drawn)[:count]]
+
+
+def training_gaps(
+    masks: NDArray[np.bool_],
+    excluded: NDArray[np.integer],
+    count: int,
+    side: tuple[int, int],
+    corner: tuple[int, int],
+    config: GapConfig,
+    random: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Gaps [count, h, w] of a training example cut at `corner` with `side`. With `mask_flips` each mask is mirrored,
+    transposed and cut at a place of its own, so that few masks give many gaps."""
+    drawn = draw_masks(masks, excluded, count, random)
+    gaps = np.empty((count, *side), bool)
+    for index, mask in enumerate(drawn):
+        row, column = corner
+        if config.mask_flips:
+            mask = transform(mask, int(random.integers(8)) if mask.shape[0] == mask.shape[1] else 0)
+            row = int(random.integers(mask.shape[0] - side[0] + 1))
+            column = int(random.integers(mask.shape[1] - side[1] + 1))
+        gaps[index] = mask[row : row + side[0], column : column + side[1]]
+    if config.frame_dropout:
+        gaps[random.random(count) < config.frame_dropout] = True
+    return gaps

@@ -1,0 +1,72 @@
+"""From stored integers to the network's own scale, and back: what `normalisation.json` of a model holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restore_dit.errors import UserError
+from restore_dit.series import DECIBEL_SCALE
+
+OPTICAL_CEILING = 8000
+"""Stored optical integer (reflectance × 10000) that the published scale calls 1."""
+
+RADAR_CLAMP = 2.0
+"""Standard deviations at which normalised radar is cut."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation in dB of each radar channel; the optical scale is fixed (spec section 3)."""
+
+    radar_channels: tuple[str, ...] = ()
+    radar_mean: tuple[float, ...] = ()
+    radar_std: tuple[float, ...] = ()
+
+    def to_json(self) -> bytes:
+        """The content of `normalisation.json`."""
+        return json.dumps(asdict(self), indent=2).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, origin: str) -> Normalisation:
+        """What `to_json` wrote; `origin` names the file in errors."""
+        try:
+            fields = json.loads(content)
+            return cls(
+                tuple(map(str, fields["radar_channels"])),
+                tuple(map(float, fields["radar_mean"])),
+                tuple(map(float, fields["radar_std"])),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{origin}: not a normalisation file ({error!r}); copy the model again") from None
+
+    def radar(self, stored: Tensor, bands: tuple[str, ...], missing: Tensor) -> Tensor:
+        """Network input [..., K, H, W] in [-1, 1] from stored dB × 100 [..., bands, H, W]; `missing` [..., 1, H, W]
+        becomes 0, the mean."""
+        decibel = stored.float() / DECIBEL_SCALE
+        channels = [_channel(decibel, bands, name) for name in self.radar_channels]
+        mean = decibel.new_tensor(self.radar_mean)[:, None, None]
+        std = decibel.new_tensor(self.radar_std)[:, None, None]
+        scaled = ((torch.stack(channels, dim=-3) - mean) / std).clamp(-RADAR_CLAMP, RADAR_CLAMP) / RADAR_CLAMP
+        return scaled.masked_fill(missing, 0.0)
+
+
+def _channel(decibel: Tensor, bands: tuple[str, ...], name: str) -> Tensor:
+    if name == "VV-VH":
+        return decibel[..., bands.index("VV"), :, :] - decibel[..., bands.index("VH"), :, :]
+    return decibel[..., bands.index(name), :, :]
+
+
+def optical_to_network(stored: Tensor) -> Tensor:
+    """Stored reflectance × 10000 to [-1, 1]: clamp(0, 8000) / 8000, then 2·x - 1."""
+    return stored.float().clamp_(0, OPTICAL_CEILING).mul_(2 / OPTICAL_CEILING).sub_(1)
+
+
+def published_scale_to_stored(values: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Published scale [0, 1] to stored reflectance × 10000."""
+    return np.rint(np.clip(values, 0, 1) * OPTICAL_CEILING).astype(np.int16)

@@ -1,0 +1,92 @@
+"""Training, validation and test: disjoint tiles or, on a single site, disjoint dates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.config import SplitConfig
+from restore_dit.data.randomness import generator
+from restore_dit.errors import UserError
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class TileSplit:
+    """Tile ids of each part, sorted. Split by dates, every part names all tiles."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+    def part(self, name: Part) -> tuple[str, ...]:
+        """The tiles of one part."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+
+def split_tiles(folds: Mapping[str, int | None], config: SplitConfig, seed: int) -> TileSplit:
+    """The split of a store's tiles.
+
+    Args:
+        folds: tile id → its fold, or None where the source has none.
+
+    Raises:
+        UserError: by folds without folds, or a part that would be empty.
+    """
+    tiles = sorted(folds)
+    if config.by == "dates":
+        return TileSplit(tuple(tiles), tuple(tiles) if config.validation_fraction else (), tuple(tiles))
+    if config.by == "folds":
+        without = [tile for tile in tiles if folds[tile] is None]
+        if without:
+            raise UserError(f"data.split.by=folds: tile {without[0]} has no fold; use data.split.by=tiles")
+        test = [tile for tile in tiles if folds[tile] in config.test_folds]
+    else:
+        test = _seeded_share(tiles, config.test_fraction, seed, "test")
+    rest = [tile for tile in tiles if tile not in set(test)]
+    validation = _seeded_share(rest, config.validation_fraction, seed, "validation")
+    train = [tile for tile in rest if tile not in set(validation)]
+    if not train:
+        raise UserError(
+            f"data.split: no tile of {len(tiles)} is left to train on; a single site is split with data.split.by=dates"
+        )
+    return TileSplit(tuple(train), tuple(validation), tuple(test))
+
+
+def frames_of_part(
+    dates: NDArray[np.datetime64], clear: NDArray[np.bool_], part: Part, config: SplitConfig, seed: int, tile_id: str
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which frames of a tile a part may show, and which of them it may score: bool [T] each.
+
+    Split by tiles or folds, all frames are shown and the clear ones scored. Split by dates, the last
+    `test_fraction` of the acquisitions is the test period; of the clear frames before it a seeded share is for
+    validation, which training neither sees nor scores, while validation sees all before the test period and scores
+    its own.
+    """
+    everything = np.ones(len(dates), bool)
+    if config.by != "dates":
+        return everything, clear
+    first_test = len(dates) - round(config.test_fraction * len(dates))
+    before_test = np.arange(len(dates)) < first_test
+    if part == "test":
+        return ~before_test, clear & ~before_test
+    candidates = np.flatnonzero(clear & before_test)
+    count = round(config.validation_fraction * len(candidates))
+    held_out = np.zeros(len(dates), bool)
+    held_out[generator(seed, "validation dates", tile_id).permutation(candidates)[:count]] = True
+    if part == "validation":
+        return before_test, held_out
+    return before_test & ~held_out, clear & before_test & ~held_out
+
+
+def _seeded_share(tiles: list[str], fraction: float, seed: int, purpose: str) -> list[str]:
+    if not tiles or fraction == 0:
+        return []
+    count = min(max(1, round(fraction * len(tiles))), len(tiles))
+    order = generator(seed, f"{purpose} tiles").permutation(len(tiles))
+    return sorted(tiles[index] for index in order[:count])

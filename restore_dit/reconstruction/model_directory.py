@@ -1,0 +1,130 @@
+"""A model directory, at any URI: all that evaluation, reconstruction and serving need, and nothing to unpickle.
+
+`config.yaml` (the whole run), `model.safetensors` (averaged weights; its metadata names step and metrics, so that this
+one object says which weights these are), `normalisation.json`, `metrics.json`, `README.md` (the model card).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import safetensors
+import safetensors.torch
+import torch
+import yaml
+from torch import Tensor
+
+from restore_dit import __version__
+from restore_dit.config import RunConfig, dump
+from restore_dit.config.loading import build
+from restore_dit.data.normalisation import Normalisation
+from restore_dit.data.storage import Place, exists, locate, read_bytes, write_bytes_atomically
+from restore_dit.errors import UserError
+from restore_dit.model.denoiser import Denoiser
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained denoiser in evaluation mode with all that belongs to it."""
+
+    denoiser: Denoiser
+    config: RunConfig
+    normalisation: Normalisation
+    metrics: dict[str, float] = field(default_factory=dict)
+    origin: str = ""
+
+    def to(self, device: torch.device | str) -> Model:
+        """The same with its weights on `device`."""
+        return Model(self.denoiser.to(device), self.config, self.normalisation, self.metrics, self.origin)
+
+
+def save_model(
+    place: Place,
+    config: RunConfig,
+    weights: Mapping[str, Tensor],
+    normalisation: Normalisation,
+    metrics: Mapping[str, float],
+) -> None:
+    """Writes a model directory; the weights come last, so that they never stand beside nothing to read them with."""
+    folder = locate(place)
+    write_bytes_atomically(folder.join("config.yaml"), dump(config).encode())
+    write_bytes_atomically(folder.join("normalisation.json"), normalisation.to_json())
+    write_bytes_atomically(folder.join("README.md"), _card(config, metrics).encode())
+    content = safetensors.torch.save(
+        {name: tensor.contiguous() for name, tensor in weights.items()},
+        metadata={"metrics": json.dumps(dict(metrics)), "restore_dit": __version__},
+    )
+    write_bytes_atomically(folder.join("model.safetensors"), content)
+    write_bytes_atomically(folder.join("metrics.json"), json.dumps(dict(metrics), indent=2).encode())
+
+
+def load_model(place: Place) -> Model:
+    """The model in a directory that `save_model` wrote.
+
+    Raises:
+        UserError: no model there, or files that do not fit together.
+    """
+    folder = locate(place)
+    if not exists(folder.join("model.safetensors")):
+        hint = f"; did you mean {folder.uri}/model?" if exists(folder.join("model", "model.safetensors")) else ""
+        raise UserError(f"{folder.uri}: not a model directory (no model.safetensors){hint}")
+    config = _read_config(folder.join("config.yaml").uri, read_bytes(folder.join("config.yaml")))
+    normalisation = Normalisation.from_json(
+        read_bytes(folder.join("normalisation.json")), folder.join("normalisation.json").uri
+    )
+    weights, metrics = _read_weights(folder.join("model.safetensors").uri, read_bytes(folder.join("model.safetensors")))
+    denoiser = Denoiser(config.model)
+    try:
+        denoiser.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(
+            f"{folder.uri}: model.safetensors does not fit config.yaml: {first}; copy the model again"
+        ) from None
+    return Model(denoiser.eval(), config, normalisation, metrics, folder.uri)
+
+
+def _read_config(origin: str, content: bytes) -> RunConfig:
+    try:
+        tree = yaml.safe_load(content)
+    except yaml.YAMLError as error:
+        raise UserError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
+    return build(RunConfig, tree, origin)
+
+
+def _read_weights(origin: str, content: bytes) -> tuple[dict[str, Tensor], dict[str, float]]:
+    try:
+        weights = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        metrics = json.loads(header.get("__metadata__", {}).get("metrics", "{}"))
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise UserError(f"{origin}: damaged ({error}); copy the model again") from None
+    return weights, metrics
+
+
+def _card(config: RunConfig, metrics: Mapping[str, float]) -> str:
+    rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in metrics.items())
+    radar = ", ".join(config.model.radar_channels) or "none"
+    network = config.model
+    return f"""# {config.name}
+A RESTORE-DiT denoiser that fills gaps in Sentinel-2 series, written by restore-dit {__version__}.
+
+| | |
+|---|---|
+| bands | {", ".join(config.model.bands)} |
+| radar | {radar} |
+| hidden size, depth, heads, patch | {network.hidden_size}, {network.depth}, {network.heads}, {network.patch_size} |
+| trained on | {config.data.store} |
+| split | {config.data.split.by} |
+
+Metrics at the step of these weights (on the published scale clamp(DN, 0, 8000)/8000 unless named otherwise):
+
+| metric | value |
+|---|---|
+{rows}
+
+Use: `restore-dit reconstruct MODEL IN OUT`, `restore-dit evaluate MODEL STORE --protocol paper`.
+It was trained on the store above and should not be trusted on land cover, seasons or sensors that the store lacks.
+"""

@@ -1,0 +1,211 @@
+"""DeepSpeed behind four verbs: step, average, and the whole state out and in, whatever the ZeRO stage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from restore_dit.config import TrainingConfig
+from restore_dit.data.batch import Batch
+from restore_dit.training.objective_module import ObjectiveModule
+
+FIRST_MOMENT, SECOND_MOMENT = "exp_avg", "exp_avg_sq"
+"""Adam's names for its state."""
+
+StateTensors = dict[str, dict[str, Tensor]]
+"""`weights`, `average`, `exp_avg`, `exp_avg_sq`: parameter name → whole fp32 tensor on the CPU."""
+
+
+class Engine:
+    """One rank's part of the optimiser. All ranks call every method equally often, in the same order.
+
+    The module is wrapped by DeepSpeed, which needs an initialised process group. The exponential moving average is
+    kept of what the rank owns of the fp32 parameters, so it is sharded like them.
+    """
+
+    def __init__(self, module: ObjectiveModule, config: TrainingConfig, micro_batch_size: int) -> None:
+        import deepspeed  # takes seconds to import, and only a training process needs it
+
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+        self.config = config
+        self.stage = config.zero_stage
+        optimiser = torch.optim.AdamW(
+            module.parameters(), lr=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
+        )
+        self.engine, self.optimiser, _, _ = deepspeed.initialize(
+            model=module,
+            optimizer=optimiser,
+            model_parameters=list(module.parameters()),
+            config=deepspeed_config(config, micro_batch_size),
+            dist_init_required=False,
+        )
+        self.parameters = {name.removeprefix("denoiser."): p for name, p in self.engine.module.named_parameters()}
+        self.adam = optimiser
+        self._begin_adam()
+        self.decay = config.optimiser.ema_decay
+        self.restart_average()
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches go."""
+        return torch.device(self.engine.device)
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable numbers in the whole model."""
+        return sum(getattr(p, "ds_numel", p.numel()) for p in self.parameters.values())
+
+    def step(self, micro_batches: Sequence[Batch], real_examples: float, learning_rate: float) -> Tensor:
+        """One optimiser step on this rank's micro-batches.
+
+        Args:
+            real_examples: examples of nonzero weight in the whole step, over all ranks: what the loss divides by.
+
+        Returns:
+            this rank's part of the mean loss, a scalar; the parts of all ranks add up to it.
+        """
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        total = torch.zeros((), device=self.device)
+        # DeepSpeed averages over ranks and micro-batches; the plan's mean is over real examples.
+        scale = dist.get_world_size() * len(micro_batches) / real_examples
+        for batch in micro_batches:
+            loss = self.engine(batch)
+            self.engine.backward(loss * scale)
+            self.engine.step()
+            total += loss.detach()
+        if self.decay:
+            torch._foreach_lerp_(self.average, self._masters(), 1 - self.decay)
+        return total / real_examples
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """The whole average (the weights themselves without one) on the CPU, on every rank."""
+        if not self.decay:
+            return self._gathered(self._whole_weight)
+        masters = self._masters()
+        kept = [master.clone() for master in masters]
+        try:
+            torch._foreach_copy_(masters, self.average)
+            return self._gathered(self._whole_weight)
+        finally:
+            torch._foreach_copy_(masters, kept)
+
+    def state(self) -> StateTensors:
+        """All that a run resumes from besides its counters; whole tensors, the same for any stage and world size."""
+        return {
+            "weights": self._gathered(self._whole_weight),
+            "average": self.averaged_weights(),
+            FIRST_MOMENT: self._gathered(lambda p: self._whole_moment(p, FIRST_MOMENT)),
+            SECOND_MOMENT: self._gathered(lambda p: self._whole_moment(p, SECOND_MOMENT)),
+        }
+
+    def load_state(self, state: StateTensors, step: int) -> None:
+        """Continues from `state`, saved by any stage and any number of workers after `step` optimiser steps."""
+        self.load_weights(state["average"])
+        self.restart_average()
+        self.load_weights(state["weights"])
+        for name, parameter in self.parameters.items():
+            for key in (FIRST_MOMENT, SECOND_MOMENT):
+                self._set_moment(parameter, key, state[key][name])
+        for master in self._masters(data=False):
+            self.adam.state[master]["step"].fill_(step)
+
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Sets the fp32 masters, and the working copy where that is another tensor, to whole tensors."""
+        for name, parameter in self.parameters.items():
+            value = weights[name].to(self.device)
+            with self._gathered_for_writing(parameter):
+                parameter.data.copy_(value)
+            if self.stage == 3:
+                deepspeed_utils().safe_set_local_fp32_param(parameter, self._own_part(parameter, value))
+            elif self.stage:
+                deepspeed_utils().safe_set_full_fp32_param(parameter, value)
+
+    def restart_average(self) -> None:
+        """Begins the average anew at the present weights."""
+        self.average = [master.clone() for master in self._masters()] if self.decay else []
+
+    def _masters(self, *, data: bool = True) -> list[Tensor]:
+        """The fp32 tensors that this rank's Adam steps: whole parameters, or its flat parts of them (ZeRO 1-3)."""
+        if self.stage == 0:
+            masters = list(self.parameters.values())
+        elif self.stage == 3:
+            masters = self.optimiser.fp32_partitioned_groups_flat
+        else:
+            masters = self.optimiser.single_partition_of_fp32_groups
+        return [master.data for master in masters] if data else masters
+
+    def _begin_adam(self) -> None:
+        """Makes the state that Adam would make at its first step, so that it can be read and set before."""
+        for master in self._masters(data=False):
+            self.adam.state[master] = {
+                "step": torch.zeros(()),
+                FIRST_MOMENT: torch.zeros_like(master),
+                SECOND_MOMENT: torch.zeros_like(master),
+            }
+        if self.stage in (1, 2):
+            # DeepSpeed links parameters to their moments at the first step; the safe_… functions need the link.
+            self.optimiser._lazy_init_hp_params_optimizer_state()
+
+    def _gathered(self, whole: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
+        return {name: whole(p).detach().float().cpu().clone() for name, p in self.parameters.items()}
+
+    def _whole_weight(self, parameter: Tensor) -> Tensor:
+        return deepspeed_utils().safe_get_full_fp32_param(parameter) if self.stage else parameter.data
+
+    def _whole_moment(self, parameter: Tensor, key: str) -> Tensor:
+        if self.stage == 0:
+            return self.adam.state[parameter][key]
+        return deepspeed_utils().safe_get_full_optimizer_state(parameter, key)
+
+    def _set_moment(self, parameter: Tensor, key: str, value: Tensor) -> None:
+        value = value.to(self.device)
+        if self.stage == 0:
+            self.adam.state[parameter][key].copy_(value)
+        elif self.stage == 3:
+            deepspeed_utils().safe_set_local_optimizer_state(parameter, self._own_part(parameter, value), key)
+        else:
+            deepspeed_utils().safe_set_full_optimizer_state(parameter, value, key)
+
+    def _own_part(self, parameter: Any, value: Tensor) -> Tensor:
+        """This rank's slice of a ZeRO-3 parameter; DeepSpeed pads the last one, its own setter of whole tensors does
+        not."""
+        length = parameter.ds_tensor.numel()
+        flat = torch.nn.functional.pad(value.flatten(), (0, length * dist.get_world_size() - value.numel()))
+        return flat.narrow(0, length * dist.get_rank(), length)
+
+    def _gathered_for_writing(self, parameter: Tensor) -> Any:
+        if self.stage != 3:
+            return nullcontext()
+        import deepspeed
+
+        return deepspeed.zero.GatheredParameters([parameter], modifier_rank=0)
+
+
+def deepspeed_config(config: TrainingConfig, micro_batch_size: int) -> dict[str, Any]:
+    """DeepSpeed's own configuration of a run."""
+    zero: dict[str, Any] = {"stage": config.zero_stage}
+    if config.offload_optimiser and config.zero_stage:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    return {
+        "train_batch_size": config.batch_size,
+        "train_micro_batch_size_per_gpu": micro_batch_size,
+        "gradient_clipping": config.optimiser.gradient_clip or 0.0,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+        "steps_per_print": 2**62,
+    }
+
+
+def deepspeed_utils() -> Any:
+    """DeepSpeed's access to partitioned tensors."""
+    import deepspeed.utils
+
+    return deepspeed.utils

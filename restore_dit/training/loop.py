@@ -1,0 +1,224 @@
+"""The fit: one function on an iterator of batches, the same in this process and on every worker of a cluster."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from restore_dit.data.batch import Batch, to_batch
+from restore_dit.data.storage import write_bytes_atomically
+from restore_dit.model.denoiser import Denoiser
+from restore_dit.reconstruction.model_directory import load_model, save_model
+from restore_dit.training import resume_state
+from restore_dit.training.engine import Engine
+from restore_dit.training.learning_rate import learning_rate
+from restore_dit.training.monitor import (
+    EndedReport,
+    Monitor,
+    SavedReport,
+    StartedReport,
+    StepReport,
+    ValidationReport,
+)
+from restore_dit.training.objective_module import ObjectiveModule
+from restore_dit.training.resume_state import Counters
+from restore_dit.training.setup import TrainingSetup
+from restore_dit.training.validation import validate
+
+StepBatches = Callable[[int, int], Iterator[list[dict[str, Any]]]]
+"""(first step, end) → for each step this rank's micro-batches as stacked columns."""
+
+
+def fit(
+    setup: TrainingSetup, batches: StepBatches, monitor: Monitor, on_pause: Callable[[], None] = lambda: None
+) -> bool:
+    """Trains from the latest saved state to the end, or until the monitor asks to stop.
+
+    Needs an initialised process group. `on_pause` is called by every rank whenever a state was saved.
+
+    Returns:
+        whether the run is finished.
+    """
+    training = Fit(setup, monitor, on_pause)
+    training.resume()
+    for micro_batches in batches(training.counters.step, setup.total_steps):
+        training.step(micro_batches)
+        if training.stop_agreed():
+            training.save()
+            training.post(EndedReport(training.counters.step, finished=False))
+            return False
+    training.finish()
+    training.post(EndedReport(training.counters.step, finished=True))
+    return True
+
+
+class Fit:
+    """The state of a fit on one rank; every rank calls the same methods in the same order."""
+
+    def __init__(self, setup: TrainingSetup, monitor: Monitor, on_pause: Callable[[], None]) -> None:
+        self.setup = setup
+        self.config = setup.config.training
+        self.monitor = monitor
+        self.on_pause = on_pause
+        self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
+        torch.manual_seed(setup.config.seed)
+        denoiser = Denoiser(setup.config.model, activation_checkpointing=self.config.activation_checkpointing)
+        if self.config.compile:
+            denoiser.compile()
+        module = ObjectiveModule(denoiser, setup.config.diffusion, self.config.precision)
+        self.engine = Engine(module, self.config, setup.config.micro_batch_size)
+        self.counters = Counters()
+        self._clock = _Clock()
+        self._loss = torch.zeros((), device=self.engine.device)
+        self._computed: list[dict[str, Any]] = []
+        self._validated_at = -1
+
+    def resume(self) -> None:
+        """Goes on from the latest state; else begins, with the weights of `init_from` where it is set."""
+        self.counters = resume_state.load_counters(self.setup.folder.state)
+        tensors = resume_state.load_tensors(self.setup.folder.state)
+        if tensors is not None:
+            self.engine.load_state(tensors, self.counters.step)
+        elif self.config.init_from:
+            self.engine.load_weights(load_model(self.config.init_from).denoiser.state_dict())
+            self.engine.restart_average()
+        self.post(
+            StartedReport(self.counters.step, self.setup.total_steps, self.engine.parameter_count, self.world_size)
+        )
+        self._clock = _Clock(self.counters.step)
+
+    def step(self, micro_batches: list[dict[str, Any]]) -> None:
+        """One optimiser step, and what is due after it."""
+        step = self.counters.step
+        rate = learning_rate(
+            step,
+            steps_per_epoch=self.setup.plan.steps_per_epoch,
+            total_steps=self.setup.total_steps,
+            config=self.config.optimiser,
+        )
+        batches = [self._to_batch(columns) for columns in micro_batches]
+        real_examples = sum(entry.weight for entry in self.setup.plan.step(step))
+        self._loss += self.engine.step(batches, real_examples, rate)
+        if self.config.log_examples:
+            self._computed.append({"step": step, "examples": [_logged(batch) for batch in batches]})
+        self.counters = Counters(step + 1, self.counters.best_psnr, self.counters.best_step)
+        if (step + 1) % self.config.log_every == 0:
+            self._report_step(rate)
+        with self._clock.paused():
+            if (step + 1) % self.config.validate_every == 0:
+                self.validate()
+            if (step + 1) % self.config.save_every == 0:
+                self.save()
+
+    def stop_agreed(self) -> bool:
+        """Whether rank 0 was asked to stop: all ranks learn it after the same step."""
+        flag = torch.tensor(float(self.rank == 0 and self.monitor.stop_requested()), device=self.engine.device)
+        if self.world_size > 1:
+            dist.all_reduce(flag)
+        return bool(flag.item())
+
+    def validate(self) -> None:
+        """Scores the averaged weights and keeps them as the model if they are the best so far."""
+        if not self.setup.validation:
+            return
+        self._validated_at = self.counters.step
+        weights = self.engine.averaged_weights()
+        denoiser = Denoiser(self.setup.config.model)
+        denoiser.load_state_dict(weights)
+        result = validate(self.setup, denoiser.to(self.engine.device), self.rank, self.world_size)
+        best = self.counters.best_psnr is None or result.psnr > self.counters.best_psnr
+        if best:
+            self.counters = Counters(self.counters.step, result.psnr, self.counters.step)
+            self._save_model(weights, {"validation_psnr_missing": result.psnr, "validation_mae_missing": result.mae})
+        self.post(ValidationReport(self.counters.step, result.psnr, result.mae, best, result.picture))
+
+    def save(self) -> None:
+        """Commits the resume state and the log of computed examples that led to it."""
+        state = self.engine.state()
+        logs = self.setup.folder.logs
+        if self._computed:
+            name = f"step-{self.counters.step:09d}-rank-{self.rank}.jsonl"
+            content = "".join(json.dumps(line) + "\n" for line in self._computed)
+            write_bytes_atomically(logs.join("examples", name), content.encode())
+            self._computed = []
+        dist.barrier()  # a state is the latest only once every rank's log is there
+        if self.rank == 0:
+            resume_state.save(self.setup.folder.state, state, self.counters)
+        self.post(SavedReport(self.counters.step))
+        self.on_pause()
+
+    def finish(self) -> None:
+        """The last validation and state; a run without validation keeps its last weights."""
+        if self._validated_at != self.counters.step:
+            self.validate()
+        if not self.setup.validation:
+            self._save_model(self.engine.averaged_weights(), {"step": float(self.counters.step)})
+        self.save()
+        if self.rank == 0:
+            self.setup.folder.finish()
+
+    def post(self, report: Any) -> None:
+        """Rank 0 speaks for all."""
+        if self.rank == 0:
+            self.monitor.post(report)
+
+    def _save_model(self, weights: dict[str, torch.Tensor], metrics: dict[str, float]) -> None:
+        if self.rank == 0:
+            metrics = {**metrics, "step": float(self.counters.step)}
+            save_model(self.setup.folder.model, self.setup.config, weights, self.setup.normalisation, metrics)
+
+    def _report_step(self, rate: float) -> None:
+        loss = self._loss / self.config.log_every
+        if self.world_size > 1:
+            dist.all_reduce(loss)
+        speed = self._clock.steps_per_second(self.counters.step)
+        self.post(
+            StepReport(
+                step=self.counters.step,
+                total_steps=self.setup.total_steps,
+                epoch=self.setup.plan.epoch(self.counters.step - 1),
+                loss=loss.item(),
+                learning_rate=rate,
+                examples_per_second=speed * self.config.batch_size,
+                seconds_left=(self.setup.total_steps - self.counters.step) / speed,
+            )
+        )
+        self._loss.zero_()
+
+    def _to_batch(self, columns: dict[str, Any]) -> Batch:
+        return to_batch(
+            columns,
+            self.setup.normalisation,
+            mask_padding=self.setup.config.data.mask_padding,
+            device=self.engine.device,
+        )
+
+
+class _Clock:
+    """Steps a second since the last report, pauses for validation and saving left out."""
+
+    def __init__(self, step: int = 0) -> None:
+        self._step = step
+        self._since = time.monotonic()
+
+    def steps_per_second(self, step: int) -> float:
+        now = time.monotonic()
+        speed = max(step - self._step, 1) / max(now - self._since, 1e-9)
+        self._step, self._since = step, now
+        return speed
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        begun = time.monotonic()
+        yield
+        self._since += time.monotonic() - begun
+
+
+def _logged(batch: Batch) -> list[tuple[str, int, float]]:
+    return [(tile, draw, weight) for (tile, draw), weight in zip(batch.examples, batch.weight.tolist(), strict=True)]

@@ -1,0 +1,90 @@
+"""What a running fit tells the outside, and the one thing it is asked: to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Averages since the last report."""
+
+    step: int
+    total_steps: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    examples_per_second: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class ValidationReport:
+    """A validation: missing pixels on the published scale; `picture` is a PNG."""
+
+    step: int
+    psnr: float
+    mae: float
+    is_best: bool
+    picture: bytes | None
+
+
+@dataclass(frozen=True)
+class SavedReport:
+    """A resume state was committed."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class StartedReport:
+    """The fit begins at `step`, 0 or where a saved state left it."""
+
+    step: int
+    total_steps: int
+    parameters: int
+    world_size: int
+
+
+@dataclass(frozen=True)
+class EndedReport:
+    """The fit is over: finished, stopped on request, or refused with an error that the user can mend."""
+
+    step: int
+    finished: bool
+    error: str | None = None
+
+
+Report = StepReport | ValidationReport | SavedReport | StartedReport | EndedReport
+
+
+class Monitor(Protocol):
+    """Rank 0's line to the process that the user watches."""
+
+    def post(self, report: Report) -> None:
+        """Hands over a report; does not wait for anybody to read it."""
+
+    def stop_requested(self) -> bool:
+        """Whether the user asked to stop."""
+
+
+class LocalMonitor:
+    """A monitor in the same process."""
+
+    def __init__(self, show: Callable[[Report], None]) -> None:
+        self._show = show
+        self._stop = False
+
+    def post(self, report: Report) -> None:
+        """Shows the report at once."""
+        self._show(report)
+
+    def stop_requested(self) -> bool:
+        """Whether `request_stop` was called."""
+        return self._stop
+
+    def request_stop(self) -> None:
+        """Asks the fit to save its state and stop; safe inside a signal handler."""
+        self._stop = True

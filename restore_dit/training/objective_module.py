@@ -1,0 +1,44 @@
+"""The module that the engine wraps: from a batch to its weighted loss, in the run's precision."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from restore_dit.config import DiffusionConfig
+from restore_dit.data.batch import Batch
+from restore_dit.diffusion.objective import training_loss
+from restore_dit.diffusion.schedule import NoiseSchedule, step_from_quantile
+from restore_dit.model.denoiser import Denoiser
+
+
+class ObjectiveModule(nn.Module):
+    """Sum over a batch of each example's loss times its weight.
+
+    bf16 runs the forward pass under autocast: the parameters that the optimiser steps stay fp32, so there are no
+    second, rounded weights to keep in step with their masters.
+    """
+
+    def __init__(self, denoiser: Denoiser, diffusion: DiffusionConfig, precision: str) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.diffusion = diffusion
+        self.precision = precision
+        self.schedule = NoiseSchedule.from_config(diffusion)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Weighted sum of losses, a scalar in fp32."""
+        device = batch.target.device
+        step = step_from_quantile(batch.quantile, self.schedule)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            losses = training_loss(
+                self.denoiser,
+                batch.target,
+                batch.noise(),
+                step,
+                batch.conditioning,
+                batch.valid,
+                self.schedule,
+                self.diffusion,
+            )
+        return (losses.float() * batch.weight).sum()

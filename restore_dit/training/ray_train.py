@@ -1,0 +1,159 @@
+"""A fit on Ray Train workers, with the examples through Ray Data."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import FailureConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from restore_dit.data import stream
+from restore_dit.errors import UserError
+from restore_dit.training import process_group
+from restore_dit.training.loop import fit
+from restore_dit.training.monitor import EndedReport, LocalMonitor, Report
+from restore_dit.training.setup import TrainingSetup
+
+POLL_SECONDS = 0.5
+
+
+@ray.remote(num_cpus=0)
+class Mailbox:
+    """Reports on their way from rank 0 to the driver, and the driver's wish to stop on its way back."""
+
+    def __init__(self) -> None:
+        self._reports: list[Report] = []
+        self._stop = False
+
+    def post(self, report: Report) -> None:
+        self._reports.append(report)
+
+    def collect(self) -> list[Report]:
+        reports, self._reports = self._reports, []
+        return reports
+
+    def request_stop(self) -> None:
+        self._stop = True
+
+    def stop_requested(self) -> bool:
+        return self._stop
+
+
+class MailboxMonitor:
+    """The monitor of rank 0 on a cluster."""
+
+    def __init__(self, mailbox: Any) -> None:
+        self._mailbox = mailbox
+
+    def post(self, report: Report) -> None:
+        """Sends the report without waiting."""
+        self._mailbox.post.remote(report)
+
+    def stop_requested(self) -> bool:
+        """Asks the driver's mailbox."""
+        return ray.get(self._mailbox.stop_requested.remote(), timeout=60)
+
+
+def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
+    """Trains on `workers.count` Ray Train workers; whether the run is finished.
+
+    Needs `ray.init` to have been called. A worker group that dies is replaced `workers.max_failures` times and goes
+    on from the last saved state.
+    """
+    mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+    decoded = None
+    if setup.config.data.cache_decoded:
+        decoded = stream.cache_decoded(setup.reader, setup.split.train)
+    workers = setup.config.workers
+    trainer = TorchTrainer(
+        _worker,
+        train_loop_config={"setup": setup, "mailbox": mailbox, "decoded": decoded},
+        scaling_config=ScalingConfig(
+            num_workers=workers.count,
+            use_gpu=workers.use_gpu,
+            resources_per_worker={"CPU": workers.cpus_each} | ({"GPU": 1} if workers.use_gpu else {}),
+        ),
+        torch_config=TorchConfig(backend=process_group.backend(workers.use_gpu)),
+        run_config=ray.train.RunConfig(
+            # Ray Train would silently resume a name that it knows; our own state decides where the run stands.
+            name=f"attempt-{uuid.uuid4().hex[:12]}",
+            storage_path=setup.folder.location.join("ray").path,
+            storage_filesystem=setup.folder.location.filesystem,
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+        ),
+    )
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    ended = _run(trainer, mailbox, monitor)
+    if ended is None:
+        raise UserError(f"{setup.folder.location.uri}: the workers ended without a word; see the log above")
+    if ended.error is not None:
+        raise UserError(ended.error)
+    return ended.finished
+
+
+def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedReport | None:
+    """Fits in a thread, so that Ctrl-C reaches this one as a wish to stop and not Ray Train as an order to abort."""
+    failure: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - handed to the caller below
+            failure.append(error)
+
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    ended: EndedReport | None = None
+    asked = False
+    while True:
+        alive = thread.is_alive()
+        for report in ray.get(mailbox.collect.remote(), timeout=60):
+            monitor.post(report)
+            ended = report if isinstance(report, EndedReport) else ended
+        if not alive:
+            break
+        if monitor.stop_requested() and not asked:
+            asked = True
+            mailbox.request_stop.remote()
+        time.sleep(POLL_SECONDS)
+    if failure and (ended is None or ended.error is None):
+        raise failure[0]
+    return ended
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """One rank."""
+    setup: TrainingSetup = config["setup"]
+    monitor = MailboxMonitor(config["mailbox"])
+    context = ray.train.get_context()
+    workers = setup.config.workers
+    process_group.choose_accelerator(workers.use_gpu)
+    stream.silence()
+
+    def batches(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
+        return stream.step_batches(
+            setup.plan,
+            setup.reader,
+            setup.maker,
+            start,
+            stop,
+            setup.config.micro_batch_size,
+            rank=context.get_world_rank(),
+            world_size=context.get_world_size(),
+            cpus_for_training=workers.count * workers.cpus_each,
+            cpus_a_task=workers.data_cpus,
+            decoded=config["decoded"],
+        )
+
+    try:
+        fit(setup, batches, monitor, on_pause=lambda: ray.train.report({}))
+    except UserError as error:
+        # What the user can mend does not heal by a new worker group.
+        monitor.post(EndedReport(step=-1, finished=False, error=str(error)))

@@ -1,0 +1,72 @@
+"""What a run resumes from: whole fp32 tensors as safetensors and counters as JSON, the same for any number of workers
+and any ZeRO stage. A state is complete once `latest.json` names it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+import safetensors
+import safetensors.torch
+
+from restore_dit.data.storage import Location, delete, exists, list_names, read_bytes, write_bytes_atomically
+from restore_dit.errors import UserError
+from restore_dit.training.engine import StateTensors
+
+KEPT_STATES = 2
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Where a run stands after `step` optimiser steps."""
+
+    step: int = 0
+    best_psnr: float | None = None
+    best_step: int = 0
+
+
+def save(folder: Location, tensors: StateTensors, counters: Counters) -> None:
+    """Writes a state, makes it the latest, and removes all but the last few."""
+    name = f"step-{counters.step:09d}"
+    for part, values in tensors.items():
+        write_bytes_atomically(folder.join(name, f"{part}.safetensors"), safetensors.torch.save(values))
+    write_bytes_atomically(folder.join(name, "counters.json"), json.dumps(asdict(counters)).encode())
+    write_bytes_atomically(folder.join("latest.json"), json.dumps({"state": name}).encode())
+    states = [entry for entry in list_names(folder) if entry.startswith("step-")]
+    for old in states[: max(0, states.index(name) - KEPT_STATES + 1)]:
+        for file in list_names(folder.join(old)):
+            delete(folder.join(old, file))
+
+
+def load_counters(folder: Location) -> Counters:
+    """The counters of the latest state; those of the very start where there is none."""
+    name = _latest(folder)
+    return Counters() if name is None else Counters(**json.loads(read_bytes(folder.join(name, "counters.json"))))
+
+
+def load_tensors(folder: Location) -> StateTensors | None:
+    """The tensors of the latest state, or None where there is none."""
+    name = _latest(folder)
+    if name is None:
+        return None
+    tensors: StateTensors = {}
+    for file in list_names(folder.join(name)):
+        if file.endswith(".safetensors"):
+            place = folder.join(name, file)
+            try:
+                tensors[file.removesuffix(".safetensors")] = safetensors.torch.load(read_bytes(place))
+            except safetensors.SafetensorError as error:
+                raise UserError(
+                    f"{place.uri}: damaged ({error}); point {folder.uri}/latest.json at an older state"
+                ) from None
+    return tensors
+
+
+def _latest(folder: Location) -> str | None:
+    place = folder.join("latest.json")
+    if not exists(place):
+        return None
+    try:
+        return str(json.loads(read_bytes(place))["state"])
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f'{place.uri}: damaged; write {{"state": "step-…"}} naming a folder beside it') from None

@@ -1,0 +1,82 @@
+"""A whole training run: claimed folder, fit here or on a cluster, progress, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from rich.console import Console
+
+from restore_dit.config import RunConfig
+from restore_dit.training.monitor import EndedReport, LocalMonitor, Report
+from restore_dit.training.progress import ProgressDisplay
+from restore_dit.training.run_log import RunLog
+from restore_dit.training.setup import set_up
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended: `finished`, or stopped on request after `step` with its state saved."""
+
+    finished: bool
+    step: int
+    folder: str
+    model: str
+
+
+def run_training(config: RunConfig, console: Console) -> RunResult:
+    """Trains until the end or until Ctrl-C; with `workers.count` 0 in this process, else on Ray.
+
+    Raises:
+        UserError: whatever the user can mend, before anything is computed where possible.
+    """
+    setup = set_up(config)
+    setup.folder.claim(setup.store_fingerprint)
+    display = ProgressDisplay(console, config.name)
+    log = RunLog(setup.folder.logs)
+    last_step = 0
+
+    def show(report: Report) -> None:
+        nonlocal last_step
+        log.add(report)
+        display.show(report)
+        if isinstance(report, EndedReport):
+            last_step = report.step
+
+    monitor = LocalMonitor(show)
+    try:
+        with _interrupts(monitor.request_stop, console):
+            if config.workers.count == 0:
+                from restore_dit.training.local import fit_here
+
+                finished = fit_here(setup, monitor)
+            else:
+                from restore_dit.training.ray_train import fit_on_cluster
+
+                finished = fit_on_cluster(setup, monitor)
+    finally:
+        display.close()
+        log.close()
+    return RunResult(finished, last_step, setup.folder.location.uri, setup.folder.model.uri)
+
+
+@contextmanager
+def _interrupts(request_stop: Callable[[], None], console: Console) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) asks to stop after the step, the second interrupts at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        console.print("stopping after this step; once more to stop at once, losing what is not saved")
+        request_stop()
+        signal.signal(number, signal.default_int_handler)
+
+    try:
+        for number in before:
+            signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,126 @@
+"""A run's folder, at any URI: what it holds, whose run it is, and whether it may go on.
+
+`run.json` (identity and status), `config.yaml`, `model/` (the best weights so far), `state/` (what a run resumes
+from), `logs/` (metrics, TensorBoard, which rank computed which example).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from restore_dit.config import RunConfig, dump
+from restore_dit.data.storage import Location, exists, locate, read_bytes, write_bytes_atomically
+from restore_dit.errors import UserError
+
+HOW_IT_RUNS = {
+    "name": True,
+    "output": True,
+    "workers": True,
+    "data": {"store", "cache_decoded"},
+    "training": {
+        "zero_stage",
+        "offload_optimiser",
+        "micro_batch_size",
+        "activation_checkpointing",
+        "compile",
+        "validate_every",
+        "validation_examples",
+        "save_every",
+        "log_every",
+        "log_examples",
+        "init_from",
+    },
+}
+"""The keys that say how and where a run computes, not what: they may differ when it resumes."""
+
+
+class RunRecord(BaseModel):
+    """The content of `run.json`."""
+
+    format: Literal[1] = 1
+    status: Literal["running", "finished"]
+    store_fingerprint: str
+    identity: dict[str, Any]
+
+
+class RunFolder:
+    """The folder `output/name` of a run."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.location: Location = locate(config.output).join(config.name)
+
+    @property
+    def model(self) -> Location:
+        """The model directory."""
+        return self.location.join("model")
+
+    @property
+    def state(self) -> Location:
+        """The resume states."""
+        return self.location.join("state")
+
+    @property
+    def logs(self) -> Location:
+        """Metrics and logs."""
+        return self.location.join("logs")
+
+    def claim(self, store_fingerprint: str) -> None:
+        """Begins the run, or goes on with it.
+
+        Raises:
+            UserError: the folder holds a finished run, a run of another configuration, or of another store.
+        """
+        record = RunRecord(status="running", store_fingerprint=store_fingerprint, identity=identity(self.config))
+        existing = self._read()
+        if existing is None:
+            write_bytes_atomically(self.location.join("config.yaml"), dump(self.config).encode())
+            self._write(record)
+            return
+        where = self.location.uri
+        if existing.status == "finished":
+            raise UserError(f"{where}: this run is finished; choose another name=… or delete the folder to train anew")
+        if existing.store_fingerprint != store_fingerprint:
+            raise UserError(
+                f"{where}: this run was started on another tile store (or the store {self.config.data.store} has "
+                "changed since); choose another name=… or restore the store"
+            )
+        for key, (old, new) in _differences(existing.identity, record.identity).items():
+            raise UserError(f"{where}: this run was started with {key}={old!r}, not {new!r}; choose another name=…")
+
+    def finish(self) -> None:
+        """Marks the run as finished."""
+        record = self._read()
+        assert record is not None
+        self._write(record.model_copy(update={"status": "finished"}))
+
+    def _read(self) -> RunRecord | None:
+        place = self.location.join("run.json")
+        if not exists(place):
+            return None
+        try:
+            return RunRecord.model_validate_json(read_bytes(place))
+        except ValidationError:
+            raise UserError(f"{place.uri}: damaged or of another version; choose another name=…") from None
+
+    def _write(self, record: RunRecord) -> None:
+        write_bytes_atomically(self.location.join("run.json"), record.model_dump_json(indent=2).encode())
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What must be equal for a run to be the same run."""
+    return json.loads(config.model_dump_json(exclude=HOW_IT_RUNS))  # type: ignore[arg-type]
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in old.keys() | new.keys():
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found |= _differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found[prefix + key] = (a, b)
+    return found

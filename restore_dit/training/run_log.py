@@ -1,0 +1,74 @@
+"""What stays of a run's reports: `logs/metrics.jsonl` and TensorBoard events, validation pictures included."""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from restore_dit.data.storage import Location, exists, read_bytes, write_bytes_atomically
+from restore_dit.training.monitor import Report, SavedReport, StartedReport, StepReport, ValidationReport
+
+
+class RunLog:
+    """Writes beside the run; to object storage whenever a state was saved, since objects cannot grow."""
+
+    def __init__(self, logs: Location) -> None:
+        self._logs = logs
+        self._metrics = logs.join("metrics.jsonl")
+        self._lines = read_bytes(self._metrics) if exists(self._metrics) else b""
+        self._temporary = None if logs.is_local else tempfile.TemporaryDirectory()
+        self._folder = Path(self._temporary.name) if self._temporary else Path(logs.join("tensorboard").path)
+        self._writer: SummaryWriter | None = None
+
+    def add(self, report: Report) -> None:
+        """Records one report."""
+        if isinstance(report, StartedReport):
+            self._forget_after(report.step)
+            # Events of steps that are computed again after a resume are dropped by TensorBoard itself.
+            self._writer = SummaryWriter(str(self._folder), purge_step=report.step)
+        elif isinstance(report, StepReport):
+            self._scalars(report.step, {"loss": report.loss, "learning_rate": report.learning_rate})
+            self._scalars(report.step, {"examples_per_second": report.examples_per_second}, kept=False)
+        elif isinstance(report, ValidationReport):
+            self._scalars(report.step, {"validation/psnr": report.psnr, "validation/mae": report.mae})
+            if report.picture and self._writer:
+                image = matplotlib.image.imread(io.BytesIO(report.picture), format="png")[..., :3]
+                self._writer.add_image("validation/series", np.asarray(image), report.step, dataformats="HWC")
+        elif isinstance(report, SavedReport):
+            self.flush()
+
+    def flush(self) -> None:
+        """Brings everything to where the run lies."""
+        if self._lines:
+            write_bytes_atomically(self._metrics, self._lines)
+        if self._writer:
+            self._writer.flush()
+        if self._temporary:
+            for file in self._folder.iterdir():
+                write_bytes_atomically(self._logs.join("tensorboard", file.name), file.read_bytes())
+
+    def close(self) -> None:
+        """The last flush."""
+        self.flush()
+        if self._writer:
+            self._writer.close()
+        if self._temporary:
+            self._temporary.cleanup()
+
+    def _scalars(self, step: int, values: dict[str, float], *, kept: bool = True) -> None:
+        if kept:
+            self._lines += json.dumps({"step": step, **values}).encode() + b"\n"
+        for name, value in values.items():
+            if self._writer:
+                self._writer.add_scalar(name, value, step)
+
+    def _forget_after(self, step: int) -> None:
+        """Steps after the last saved state are computed, and recorded, again."""
+        kept = [line for line in self._lines.splitlines(keepends=True) if json.loads(line)["step"] <= step]
+        self._lines = b"".join(kept)

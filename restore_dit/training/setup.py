@@ -1,0 +1,111 @@
+"""What every process of a run needs: made once from the configuration and the tile store, then pickled to workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from restore_dit.config import RunConfig
+from restore_dit.data.examples import ExampleMaker
+from restore_dit.data.loader import TileReader
+from restore_dit.data.normalisation import Normalisation
+from restore_dit.data.plan import EpochPlan
+from restore_dit.data.randomness import generator
+from restore_dit.data.split import TileSplit, split_tiles
+from restore_dit.data.tile_store import TileStore
+from restore_dit.errors import UserError
+from restore_dit.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """A run, ready to start on any number of workers."""
+
+    config: RunConfig
+    folder: RunFolder
+    store_fingerprint: str
+    split: TileSplit
+    plan: EpochPlan
+    reader: TileReader
+    maker: ExampleMaker
+    normalisation: Normalisation
+    validation: tuple[tuple[str, int], ...]
+    """(tile, draw) of the fixed validation examples."""
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps in the whole run."""
+        return self.config.training.epochs * self.plan.steps_per_epoch
+
+
+def set_up(config: RunConfig) -> TrainingSetup:
+    """Opens the store and plans the run.
+
+    Raises:
+        UserError: no store, bands or radar track that it lacks, a split that leaves nothing to train on.
+    """
+    if not config.data.store:
+        raise UserError("data.store is not set: give the tile store's folder or URI, such as data.store=stores/site")
+    store = TileStore.open(config.data.store)
+    lacking = [band for band in config.model.bands if band not in store.manifest.bands]
+    if lacking:
+        raise UserError(
+            f"{config.data.store}: the store has no {', '.join(lacking)}; "
+            f"set model.bands=[{', '.join(b for b in config.model.bands if b in store.manifest.bands)}]"
+        )
+    split = split_tiles({t: r.fold for t, r in store.manifest.tiles.items()}, config.data.split, config.seed)
+    training = config.training
+    plan = EpochPlan(split.train, config.data.examples_per_tile, training.batch_size, config.seed)
+    return TrainingSetup(
+        config=config,
+        folder=RunFolder(config),
+        store_fingerprint=store.fingerprint,
+        split=split,
+        plan=plan,
+        reader=tile_reader(store, config),
+        maker=ExampleMaker(config.data, config.model.bands, config.seed),
+        normalisation=normalisation_of(store, config, split.train),
+        validation=_validation_examples(split.validation, training.validation_examples, config.seed),
+    )
+
+
+def tile_reader(store: TileStore, config: RunConfig) -> TileReader:
+    """Reads no more of a tile than a run uses."""
+    return TileReader(store, (config.data.radar.track,) if config.data.radar else ())
+
+
+def normalisation_of(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> Normalisation:
+    """Radar mean and spread from the manifest's sums over the given tiles."""
+    if not config.model.radar_channels or config.data.radar is None:
+        return Normalisation()
+    track = config.data.radar.track
+    by_fold = config.data.radar.statistics == "mean_of_folds"
+    groups: dict[int | None, list[str]] = {}
+    for tile_id in tile_ids:
+        groups.setdefault(store.manifest.tiles[tile_id].fold if by_fold else None, []).append(tile_id)
+    moments = [_moments(store, tiles, track, config.model.radar_channels) for tiles in groups.values()]
+    mean, std = np.mean(moments, axis=0)
+    return Normalisation(config.model.radar_channels, tuple(map(float, mean)), tuple(map(float, std)))
+
+
+def _moments(
+    store: TileStore, tile_ids: list[str], track: str, channels: tuple[str, ...]
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation in dB of each channel over some tiles."""
+    sums = store.manifest.radar_sums(track, tile_ids)
+    if not all(channel in sums and sums[channel].count for channel in channels):
+        raise UserError(
+            f"{store.uri}: no tile to train on has radar track {track}; set data.radar.track to one of "
+            f"{', '.join(store.manifest.radar_tracks) or '(none)'}, or model.radar_channels=[] and data.radar=null"
+        )
+    return [sums[channel].mean for channel in channels], [max(sums[channel].std, 1e-3) for channel in channels]
+
+
+def _validation_examples(tiles: tuple[str, ...], most: int, seed: int) -> tuple[tuple[str, int], ...]:
+    """At most `most` tiles in seeded order; few tiles are drawn from again until 16 examples stand for them."""
+    if not tiles:
+        return ()
+    order = [tiles[index] for index in generator(seed, "validation order").permutation(len(tiles))]
+    draws = max(1, -(-min(most, 16) // len(order)))
+    return tuple((tile, draw) for draw in range(draws) for tile in order)[:most]

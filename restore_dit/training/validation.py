@@ -1,0 +1,67 @@
+"""The validation of a run: missing pixels of the fixed validation examples, sampled with the averaged weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from restore_dit.data.batch import Batch, stack, to_batch
+from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
+from restore_dit.diffusion.schedule import NoiseSchedule
+from restore_dit.evaluation.figures import strip_figure
+from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
+from restore_dit.model.denoiser import Denoiser
+from restore_dit.training.setup import TrainingSetup
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Averages over the validation series, on the published scale, missing pixels only; `picture` is a PNG of the
+    first series (rank 0 only)."""
+
+    psnr: float
+    mae: float
+    picture: bytes | None
+
+
+@torch.no_grad()
+def validate(setup: TrainingSetup, denoiser: Denoiser, rank: int, world_size: int) -> ValidationResult:
+    """Each rank scores every `world_size`-th example; the averages are over all of them."""
+    device = next(denoiser.parameters()).device
+    schedule = NoiseSchedule.from_config(setup.config.diffusion)
+    sums = torch.zeros(3, dtype=torch.float64)
+    picture: bytes | None = None
+    denoiser.eval()
+    for index in range(rank, len(setup.validation), world_size):
+        tile_id, draw = setup.validation[index]
+        example = setup.maker.validation(setup.reader(tile_id), draw)
+        batch = to_batch(
+            stack([example]), setup.normalisation, mask_padding=setup.config.data.mask_padding, device=device
+        )
+        prediction = _sample(setup, denoiser, batch, schedule)
+        frames = batch.conditioning.frame_mask[0].cpu().numpy() if batch.conditioning.frame_mask is not None else ...
+        target = to_unit_range(batch.target)[0].cpu().numpy()[frames]
+        gaps = example["gap_mask"][frames, 0]
+        unknown = ~example["valid"][frames, 0]
+        estimate = prediction[0].cpu().numpy()[frames]
+        missing = score_series(target, estimate, gaps, unknown, scale_name=PUBLISHED_SCALE).missing
+        if missing.psnr is not None and missing.mae is not None and np.isfinite(missing.psnr):
+            sums += torch.tensor([missing.psnr, missing.mae, 1.0], dtype=torch.float64)
+        if index == 0:
+            picture = strip_figure(target, estimate, gaps, unknown, bands=setup.config.model.bands)
+    sums = sums.to(device)
+    dist.all_reduce(sums)
+    psnr, mae, count = sums.tolist()
+    return ValidationResult(psnr / max(count, 1), mae / max(count, 1), picture)
+
+
+def _sample(setup: TrainingSetup, denoiser: Denoiser, batch: Batch, schedule: NoiseSchedule) -> torch.Tensor:
+    precision = setup.config.training.precision
+    with torch.autocast(batch.target.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        sampled = sample_inpainting(
+            denoiser, batch.noise(), batch.conditioning, schedule, setup.config.diffusion.sampling_steps
+        )
+    return to_unit_range(sampled)

@@ -181,7 +181,20 @@ def exists(place: Place) -> bool:
     """Whether a file or folder is there."""
     location = locate(place)
     with _explained(location.uri, "look up"):
-        return location.filesystem.get_file_info(location.path).type != fs.FileType.NotFound
+        found = location.filesystem.get_file_info(location.path).type != fs.FileType.NotFound
+    if not found:
+        _require_bucket(location)
+    return found
+
+
+def _require_bucket(location: Location) -> None:
+    """In a bucket that does not exist nothing is found either, and nothing can ever be written."""
+    if location.is_local:
+        return
+    bucket = location.path.partition("/")[0]
+    with _explained(location.uri, "look up"):
+        if location.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
+            raise OSError("NO_SUCH_BUCKET")
 
 
 def is_folder(place: Place) -> bool:
@@ -197,6 +210,8 @@ def list_names(place: Place) -> list[str]:
     location = locate(place)
     with _explained(location.uri, "list"):
         entries = location.filesystem.get_file_info(fs.FileSelector(location.path, allow_not_found=True))
+    if not entries:
+        _require_bucket(location)
     return sorted(entry.base_name for entry in entries if not entry.base_name.startswith("."))
 
 

@@ -202,7 +202,10 @@ def _frames(
     found = (column["codec"].as_py(), column["dtype"].as_py(), tuple(column["shape"].as_py()))
     if found != (CODEC, dtype, shape) or len(column["frames"]) != shape[0]:
         raise damaged(origin, f"holds {found}, expected {(CODEC, dtype, shape)}")
-    dates = np.array(column["dates"].as_py(), "datetime64[D]")
+    try:
+        dates = np.array(column["dates"].as_py(), "datetime64[D]")
+    except ValueError as error:
+        raise damaged(origin, error) from None
     return [frame.as_buffer() for frame in column["frames"]], _DTYPES[dtype], dates
 
 

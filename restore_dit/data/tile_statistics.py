@@ -1,4 +1,4 @@
-"""Sums over a tile's pixels: mean and standard deviation of any set of tiles follow from them without reading pixels."""
+"""Sums over a tile's pixels, from which any set of tiles gets its mean and standard deviation."""
 
 from __future__ import annotations
 

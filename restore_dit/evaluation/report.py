@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -91,7 +92,7 @@ def score_table(report: Report, scale: str, pixels: PixelSet) -> ScoreTable:
     for metric in COLUMNS:
         values = [getattr(scores.over(pixels), metric) for _, scores in entries]
         texts = [_cell(metric, value) for value in values]
-        present = [value for value in values if value is not None]
+        present = [value for value in values if value is not None and not math.isnan(value)]
         best = (max if metric in HIGHER_IS_BETTER else min)(present) if present else None
         columns.append([(text, len(present) > 1 and text == _cell(metric, best)) for text in texts])
     counted = max((scores.counted[pixels] for _, scores in entries), default=0)

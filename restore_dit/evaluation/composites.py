@@ -1,0 +1,81 @@
+"""What people look at instead of ten bands: colour composites with one shared stretch, and a vegetation index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating]
+
+GAMMA = 1 / 1.3
+"""Brightens fields and forest, which are far darker than roofs and bare soil."""
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Three bands shown as red, green and blue."""
+
+    name: str
+    bands: tuple[str, str, str]
+
+    def available(self, bands: Sequence[str]) -> bool:
+        """Whether a series with these bands can be shown so."""
+        return set(self.bands) <= set(bands)
+
+    def pick(self, values: FloatArray, bands: Sequence[str]) -> FloatArray:
+        """[T, C, H, W] → [T, H, W, 3] in the same units."""
+        return np.moveaxis(values[:, [list(bands).index(band) for band in self.bands]], 1, -1)
+
+
+TRUE_COLOUR = Composite("true colour", ("B04", "B03", "B02"))
+FALSE_COLOUR = Composite("false colour", ("B08", "B04", "B03"))
+SHORTWAVE = Composite("short-wave infrared", ("B11", "B8A", "B05"))
+"""For series that have the 20 m bands only."""
+
+COMPOSITES = (TRUE_COLOUR, FALSE_COLOUR, SHORTWAVE)
+
+INDICES = {"NDVI": ("B08", "B04"), "NDRE": ("B8A", "B05")}
+"""Normalised differences (first − second)/(first + second) that follow vegetation, the preferred one first."""
+
+
+def natural_composite(bands: Sequence[str]) -> Composite:
+    """The composite nearest to what the eye sees that these bands allow: of any series its first band thrice."""
+    return next((one for one in COMPOSITES if one.available(bands)), Composite(bands[0], (bands[0],) * 3))
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Linear from `low` to `high` of each channel, then gamma."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def apply(self, image: FloatArray) -> NDArray[np.float64]:
+        """[..., 3] → [..., 3] between 0 and 1; NaN stays NaN."""
+        return np.clip((image - self.low) / (self.high - self.low), 0, 1) ** GAMMA
+
+
+def robust_stretch(images: FloatArray, clear: NDArray[np.bool_]) -> Stretch:
+    """For all of [T, H, W, 3]: the median over frames of each frame's 1st and 99th percentile where `clear` [T, H, W].
+
+    Neither a bright roof nor a frame whose cloud nobody detected then turns the land black.
+    """
+    usable = clear & np.isfinite(images).all(axis=-1)
+    frames = [image[pixels].astype(np.float64) for image, pixels in zip(images, usable, strict=True) if pixels.any()]
+    if not frames:
+        return Stretch(np.zeros(3), np.ones(3))
+    low, high = np.median([np.percentile(pixels, (1, 99), axis=0) for pixels in frames], axis=0)
+    return Stretch(low, np.maximum(high, low + 1e-3))
+
+
+def vegetation_index(values: FloatArray, bands: Sequence[str]) -> tuple[str, NDArray[np.float64]] | None:
+    """(name, index [T, H, W]) of reflectance [T, C, H, W]; None where the bands allow no index."""
+    for name, pair in INDICES.items():
+        if set(pair) <= set(bands):
+            first, second = (values[:, list(bands).index(band)].astype(np.float64) for band in pair)
+            total = first + second
+            return name, np.divide(first - second, total, out=np.full_like(total, np.nan), where=total > 0)
+    return None

@@ -1,0 +1,135 @@
+"""A grid of image panels, laid out in inches so that nothing overlaps at any shape of image."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from restore_dit.evaluation.composites import Stretch
+
+WIDTH = 10.0
+"""Inches, of a figure with as many panels as fit."""
+
+WIDEST = 1.85
+"""Inches, the widest that one image becomes."""
+
+GAP_COLOUR = "#d0d0d8"
+OUTLINE_COLOUR = "#e6009e"
+INK = "#222222"
+
+SPACING, HEADER, TITLE, LEGEND, FOOT = 0.06, 0.3, 0.3, 0.36, 0.22
+"""Inches: between panels, above for dates and title, below for the legend, and below each panel of a row with a foot
+line."""
+
+LABEL_LINE = 0.17
+"""Inches that a line of a row's name takes beside the panels."""
+
+
+@dataclass(frozen=True)
+class PanelGrid:
+    """The figure and its panels, [row][column]."""
+
+    figure: Figure
+    rows: list[list[Axes]]
+
+    def legend(self, handles: Sequence[Any], note: str | None = None) -> None:
+        """Below all panels: handles at the left, a note at the right."""
+        left = self.rows[-1][0].get_position().x0
+        right = self.rows[-1][-1].get_position().x1
+        below = 0.05 / float(self.figure.get_size_inches()[1])
+        self.figure.legend(
+            handles=handles, loc="lower left", bbox_to_anchor=(left, below), ncols=len(handles), frameon=False,
+            fontsize=9, borderpad=0, borderaxespad=0,
+        )  # fmt: skip
+        if note:
+            self.figure.text(right, below, note, fontsize=9, ha="right", va="bottom", color=INK)
+
+
+def panel_grid(
+    labels: Sequence[str],
+    headers: Sequence[str],
+    size: tuple[int, int],
+    *,
+    title: str | None = None,
+    right: float = 0.1,
+    footed: int = 0,
+) -> PanelGrid:
+    """A row of panels for each label, a column for each header, for images of `size` (H, W).
+
+    `right` inches stay free beside the panels, for a colour bar. The last `footed` rows have space for a line below
+    each panel. A label may hold line breaks.
+    """
+    across = (WIDTH - 3 * LABEL_LINE - right) / len(headers) - SPACING
+    names = [_wrapped(label, int(min(WIDEST, across) * size[0] / size[1] * 11)) for label in labels]
+    left = 0.2 + LABEL_LINE * max(name.count("\n") + 1 for name in names)
+    panel = min(WIDEST, (WIDTH - left - right) / len(headers) - SPACING)
+    tall = panel * size[0] / size[1]
+    width = max(left + len(headers) * (panel + SPACING) + right, 5.0)
+    above = HEADER + (TITLE if title else 0)
+    height = above + len(labels) * (tall + SPACING) + footed * FOOT + LEGEND
+    upper = height - above
+    figure = Figure(figsize=(width, height))
+    rows = []
+    for number, name in enumerate(names):
+        row = [
+            figure.add_axes(
+                ((left + column * (panel + SPACING)) / width, (upper - tall) / height, panel / width, tall / height)
+            )
+            for column in range(len(headers))
+        ]
+        for axes in row:
+            axes.set_xticks([])
+            axes.set_yticks([])
+            for spine in axes.spines.values():
+                spine.set_linewidth(0.4)
+        row[0].set_ylabel(name, fontsize=10, color=INK, labelpad=4)
+        upper -= tall + SPACING + (FOOT if number >= len(labels) - footed else 0)
+        rows.append(row)
+    for axes, header in zip(rows[0], headers, strict=True):
+        axes.set_title(header, fontsize=10, pad=4, color=INK)
+    if title:
+        figure.text(left / width, 1 - 0.06 / height, title, fontsize=12, va="top", weight="bold", color=INK)
+    return PanelGrid(figure, rows)
+
+
+def show_images(
+    panels: Sequence[Axes],
+    images: NDArray[np.floating],
+    stretch: Stretch,
+    hidden: NDArray[np.bool_] | None = None,
+) -> None:
+    """[T, H, W, 3] on T panels; what is `hidden` [T, H, W], or not a number, in the gap's colour."""
+    blank = ~np.isfinite(images).all(axis=-1)
+    if hidden is not None:
+        blank = blank | hidden
+    coloured = np.where(blank[..., None], to_rgb(GAP_COLOUR), stretch.apply(images))
+    for panel, image in zip(panels, coloured, strict=True):
+        panel.imshow(image)
+
+
+def outline(panel: Axes, mask: NDArray[np.bool_]) -> None:
+    """The border of a mask [H, W] on a panel that shows an image of its size, along the image's edge too."""
+    if not mask.any():
+        return
+    height, width = mask.shape
+    limits = panel.get_xlim(), panel.get_ylim()
+    drawn = panel.contour(
+        np.arange(-1, width + 1), np.arange(-1, height + 1), np.pad(mask, 1).astype(float),
+        levels=[0.5], colors=[OUTLINE_COLOUR], linewidths=1.2,
+    )  # fmt: skip
+    drawn.set_clip_on(False)  # else half the line is lost along the edge
+    panel.set_xlim(limits[0])
+    panel.set_ylim(limits[1])
+
+
+def _wrapped(label: str, width: int) -> str:
+    lines = (textwrap.fill(line, max(width, 10), break_on_hyphens=False) for line in label.split("\n"))
+    return "\n".join(lines)

@@ -18,7 +18,7 @@ class SimulationConfig(Section):
     start: date = Field(date(2018, 9, 1), description="first day that may have an acquisition")
     days: Positive = Field(425, description="length of the period")
     field_hectares: float = Field(3.0, gt=0, description="median area of a field")
-    cloudiness: Fraction = Field(0.47, description="mean cloud cover over the days of the period")
+    cloudiness: Fraction = Field(0.45, description="mean cloud cover over the days of the period")
     orbit_overlap: bool = Field(False, description="a second Sentinel-2 orbit sees the tile, with its own view angle")
     dropped: Fraction = Field(0.05, description="share of Sentinel-2 passes that the archive lacks")
     overcast_dropped: Fraction = Field(0.35, description="share of overcast passes left out of the archive on top")

@@ -17,7 +17,7 @@ _CLOUD = np.array([0.62, 0.60, 0.61, 0.64, 0.66, 0.67, 0.68, 0.68, 0.45, 0.36], 
 # Share of the light that a shadow takes; skylight, strongest in the blue, remains.
 _SHADE = np.array([0.45, 0.52, 0.58, 0.60, 0.64, 0.66, 0.68, 0.69, 0.76, 0.80], np.float32)
 
-_VEIL_SHARE = 0.10  # of the frames lie below a veil of cirrus
+_VEIL_SHARE = 0.2  # of the frames lie below a veil of cirrus, times the cloudiness
 _LEAST_OPACITY = 0.05  # thinner cloud is left out, so that what is called clear is clear
 _THICK_OPACITY = 0.5
 _LEAST_SHADE = 0.2
@@ -49,11 +49,16 @@ class Sky:
 
 
 def draw_sky(
-    shape: tuple[int, int], cover: float, zenith: float, azimuth: float, generator: np.random.Generator
+    shape: tuple[int, int],
+    cover: float,
+    cloudiness: float,
+    zenith: float,
+    azimuth: float,
+    generator: np.random.Generator,
 ) -> Sky | None:
-    """The sky over a tile, or None where it is clear. `cover` is the expected share of cloud; the sun's angles
-    (radians) and the clouds' height, 0.6–3 km, place the shadows."""
-    veiled = generator.random() < _VEIL_SHARE
+    """The sky over a tile, or None where it is clear. `cover` is the expected share of cloud in it,
+    `cloudiness` that of the climate; the sun's angles (radians) and the clouds' height, 0.6–3 km, place the shadows."""
+    veiled = generator.random() < _VEIL_SHARE * cloudiness
     if cover <= 0 and not veiled:
         return None
     height, width = shape
@@ -65,7 +70,7 @@ def draw_sky(
         outer_scale = np.exp(generator.uniform(np.log(80 if winter else 25), np.log(250)))
         form = random_field(padded, outer_scale, generator.uniform(3.3, 4.3), generator)
         # No sky is quite full: the threshold stops at 4 standard deviations.
-        depth = np.maximum(form - ndtri(min(max(1 - cover, 3e-5), 1 - 3e-5)), 0).astype(np.float32)
+        depth = np.maximum(form - float(ndtri(max(1 - cover, 3e-5))), 0)
         depth *= np.float32(np.exp(generator.uniform(np.log(1.2), np.log(5))))
         full = _visible(1 - np.exp(-depth))
         opacity, thickness = full[:height, :width], depth[:height, :width]
@@ -78,7 +83,7 @@ def draw_sky(
         veil = generator.uniform(0.08, 0.4) * np.exp(0.5 * random_field(padded, 60.0, 3.6, generator))
         veil = _visible(veil[:height, :width].clip(0, 0.75))
         opacity = (1 - (1 - opacity) * (1 - veil)).astype(np.float32)
-    albedo = generator.lognormal(0, 0.22)
+    albedo = generator.lognormal(-0.1, 0.25)
     brightness = np.float32(albedo) * (np.float32(0.6) + np.float32(0.4) * np.tanh(thickness / 4))
     return Sky(opacity, shade, brightness.clip(0.3, 1.5).astype(np.float32))
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from restore_dit.data.simulation.covers import COVER_NUMBER, COVERS, CROP_SHARES, CROPS
 from restore_dit.data.simulation.landscape import ARABLE
 
-Curve = NDArray[np.float32]
+Curve = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,11 @@ def _growth(name: str, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
     return np.array([getattr(cover.growth, name) for cover in COVERS], np.float32)[numbers]
 
 
-def _years(days: NDArray[np.datetime64]) -> list[tuple[int, float]]:
-    """The harvest years that touch `days`: (year, day number of its 1 January counted from the first day)."""
-    first, last = (int(str(day)[:4]) for day in (days[0], days[-1]))
-    return [
-        (year, float((np.datetime64(f"{year}-01-01") - days[0]) / np.timedelta64(1, "D")))
-        for year in range(first - 1, last + 3)
-    ]
+def _januaries(days: NDArray[np.datetime64]) -> list[float]:
+    """1 January of each harvest year that touches `days`, one before and one after, counted in days from the first."""
+    first, last = days[[0, -1]].astype("datetime64[Y]")
+    years = np.arange(first - 1, last + 3).astype("datetime64[D]")
+    return [float(day) for day in (years - days[0]).astype(np.int64)]
 
 
 def _rotation(parcels: int, years: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -76,57 +74,96 @@ def _arable(
 ) -> tuple[Curve, Curve, Curve, Curve, NDArray[np.int64]]:
     """Leaf area, dry share, tillage, flowers and crop of fields, one harvest after another."""
     time = np.arange(len(days), dtype=np.float32)
-    years = _years(days)
-    crops = _rotation(parcels, len(years), generator)
+    januaries = _januaries(days)
+    crops = _rotation(parcels, len(januaries), generator)
     leaf_area, dry, tilled, flowers = (np.zeros((parcels, len(days)), np.float32) for _ in range(4))
     covers = crops[0][:, None].repeat(len(days), axis=1)
-    winter = np.array([crop.winter_crop for crop in CROPS])
-    free_from = np.full(parcels, -1e6)  # the day on which the crop before was harvested
-    for number, (_, january) in enumerate(years):
-        crop = crops[number]
-        shift = january + 4 * generator.standard_normal() + _growth("spread", crop) * generator.standard_normal(parcels)
-        vigour = generator.normal(1.0, 0.14, parcels).clip(0.5, 1.4)
-        harvest = shift + _growth("harvest", crop) + generator.normal(0, 5, parcels)
-        green_up = shift + _growth("green_up", crop)
-        senescence = np.minimum(shift + _growth("senescence", crop), harvest + 60)
-        emergence = np.maximum(shift + _growth("emergence", crop), free_from + 18)
-        present = time[None] < harvest[:, None]
-        rise = _logistic(time, green_up, _growth("green_up_width", crop))
-        ripe = _logistic(time, senescence, _growth("senescence_width", crop))
-        autumn = _logistic(time, emergence, np.full(parcels, 7.0)) * (1 - rise)
-        height = vigour * _growth("peak", crop)
-        leaf_area += present * (height[:, None] * rise * (1 - ripe))
-        leaf_area += present * ((vigour * _growth("autumn", crop))[:, None] * autumn)
-        dry += present * (0.85 * ripe * rise)
-        flowering = (crop == COVER_NUMBER["winter rapeseed"]) * generator.uniform(0.35, 0.7, parcels)
-        bloom = shift + 116 + generator.normal(0, 3, parcels)
-        flowers += present * flowering[:, None] * np.exp(-(((time[None] - bloom[:, None]) / 13) ** 2))
-        # After the harvest: stubble until the plough, weeds, and in half of the fields that stay free a catch crop.
-        after = ~present
-        covers[after] = COVER_NUMBER["catch crop"]
-        following = crops[min(number + 1, len(years) - 1)]
-        early = harvest < january + 240
-        catch = early & ~winter[following] & (generator.random(parcels) < 0.6)
-        sown = harvest + generator.uniform(12, 35, parcels)
-        stubble = generator.uniform(0.35, 0.85, parcels)
-        plough = np.where(catch, sown - 3, harvest + generator.exponential(25, parcels) + 3)
-        since_harvest, since_plough = time[None] - harvest[:, None], time[None] - plough[:, None]
-        dry += after * (since_plough < 0) * stubble[:, None] * np.exp(-np.abs(since_harvest) / 90)
-        next_green_up = january + 365 + _growth("green_up", following)
-        seedbed = np.where(winter[following], january + 365 + _growth("emergence", following), next_green_up) - 22
-        for work, strength in ((plough, 1.0), (np.maximum(seedbed, plough + 1), 0.6)):
-            age = time[None] - work[:, None]
-            tilled += np.where(age >= 0, strength * np.exp(-np.abs(age) / 35), 0).astype(np.float32)
-        end = np.where(catch, january + 365 + generator.normal(15, 30, parcels), seedbed)
-        weeds = np.where(catch, generator.normal(2.6, 0.6, parcels).clip(0.8), generator.uniform(0.0, 0.6, parcels))
-        regrowth = _logistic(time, sown + 28, np.full(parcels, 7.0)) * after * (time[None] < end[:, None])
-        leaf_area += weeds[:, None] * regrowth
-        if number + 1 < len(years):
-            next_start = np.where(winter[following], seedbed + 10, np.maximum(end, seedbed))
-            grown = time[None] >= np.maximum(next_start, harvest)[:, None]
-            covers[grown] = np.broadcast_to(following[:, None], covers.shape)[grown]
-        free_from = harvest
+    harvest = np.full(parcels, -1e6)
+    for january, crop, following in zip(januaries[:-1], crops[:-1], crops[1:], strict=True):
+        season = _season(time, january, crop, harvest, generator)
+        harvest = season.harvest
+        fallow = _fallow(time, january, harvest, following, generator)
+        leaf_area += season.leaf_area + fallow.leaf_area
+        dry += season.dry + fallow.dry
+        tilled += fallow.tilled
+        flowers += season.flowers
+        covers = np.where(time[None] < harvest[:, None], covers, COVER_NUMBER["catch crop"])
+        covers = np.where(time[None] < fallow.end[:, None], covers, following[:, None])
     return leaf_area, dry.clip(0, 0.95), tilled.clip(0, 1.2), flowers, covers
+
+
+@dataclass(frozen=True)
+class _Season:
+    """A crop until its `harvest` (day, [P]); curves [P, D], 0 from the harvest on."""
+
+    leaf_area: Curve
+    dry: Curve
+    flowers: Curve
+    harvest: NDArray[np.float64]
+
+
+def _season(
+    time: Curve,
+    january: float,
+    crop: NDArray[np.int64],
+    harvest_before: NDArray[np.float64],
+    generator: np.random.Generator,
+) -> _Season:
+    """The crop [P] harvested in the year that begins on day `january`, early or late as the year and the farmer are."""
+    parcels = len(crop)
+    shift = january + 4 * generator.standard_normal() + _growth("spread", crop) * generator.standard_normal(parcels)
+    vigour = generator.normal(1.0, 0.14, parcels).clip(0.5, 1.4)
+    harvest = shift + _growth("harvest", crop) + generator.normal(0, 5, parcels)
+    emergence = np.maximum(shift + _growth("emergence", crop), harvest_before + 18)
+    present = time[None] < harvest[:, None]
+    rise = _logistic(time, shift + _growth("green_up", crop), _growth("green_up_width", crop))
+    ripe = _logistic(time, shift + _growth("senescence", crop), _growth("senescence_width", crop))
+    young = _logistic(time, emergence, np.full(parcels, 7.0)) * (1 - rise)
+    peak, autumn = vigour * _growth("peak", crop), vigour * _growth("autumn", crop)
+    leaf_area = present * (peak[:, None] * rise * (1 - ripe) + autumn[:, None] * young)
+    bloom = shift + 116 + generator.normal(0, 3, parcels)
+    flowering = (crop == COVER_NUMBER["winter rapeseed"]) * generator.uniform(0.35, 0.7, parcels)
+    flowers = present * flowering[:, None] * np.exp(-(((time[None] - bloom[:, None]) / 13) ** 2))
+    return _Season(leaf_area, present * (0.85 * ripe * rise), flowers, harvest)
+
+
+@dataclass(frozen=True)
+class _Fallow:
+    """A field from a harvest to the `end` (day, [P]) when it is made ready for the next crop; curves [P, D]."""
+
+    leaf_area: Curve
+    dry: Curve
+    tilled: Curve
+    end: NDArray[np.float64]
+
+
+def _fallow(
+    time: Curve,
+    january: float,
+    harvest: NDArray[np.float64],
+    following: NDArray[np.int64],
+    generator: np.random.Generator,
+) -> _Fallow:
+    """Stubble until the plough, then weeds or, in most fields that stay free until spring, a catch crop."""
+    parcels = len(harvest)
+    winter = np.array([crop.winter_crop for crop in CROPS])[following]
+    next_start = january + 365 + np.where(winter, _growth("emergence", following), _growth("green_up", following))
+    seedbed = np.maximum(next_start - 22, harvest + 2)
+    catch = (harvest < january + 240) & ~winter & (generator.random(parcels) < 0.6)
+    sown = harvest + generator.uniform(12, 35, parcels)
+    plough = np.where(catch, sown - 3, np.minimum(harvest + 3 + generator.exponential(25, parcels), seedbed - 1))
+    end = np.where(catch, np.minimum(january + 365 + generator.normal(15, 30, parcels), seedbed), seedbed)
+
+    since_harvest = time[None] - harvest[:, None]
+    stubble = generator.uniform(0.35, 0.85, parcels)[:, None] * np.exp(-np.abs(since_harvest) / 90)
+    dry = stubble * (since_harvest >= 0) * (time[None] < plough[:, None])
+    tilled = np.zeros_like(dry)
+    for work, strength in ((plough, 1.0), (end, 0.6)):
+        age = time[None] - work[:, None]
+        tilled += (age >= 0) * strength * np.exp(-np.abs(age) / 35)
+    height = np.where(catch, generator.normal(2.6, 0.6, parcels).clip(0.8), generator.uniform(0.0, 0.6, parcels))
+    regrowth = _logistic(time, sown + 28, np.full(parcels, 7.0)) * (since_harvest >= 0)
+    return _Fallow(height[:, None] * regrowth * (time[None] < end[:, None]), dry, tilled, end)
 
 
 def _perennial(
@@ -143,7 +180,7 @@ def _perennial(
     grass = covers == COVER_NUMBER["grassland"]
     cuts = generator.integers(0, 5, parcels) * grass
     remaining = np.ones((parcels, len(days)), np.float32)
-    for _, january in _years(days):
+    for january in _januaries(days):
         shift = january + spread + 4 * generator.standard_normal()
         rise = _logistic(time, shift + _growth("green_up", covers), _growth("green_up_width", covers))
         fall = _logistic(time, shift + _growth("senescence", covers), _growth("senescence_width", covers))

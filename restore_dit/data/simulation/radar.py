@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from restore_dit.data.simulation.covers import COVER_NUMBER, COVERS
 from restore_dit.data.simulation.random_fields import texture
@@ -16,7 +17,7 @@ _ATTENUATION = np.array([cover.attenuation for cover in COVERS], np.float32)
 _INCIDENCE = {"S1A": np.deg2rad(38.0), "S1D": np.deg2rad(41.0)}
 _SOIL_DB = (-13.0, -20.5)  # dry and smooth, in VV and VH
 _MOISTURE_DB = (6.0, 4.5)  # from dry to saturated
-_TILLAGE_DB = (2.0, 2.6)  # from smooth to ploughed
+_TILLAGE_DB = (3.0, 3.4)  # from smooth to ploughed
 _FROST_DB = -3.0  # frozen ground and leaves reflect like dry ones
 _SPECKLE_KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 
@@ -31,13 +32,26 @@ class Ground:
     wettable: Backscatter
 
 
+@dataclass(frozen=True)
+class TrackVariation:
+    """How a track's T acquisitions differ over the P parcels beyond leaf area and moisture, in dB, [T, P] each:
+    `shift` of all the backscatter, `ruffle` of the surface alone (wind on water)."""
+
+    shift: Backscatter
+    ruffle: Backscatter
+
+    def select(self, frames: slice) -> TrackVariation:
+        """The variation of some acquisitions."""
+        return TrackVariation(self.shift[frames], self.ruffle[frames])
+
+
 def draw_ground(surface: Surface, generator: np.random.Generator) -> Ground:
     """Soil of each parcel, walls that shine, smooth water, trunks."""
     shape = surface.landscape.parcels.shape
     parcels = surface.landscape.parcels.ravel()
     cover = surface.landscape.covers[parcels]
     tone = (
-        generator.normal(0, 0.8, len(surface.landscape.covers))[parcels]
+        generator.normal(0, 1.1, len(surface.landscape.covers))[parcels]
         + 0.5 * texture(shape, 20.0, 3.0, generator).ravel()
     )
     decibel = np.array(_SOIL_DB)[:, None] + tone[None]
@@ -56,44 +70,57 @@ def draw_ground(surface: Surface, generator: np.random.Generator) -> Ground:
     return Ground(decibel.astype(np.float32), wettable.astype(np.float32))
 
 
+def draw_track(surface: Surface, frozen: NDArray[np.bool_], generator: np.random.Generator) -> TrackVariation:
+    """Variation of one track whose T acquisitions found the ground `frozen` [T] or not."""
+    covers = surface.landscape.covers
+    frames, parcels = len(frozen), len(covers)
+    water = covers == COVER_NUMBER["water"]
+    aspect = generator.normal(0, 0.6, parcels)  # rows and slopes, the same on each date
+    # What leaf area does not tell of a canopy: slow, and each parcel's own.
+    memory = 0.85
+    steps = generator.standard_normal((frames, parcels))
+    steps[1:] *= np.sqrt(1 - memory**2)
+    structure = 0.8 * lfilter([1.0], [1.0, -memory], steps, axis=0)
+    calibration = 0.25 * generator.standard_normal((frames, 1))
+    frost = _FROST_DB * (frozen[:, None] & ~water)
+    wind = 2.5 * generator.standard_normal((frames, 1)) * water
+    return TrackVariation((aspect + structure + calibration + frost).astype(np.float32), wind.astype(np.float32))
+
+
 def render_backscatter(
     surface: Surface,
     ground: Ground,
     state: PixelState,
     moisture: NDArray[np.float32],
-    frozen: NDArray[np.bool_],
+    variation: TrackVariation,
     track: str,
     looks: float,
     generator: np.random.Generator,
 ) -> Backscatter:
-    """VV and VH in dB, [T, 2, H, W], of T acquisitions of one track; `moisture` and `frozen` [T].
+    """VV and VH in dB, [T, 2, H, W], of T acquisitions of one track; `moisture` [T].
 
     The water-cloud model, σ = A·(1 − τ²) + σ_ground·τ² with τ² = exp(−2·B·V/cos θ), after Attema and Ulaby (1978),
     Vegetation modeled as a water cloud: V is the leaf area, since ripening takes water from both.
     """
     frames, shape = len(moisture), surface.landscape.parcels.shape
     parcels = surface.landscape.parcels.ravel()
-    # Rows and slopes show differently from the two sides, the same on each date.
-    aspect = generator.normal(0, 0.6, len(surface.landscape.covers)).astype(np.float32)[parcels]
     biomass = state.leaf_area + np.float32(0.5) * state.dry
     through = np.exp(_ATTENUATION[state.covers] * biomass * np.float32(-2 / np.cos(_INCIDENCE[track])))
-    water = surface.landscape.covers[parcels] == COVER_NUMBER["water"]
-    wind = 2.5 * generator.standard_normal((frames, 1), dtype=np.float32) * water
-    cold = np.float32(_FROST_DB) * (frozen[:, None] & ~water) + 0.25 * generator.standard_normal((frames, 1))
+    shift = variation.shift[:, parcels].reshape(frames, *shape)
+    ruffle = variation.ruffle[:, parcels]
     values = np.empty((frames, 2, *shape), np.float32)
     for polarisation in range(2):
         wet = np.float32(_MOISTURE_DB[polarisation]) * moisture[:, None] * ground.wettable
         rough = np.float32(_TILLAGE_DB[polarisation]) * state.tilled
-        soil = 10 ** (np.float32(0.1) * (ground.decibel[polarisation] + wet + rough + wind))
+        soil = np.exp(np.float32(np.log(10) / 10) * (ground.decibel[polarisation] + wet + rough + ruffle))
         volume = _VOLUME[:, polarisation][state.covers]
         power = (volume + (soil - volume) * through).reshape(frames, *shape)
-        power *= _speckle(power.shape, looks, generator)
-        shift = (aspect + cold).reshape(frames, *shape)
+        power *= speckle(power.shape, looks, generator)
         values[:, polarisation] = 10 * np.log10(np.maximum(power, np.float32(1e-5))) + shift
     return values
 
 
-def _speckle(shape: tuple[int, ...], looks: float, generator: np.random.Generator) -> Backscatter:
+def speckle(shape: tuple[int, ...], looks: float, generator: np.random.Generator) -> Backscatter:
     """Multiplicative noise [T, H, W] of mean 1 and variance 1/looks, alike in neighbouring pixels: gamma noise smoothed
     with a kernel, its shape chosen so that the smoothed noise has as many looks as asked for."""
     frames, height, width = shape

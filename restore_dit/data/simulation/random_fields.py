@@ -26,8 +26,6 @@ def random_field(
         weight[:, -1] = 1.0
     amplitude[0, 0] = 0.0
     power = float((weight * amplitude.astype(np.float64) ** 2).sum())
-    if power == 0.0:  # a single pixel has no frequency but the mean
-        return np.zeros(shape, np.float32)
     amplitude *= np.float32(np.sqrt(height * width / power))
     white = generator.standard_normal(shape, dtype=np.float32)
     return fft.irfft2(fft.rfft2(white) * amplitude, s=shape)

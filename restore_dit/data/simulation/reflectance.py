@@ -26,6 +26,10 @@ class FrameOffsets:
     haze: NDArray[np.float32]
     unevenness: NDArray[np.float32]
 
+    def select(self, frames: slice) -> FrameOffsets:
+        """The offsets of some frames."""
+        return FrameOffsets(self.gain[frames], self.haze[frames], self.unevenness[frames])
+
 
 def draw_offsets(
     orbit: NDArray[np.int64], shape: tuple[int, int], strength: float, generator: np.random.Generator
@@ -34,8 +38,8 @@ def draw_offsets(
     correction, and differs between orbits; aerosol falls with wavelength^-1.3 (an Ångström exponent usual on land)."""
     frames = len(orbit)
     view = generator.normal(0, 0.06, 2)[orbit][:, None]
-    common = view + 0.055 * generator.standard_normal((frames, 1)) + 0.018 * generator.standard_normal((frames, 10))
-    aerosol = (generator.gamma(1.3, 0.013, (frames, 1)) - 0.013) * (_WAVELENGTH / 0.49) ** -1.3
+    common = view + 0.075 * generator.standard_normal((frames, 1)) + 0.02 * generator.standard_normal((frames, 10))
+    aerosol = (generator.gamma(2.0, 0.012, (frames, 1)) - 0.017) * (_WAVELENGTH / 0.49) ** -1.3
     patterns = np.stack([texture(shape, 80.0, 4.0, generator) for _ in range(3)])
     mixture = generator.standard_normal((frames, 3), dtype=np.float32) * np.float32(0.2)
     unevenness = np.tensordot(mixture, patterns, axes=1)[:, None]

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation.clouds import draw_sky
-from restore_dit.data.simulation.radar import draw_ground, render_backscatter
+from restore_dit.data.simulation.radar import Ground, draw_ground, draw_track, render_backscatter
 from restore_dit.data.simulation.reflectance import draw_offsets, render_reflectance
 from restore_dit.data.simulation.revisit import optical_passes, period, radar_passes, sun_angles
 from restore_dit.data.simulation.surface import Surface, draw_surface
 from restore_dit.data.simulation.weather import Weather, draw_weather
 from restore_dit.series import (
+    CLEAR,
     CLOUD_NO_DATA,
     DECIBEL_SCALE,
     NO_DATA,
@@ -31,8 +32,8 @@ _LATITUDE = 50.5
 _TILES_A_ROW = 64
 _FOLDS = 5
 # Each part of a tile has a stream of random numbers of its own, so that one may change and leave the others alone.
-_LAND, _WEATHER, _PASSES, _OPTICAL, _CLOUDS, _SWATH, _GROUND, _RADAR = range(8)
-_TRACK_STREAM = {"S1A": 0, "S1D": 1}
+_LAND, _WEATHER, _PASSES, _OFFSETS, _NOISE, _CLOUDS, _SWATH, _GROUND, _RADAR = range(9)
+_BATCH = 2**19  # pixels of all frames that are rendered at once: arrays that fit in a processor's cache
 
 
 def simulate_tiles(
@@ -54,22 +55,11 @@ def simulate_tile(config: SimulationConfig, seed: int, index: int, *, clouds: bo
     weather = draw_weather(days, config.cloudiness, _generator(seed, index, _WEATHER))
     optical, classes = _optical(config, seed, index, surface, weather, clouds)
     ground = draw_ground(surface, _generator(seed, index, _GROUND))
-    radar: dict[str, Acquisitions] = {}
-    for track in config.radar_tracks:
-        generator = _generator(seed, index, _RADAR + _TRACK_STREAM[track])
-        dates = radar_passes(config, generator)
-        day = (dates - days[0]).astype(np.int64)
-        decibel = render_backscatter(
-            surface,
-            ground,
-            surface.state(day),
-            weather.moisture[day],
-            weather.frozen[day],
-            track,
-            config.speckle_looks,
-            generator,
-        )
-        radar[track] = Acquisitions(_integers(decibel * DECIBEL_SCALE), dates, S1_BANDS)
+    radar: dict[str, Acquisitions] = {
+        track: _radar(config, _generator(seed, index, _RADAR + stream), surface, ground, weather, track)
+        for stream, track in enumerate(("S1A", "S1D"))
+        if track in config.radar_tracks
+    }
     return TileSeries(
         tile_id=f"sim-{seed}-{index:06d}",
         optical=optical,
@@ -84,6 +74,13 @@ def _generator(seed: int, index: int, stream: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence((seed, index), spawn_key=(stream,)))
 
 
+def _batches(frames: int, config: SimulationConfig) -> Iterator[slice]:
+    """The frames in runs of about `_BATCH` pixels."""
+    size = max(_BATCH // (config.height * config.width), 1)
+    for first in range(0, frames, size):
+        yield slice(first, first + size)
+
+
 def _integers(values: NDArray[np.float32]) -> NDArray[np.int16]:
     """Rounded to int16, clear of `NO_DATA`."""
     return np.rint(values).clip(NO_DATA + 1, 32767).astype(np.int16)
@@ -96,24 +93,49 @@ def _optical(
     shape = (config.height, config.width)
     passes = optical_passes(config, weather.cloud_cover, _generator(seed, index, _PASSES))
     day = (passes.dates - np.datetime64(config.start, "D")).astype(np.int64)
-    generator = _generator(seed, index, _OPTICAL)
-    offsets = draw_offsets(passes.orbit, shape, config.frame_offsets, generator)
-    values = render_reflectance(surface, surface.state(day), weather.moisture[day], offsets, generator)
-    classes = np.zeros((len(day), *shape), np.uint8)
-    outside = np.zeros((len(day), 1, *shape), np.bool_)
-    if clouds:
-        zenith, azimuth = sun_angles(passes.dates, _LATITUDE)
-        generator = _generator(seed, index, _CLOUDS)
-        for frame, cover in enumerate(weather.cloud_cover[day]):
-            sky = draw_sky(shape, float(cover), zenith[frame], azimuth[frame], generator)
+    offsets = draw_offsets(passes.orbit, shape, config.frame_offsets, _generator(seed, index, _OFFSETS))
+    noise = _generator(seed, index, _NOISE)
+    sky_generator = _generator(seed, index, _CLOUDS)
+    zenith, azimuth = sun_angles(passes.dates, _LATITUDE)
+    stored = np.empty((len(day), len(S2_BANDS), *shape), np.int16)
+    classes = np.full((len(day), *shape), CLEAR, np.uint8)
+    for part in _batches(len(day), config):
+        state, moisture = surface.state(day[part]), weather.moisture[day[part]]
+        values = render_reflectance(surface, state, moisture, offsets.select(part), noise)
+        for frame in range(part.start, part.start + len(values)) if clouds else ():
+            cover = float(weather.cloud_cover[day[frame]])
+            sky = draw_sky(shape, cover, config.cloudiness, zenith[frame], azimuth[frame], sky_generator)
             if sky is not None:
-                values[frame] = sky.over(values[frame])
+                values[frame - part.start] = sky.over(values[frame - part.start])
                 classes[frame] = sky.classes()
-        outside[:, 0] = _outside_swath(config, len(day), _generator(seed, index, _SWATH))
-    stored = _integers(values * REFLECTANCE_SCALE)
-    np.copyto(stored, NO_DATA, where=outside)
-    classes[outside[:, 0]] = CLOUD_NO_DATA
+        stored[part] = _integers(values * REFLECTANCE_SCALE)
+    if clouds:
+        outside = _outside_swath(config, len(day), _generator(seed, index, _SWATH))
+        np.copyto(stored, NO_DATA, where=outside[:, None])
+        classes[outside] = CLOUD_NO_DATA
     return Acquisitions(stored, passes.dates, S2_BANDS), classes
+
+
+def _radar(
+    config: SimulationConfig,
+    generator: np.random.Generator,
+    surface: Surface,
+    ground: Ground,
+    weather: Weather,
+    track: str,
+) -> Acquisitions:
+    """The series of one radar track."""
+    dates = radar_passes(config, generator)
+    day = (dates - np.datetime64(config.start, "D")).astype(np.int64)
+    variation = draw_track(surface, weather.frozen[day], generator)
+    stored = np.empty((len(day), len(S1_BANDS), config.height, config.width), np.int16)
+    for part in _batches(len(day), config):
+        state, moisture = surface.state(day[part]), weather.moisture[day[part]]
+        decibel = render_backscatter(
+            surface, ground, state, moisture, variation.select(part), track, config.speckle_looks, generator
+        )
+        stored[part] = _integers(decibel * DECIBEL_SCALE)
+    return Acquisitions(stored, dates, S1_BANDS)
 
 
 def _outside_swath(config: SimulationConfig, frames: int, generator: np.random.Generator) -> NDArray[np.bool_]:

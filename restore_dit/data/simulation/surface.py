@@ -89,7 +89,7 @@ def _ground(landscape: Landscape, shape: tuple[int, int], generator: np.random.G
     cover = landscape.covers[parcels]
     tile_soil = SOIL * generator.normal(0.95, 0.1) * (1 + 0.08 * generator.standard_normal() * np.linspace(-1, 1, 10))
     patches = 0.10 * texture(shape, 25.0, 3.0, generator).ravel()
-    field_tone = generator.normal(0.0, 0.09, len(landscape.covers))[parcels]
+    field_tone = generator.normal(0.0, 0.14, len(landscape.covers))[parcels]
     background = (tile_soil[:, None] * np.exp(patches + field_tone)[None]).astype(np.float32)
     wettable = np.ones(len(parcels), np.float32)
     for name, spectrum, spread, wet in (

@@ -1,0 +1,299 @@
+"""The simulator: reproducible, true below its clouds, and loosely like a real site."""
+
+import numpy as np
+import pytest
+import xarray
+
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.simulation import simulate_tile, simulate_tiles
+from restore_dit.data.simulation.clouds import draw_sky
+from restore_dit.data.simulation.radar import speckle
+from restore_dit.data.simulation.random_fields import random_field
+from restore_dit.data.simulation.revisit import sun_angles
+from restore_dit.data.simulation.weather import draw_weather
+from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, S1_BANDS, S2_BANDS, SHADOW, THICK_CLOUD, THIN_CLOUD
+
+SMALL = SimulationConfig(height=24, width=20, days=150)
+YEAR = SimulationConfig(height=48, width=48)
+
+
+@pytest.fixture(scope="module")
+def year_tiles():
+    """Eight tiles of fourteen months, each with the truth below its clouds."""
+    return [(simulate_tile(YEAR, 1, i), simulate_tile(YEAR, 1, i, clouds=False)) for i in range(8)]
+
+
+def assert_same(one, other):
+    assert one.tile_id == other.tile_id
+    np.testing.assert_array_equal(one.optical.values, other.optical.values)
+    np.testing.assert_array_equal(one.optical.dates, other.optical.dates)
+    np.testing.assert_array_equal(one.clouds, other.clouds)
+    for track in one.radar:
+        np.testing.assert_array_equal(one.radar[track].values, other.radar[track].values)
+        np.testing.assert_array_equal(one.radar[track].dates, other.radar[track].dates)
+
+
+def test_a_tile_does_not_depend_on_the_others():
+    forwards = list(simulate_tiles(SMALL, 7, range(3)))
+    backwards = list(simulate_tiles(SMALL, 7, reversed(range(3))))
+    for one, other in zip(forwards, reversed(backwards), strict=True):
+        assert_same(one, other)
+
+
+def test_seed_and_index_both_change_the_land():
+    tiles = [simulate_tile(SMALL, seed, index, clouds=False) for seed, index in ((0, 0), (0, 1), (1, 0))]
+    means = [tile.optical.values.mean(axis=0) for tile in tiles]
+    assert len({tile.tile_id for tile in tiles}) == 3
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(means[one] - means[other]).mean() > 50
+
+
+def test_one_track_does_not_depend_on_the_other():
+    both = simulate_tile(SMALL, 0, 0)
+    descending = simulate_tile(SMALL.model_copy(update={"radar_tracks": ("S1D",)}), 0, 0)
+    assert list(descending.radar) == ["S1D"]
+    np.testing.assert_array_equal(descending.radar["S1D"].values, both.radar["S1D"].values)
+
+
+def test_form_of_a_tile():
+    tile = simulate_tile(SMALL, 0, 6)
+    frames = len(tile.optical)
+    assert tile.optical.values.shape == (frames, 10, 24, 20)
+    assert tile.optical.bands == S2_BANDS
+    assert tile.clouds.shape == (frames, 24, 20)
+    assert set(np.unique(tile.clouds)) <= {CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW}
+    assert tile.properties == {"source": "simulation", "fold": 2}
+    assert set(tile.radar) == {"S1A", "S1D"}
+    for dates, revisit in ((tile.optical.dates, 5), *((series.dates, 6) for series in tile.radar.values())):
+        assert dates[0] >= np.datetime64("2018-09-01")
+        assert dates[-1] < np.datetime64("2018-09-01") + 150
+        assert (np.diff(dates).astype(int) % revisit == 0).all()
+    assert tile.radar["S1A"].bands == S1_BANDS
+    assert not np.intersect1d(tile.optical.values, [NO_DATA]).size
+
+
+def test_tiles_lie_side_by_side():
+    first, second = (simulate_tile(SMALL, 0, index).georeference for index in (0, 1))
+    assert first.crs == "EPSG:32631"
+    assert first.cropped(0, 20) == second
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "days"),
+    [(1, 1, 60), (5, 7, 1), (33, 18, 700)],
+)
+def test_any_size_and_period(height, width, days):
+    tile = simulate_tile(SimulationConfig(height=height, width=width, days=days), 0, 0)
+    assert tile.size == (height, width)
+    assert len(tile.optical) >= 1
+    assert (tile.optical.values > NO_DATA).all()
+
+
+def test_overlapping_orbits_see_more_dates():
+    alone = simulate_tile(SMALL, 0, 0)
+    overlapping = simulate_tile(SMALL.model_copy(update={"orbit_overlap": True}), 0, 0)
+    assert len(overlapping.optical) > 1.5 * len(alone.optical)
+    assert set(np.diff(overlapping.optical.dates).astype(int)) & {2, 3}
+
+
+def test_overcast_passes_are_often_missing_from_the_archive():
+    kept = len(simulate_tile(SMALL.model_copy(update={"overcast_dropped": 0.0, "dropped": 0.0}), 0, 0).optical)
+    left = len(simulate_tile(SMALL.model_copy(update={"overcast_dropped": 1.0, "dropped": 0.0}), 0, 0).optical)
+    assert kept == 30
+    assert left < 0.8 * kept
+
+
+def test_truth_below_the_clouds(year_tiles):
+    for cloudy, truth in year_tiles:
+        clear = np.broadcast_to((cloudy.clouds == CLEAR)[:, None], cloudy.optical.values.shape)
+        np.testing.assert_array_equal(cloudy.optical.dates, truth.optical.dates)
+        np.testing.assert_array_equal(cloudy.optical.values[clear], truth.optical.values[clear])
+        assert not truth.missing().any()
+        np.testing.assert_array_equal(cloudy.radar["S1A"].values, truth.radar["S1A"].values)
+
+
+def test_clouds_brighten_and_shadows_darken(year_tiles):
+    change = {kind: [] for kind in (THICK_CLOUD, THIN_CLOUD, SHADOW)}
+    for cloudy, truth in year_tiles:
+        blue = cloudy.optical.values[:, 0] - truth.optical.values[:, 0].astype(float)
+        for kind, changes in change.items():
+            changes.append(blue[cloudy.clouds == kind])
+    thick, thin, shadow = (np.concatenate(change[kind]) for kind in (THICK_CLOUD, THIN_CLOUD, SHADOW))
+    assert np.median(thick) > 2000
+    assert 300 < np.median(thin) < 0.6 * np.median(thick)
+    assert (shadow < 0).mean() > 0.99
+    assert np.median(shadow) < -100
+
+
+def test_no_cloud_without_cloudiness():
+    tile = simulate_tile(SMALL.model_copy(update={"cloudiness": 0.0}), 0, 0)
+    assert not tile.missing().any()
+
+
+def test_clouds_have_thin_rims():
+    generator = np.random.default_rng(0)
+    skies = [draw_sky((128, 128), 0.5, 0.5, 0.7, 2.6, generator).classes() for _ in range(12)]
+    thick_to_clear = thick_to_thin = 0
+    for classes in skies:
+        left, right = classes[:, :-1], classes[:, 1:]
+        for one, other in ((left, right), (right, left)):
+            thick_to_clear += ((one == THICK_CLOUD) & np.isin(other, (CLEAR, SHADOW))).sum()
+            thick_to_thin += ((one == THICK_CLOUD) & (other == THIN_CLOUD)).sum()
+    assert thick_to_thin > 5 * thick_to_clear
+
+
+def test_shadows_fall_away_from_the_sun():
+    found = 0
+    for seed in range(10):
+        sky = draw_sky((300, 300), 0.15, 0.0, np.deg2rad(25), np.deg2rad(135), np.random.default_rng(seed))
+        cloud, shade = (np.fft.rfft2(part - part.mean(), (600, 600)) for part in (sky.opacity, sky.shade))
+        match = np.fft.irfft2(np.conj(cloud) * shade)
+        row, column = (int(at) - 600 * (at > 300) for at in np.unravel_index(match.argmax(), match.shape))
+        found += row < 0 and column < 0 and abs(row - column) <= 3
+    assert found >= 7  # from the south-east to the north-west; the rest lie mostly outside the tile
+
+
+def test_sun_stands_as_almanacs_say():
+    zenith, azimuth = sun_angles(np.array(["2019-06-21", "2019-12-21"], "datetime64[D]"), 50.5)
+    np.testing.assert_allclose(np.rad2deg(zenith), [31, 75.5], atol=2)
+    assert (np.rad2deg(azimuth) < 180).all()
+    assert (np.rad2deg(azimuth) > 130).all()
+
+
+def test_edge_of_the_swath_is_no_data():
+    config = SMALL.model_copy(update={"partial_swath": 0.5})
+    cut, whole = simulate_tile(config, 0, 0), simulate_tile(SMALL, 0, 0)
+    outside = cut.clouds == CLOUD_NO_DATA
+    assert 0.2 < outside.any(axis=(1, 2)).mean() < 0.8
+    np.testing.assert_array_equal((cut.optical.values == NO_DATA).all(axis=1), outside)
+    np.testing.assert_array_equal(cut.clouds[~outside], whole.clouds[~outside])
+    assert not (simulate_tile(config, 0, 0, clouds=False).optical.values == NO_DATA).any()
+
+
+def test_cloudiness_comes_in_spells_and_in_winter():
+    days = np.arange(np.datetime64("2000-01-01"), np.datetime64("2020-01-01"))
+    weather = draw_weather(days, 0.45, np.random.default_rng(0))
+    anomaly = weather.cloud_cover - weather.cloud_cover.mean()
+    five_days = (anomaly[5:] * anomaly[:-5]).mean() / anomaly.var()
+    month = days.astype("datetime64[M]").astype(int) % 12
+    assert weather.cloud_cover.mean() == pytest.approx(0.45, abs=0.03)
+    assert 0.15 < five_days < 0.6
+    winter, summer = (weather.cloud_cover[np.isin(month, months)].mean() for months in ((11, 0, 1), (5, 6, 7)))
+    assert winter > summer + 0.1
+    assert 0.02 < weather.frozen[np.isin(month, (11, 0, 1))].mean() < 0.4
+    assert not weather.frozen[np.isin(month, (5, 6, 7))].any()
+
+
+def test_speckle_has_the_looks_asked_for():
+    noise = speckle((40, 64, 64), 4.4, np.random.default_rng(0))
+    assert noise.mean() == pytest.approx(1, abs=0.01)
+    assert 1 / noise.var() == pytest.approx(4.4, rel=0.05)
+    assert ((noise[:, 1:] - 1) * (noise[:, :-1] - 1)).mean() / noise.var() == pytest.approx(2 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (45, 31)])
+def test_random_fields_are_standard(shape):
+    generator = np.random.default_rng(0)
+    fields = np.stack([random_field(shape, 8.0, 3.5, generator) for _ in range(200)])
+    assert fields.dtype == np.float32
+    assert fields.mean() == pytest.approx(0, abs=0.01)
+    assert fields.var() == pytest.approx(1, rel=0.05)
+
+
+def blocks(frames):
+    """Means of 8×8 pixels, [T, H/8, W/8]."""
+    count, height, width = frames.shape
+    return frames.reshape(count, height // 8, 8, width // 8, 8).mean(axis=(2, 4))
+
+
+def ndvi(optical):
+    near_infrared, red = (optical.values[:, S2_BANDS.index(band)].astype(float) for band in ("B08", "B04"))
+    return (near_infrared - red) / (near_infrared + red + 1)
+
+
+def test_radar_follows_the_vegetation(year_tiles):
+    correlations = []
+    for _, truth in year_tiles:
+        radar = truth.radar["S1A"]
+        nearest = np.abs((radar.dates[None] - truth.optical.dates[:, None]).astype(int)).argmin(axis=1)
+        power = [blocks(10.0 ** (radar.values[nearest, band] / 1000.0)) for band in (0, 1)]
+        ratio = 10 * np.log10(power[1] / power[0])
+        correlations.append(np.corrcoef(blocks(ndvi(truth.optical)).ravel(), ratio.ravel())[0, 1])
+    # 0.48 on the real site of the next tests.
+    assert 0.2 < np.mean(correlations) < 0.7
+
+
+def interpolation_errors(values, clear, days):
+    """RMSE of each clear frame [T, H, W] against the line between its two clear neighbours in time."""
+    frames, days = values[clear].astype(float), days[clear]
+    weight = ((days[1:-1] - days[:-2]) / (days[2:] - days[:-2]))[:, None, None]
+    return np.sqrt((((1 - weight) * frames[:-2] + weight * frames[2:] - frames[1:-1]) ** 2).mean(axis=(1, 2)))
+
+
+def test_interpolation_is_far_from_perfect(year_tiles):
+    errors = []
+    for cloudy, _ in year_tiles:
+        clear = (cloudy.clouds != CLEAR).mean(axis=(1, 2)) < 0.05
+        days = cloudy.optical.dates.astype(float)
+        errors += [interpolation_errors(cloudy.optical.values[:, band], clear, days).mean() for band in (0, 2, 6)]
+    blue, red, near_infrared = np.reshape(errors, (-1, 3)).mean(axis=0)
+    # The real site: 223, 301, 698 (with some cloud that its mask misses).
+    assert 100 < blue < 300
+    assert 120 < red < 400
+    assert 250 < near_infrared < 800
+
+
+@pytest.fixture(scope="module")
+def real_site(shared):
+    """What a real site is like in its clear frames, at 20 m, and in its radar."""
+
+    def cube(name):
+        folder = shared / "data" / "sentinel_series" / "0000280849BAC91C"
+        path = next(folder.glob(f"{name}_0000280849BAC91C_*.nc"))
+        return xarray.load_dataset(path, engine="h5netcdf", mask_and_scale=False, decode_coords=False)
+
+    fine, coarse, radar = cube("S2_L2A_10m"), cube("S2_L2A_20m"), cube("S1_GRD-ASCENDING_20m")
+    cloudy = np.isin(coarse["SCL"].values, (0, 1, 3, 8, 9, 10, 11))
+    clear = cloudy.mean(axis=(1, 2)) < 0.05
+    bands = [fine[band].values[:, ::2, ::2] if band in fine else coarse[band].values for band in S2_BANDS]
+    return {
+        "clear share": clear.mean(),
+        "bands": np.array([[band[clear].mean(), band[clear].std()] for band in bands]),
+        "month": fine["timestamp"].values[clear].astype("datetime64[M]").astype(int) % 12,
+        "bands of clear frames": [band[clear].astype(float) for band in bands],
+        "radar": np.array([[radar[b].values.mean() / 1e4, radar[b].values.std() / 1e4] for b in S1_BANDS]),
+    }
+
+
+def test_like_a_real_site(year_tiles, real_site):
+    clear = [(cloudy.clouds != CLEAR).mean(axis=(1, 2)) < 0.05 for cloudy, _ in year_tiles]
+    assert np.mean(np.concatenate(clear)) == pytest.approx(real_site["clear share"], abs=0.15)
+
+    frames = np.concatenate([tile.optical.values[which] for (tile, _), which in zip(year_tiles, clear, strict=True)])
+    mean, spread = frames.mean(axis=(0, 2, 3)), frames.std(axis=(0, 2, 3))
+    np.testing.assert_allclose(mean, real_site["bands"][:, 0], rtol=0.35)
+    ratio = spread / real_site["bands"][:, 1]
+    assert (ratio > 0.5).all()
+    assert (ratio < 1.6).all()
+
+    radar = np.concatenate([tile.radar["S1A"].values / 100 for tile, _ in year_tiles])
+    np.testing.assert_allclose(radar.mean(axis=(0, 2, 3)), real_site["radar"][:, 0], atol=2)
+    np.testing.assert_allclose(radar.std(axis=(0, 2, 3)), real_site["radar"][:, 1], atol=1)
+
+
+def test_seasons_like_a_real_site(year_tiles, real_site):
+    """Fields are greener, and more alike, in May and June than after the harvests of August to October."""
+
+    def season(index, month, months):
+        frames = index[np.isin(month, months)]
+        return frames.mean(), frames.std(axis=(1, 2)).mean()
+
+    near_infrared, red = real_site["bands of clear frames"][6], real_site["bands of clear frames"][2]
+    real = (near_infrared - red) / (near_infrared + red + 1)
+    simulated = np.concatenate([ndvi(truth.optical) for _, truth in year_tiles])
+    month = np.concatenate([truth.optical.dates.astype("datetime64[M]").astype(int) % 12 for _, truth in year_tiles])
+    for index, months in ((real, real_site["month"]), (simulated, month)):
+        spring, autumn = season(index, months, (4, 5)), season(index, months, (7, 8, 9))
+        assert 0.6 < spring[0] < 0.9
+        assert spring[0] > autumn[0] + 0.05
+        assert autumn[1] > 0.15

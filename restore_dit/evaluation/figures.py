@@ -117,7 +117,7 @@ def strip_figure(
         _iso_dates(dates, shown),
         (target.shape[2], target.shape[3]),
         title=title,
-        right=0.95,
+        right=1.1,
         footed=len(errors),
     )
     above, below = grid.rows[: -len(errors)], grid.rows[-len(errors) :]
@@ -203,10 +203,10 @@ def series_figure(
     edges = _edges(times)
 
     heading = 0.35 if title else 0.0
-    height = 1.75 * len(places) + 0.95 + heading
+    height = 1.75 * len(places) + 1.15 + heading
     figure = Figure(figsize=(WIDTH, height))
     panels = figure.subplots(len(places), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
-    figure.subplots_adjust(left=0.075, right=0.985, top=1 - (0.6 + heading) / height, bottom=0.3 / height, hspace=0.22)
+    figure.subplots_adjust(left=0.075, right=0.985, top=1 - (0.6 + heading) / height, bottom=0.5 / height, hspace=0.22)
     for panel, (row, column) in zip(panels, places, strict=True):
         gaps = gap_mask[:, row, column]
         for first, last in _runs(gaps):
@@ -225,7 +225,8 @@ def series_figure(
         panel.spines[["top", "right"]].set_visible(False)
     locator = AutoDateLocator(minticks=4, maxticks=9)
     panels[-1].xaxis.set_major_locator(locator)
-    panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    years = ["", "%Y", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d"]  # beside ticks of years, months, days, hours, …
+    panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=years))
     handles: list[Any] = [Line2D([], [], label=label, **style) for label, style in zip(lines, cycle(LINE_STYLES))]
     marker: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": INK}
     handles += [

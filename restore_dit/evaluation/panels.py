@@ -25,12 +25,14 @@ GAP_COLOUR = "#d0d0d8"
 OUTLINE_COLOUR = "#e6009e"
 INK = "#222222"
 
-SPACING, HEADER, TITLE, LEGEND, FOOT = 0.06, 0.3, 0.3, 0.36, 0.22
-"""Inches: between panels, above for dates and title, below for the legend, and below each panel of a row with a foot
-line."""
+NARROW = 7.5
+"""Inches of width below which a legend and its note do not fit side by side."""
 
-LABEL_LINE = 0.17
-"""Inches that a line of a row's name takes beside the panels."""
+SPACING, HEADER, FOOT, LEGEND = 0.06, 0.3, 0.22, 0.36
+"""Inches: between panels, above for the dates, below each panel of a row with a foot line, and below for the legend."""
+
+LABEL_LINE, TITLE_LINE, LEGEND_LINE = 0.17, 0.24, 0.2
+"""Inches of one line of a row's name, of the title, and of the legend."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,17 @@ class PanelGrid:
     figure: Figure
     rows: list[list[Axes]]
 
-    def legend(self, handles: Sequence[Any], note: str | None = None) -> None:
-        """Below all panels: handles at the left, a note at the right."""
+    def legend(self, handles: Sequence[Any], note: str) -> None:
+        """Below all panels: handles at the left; a note at the right, in a narrow figure below the handles."""
+        width, height = (float(inches) for inches in self.figure.get_size_inches())
         left = self.rows[-1][0].get_position().x0
-        right = self.rows[-1][-1].get_position().x1
-        below = 0.05 / float(self.figure.get_size_inches()[1])
+        narrow = width < NARROW
         self.figure.legend(
-            handles=handles, loc="lower left", bbox_to_anchor=(left, below), ncols=len(handles), frameon=False,
-            fontsize=9, borderpad=0, borderaxespad=0,
+            handles=handles, loc="lower left", bbox_to_anchor=(left, (0.05 + LEGEND_LINE * narrow) / height),
+            ncols=len(handles), frameon=False, fontsize=9, borderpad=0, borderaxespad=0,
         )  # fmt: skip
-        if note:
-            self.figure.text(right, below, note, fontsize=9, ha="right", va="bottom", color=INK)
+        at = left if narrow else self.rows[-1][-1].get_position().x1
+        self.figure.text(at, 0.05 / height, note, fontsize=9, ha="left" if narrow else "right", va="bottom", color=INK)
 
 
 def panel_grid(
@@ -67,14 +69,17 @@ def panel_grid(
     `right` inches stay free beside the panels, for a colour bar. The last `footed` rows have space for a line below
     each panel. A label may hold line breaks.
     """
+    letters = 11  # of a row's name in an inch
     across = (WIDTH - 3 * LABEL_LINE - right) / len(headers) - SPACING
-    names = [_wrapped(label, int(min(WIDEST, across) * size[0] / size[1] * 11)) for label in labels]
+    names = [_wrapped(label, int(min(WIDEST, across) * size[0] / size[1] * letters)) for label in labels]
     left = 0.2 + LABEL_LINE * max(name.count("\n") + 1 for name in names)
     panel = min(WIDEST, (WIDTH - left - right) / len(headers) - SPACING)
     tall = panel * size[0] / size[1]
     width = max(left + len(headers) * (panel + SPACING) + right, 5.0)
-    above = HEADER + (TITLE if title else 0)
-    height = above + len(labels) * (tall + SPACING) + footed * FOOT + LEGEND
+    title = _wrapped(title, int((width - left) * 8)) if title else ""
+    above = HEADER + (0.06 + TITLE_LINE * (title.count("\n") + 1) if title else 0)
+    below = LEGEND + (LEGEND_LINE if width < NARROW else 0)
+    height = above + len(labels) * (tall + SPACING) + footed * FOOT + below
     upper = height - above
     figure = Figure(figsize=(width, height))
     rows = []
@@ -90,7 +95,8 @@ def panel_grid(
             axes.set_yticks([])
             for spine in axes.spines.values():
                 spine.set_linewidth(0.4)
-        row[0].set_ylabel(name, fontsize=10, color=INK, labelpad=4)
+        longest = max(len(line) for line in name.split("\n"))
+        row[0].set_ylabel(name, fontsize=min(10, 10 * tall * letters / longest), color=INK, labelpad=4)
         upper -= tall + SPACING + (FOOT if number >= len(labels) - footed else 0)
         rows.append(row)
     for axes, header in zip(rows[0], headers, strict=True):
@@ -131,5 +137,8 @@ def outline(panel: Axes, mask: NDArray[np.bool_]) -> None:
 
 
 def _wrapped(label: str, width: int) -> str:
-    lines = (textwrap.fill(line, max(width, 10), break_on_hyphens=False) for line in label.split("\n"))
+    lines = (
+        textwrap.fill(line, max(width, 10), break_on_hyphens=False, break_long_words=False)
+        for line in label.split("\n")
+    )
     return "\n".join(lines)

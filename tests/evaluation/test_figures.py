@@ -114,22 +114,34 @@ def test_png_has_the_asked_width_and_is_not_blank(scene, tmp_path):
     assert (np.abs(image - to_rgb(GAP_COLOUR)) < 0.01).all(axis=-1).mean() > 0.01
 
 
-def test_nothing_lies_on_top_of_anything(scene):
-    """Every text and panel of a strip keeps to itself and inside the figure."""
+def one_of_each(scene, frames):
     methods = {"RESTORE-DiT": scene.linear, "model without radar": scene.linear}
-    figure = strip_figure(scene.target, methods, *scene.inputs, title="A title", frames=range(8))
-    FigureCanvasAgg(figure).draw()
-    texts = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label)]
-    texts += [*figure.texts, *figure.legends[0].get_texts()]
-    boxes = [text.get_window_extent() for text in texts if text.get_text()]
-    boxes += [axes.get_window_extent() for axes in figure.axes]
-    frame = figure.bbox
-    for number, box in enumerate(boxes):
-        assert box.x0 >= 0
-        assert box.y0 >= 0
-        assert box.x1 <= frame.x1
-        assert box.y1 <= frame.y1
-        assert not any(box.overlaps(other) for other in boxes[:number])
+    title = "Tile 31UES with the cloud masks of other dates, seed 0, and a title that is long"
+    composites = (TRUE_COLOUR, FALSE_COLOUR)
+    yield strip_figure(scene.target, methods, *scene.inputs, title=title, frames=frames)
+    yield reconstruction_figure(
+        scene.target, scene.linear, *scene.inputs, title=title, frames=frames, composites=composites
+    )
+    yield series_figure(scene.target, methods, *scene.inputs, title=title)
+
+
+@pytest.mark.parametrize("frames", [[4], [1, 4], range(8)], ids=len)
+def test_nothing_lies_on_top_of_anything(scene, frames):
+    """Every text and panel keeps to itself and inside the figure."""
+    for figure in one_of_each(scene, frames):
+        FigureCanvasAgg(figure).draw()
+        texts = [*figure.texts, *figure.legends[0].get_texts()]
+        for axes in figure.axes:
+            texts += [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]
+        texts.append(figure.axes[-1].xaxis.get_offset_text())
+        boxes = [text.get_window_extent() for text in texts if text.get_text()]
+        boxes += [axes.get_window_extent() for axes in figure.axes]
+        for number, box in enumerate(boxes):
+            assert box.x0 >= 0
+            assert box.y0 >= 0
+            assert box.x1 <= figure.bbox.x1
+            assert box.y1 <= figure.bbox.y1
+            assert not any(box.overlaps(other) for other in boxes[:number])
 
 
 def test_reconstruction_outlines_gaps_on_what_was_acquired(scene):

@@ -7,10 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+SHORT_SEQUENCE = 256
+"""Keys below which PyTorch's CPU kernel takes several times longer backwards in bf16 than in fp32."""
+
+
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None = None) -> Tensor:
     """Multi-head attention along the last but one axis: query [A, B, Q, D], key and value [A, B, K, D] to
     [A, B, Q, D]. `key_mask` [A, K] is true where a key may be looked at; some key must be, for each A."""
     first, second, queries, features = query.shape
+    precision = query.dtype
+    if query.device.type == "cpu" and query.requires_grad and key.shape[2] < SHORT_SEQUENCE:
+        query, key, value = query.float(), key.float(), value.float()
 
     def split(tensor: Tensor) -> Tensor:
         return tensor.unflatten(-1, (heads, features // heads)).flatten(0, 1).transpose(1, 2)
@@ -18,57 +25,80 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tens
     mask = None
     if key_mask is not None:
         mask = key_mask[:, None, None, None].expand(-1, second, 1, queries, -1).flatten(0, 1)
-    mixed = functional.scaled_dot_product_attention(split(query), split(key), split(value), attn_mask=mask)
-    return mixed.transpose(1, 2).reshape(first, second, queries, features)
+    with torch.autocast(query.device.type, enabled=False):  # it would undo the choice of precision
+        mixed = functional.scaled_dot_product_attention(split(query), split(key), split(value), attn_mask=mask)
+    return mixed.transpose(1, 2).unflatten(0, (first, second)).flatten(-2).to(precision)
 
 
-class SelfAttention(nn.Module):
-    """Self-attention on tokens [B, T, N, D], with query, key and value from one product."""
+class MultiHeadAttention(nn.Module):
+    """Attention of tokens [B, T, N, D] in space or in time, once query, key and value are there."""
 
     def __init__(self, hidden_size: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
         self.output = nn.Linear(hidden_size, hidden_size)
 
-    def among_positions(self, tokens: Tensor) -> Tensor:
+    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Among the N tokens of each frame."""
-        return self.forward(tokens)
+        changed: Tensor = self.output(attend(query, key, value, self.heads).contiguous())
+        return changed
 
-    def among_frames(self, tokens: Tensor, frame_mask: Tensor | None) -> Tensor:
-        """Among the T frames of each position; frames outside `frame_mask` [B, T] are not looked at."""
-        return self.forward(tokens.transpose(1, 2), frame_mask).transpose(1, 2)
+    def mix_frames(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
+        """Among the frames of each position; those outside `key_mask` [B, frames] are not looked at."""
+        # Tokens stay in the order of frames: the kernel takes and gives strided views, so nothing is copied.
+        query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
+        mixed = attend(query, key, value, self.heads, key_mask).transpose(1, 2)
+        changed: Tensor = self.output(mixed.contiguous())
+        return changed
 
-    def forward(self, tokens: Tensor, key_mask: Tensor | None = None) -> Tensor:
-        query, key, value = self.query_key_value(tokens).chunk(3, dim=-1)
-        mixed: Tensor = self.output(attend(query, key, value, self.heads, key_mask))
-        return mixed
 
-
-class CrossAttention(nn.Module):
-    """Attention from tokens [B, T, N, D] to others [B, S, N, D]."""
+class SelfAttention(MultiHeadAttention):
+    """Among tokens [B, T, N, D], with query, key and value from one product."""
 
     def __init__(self, hidden_size: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
+        super().__init__(hidden_size, heads)
+        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
+
+
+class SpatialAttention(SelfAttention):
+    """Among the N tokens of each frame."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.mix(*self.query_key_value(tokens).chunk(3, dim=-1))
+
+
+class TemporalAttention(SelfAttention):
+    """Among the T frames of each position; frames outside `frame_mask` [B, T] are not looked at."""
+
+    def forward(self, tokens: Tensor, frame_mask: Tensor | None) -> Tensor:
+        query, key, value = self.query_key_value(tokens).chunk(3, dim=-1)
+        return self.mix_frames(query, key, value, frame_mask)
+
+
+class CrossAttention(MultiHeadAttention):
+    """From tokens [B, T, N, D] to others [B, S, N, D]."""
+
+    def __init__(self, hidden_size: int, heads: int) -> None:
+        super().__init__(hidden_size, heads)
         self.query = nn.Linear(hidden_size, hidden_size)
         self.key_value = nn.Linear(hidden_size, 2 * hidden_size)
-        self.output = nn.Linear(hidden_size, hidden_size)
 
-    def among_positions(self, tokens: Tensor, others: Tensor) -> Tensor:
-        """From each frame's N tokens to the other frame's N tokens; S = T."""
-        return self.forward(tokens, others)
 
-    def among_frames(self, tokens: Tensor, others: Tensor, key_mask: Tensor | None) -> Tensor:
-        """From the T frames of a position to its S others; those outside `key_mask` [B, S] are not looked at, and
-        where a series has none at all the result is zero."""
-        if key_mask is None:
-            return self.forward(tokens.transpose(1, 2), others.transpose(1, 2)).transpose(1, 2)
-        any_key = key_mask.any(dim=1, keepdim=True)
-        mixed = self.forward(tokens.transpose(1, 2), others.transpose(1, 2), key_mask | ~any_key).transpose(1, 2)
-        return torch.where(any_key[:, :, None, None], mixed, 0)
+class SpatialCrossAttention(CrossAttention):
+    """From each frame's N tokens to the N tokens of the other frame beside it; S = T."""
 
-    def forward(self, tokens: Tensor, others: Tensor, key_mask: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, others: Tensor) -> Tensor:
+        return self.mix(self.query(tokens), *self.key_value(others).chunk(2, dim=-1))
+
+
+class TemporalCrossAttention(CrossAttention):
+    """From the T frames of a position to its S others; those outside `key_mask` [B, S] are not looked at, and for a
+    series that has none at all the result is zero."""
+
+    def forward(self, tokens: Tensor, others: Tensor, key_mask: Tensor | None) -> Tensor:
         key, value = self.key_value(others).chunk(2, dim=-1)
-        mixed: Tensor = self.output(attend(self.query(tokens), key, value, self.heads, key_mask))
-        return mixed
+        if key_mask is None:
+            return self.mix_frames(self.query(tokens), key, value, None)
+        any_key = key_mask.any(dim=1, keepdim=True)
+        mixed = self.mix_frames(self.query(tokens), key, value, key_mask | ~any_key)
+        return torch.where(any_key[:, :, None, None], mixed, 0)

@@ -9,7 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from restore_dit.config import ModelConfig
-from restore_dit.model.attention import CrossAttention, SelfAttention
+from restore_dit.model.attention import (
+    SpatialAttention,
+    SpatialCrossAttention,
+    TemporalAttention,
+    TemporalCrossAttention,
+)
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,16 @@ class RadarAttention(nn.Module):
         super().__init__()
         self.norm = AdaptiveNorm(hidden_size, affine=True)
         self.radar_norm = nn.LayerNorm(hidden_size, eps=1e-5)
-        self.spatial = CrossAttention(hidden_size, heads) if paired else None
-        self.temporal = CrossAttention(hidden_size, heads)
+        self.spatial = SpatialCrossAttention(hidden_size, heads) if paired else None
+        self.temporal = TemporalCrossAttention(hidden_size, heads)
 
     def forward(self, tokens: Tensor, shift: Tensor, scale: Tensor, radar: RadarTokens) -> Tensor:
         query = self.norm(tokens, shift, scale)
         others = self.radar_norm(radar.tokens)
         if self.spatial is not None:
-            query = self.spatial.among_positions(query, others)
-        return self.temporal.among_frames(query, others, radar.mask)
+            query = self.spatial(query, others)
+        changed: Tensor = self.temporal(query, others, radar.mask)
+        return changed
 
 
 class Block(nn.Module):
@@ -81,9 +87,9 @@ class Block(nn.Module):
         if config.radar_channels:
             self.radar = RadarAttention(size, heads, paired=config.radar_attention == "paired")
         self.temporal_norm = AdaptiveNorm(size, affine=True)
-        self.temporal = SelfAttention(size, heads)
+        self.temporal = TemporalAttention(size, heads)
         self.spatial_norm = AdaptiveNorm(size, affine=False)
-        self.spatial = SelfAttention(size, heads)
+        self.spatial = SpatialAttention(size, heads)
         self.mlp_norm = AdaptiveNorm(size, affine=False)
         self.mlp = nn.Sequential(
             nn.Linear(size, int(size * config.mlp_ratio)),
@@ -100,10 +106,8 @@ class Block(nn.Module):
             shift, scale, gate = of_radar[0].unbind(1)
             tokens = add_gated(tokens, gate, self.radar(tokens, shift, scale, radar))
         shift, scale, gate = of_time.unbind(1)
-        tokens = add_gated(
-            tokens, gate, self.temporal.among_frames(self.temporal_norm(tokens, shift, scale), frame_mask)
-        )
+        tokens = add_gated(tokens, gate, self.temporal(self.temporal_norm(tokens, shift, scale), frame_mask))
         shift, scale, gate = of_space.unbind(1)
-        tokens = add_gated(tokens, gate, self.spatial.among_positions(self.spatial_norm(tokens, shift, scale)))
+        tokens = add_gated(tokens, gate, self.spatial(self.spatial_norm(tokens, shift, scale)))
         shift, scale, gate = of_mlp.unbind(1)
         return add_gated(tokens, gate, self.mlp(self.mlp_norm(tokens, shift, scale)))

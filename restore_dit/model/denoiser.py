@@ -67,7 +67,7 @@ class Denoiser(nn.Module):
         anchor = self._anchor(conditioning) if self.config.anchor == "linear" else None
         tokens = self.optical_embedding(self._input_channels(noisy, anchor, conditioning))
         optical_code = self._frame_code(noisy.shape[1], conditioning.optical_dates, noisy.device)
-        tokens = tokens + (positions + optical_code).to(tokens.dtype)
+        tokens = (tokens + positions + optical_code).to(tokens.dtype)
         radar = self._radar_tokens(conditioning, positions, optical_code)
 
         with torch.autocast(noisy.device.type, enabled=False):  # a few numbers that scale every token
@@ -86,8 +86,8 @@ class Denoiser(nn.Module):
 
     def _anchor(self, conditioning: Conditioning) -> Tensor | None:
         """The observed series with its gaps interpolated between dates [B, T, C, H, W]; padding has no say in it."""
-        if conditioning.observed is None:
-            return None
+        if conditioning.anchor is not None or conditioning.observed is None:
+            return conditioning.anchor
         series = conditioning.observed
         batch, frames, _, height, width = series.shape
         if conditioning.gap_mask is None:
@@ -128,4 +128,4 @@ class Denoiser(nn.Module):
             if conditioning.frame_mask is not None:
                 mask = conditioning.frame_mask if mask is None else mask & conditioning.frame_mask
         tokens = self.radar_embedding(conditioning.radar)
-        return RadarTokens(tokens + (positions + code).to(tokens.dtype), mask)
+        return RadarTokens((tokens + positions + code).to(tokens.dtype), mask)

@@ -43,7 +43,19 @@ def load(config: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         if preset not in PRESETS:
             raise UserError(f"{path}: unknown preset '{preset}'; presets: {', '.join(PRESETS)}", status=2)
         tree = merge(PRESETS[preset]().model_dump(mode="json"), tree)
-    return build(RunConfig, apply_overrides(tree, overrides), str(path))
+    return build(RunConfig, apply_overrides(tree, overrides), str(config))
+
+
+def load_section(
+    section: type[ModelT], overrides: Iterable[str] = (), path: Path | None = None, **values: Any
+) -> ModelT:
+    """A configuration other than a run's: its defaults, changed by a file, by `values`, then by `key=value`.
+
+    Raises:
+        UserError: no such file, bad YAML, unknown key, bad value.
+    """
+    tree = merge({} if path is None else read_yaml(path), values)
+    return build(section, apply_overrides(tree, overrides), str(path or "command line"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

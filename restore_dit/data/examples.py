@@ -18,7 +18,7 @@ from restore_dit.data.split import Part, frames_of_part
 from restore_dit.data.stored_tile import StoredTile
 from restore_dit.data.symmetry import transform
 from restore_dit.errors import UserError
-from restore_dit.series import NO_DATA, S1_BANDS, days_since_origin
+from restore_dit.series import CLEAR, NO_DATA, S1_BANDS, days_since_origin
 
 Tile = StoredTile | DecodedTile
 """A tile from the store, its frames still compressed, or from the cache of decoded tiles."""
@@ -52,25 +52,15 @@ class ExampleMaker:
         """One of the fixed examples that a run is validated on."""
         return self._drawn(tile, PlannedExample(-1, tile.tile_id, draw, 1.0), "validation")
 
-    def test(self, tile: Tile, hidden_frame: int | None = None) -> Example:
-        """All clear frames of the test part, with the tile's own first masks in order as gaps (spec section 3), or
-        with `hidden_frame` (counted among the clear frames) hidden as a whole and nothing else.
-
-        The series may have any length; it is not padded.
-        """
-        shown, scored = self._frames(tile, "test")
-        chosen = np.flatnonzero(scored)
-        if hidden_frame is None:
-            cut = self._missing(tile)[: len(chosen)]
-        else:
-            cut = np.zeros((len(chosen), *size(tile)), bool)
-            cut[hidden_frame] = True
-        example = self._assemble(tile, chosen, cut, (0, 0), size(tile), with_radar=True)
-        return example | {"frames": chosen, "shown": np.flatnonzero(shown)}
-
     def clear_frames(self, tile: Tile, part: Part = "test") -> NDArray[np.intp]:
         """Indices of the frames that a part may score."""
         return np.flatnonzero(self._frames(tile, part)[1])
+
+    def missing(self, tile: Tile) -> NDArray[np.bool_]:
+        """Cloud, shadow or no data in each frame: bool [T, H, W]."""
+        if tile.clouds is None:
+            raise UserError(f"tile {tile.tile_id} has no cloud masks; detect clouds first")
+        return tile.clouds.decode() != CLEAR
 
     def _drawn(self, tile: Tile, planned: PlannedExample, part: Part) -> Example:
         random = generator(self.seed, part, planned.epoch, planned.tile_id, planned.draw)
@@ -85,13 +75,13 @@ class ExampleMaker:
         shown, scored = self._frames(tile, part)
         clear = scored if part == "train" else scored | (self._clear(tile) & shown)
         chosen = self._choose(np.flatnonzero(clear), np.flatnonzero(scored), random)
-        usable_masks = self._missing(tile)[shown]
+        usable_masks = self.missing(tile)[shown]
         excluded = np.flatnonzero(np.isin(np.flatnonzero(shown), chosen))
         cut = gaps.training_gaps(usable_masks, excluded, len(chosen), side, corner, self.config.gaps, random)
 
         held_out = part == "validation" and self.config.split.by == "dates"
         with_radar = part != "train" or random.random() >= (self.config.radar.dropout if self.config.radar else 0)
-        example = self._assemble(tile, chosen, cut, corner, side, with_radar=with_radar)
+        example = self.window(tile, chosen, cut, corner, side, with_radar=with_radar)
         if held_out:
             # Frames that training has seen are context here; only the held-out ones are scored.
             example["valid"] &= np.isin(chosen, np.flatnonzero(scored))[:, None, None, None]
@@ -108,7 +98,7 @@ class ExampleMaker:
             "draw": np.int64(planned.draw),
             "epoch": np.int64(planned.epoch),
         }
-        return self._padded(example)
+        return self.padded(example)
 
     def _choose(
         self, clear: NDArray[np.intp], scored: NDArray[np.intp], random: np.random.Generator
@@ -137,16 +127,10 @@ class ExampleMaker:
             )
         return shown, scored
 
-    def _missing(self, tile: Tile) -> NDArray[np.bool_]:
-        """Cloud, shadow or no data in each frame: bool [T, H, W]."""
-        if tile.clouds is None:
-            raise UserError(f"tile {tile.tile_id} has no cloud masks; detect clouds first")
-        return tile.clouds.decode() != 0
-
     def _clear(self, tile: Tile) -> NDArray[np.bool_]:
-        return 1 - self._missing(tile).mean(axis=(1, 2)) >= self.config.clear_share
+        return 1 - self.missing(tile).mean(axis=(1, 2)) >= self.config.clear_share
 
-    def _assemble(
+    def window(
         self,
         tile: Tile,
         chosen: NDArray[np.intp],
@@ -154,11 +138,13 @@ class ExampleMaker:
         corner: tuple[int, int],
         side: tuple[int, int],
         *,
-        with_radar: bool,
+        with_radar: bool = True,
     ) -> Example:
+        """The given frames of a tile, cut at `corner` with `side`, with gaps `cut` [n, h, w] besides the tile's own
+        clouds; not padded."""
         window = np.s_[..., corner[0] : corner[0] + side[0], corner[1] : corner[1] + side[1]]
         optical = tile.optical.decode(chosen, self.bands)[window]
-        valid = ~self._missing(tile)[chosen][window] & (optical != NO_DATA).all(axis=1)
+        valid = ~self.missing(tile)[chosen][window] & (optical != NO_DATA).all(axis=1)
         days = days_since_origin(tile.optical.dates[chosen])
         step = self.config.date_rounding
         example: Example = {
@@ -200,13 +186,13 @@ class ExampleMaker:
             "radar_mask": np.ones(len(indices), bool),
         }
 
-    def _padded(self, example: Example) -> Example:
-        """Every example of a run has the same T and S, so that examples stack."""
-        frames = self.config.frames - len(example["frame_mask"])
+    def padded(self, example: Example) -> Example:
+        """The example with T and S of the run, so that examples stack; one of more frames keeps them."""
+        frames = max(0, self.config.frames - len(example["frame_mask"]))
         lengths = dict.fromkeys(("optical", "valid", "gap_mask", "frame_mask", "optical_dates"), frames)
         if self.config.radar:
-            most = self.config.frames if self.config.radar.pairing == "nearest_date" else self.config.radar.frames
-            missing = most - len(example["radar_mask"])
+            paired = self.config.radar.pairing == "nearest_date"
+            missing = frames if paired else self.config.radar.frames - len(example["radar_mask"])
             lengths |= dict.fromkeys(("radar", "radar_dates", "radar_mask"), missing)
         padded = dict(example)
         for name, extra in lengths.items():

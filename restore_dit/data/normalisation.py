@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restore_dit.data.storage import read_bytes
 from restore_dit.errors import UserError
-from restore_dit.series import DECIBEL_SCALE
+from restore_dit.series import DECIBEL_SCALE, REFLECTANCE_SCALE
 
 OPTICAL_CEILING = 8000
 """Stored optical integer (reflectance × 10000) that the published scale calls 1."""
@@ -56,6 +57,25 @@ class Normalisation:
         return scaled.masked_fill(missing, 0.0)
 
 
+def read_published_normalisation(path: str, channels: tuple[str, ...]) -> Normalisation:
+    """PASTIS-R's `NORM_S1A_patch.json` ({"Fold_1": {"mean": [3], "std": [3]}, …}), its folds averaged.
+
+    Raises:
+        UserError: no such file, or another content.
+    """
+    try:
+        folds = list(json.loads(read_bytes(path)).values())
+        mean = np.mean([fold["mean"] for fold in folds], axis=0)
+        std = np.mean([fold["std"] for fold in folds], axis=0)
+        return Normalisation(
+            channels, tuple(map(float, mean[: len(channels)])), tuple(map(float, std[: len(channels)]))
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise UserError(
+            f'{path}: not a normalisation file of PASTIS-R ({{"Fold_1": {{"mean": […], "std": […]}}}})'
+        ) from None
+
+
 def _channel(decibel: Tensor, bands: tuple[str, ...], name: str) -> Tensor:
     if name == "VV-VH":
         return decibel[..., bands.index("VV"), :, :] - decibel[..., bands.index("VH"), :, :]
@@ -65,6 +85,11 @@ def _channel(decibel: Tensor, bands: tuple[str, ...], name: str) -> Tensor:
 def optical_to_network(stored: Tensor) -> Tensor:
     """Stored reflectance × 10000 to [-1, 1]: clamp(0, 8000) / 8000, then 2·x - 1."""
     return stored.float().clamp_(0, OPTICAL_CEILING).mul_(2 / OPTICAL_CEILING).sub_(1)
+
+
+def published_scale_to_reflectance(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Published scale, where 1 is a reflectance of 0.8, to surface reflectance."""
+    return values * np.float32(OPTICAL_CEILING / REFLECTANCE_SCALE)
 
 
 def published_scale_to_stored(values: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -13,7 +13,7 @@ from restore_dit.config import SplitConfig
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
 
-Part = Literal["train", "validation", "test"]
+Part = Literal["train", "validation", "test", "all"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class TileSplit:
 
     def part(self, name: Part) -> tuple[str, ...]:
         """The tiles of one part."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+        everything = tuple(sorted({*self.train, *self.validation, *self.test}))
+        return {"train": self.train, "validation": self.validation, "test": self.test, "all": everything}[name]
 
 
 def split_tiles(folds: Mapping[str, int | None], config: SplitConfig, seed: int) -> TileSplit:
@@ -69,7 +70,7 @@ def frames_of_part(
     its own.
     """
     everything = np.ones(len(dates), bool)
-    if config.by != "dates":
+    if config.by != "dates" or part == "all":
         return everything, clear
     first_test = len(dates) - round(config.test_fraction * len(dates))
     before_test = np.arange(len(dates)) < first_test

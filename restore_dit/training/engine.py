@@ -33,6 +33,8 @@ class Engine:
         import deepspeed  # takes seconds to import, and only a training process needs it
 
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+        # Else DeepSpeed compiles an all-reduce through shared memory whenever a CPU run starts on a new machine.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.config = config
         self.stage = config.zero_stage
         optimiser = torch.optim.AdamW(

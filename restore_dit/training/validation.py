@@ -7,13 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from restore_dit.data.batch import Batch, stack, to_batch
+from restore_dit.data.normalisation import published_scale_to_reflectance
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.diffusion.schedule import NoiseSchedule
-from restore_dit.evaluation.figures import strip_figure
+from restore_dit.evaluation.figures import strip_figure, to_png
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
 from restore_dit.model.denoiser import Denoiser
+from restore_dit.series import DATE_ORIGIN
 from restore_dit.training.setup import TrainingSetup
 
 
@@ -51,11 +54,28 @@ def validate(setup: TrainingSetup, denoiser: Denoiser, rank: int, world_size: in
         if missing.psnr is not None and missing.mae is not None and np.isfinite(missing.psnr):
             sums += torch.tensor([missing.psnr, missing.mae, 1.0], dtype=torch.float64)
         if index == 0:
-            picture = strip_figure(target, estimate, gaps, unknown, bands=setup.config.model.bands)
+            picture = _picture(setup, target, estimate, gaps, unknown, example["optical_dates"][frames])
     sums = sums.to(device)
     dist.all_reduce(sums)
     psnr, mae, count = sums.tolist()
     return ValidationResult(psnr / max(count, 1), mae / max(count, 1), picture)
+
+
+def _picture(
+    setup: TrainingSetup,
+    target: NDArray[np.float32],
+    estimate: NDArray[np.float32],
+    gaps: NDArray[np.bool_],
+    unknown: NDArray[np.bool_],
+    days: NDArray[np.float32],
+) -> bytes:
+    dates = DATE_ORIGIN + days.astype(np.int64).astype("timedelta64[D]")
+    bands = setup.config.model.bands
+    reflectance = published_scale_to_reflectance
+    figure = strip_figure(
+        reflectance(target), {"model": reflectance(estimate)}, gaps, dates, bands, target_cloud_mask=unknown
+    )
+    return to_png(figure, dots_per_inch=80)
 
 
 def _sample(setup: TrainingSetup, denoiser: Denoiser, batch: Batch, schedule: NoiseSchedule) -> torch.Tensor:

@@ -61,13 +61,18 @@ def simulate_tile(config: SimulationConfig, seed: int, index: int, *, clouds: bo
         if track in config.radar_tracks
     }
     return TileSeries(
-        tile_id=f"sim-{seed}-{index:06d}",
+        tile_id=tile_name(seed, index),
         optical=optical,
         clouds=classes,
         radar=radar,
         georeference=_georeference(config, index),
         properties={"source": "simulation", "fold": index % _FOLDS + 1},
     )
+
+
+def tile_name(seed: int, index: int) -> str:
+    """The id of a simulated tile."""
+    return f"sim-{seed}-{index:06d}"
 
 
 def _generator(seed: int, index: int, stream: int) -> np.random.Generator:

@@ -1,0 +1,83 @@
+"""What every job's entry point shares: its arguments, its exit status, and the Ray cluster that it runs on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import BaseModel
+from rich.console import Console
+
+from restore_dit.config import dump
+from restore_dit.errors import UserError
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def job_main(
+    job: str,
+    description: str,
+    read: Callable[[str | None, list[str]], ConfigT],
+    run: Callable[[ConfigT, Console], int],
+    argv: list[str] | None,
+) -> int:
+    """The entry point of a job, `python -m jobs.JOB --config F key=value … [--dry-run]`: its exit status."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m jobs.{job}",
+        description=description,
+        epilog=f"example: python -m jobs.{job} --config {job}.yaml key=value",
+    )
+    parser.add_argument("--config", help="YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    given = parser.parse_args(argv)
+
+    def start() -> int:
+        config = read(given.config, given.overrides)
+        if given.dry_run:
+            print(dump(config), end="")
+            return 0
+        return run(config, console())
+
+    return exit_status(start, f"jobs.{job}")
+
+
+def exit_status(run: Callable[[], int], program: str) -> int:
+    """Runs; what the user can mend becomes one line on standard error."""
+    try:
+        return run()
+    except UserError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        return error.status
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keeps the interpreter's last flush quiet
+        return 1
+
+
+def console() -> Console:
+    """Where progress goes."""
+    return Console()
+
+
+def connect() -> None:
+    """The cluster that this job was submitted to or `RAY_ADDRESS` names, else one on this machine that ends with it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(logging_level=logging.WARNING)
+    else:
+        ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)

@@ -1,0 +1,42 @@
+"""Training as a job: `python -m jobs.train --config F key=value`."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from jobs.entry import INTERRUPTED, connect, job_main
+from restore_dit.config import RunConfig, load
+
+
+def run(config: RunConfig, display: Console) -> int:
+    """Trains; 0 finished, 130 stopped by Ctrl-C with its state saved."""
+    from restore_dit.training.run import run_training
+
+    if config.workers.count:
+        connect()
+    result = run_training(config, display)
+    if not result.finished:
+        display.print(
+            f"stopped after step {result.step}; its state is saved in {result.folder}. "
+            "The same command goes on from there.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        return INTERRUPTED
+    display.print(f"finished; the model is {result.model}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+
+    def read(path: str | None, overrides: list[str]) -> RunConfig:
+        return load(path or "default", overrides)
+
+    return job_main("train", "Trains a model; the same configuration as `restore-dit train`.", read, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""`restore-dit …`: one thin command for each thing a user does. What a command needs is imported when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from restore_dit import __version__
+from restore_dit.config import PRESETS, dump, load, shipped
+from restore_dit.errors import UserError
+
+OVERRIDES = "key=value"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; the exit status: 0, 1 (failed), 2 (bad usage) or 130 (interrupted)."""
+    from jobs.entry import exit_status
+
+    top = parser()
+    given, rest = top.parse_known_args(argv)
+    # argparse takes positional arguments in one run only; key=value may stand between options too.
+    given.overrides = [*getattr(given, "overrides", ()), *(word for word in rest if _is_override(word))]
+    unknown = [word for word in rest if not _is_override(word) or "dry_run" not in given]
+    if unknown:
+        top.error(f"unrecognised: {' '.join(unknown)}; see restore-dit {given.name} --help")
+    return exit_status(lambda: given.command(given), f"restore-dit {given.name}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their arguments."""
+    top = argparse.ArgumentParser(
+        prog="restore-dit",
+        description="Gap-free Sentinel-2 series from what is visible, the radar series and the dates.",
+        epilog="restore-dit COMMAND --help explains a command with an example.",
+    )
+    top.add_argument("--version", action="version", version=f"restore-dit {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: object, description: str, example: str, parent=commands) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+        sub = parent.add_parser(
+            name, help=description, description=description, epilog=f"example: restore-dit {example}"
+        )
+        sub.set_defaults(command=run, name=name)
+        return sub
+
+    def work(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("overrides", nargs="*", metavar=OVERRIDES, help="changes to the configuration")
+        sub.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+
+    sub = command("simulate", simulate, "Write simulated tiles to a tile store.", "simulate stores/sim --tiles 24")
+    sub.add_argument("out", help="tile store, a folder or URI")
+    sub.add_argument("--tiles", type=int, default=24, help="number of tiles (default 24)")
+    sub.add_argument("--first", type=int, default=0, help="index of the first tile (default 0)")
+    sub.add_argument("--seed", type=int, default=0, help="seed of the simulated area (default 0)")
+    work(sub)
+
+    ingest = commands.add_parser("ingest", help="Bring data into a tile store.").add_subparsers(
+        title="sources", metavar="SOURCE", required=True
+    )
+    sub = command(
+        "cube", ingest_cube, "Data cubes (NetCDF) to a tile store.", "ingest cube data/site stores/site", ingest
+    )
+    sub.add_argument("source", help="folder of one site's files, or of such folders")
+    sub.add_argument("out", help="tile store, a folder or URI")
+    sub.add_argument("--mapping", default="worldcereal", help="shipped mapping or YAML file (default worldcereal)")
+    sub.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although tiles were quarantined")
+
+    sub = command("inspect", inspect, "What is in a tile store or model directory.", "inspect stores/site --verify")
+    sub.add_argument("place", help="tile store or model directory")
+    sub.add_argument("--verify", action="store_true", help="recompute the checksums of a tile store")
+
+    sub = command(
+        "train", train, "Train a model; Ctrl-C saves, the same command resumes.",
+        "train --config own_site data.store=stores/site name=site",
+    )  # fmt: skip
+    sub.add_argument(
+        "--config",
+        default="default",
+        metavar="F",
+        help=f"YAML file, or shipped: {', '.join(shipped())} (default default)",
+    )
+    sub.add_argument("--init-from", metavar="MODEL", help="model directory whose weights to begin with")
+    work(sub)
+
+    sub = command(
+        "evaluate", evaluate, "The table and figures of a protocol, with baselines.",
+        "evaluate runs/site/model stores/site --protocol paper --output evaluation",
+    )  # fmt: skip
+    sub.add_argument("model", help="model directory")
+    sub.add_argument("store", help="tile store")
+    sub.add_argument("--protocol", choices=("paper", "missing-frame"), default="paper", help="(default paper)")
+    sub.add_argument("--output", default="evaluation", help="folder for table and figures (default evaluation)")
+    work(sub)
+
+    sub = command(
+        "reconstruct", reconstruct, "A series or an area without gaps, as Cloud-optimised GeoTIFFs or NetCDF.",
+        "reconstruct runs/site/model stores/site clear format=netcdf",
+    )  # fmt: skip
+    sub.add_argument("model", help="model directory")
+    sub.add_argument("input", help="tile store, or folder of a data cube")
+    sub.add_argument("output", help="folder for the rasters")
+    work(sub)
+
+    sub = command(
+        "import-checkpoint", import_checkpoint, "A published .pth to a model directory.",
+        "import-checkpoint Model_best.pth models/paper --normalisation NORM_S1A_patch.json",
+    )  # fmt: skip
+    sub.add_argument("file", help="published checkpoint")
+    sub.add_argument("out", help="model directory to write")
+    sub.add_argument("--heads", type=int, default=PRESETS["paper"]().model.heads, help="attention heads (default 4)")
+    sub.add_argument("--normalisation", help="NORM_S1A_patch.json that the checkpoint was trained with")
+    sub.add_argument("--store", help="tile store to take the radar's normalisation from instead")
+
+    sub = command(
+        "quickstart", quickstart, "Simulate, train, evaluate, reconstruct: minutes on a laptop.", "quickstart"
+    )
+    sub.add_argument("--folder", default="quickstart", help="where everything goes (default quickstart)")
+    return top
+
+
+def simulate(given: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    from restore_dit.config.loading import load_section
+    from restore_dit.config.simulation import SimulationConfig
+    from restore_dit.data.simulation.simulator import simulate_tile, tile_name
+    from restore_dit.data.tile_store_writer import TileStoreWriter
+
+    config = load_section(SimulationConfig, given.overrides)
+    if given.tiles < 1:
+        raise UserError(f"--tiles {given.tiles}: at least 1", status=2)
+    if given.dry_run:
+        return show(config)
+    console = Console()
+    writer = TileStoreWriter(given.out, source=f"simulation, seed {given.seed}")
+    indices = range(given.first, given.first + given.tiles)
+    for index in track(indices, "simulating", console=console, disable=not console.is_terminal):
+        if not writer.has(tile_name(given.seed, index)):
+            writer.add(simulate_tile(config, given.seed, index))
+    manifest = writer.commit()
+    print(f"{given.out}: {len(manifest.tiles)} tiles")
+    return 0
+
+
+def ingest_cube(given: argparse.Namespace) -> int:
+    from restore_dit.config.cube_mapping import load_cube_mapping
+    from restore_dit.data.cubes import ingest_cubes
+
+    mapping = load_cube_mapping(given.mapping)
+    manifest = ingest_cubes(given.source, given.out, mapping, on_progress=print)
+    print(f"{given.out}: {len(manifest.tiles)} tiles, {len(manifest.quarantined)} quarantined")
+    for tile, reason in manifest.quarantined.items():
+        print(f"restore-dit: quarantined {tile}: {reason}", file=sys.stderr)
+    return 1 if manifest.quarantined and not given.allow_bad_tiles else 0
+
+
+def inspect(given: argparse.Namespace) -> int:
+    from restore_dit.data.inspection import describe_store, verify_store
+    from restore_dit.data.storage import exists, join_uri
+    from restore_dit.data.tile_store import TileStore
+
+    if exists(join_uri(given.place, "model.safetensors")):
+        from restore_dit.reconstruction.model_directory import load_model
+
+        model = load_model(given.place)
+        print(dump(model.config), end="")
+        print(f"parameters: {sum(p.numel() for p in model.denoiser.parameters())}")
+        for name, value in model.metrics.items():
+            print(f"{name}: {value:.6g}")
+        return 0
+    store = TileStore.open(given.place)
+    print(describe_store(store))
+    if not given.verify:
+        return 0
+    problems = verify_store(store)
+    for problem in problems:
+        print(f"restore-dit inspect: {problem}", file=sys.stderr)
+    print(f"verified {len(store.tile_ids)} tiles: {len(problems)} damaged")
+    return 1 if problems else 0
+
+
+def train(given: argparse.Namespace) -> int:
+    from jobs.entry import console
+    from jobs.train import run
+
+    overrides = list(given.overrides)
+    if given.init_from:
+        overrides.append(f"training.init_from={given.init_from}")
+    config = load(given.config, overrides)
+    return show(config) if given.dry_run else run(config, console())
+
+
+def evaluate(given: argparse.Namespace) -> int:
+    from jobs.entry import console
+    from jobs.evaluate import run
+    from restore_dit.config.jobs import EvaluationConfig
+    from restore_dit.config.loading import load_section
+
+    config = load_section(
+        EvaluationConfig,
+        given.overrides,
+        model=given.model,
+        store=given.store,
+        protocol=given.protocol,
+        output=given.output,
+    )
+    return show(config) if given.dry_run else run(config, console())
+
+
+def reconstruct(given: argparse.Namespace) -> int:
+    from jobs.entry import console
+    from jobs.reconstruct import run
+    from restore_dit.config.jobs import ReconstructionConfig
+    from restore_dit.config.loading import load_section
+
+    config = load_section(
+        ReconstructionConfig, given.overrides, model=given.model, input=given.input, output=given.output
+    )
+    return show(config) if given.dry_run else run(config, console())
+
+
+def import_checkpoint(given: argparse.Namespace) -> int:
+    from restore_dit.data.normalisation import Normalisation, read_published_normalisation
+    from restore_dit.model.published import read_published_checkpoint
+    from restore_dit.reconstruction.model_directory import save_model
+
+    model, weights = read_published_checkpoint(given.file, heads=given.heads)
+    config = PRESETS["paper"]().model_copy(update={"name": Path(given.out).name, "model": model})
+    normalisation = Normalisation()
+    if model.radar_channels and given.store:
+        from restore_dit.data.tile_store import TileStore
+        from restore_dit.training.setup import normalisation_of
+
+        store = TileStore.open(given.store)
+        normalisation = normalisation_of(store, config, store.tile_ids)
+    elif model.radar_channels and given.normalisation:
+        normalisation = read_published_normalisation(given.normalisation, model.radar_channels)
+    elif model.radar_channels:
+        raise UserError(
+            "the checkpoint takes radar: give --normalisation NORM_S1A_patch.json or --store STORE", status=2
+        )
+    save_model(given.out, config, weights, normalisation, {})
+    print(f"{given.out}: {sum(tensor.numel() for tensor in weights.values()) / 1e6:.2f} M parameters")
+    return 0
+
+
+def quickstart(given: argparse.Namespace) -> int:
+    folder = given.folder
+    for line in (
+        f"simulate {folder}/store --tiles 40 height=64 width=64",
+        f"train --config tiny data.store={folder}/store output={folder} name=tiny",
+        f"evaluate {folder}/tiny/model {folder}/store --output {folder}/evaluation",
+        f"reconstruct {folder}/tiny/model {folder}/store {folder}/clear tiles=[sim-0-000000]",
+    ):
+        print(f"\n$ restore-dit {line}", flush=True)
+        status = main(shlex.split(line))
+        if status:
+            return status
+    print(f"\nLook at {folder}/evaluation (table, figures) and {folder}/clear (rasters, picture).")
+    return 0
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word and not word.startswith("-")
+
+
+def show(config: BaseModel) -> int:
+    """What `--dry-run` prints."""
+    print(dump(config), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What a job besides training does: the same tree for the command line and for `python -m jobs.NAME`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from restore_dit.config.tree import Positive, Section
+
+
+class SamplingConfig(Section):
+    """How the model is sampled."""
+
+    steps: Positive | None = Field(None, description="diffusion steps; none: as the model's configuration says")
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch_size: Positive = Field(4, description="windows of a series that go through the network at once")
+    use_gpu: bool = False
+
+
+class EvaluationConfig(Section):
+    """A table of scores on tiles that training never read."""
+
+    model: str = Field("", description="URI of the model directory")
+    store: str = Field("", description="URI of the tile store")
+    output: str = Field("evaluation", description="URI of the folder for table and figures")
+    protocol: Literal["paper", "missing-frame"] = "paper"
+    part: Literal["test", "all"] = Field(
+        "test", description="test: what the model's own split keeps from training; all: a store it never saw"
+    )
+    tiles: Positive | None = Field(None, description="most tiles, the first in order; none: all")
+    hidden_frames: Positive = Field(3, description="missing-frame: frames of a tile that are removed in turn, seeded")
+    figures: int = Field(2, ge=0, description="tiles that get figures")
+    workers: int = Field(0, ge=0, description="Ray actors over tiles; 0: this process")
+    sampling: SamplingConfig = SamplingConfig()
+
+
+class ReconstructionConfig(Section):
+    """Gap-free series from cloudy ones."""
+
+    model: str = Field("", description="URI of the model directory")
+    input: str = Field("", description="URI of a tile store, or a data cube's folder")
+    output: str = Field("", description="URI of the folder for the rasters")
+    tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
+    format: Literal["cog", "netcdf"] = "cog"
+    mapping: str = Field("worldcereal", description="mapping of a data cube's names and units")
+    figures: bool = Field(True, description="a picture of each tile before and after")
+    sampling: SamplingConfig = SamplingConfig()

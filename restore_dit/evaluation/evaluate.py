@@ -1,0 +1,101 @@
+"""The evaluation of a model on a store: every test tile, the table, the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from restore_dit.config.jobs import EvaluationConfig
+from restore_dit.data.loader import TileReader
+from restore_dit.data.split import split_tiles
+from restore_dit.data.storage import join_uri, write_bytes_atomically
+from restore_dit.data.tile_store import TileStore
+from restore_dit.errors import UserError
+from restore_dit.evaluation.metrics import average_scores
+from restore_dit.evaluation.protocols import TileScores, evaluate_tile
+from restore_dit.evaluation.report import Report, write_report
+from restore_dit.reconstruction.model_directory import Model, load_model
+
+
+def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], None] = lambda done, total: None) -> Report:
+    """Scores the model, writes table and figures to `config.output`, and returns the table.
+
+    `on_tile` is called with (tiles done, tiles in all). With `workers` > 0 the tiles go through Ray Data, which needs
+    `ray.init` to have been called.
+    """
+    model = load_model(config.model)
+    store = TileStore.open(config.store)
+    tile_ids = tiles_to_score(model, store, config)
+    with_figures = frozenset(tile_ids[: config.figures])
+    results: Iterable[TileScores]
+    if config.workers:
+        from restore_dit.evaluation.evaluate_job import scores_on_cluster
+
+        results = scores_on_cluster(config, tile_ids, with_figures)
+    else:
+        results = scores_here(model, store, config, tile_ids, with_figures)
+
+    collected = []
+    for result in results:
+        for name, content in result.figures.items():
+            write_bytes_atomically(join_uri(config.output, name), content)
+        collected.append(result)
+        on_tile(len(collected), len(tile_ids))
+    report = to_report(config, model, sorted(collected, key=lambda result: result.tile_id))
+    write_report(report, config.output)
+    return report
+
+
+def tiles_to_score(model: Model, store: TileStore, config: EvaluationConfig) -> list[str]:
+    """The test tiles of the model's own split, or all tiles."""
+    lacking = [band for band in model.config.model.bands if band not in store.manifest.bands]
+    if lacking:
+        raise UserError(f"{config.store}: the store has no {', '.join(lacking)}, which the model {config.model} needs")
+    folds = {tile: record.fold for tile, record in store.manifest.tiles.items()}
+    if config.part == "all":
+        chosen = sorted(folds)
+    else:
+        chosen = list(split_tiles(folds, model.config.data.split, model.config.seed).part(config.part))
+    if not chosen:
+        raise UserError(f"{config.store}: no tile to score in part '{config.part}'; part=all scores every tile")
+    return chosen[: config.tiles]
+
+
+def scores_here(
+    model: Model, store: TileStore, config: EvaluationConfig, tile_ids: list[str], with_figures: frozenset[str]
+) -> Iterator[TileScores]:
+    """Tile after tile in this process."""
+    reader = reader_for(model, store)
+    model = model.to("cuda" if config.sampling.use_gpu else "cpu")
+    for tile_id in tile_ids:
+        yield evaluate_tile(model, reader(tile_id), config, with_figures=tile_id in with_figures)
+
+
+def reader_for(model: Model, store: TileStore) -> TileReader:
+    """Reads what the model takes of a tile, and keeps none."""
+    radar = model.config.data.radar
+    return TileReader(store, (radar.track,) if radar else (), keep=1)
+
+
+def to_report(config: EvaluationConfig, model: Model, results: list[TileScores]) -> Report:
+    """The averages over all series, by method and scale."""
+    methods = {
+        name: {
+            scale: average_scores([s for result in results for s in result.scores[name] if s.scale_name == scale])
+            for scale in {s.scale_name for s in scores}
+        }
+        for name, scores in results[0].scores.items()
+    }
+    pixels = sum(result.pixels for result in results)
+    steps = config.sampling.steps or model.config.diffusion.sampling_steps
+    return Report(
+        title=f"Protocol {config.protocol}",
+        methods=methods,
+        missing_share=sum(result.missing_pixels for result in results) / max(pixels, 1),
+        facts={
+            "model": config.model,
+            "store": config.store,
+            "part": config.part,
+            "tiles": str(len(results)),
+            "sampling": f"{steps} steps, seed {config.sampling.seed}, {config.sampling.precision}",
+        },
+    )

@@ -1,0 +1,202 @@
+"""One series of any length and size through the model: windows in time, tiles in space, joined and blended.
+
+Batch jobs, evaluation and the endpoint call the same function. Noise is a function of (seed, date, absolute pixel,
+band) and windows lie on a grid anchored to the input, so the result does not depend on how it was batched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from restore_dit.data.batch import Batch, stack, to_batch
+from restore_dit.data.decoded_tile import DecodedTile
+from restore_dit.data.examples import Example, ExampleMaker, Tile, size
+from restore_dit.data.loader import ahead
+from restore_dit.data.normalisation import published_scale_to_stored
+from restore_dit.diffusion.noise import field_noise
+from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
+from restore_dit.diffusion.schedule import NoiseSchedule
+from restore_dit.errors import UserError
+from restore_dit.model.interpolation import interpolate_gaps
+from restore_dit.reconstruction.joining import join_windows
+from restore_dit.reconstruction.model_directory import Model
+from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, pad_to_multiple, spatial_tiles
+from restore_dit.reconstruction.windows import time_windows
+from restore_dit.series import NO_DATA, Acquisitions, TileSeries
+
+DEFAULT_TILE = 128
+"""Side in pixels of the network's spatial tile where training saw whole tiles."""
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How to sample. `steps` None: as the model's configuration says; `batch_size`: windows at once."""
+
+    steps: int | None = None
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch_size: int = 4
+
+
+def reconstruct(
+    model: Model,
+    tile: Tile,
+    frames: NDArray[np.intp],
+    gaps: NDArray[np.bool_],
+    options: SamplingOptions,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> NDArray[np.float32]:
+    """The given frames of a tile without gaps.
+
+    Args:
+        frames: [n] indices of the optical frames, ascending; no other frame is looked at.
+        gaps: [n, H, W] true where a pixel is hidden from the model besides the tile's own clouds and missing data.
+        on_progress: called with (windows done, windows in all).
+
+    Returns:
+        [n, C, H, W] on the published scale clamp(reflectance × 10000, 0, 8000) / 8000, bands in the model's order;
+        observed pixels are clamped to that scale and otherwise as they were.
+    """
+    maker = ExampleMaker(model.config.data, model.config.model.bands, seed=options.seed)
+    hidden = gaps | maker.missing(tile)[frames]
+    windows = time_windows(hidden.mean(axis=(1, 2)), model.config.data.frames)
+    height, width = size(tile)
+    side = model.config.data.crop or DEFAULT_TILE
+    tiles = spatial_tiles(height, width, side, overlap=side // 4)
+    weights = BlendWeights(height, width, side, overlap=side // 4)
+    blend = Blend((len(frames), len(model.config.model.bands)), SpatialTile(0, 0, height, width))
+    total, done = len(tiles) * len(windows), 0
+    for place in tiles:
+        predictions = []
+        for prediction in _predict(model, maker, tile, frames, gaps, place, windows, options):
+            predictions.append(prediction)
+            done += 1
+            on_progress(done, total)
+        blend.add(place, join_windows(predictions, windows), weights[place])
+    return blend.result()
+
+
+def fill_gaps(
+    model: Model,
+    series: TileSeries,
+    options: SamplingOptions,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[TileSeries, NDArray[np.bool_]]:
+    """The whole series with its clouds, shadows and missing data replaced, and the gap mask [T, H, W] of what was.
+
+    Observed pixels come out exactly as they went in.
+    """
+    bands = model.config.model.bands
+    lacking = [band for band in bands if band not in series.optical.bands]
+    if lacking:
+        raise UserError(f"tile {series.tile_id}: the model needs {', '.join(lacking)}, which the series lacks")
+    order = [series.optical.bands.index(band) for band in bands]
+    observed = series.optical.values[:, order]
+    if series.clouds is None:
+        series = replace(series, clouds=np.zeros(observed.shape[:1] + observed.shape[2:], np.uint8))
+    gaps = series.missing() | (observed == NO_DATA).any(axis=1)
+    filled = reconstruct(model, DecodedTile(series), np.arange(len(observed)), gaps, options, on_progress)
+    values = np.where(gaps[:, None], published_scale_to_stored(filled), observed)
+    clear = replace(series, optical=Acquisitions(values, series.optical.dates, bands), clouds=None)
+    return clear, gaps
+
+
+@torch.no_grad()
+def _predict(
+    model: Model,
+    maker: ExampleMaker,
+    tile: Tile,
+    frames: NDArray[np.intp],
+    gaps: NDArray[np.bool_],
+    place: SpatialTile,
+    windows: list[tuple[int, int]],
+    options: SamplingOptions,
+) -> Iterator[NDArray[np.float32]]:
+    """The prediction of each window of one spatial tile, [T, C, h, w] on the published scale."""
+    device = next(model.denoiser.parameters()).device
+    schedule = NoiseSchedule.from_config(model.config.diffusion)
+    steps = options.steps or model.config.diffusion.sampling_steps
+    patch = model.config.model.patch_size
+    corner, side = (place.row, place.column), (place.height, place.width)
+    whole = maker.window(tile, frames, gaps[:, place.rows, place.columns], corner, side)
+    anchor = _anchor(model, _fit_patches(whole, patch), device)
+
+    def build(group: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], Batch]:
+        examples = [
+            maker.padded(_fit_patches(_window(maker, tile, frames, gaps, place, window), patch)) for window in group
+        ]
+        batch = to_batch(
+            stack(examples), model.normalisation, mask_padding=model.config.data.mask_padding, device=device
+        )
+        return group, batch
+
+    groups = [windows[i : i + options.batch_size] for i in range(0, len(windows), options.batch_size)]
+    for group, batch in ahead(build, groups):
+        conditioning = batch.conditioning
+        if anchor is not None:
+            conditioning = replace(conditioning, anchor=_stacked([anchor[a:b] for a, b in group], batch.target))
+        noise = _stacked([_noise(model, tile, frames[a:b], place, options.seed) for a, b in group], batch.target)
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+            sampled = sample_inpainting(
+                model.denoiser, noise, conditioning, schedule, steps, sampler=model.config.diffusion.sampler
+            )
+        values = to_unit_range(sampled.float()).cpu().numpy()
+        for prediction, (start, stop) in zip(values, group, strict=True):
+            yield prediction[: stop - start, :, : place.height, : place.width]
+
+
+def _window(
+    maker: ExampleMaker,
+    tile: Tile,
+    frames: NDArray[np.intp],
+    gaps: NDArray[np.bool_],
+    place: SpatialTile,
+    window: tuple[int, int],
+) -> Example:
+    chosen = slice(*window)
+    return maker.window(
+        tile,
+        frames[chosen],
+        gaps[chosen, place.rows, place.columns],
+        (place.row, place.column),
+        (place.height, place.width),
+    )
+
+
+def _fit_patches(example: Example, patch: int) -> Example:
+    """An area smaller than the network's tile may have a side that the patch size does not divide."""
+    images = ("optical", "valid", "gap_mask", "radar")
+    return example | {name: pad_to_multiple(example[name], patch) for name in images if name in example}
+
+
+def _anchor(model: Model, whole: Example, device: torch.device) -> torch.Tensor | None:
+    """Interpolation over the whole series [n, C, h, w], of which a window sees only its own frames."""
+    if model.config.model.anchor == "none":
+        return None
+    batch = to_batch(stack([whole]), model.normalisation, device=device)
+    gaps, dates = batch.conditioning.gap_mask, batch.conditioning.optical_dates
+    assert gaps is not None
+    assert dates is not None
+    return interpolate_gaps(batch.target, ~gaps, dates)[0]
+
+
+def _noise(model: Model, tile: Tile, frames: NDArray[np.intp], place: SpatialTile, seed: int) -> torch.Tensor:
+    days = tile.optical.dates[frames].astype("datetime64[D]").astype(np.int64)
+    patch = model.config.model.patch_size
+    rows = np.arange(place.row, place.row + place.height + -place.height % patch)
+    columns = np.arange(place.column, place.column + place.width + -place.width % patch)
+    return torch.from_numpy(field_noise(seed, days, rows, columns, len(model.config.model.bands)))
+
+
+def _stacked(parts: list[torch.Tensor], like: torch.Tensor) -> torch.Tensor:
+    """Parts [t, C, h, w] in a tensor of the shape of `like`, zero where a part is shorter than the window."""
+    stacked = torch.zeros_like(like)
+    for index, part in enumerate(parts):
+        stacked[index, : len(part)] = part
+    return stacked

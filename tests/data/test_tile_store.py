@@ -313,7 +313,9 @@ def test_a_flipped_bit_never_gives_wrong_pixels(
     try:
         found = store.load("a").series()
     except UserError as error:
-        assert "a.parquet" in str(error)
+        found, refusal = None, str(error)
+    if found is None:
+        assert "a.parquet" in refusal
     else:
         assert_same(found, series)  # the bit was one that nobody reads
 

@@ -1,0 +1,1 @@
+"""Mappings of data cubes that come with the package."""

@@ -22,7 +22,7 @@ from restore_dit.data.acquisition_merge import merge_days
 from restore_dit.data.cube_file import CubeFile, open_cube_file
 from restore_dit.data.cube_sites import Site, find_sites, sites_of_files
 from restore_dit.data.grid import Grid, overlaps, resample, resample_classes
-from restore_dit.data.manifest import check_name
+from restore_dit.data.manifest import Manifest, check_name
 from restore_dit.data.tile_statistics import CLOUD_CLASSES
 from restore_dit.data.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
@@ -37,18 +37,6 @@ from restore_dit.series import (
     Georeference,
     TileSeries,
 )
-
-OnProgress = Callable[[int, int, str], None]
-"""Called with (sites done, sites in all, the site just done)."""
-
-
-@dataclass(frozen=True)
-class Ingested:
-    """What an ingest did: tile ids added now, there before, and refused with the reason."""
-
-    added: tuple[str, ...]
-    present: tuple[str, ...]
-    quarantined: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -190,31 +178,38 @@ def _stored(values: NDArray[np.floating], scale: int) -> NDArray[np.int16]:
 
 
 def ingest_cubes(
-    source: str | Path, store_uri: str | Path, mapping: CubeMapping, on_progress: OnProgress | None = None
-) -> Ingested:
-    """Add every site of a folder to a tile store, new or half written.
+    source: str | Path, store_uri: str | Path, mapping: CubeMapping, on_progress: Callable[[str], object] | None = None
+) -> Manifest:
+    """Add every site of a folder to a tile store, new or half written, and commit it.
 
     A site that cannot be read is quarantined, with the reason, and the others go on.
+
+    Args:
+        source: the folder of one site, or of several.
+        store_uri: the store, made where it is missing.
+        mapping: what the files hold.
+        on_progress: called with one line for each site done.
+
+    Returns:
+        The manifest as committed: `tiles`, and `quarantined` with the reasons.
 
     Raises:
         UserError: nothing in the folder matches the mapping, or the store cannot be written.
     """
     sites = find_sites(source, mapping)
     writer = TileStoreWriter(store_uri, bands=S2_BANDS, source=mapping.source)
-    added, present, quarantined = [], [], {}
     for done, site in enumerate(sites, start=1):
         if writer.has(site.tile_id):
-            present.append(site.tile_id)
+            outcome = "there already"
         else:
             try:
                 series = read_cube(site, mapping)
             except UserError as error:
-                quarantined[site.tile_id] = str(error)
+                outcome = f"quarantined: {error}"
                 writer.quarantine(site.tile_id, str(error))
             else:
                 writer.add(series)
-                added.append(site.tile_id)
+                outcome = f"{len(series.optical)} acquisitions of {len(series.optical.bands)} bands"
         if on_progress:
-            on_progress(done, len(sites), site.tile_id)
-    writer.commit()
-    return Ingested(tuple(added), tuple(present), quarantined)
+            on_progress(f"{done}/{len(sites)} {site.tile_id}: {outcome}")
+    return writer.commit()

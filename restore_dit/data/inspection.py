@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ class StoreDescription:
         """The same as JSON values."""
         return _plain(asdict(self))
 
-    def text(self) -> str:
+    def __str__(self) -> str:
         """The same to be read by people, on any terminal or none."""
         tiles, dates = self.tiles, f"{self.first_date} to {self.last_date}" if self.first_date else "none"
         lines = [
@@ -184,7 +184,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def verify_store(store: TileStore, on_progress: Callable[[int, int], None] | None = None) -> Iterator[str]:
+def verify_store(store: TileStore, on_progress: Callable[[int, int], None] | None = None) -> list[str]:
     """Read every file of the store and compare it with the manifest: one line for each that is missing or differs.
 
     Args:
@@ -192,16 +192,18 @@ def verify_store(store: TileStore, on_progress: Callable[[int, int], None] | Non
         on_progress: called with (files read, files in all).
     """
     objects = [(path, entry) for tile in store.tile_ids for path, entry in store.record(tile).objects.items()]
+    problems = []
     for done, (path, entry) in enumerate(objects, start=1):
         location = store.location.join(path)
         try:
             content = storage.read_bytes(location)
         except UserError as error:
-            yield str(error)
+            problems.append(str(error))
         else:
             if len(content) != entry.size:
-                yield f"{location.uri}: {len(content)} bytes, {MANIFEST_NAME} says {entry.size}: restore it"
+                problems.append(f"{location.uri}: {len(content)} bytes, {MANIFEST_NAME} says {entry.size}: restore it")
             elif checksum(content) != entry.checksum:
-                yield f"{location.uri}: its checksum is not the one in {MANIFEST_NAME}: restore it"
+                problems.append(f"{location.uri}: its checksum is not the one in {MANIFEST_NAME}: restore it")
         if on_progress:
             on_progress(done, len(objects))
+    return problems

@@ -252,10 +252,10 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
         crs="EPSG:32632",
     )
 
-    seen: list[tuple[int, int, str]] = []
-    done = ingest_cubes(source, store, mapping(), lambda *progress: seen.append(progress))
-    assert done.added == ("good",)
-    assert [entry[:2] for entry in seen] == [(count, 5) for count in range(1, 6)]
+    seen: list[str] = []
+    manifest = ingest_cubes(source, store, mapping(), seen.append)
+    assert len(seen) == 5
+    assert seen[2] == "3/5 good: 2 acquisitions of 2 bands"
     says = {
         "truncated": "truncated/S2_20m.nc: cannot be read as NetCDF 4",
         "textual": "textual/S2_10m.nc: cannot be read as NetCDF 4",
@@ -264,16 +264,18 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
     }
     opened = TileStore.open(store)
     assert opened.tile_ids == ("good",)
-    assert opened.manifest.quarantined == done.quarantined
-    assert done.quarantined.keys() == says.keys()
+    assert opened.manifest == manifest
+    assert manifest.quarantined.keys() == says.keys()
     for name, text in says.items():
-        assert text in done.quarantined[name]
-        assert "\n" not in done.quarantined[name]
+        assert text in manifest.quarantined[name]
+        assert "\n" not in manifest.quarantined[name]
 
     site(source / "empty")
-    again = ingest_cubes(source, store, mapping())
-    assert (again.added, again.present) == (("empty",), ("good",))
-    assert "empty" not in TileStore.open(store).manifest.quarantined
+    seen.clear()
+    again = ingest_cubes(source, store, mapping(), seen.append)
+    assert (list(again.tiles), again.generation) == (["empty", "good"], 2)
+    assert "empty" not in again.quarantined
+    assert "3/5 good: there already" in seen
 
 
 @pytest.mark.parametrize(

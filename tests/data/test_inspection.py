@@ -48,7 +48,7 @@ def test_a_description_says_what_is_there(tmp_path: Path) -> None:
     blue = description.optical["B02"]  # 20 clear pixels of 0.2, 40 of 0.4
     assert (blue.count, blue.mean) == (60, pytest.approx(1 / 3))
     assert description.radar["S1A"]["VV-VH"].mean == 0
-    text = description.text()
+    text = str(description)
     for words in ("2 (", "1 quarantined", "broken: no dates", "B02, B11", "4×5", "33.3%", "VV-VH"):
         assert words in text
     assert json.loads(json.dumps(description.as_json()))["tiles"][0]["first_date"] == "2019-01-01"
@@ -56,13 +56,13 @@ def test_a_description_says_what_is_there(tmp_path: Path) -> None:
 
 def test_an_empty_store_can_be_described(tmp_path: Path) -> None:
     TileStoreWriter(tmp_path).commit()
-    assert "tiles        0" in describe_store(TileStore.open(tmp_path)).text()
+    assert "tiles        0" in str(describe_store(TileStore.open(tmp_path)))
 
 
 def test_verification_finds_a_flipped_byte_a_short_file_and_a_missing_one(tmp_path: Path) -> None:
     store = store_of_two(tmp_path)
     seen: list[tuple[int, int]] = []
-    assert list(verify_store(store, lambda *progress: seen.append(progress))) == []
+    assert verify_store(store, lambda *progress: seen.append(progress)) == []
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
     flipped = tmp_path / "tiles/clouded.parquet"
@@ -89,4 +89,4 @@ def test_the_real_sites_are_as_cloudy_as_their_source_says(shared: Path, tmp_pat
     # 30 frames below 5 % of cloud, one of them all "snow", which is cloud in truth.
     assert first.clear_frame_share == pytest.approx(29 / 72)
     assert 0.4 < first.cloud_share < 0.55  # type: ignore[operator]
-    assert list(verify_store(store)) == []
+    assert verify_store(store) == []

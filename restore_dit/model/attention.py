@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
 SHORT_SEQUENCE = 256
 """Keys below which PyTorch's CPU kernel takes several times longer backwards in bf16 than in fp32."""
 

@@ -39,7 +39,8 @@ class AdaptiveNorm(nn.Module):
         if self.weight is not None and self.bias is not None:
             weight, bias = self.weight * weight, torch.addcmul(bias, self.bias, weight)
         weight, bias = weight.to(tokens.dtype), bias.to(tokens.dtype)
-        if len(tokens) == 1:  # one example: the modulation is the norm's own affine part, in the same pass
+        if len(tokens) == 1 and tokens.device.type == "cpu":
+            # One example: the modulation is the norm's own affine part, in the same pass.
             return functional.layer_norm(tokens, tokens.shape[-1:], weight[0], bias[0], self.eps)
         normed = functional.layer_norm(tokens, tokens.shape[-1:], None, None, self.eps)
         return torch.addcmul(bias[:, None, None], normed, weight[:, None, None])

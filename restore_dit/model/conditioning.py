@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -34,5 +35,12 @@ class Conditioning:
 
     def to(self, device: torch.device | str) -> Conditioning:
         """The same on another device."""
+        return self._each(lambda field: field.to(device))
+
+    def examples(self, chosen: slice) -> Conditioning:
+        """That of some of the B series."""
+        return self._each(lambda field: field[chosen])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
         present = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in present.items() if value is not None})
+        return replace(self, **{name: change(value) for name, value in present.items() if value is not None})

@@ -49,7 +49,7 @@ def test_published_numbers(golden, conditioning, schedule, steps):
 @pytest.mark.parametrize("steps", [1, 3, 10, 50, 200, 999])
 def test_solver_agrees_with_diffusers(schedule, steps):
     """The bare solver, from the same start and the same estimates."""
-    diffusers = pytest.importorskip("diffusers")
+    diffusers = pytest.importorskip("diffusers.schedulers.scheduling_dpmsolver_multistep")
     oracle = diffusers.DPMSolverMultistepScheduler(
         num_train_timesteps=1000,
         beta_start=1e-4,

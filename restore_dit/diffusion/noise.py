@@ -1,0 +1,123 @@
+"""Gaussian noise that belongs to a place and a day: each value follows from (seed, day, row, column, band) alone, so
+that it does not matter how an area is cut into windows and tiles.
+
+Counter-based: a chain of SplitMix64 finalisers (Steele, Lea & Flood 2014) over the coordinates gives 64 bits for every
+pair of bands, and Box-Muller makes two normal values of them. Logarithm, sine and cosine are polynomials in plain
+float32 arithmetic, which IEEE 754 rounds alike everywhere; libraries' own functions differ between processors, and
+between the middle of an array and its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+GOLDEN_RATIO = np.uint64(0x9E3779B97F4A7C15)
+MIXERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+SHIFTS = (np.uint64(30), np.uint64(27), np.uint64(31))
+UPPER_HALF = np.uint64(32)
+
+SQRT_HALF = np.array(np.sqrt(0.5), dtype=np.float32).view(np.int32)[()]
+LOG_TERMS = [np.float32(-2 / power) for power in (11, 9, 7, 5, 3, 1)]
+SINE_TERMS = [np.float32((-1) ** (power // 2) / math.factorial(power)) for power in (11, 9, 7, 5, 3, 1)]
+COSINE_TERMS = [np.float32((-1) ** (power // 2) / math.factorial(power)) for power in (12, 10, 8, 6, 4, 2, 0)]
+
+PIXELS_AT_ONCE = 16384
+"""So that the arrays of one round stay in the processor's cache."""
+
+Bits = NDArray[np.uint64]
+Floats = NDArray[np.float32]
+
+
+def field_noise(
+    seed: int,
+    days: NDArray[np.integer],
+    rows: NDArray[np.integer],
+    columns: NDArray[np.integer],
+    bands: int,
+) -> Floats:
+    """Standard normal values [T, C, H, W] for days [T], absolute pixel rows [H] and columns [W], and bands 0 … C−1.
+    Any integers do, negative ones as well; two calls agree to the bit wherever their coordinates do."""
+    of_seed = mixed(np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))
+    of_day = chained(of_seed, days)
+    noise = np.empty((len(days), bands, len(rows), len(columns)), dtype=np.float32)
+    rows_at_once = max(1, PIXELS_AT_ONCE // max(1, len(columns)))
+    for frame, day_bits in enumerate(of_day):
+        for first in range(0, len(rows), rows_at_once):
+            chunk = slice(first, first + rows_at_once)
+            of_row = chained(day_bits, rows[chunk])
+            of_pixel = chained(of_row[:, None], columns)
+            for band in range(0, bands, 2):
+                pair = normal_pair(chained(of_pixel, np.array([band // 2])))
+                for offset in range(min(2, bands - band)):
+                    noise[frame, band + offset, chunk] = pair[offset]
+    return noise
+
+
+def chained(key: Bits | np.uint64, coordinate: NDArray[np.integer]) -> Bits:
+    """Bits that follow from those of the coordinates before and one more, broadcast against each other."""
+    step = (coordinate.astype(np.int64).view(np.uint64) + np.uint64(1)) * GOLDEN_RATIO
+    return mixed(key + step)
+
+
+def mixed(bits: Bits) -> Bits:
+    """SplitMix64's finaliser: a bijection in which every input bit changes every output bit with probability ½.
+    Overwrites its argument."""
+    bits ^= bits >> SHIFTS[0]
+    bits *= MIXERS[0]
+    bits ^= bits >> SHIFTS[1]
+    bits *= MIXERS[1]
+    bits ^= bits >> SHIFTS[2]
+    return bits
+
+
+def normal_pair(bits: Bits) -> tuple[Floats, Floats]:
+    """Two independent standard normal arrays from 64 random bits each (Box & Muller 1958); |z| ≤ 6.8."""
+    uniform = (bits >> UPPER_HALF).astype(np.uint32).astype(np.float32)
+    uniform += np.float32(0.5)
+    uniform *= np.float32(2.0**-32)
+    radius = negative_log(uniform)
+    radius *= np.float32(2)
+    np.sqrt(radius, out=radius)
+
+    turn = bits.astype(np.uint32)  # the lower half: 31 bits of angle within a half turn, and which half
+    angle = (turn & np.uint32(0x7FFFFFFF)).view(np.int32) - np.int32(2**30)
+    radius.view(np.uint32)[...] ^= turn & np.uint32(0x80000000)
+    cosine, sine = cosine_and_sine(angle.astype(np.float32) * np.float32(np.pi / 2**31))
+    cosine *= radius
+    sine *= radius
+    return cosine, sine
+
+
+def negative_log(values: Floats) -> Floats:
+    """−ln of normal float32 values in (0, 1], to 2e-7 of it: with v = m·2^e, m in [√½, √2), and
+    s = (m−1)/(m+1), ln v = e·ln 2 + 2·(s + s³/3 + s⁵/5 + …)."""
+    bits = values.view(np.int32)
+    exponent = (bits - SQRT_HALF) >> np.int32(23)
+    mantissa = (bits - (exponent << np.int32(23))).view(np.float32)
+    ratio = (mantissa - np.float32(1)) / (mantissa + np.float32(1))
+    result = polynomial(ratio * ratio, LOG_TERMS)
+    result *= ratio
+    result -= exponent.astype(np.float32) * np.float32(np.log(2))
+    return result
+
+
+def cosine_and_sine(angle: Floats) -> tuple[Floats, Floats]:
+    """Of angles in [−π/2, π/2), to 2e-7, by their Taylor series."""
+    square = angle * angle
+    sine = polynomial(square, SINE_TERMS)
+    sine *= angle
+    return polynomial(square, COSINE_TERMS), sine
+
+
+def polynomial(argument: Floats, terms: Sequence[np.float32]) -> Floats:
+    """Horner's rule, coefficients of the highest power first."""
+    result = argument * terms[0]
+    for term in terms[1:-1]:
+        result += term
+        result *= argument
+    result += terms[-1]
+    return result

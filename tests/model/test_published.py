@@ -1,0 +1,112 @@
+"""Published weights: read as they are saved, and refused where they do not fit."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+import torch
+
+from restore_dit.errors import UserError
+from restore_dit.model.denoiser import Denoiser
+from restore_dit.model.published import published_names, read_published_checkpoint
+from restore_dit.series import S2_BANDS
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_every_published_number_arrives(golden, tmp_path, prefix, wrapped):
+    numbers = golden("default")
+    config, weights = read_published_checkpoint(numbers.saved(tmp_path / "a.pth", prefix=prefix, wrapped=wrapped))
+    assert (config.hidden_size, config.depth, config.patch_size, config.heads) == (48, 2, 4, 4)
+    assert (config.bands, config.radar_channels, config.mlp_ratio) == (S2_BANDS, ("VV", "VH", "VV-VH"), 4)
+    assert (config.radar_attention, config.gap_channel, config.anchor) == ("paired", False, "none")
+    Denoiser(config).load_state_dict(weights)
+    back = {}
+    for name, value in weights.items():
+        parts = published_names(name)
+        back |= dict(zip(parts, value.chunk(len(parts)), strict=True))
+    unused = {"pos_embed", "time_embed", "y_embedder.embedding_table.weight"}
+    assert set(back) == set(numbers.weights) - unused
+    assert all(torch.equal(value.flatten(), numbers.weights[name].flatten()) for name, value in back.items())
+
+
+def test_heads_may_be_named(golden, tmp_path):
+    config, _ = read_published_checkpoint(golden("default").saved(tmp_path / "a.pth"), heads=8)
+    assert config.heads == 8
+
+
+def refusal(path, **arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        read_published_checkpoint(path, **arguments)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+def changed(golden, path, change):
+    numbers = golden("default")
+    weights = dict(numbers.weights)
+    change(weights)
+    torch.save({"model_state_dict": weights}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w: w.pop("blocks.1.mlp.fc2.bias"), "missing: blocks.1.mlp.fc2.bias"),
+        (lambda w: w.pop("x_embedder.proj.weight"), "x_embedder.proj.weight is missing"),
+        (lambda w: w.update(extra=torch.zeros(1)), "unexpected: extra"),
+        (
+            lambda w: w.update({"final_layer.linear.bias": torch.zeros(7)}),
+            r"of another shape: final_layer.linear.bias [7] instead of [160]",
+        ),
+        (lambda w: w.update({"x_embedder.proj.weight": torch.zeros(48, 10)}), "expected 4 dimensions"),
+        (lambda w: w.update({"cond_embedder.proj.weight": torch.zeros(48, 9, 4, 4)}), "9 radar channels"),
+        (lambda w: [w.pop(name) for name in list(w) if name.startswith("blocks.")], "blocks.0"),
+        (lambda w: [w.pop(name) for name in list(w) if "Temporal" in name], "and 13 more"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit(golden, tmp_path, change, says):
+    assert says in refusal(changed(golden, tmp_path / "a.pth", change))
+
+
+def test_other_bands_and_heads(golden, tmp_path):
+    path = golden("default").saved(tmp_path / "a.pth")
+    assert "10 bands, but 2" in refusal(path, bands=("B02", "B03"))
+    assert "5 heads" in refusal(path, heads=5)
+
+
+class Payload:
+    """What a malicious file holds: reading it would run code."""
+
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+def test_nothing_is_unpickled(tmp_path, capsys):
+    path = tmp_path / "a.pth"
+    torch.save({"model_state_dict": {"x": torch.zeros(1)}, "optimiser": Payload()}, path)
+    assert "would run code" in refusal(path)
+    path.write_bytes(pickle.dumps(Payload()))
+    refusal(path)
+    assert capsys.readouterr().out == ""
+
+
+def test_files_that_are_no_checkpoint(golden, tmp_path):
+    path = tmp_path / "a.pth"
+    assert "no such file" in refusal(path)
+    assert "cannot" in refusal(tmp_path) or "not a checkpoint" in refusal(tmp_path)
+    for content in (b"", b"hello", bytes(1000), b"PK\x03\x04"):
+        path.write_bytes(content)
+        refusal(path)
+    whole = golden("default").saved(tmp_path / "whole.pth").read_bytes()
+    for length in (10, len(whole) // 2, len(whole) - 10):
+        path.write_bytes(whole[:length])
+        refusal(path)
+    torch.save([1, 2], path)
+    assert "no model_state_dict" in refusal(path)
+    torch.save({}, path)
+    refusal(path)

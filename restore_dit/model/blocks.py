@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,9 @@ from restore_dit.model.attention import (
     TemporalAttention,
     TemporalCrossAttention,
 )
+
+TOKENS_AT_ONCE = 4096
+"""Of width 256: what lies between two layers of the MLP is then 8 MB in bf16."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,19 @@ class AdaptiveNorm(nn.Module):
 def add_gated(tokens: Tensor, gate: Tensor, change: Tensor) -> Tensor:
     """tokens + gate·change with gate [B, D]; in place where no gradient needs the old tokens."""
     gate = gate[:, None, None].to(tokens.dtype)
-    change = change.to(tokens.dtype)
     if torch.is_grad_enabled():
-        return torch.addcmul(tokens, gate, change)
-    return tokens.addcmul_(gate, change)
+        return torch.addcmul(tokens, gate, change.to(tokens.dtype))
+    return tokens.addcmul_(gate, change.to(tokens.dtype))
+
+
+def add_gated_by_frames(tokens: Tensor, gate: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """tokens + gate·change(tokens) where no frame's change depends on another frame: on a processor without gradients
+    a few frames at a time, so that what lies between stays in its cache."""
+    if torch.is_grad_enabled() or tokens.device.type != "cpu":
+        return add_gated(tokens, gate, change(tokens))
+    for few in tokens.split(max(1, TOKENS_AT_ONCE // tokens.shape[2]), dim=1):
+        add_gated(few, gate, change(few))
+    return tokens
 
 
 class RadarAttention(nn.Module):
@@ -109,6 +123,12 @@ class Block(nn.Module):
         shift, scale, gate = of_time.unbind(1)
         tokens = add_gated(tokens, gate, self.temporal(self.temporal_norm(tokens, shift, scale), frame_mask))
         shift, scale, gate = of_space.unbind(1)
-        tokens = add_gated(tokens, gate, self.spatial(self.spatial_norm(tokens, shift, scale)))
+        tokens = add_gated_by_frames(tokens, gate, partial(self._in_space, shift, scale))
         shift, scale, gate = of_mlp.unbind(1)
-        return add_gated(tokens, gate, self.mlp(self.mlp_norm(tokens, shift, scale)))
+        return add_gated_by_frames(tokens, gate, partial(self._each_token, shift, scale))
+
+    def _in_space(self, shift: Tensor, scale: Tensor, tokens: Tensor) -> Tensor:
+        return self.spatial(self.spatial_norm(tokens, shift, scale))
+
+    def _each_token(self, shift: Tensor, scale: Tensor, tokens: Tensor) -> Tensor:
+        return self.mlp(self.mlp_norm(tokens, shift, scale))

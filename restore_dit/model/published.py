@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,8 @@ def published_names(name: str) -> tuple[str, ...]:
 def _load(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint by name, without the prefix of a parallel wrapper."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # what is odd about a foreign file, the refusal says
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except pickle.UnpicklingError:

@@ -5,6 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from restore_dit.config import (
+    DataConfig,
+    GapConfig,
+    ModelConfig,
+    OptimiserConfig,
+    RadarConfig,
+    RunConfig,
+    SplitConfig,
+    TrainingConfig,
+)
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.simulation import simulate_tiles
+from restore_dit.data.tile_store import TileStore, TileStoreWriter
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -21,3 +35,44 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data not found: {folder} (set RESTORE_DIT_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory: pytest.TempPathFactory) -> TileStore:
+    """Eleven simulated tiles of 24×24 pixels over a bit more than half a year."""
+    folder = tmp_path_factory.mktemp("small") / "store"
+    writer = TileStoreWriter(folder, source="simulation")
+    for series in simulate_tiles(SimulationConfig(height=24, width=24, days=220, field_hectares=0.8), 3, range(11)):
+        writer.add(series)
+    writer.commit()
+    return TileStore.open(folder)
+
+
+@pytest.fixture(scope="session")
+def small_run(small_store: TileStore, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """A run on `small_store` that a CPU steps through in milliseconds; tests change its output and what they test."""
+    return RunConfig(
+        name="small",
+        output=str(tmp_path_factory.mktemp("runs")),
+        data=DataConfig(
+            store=small_store.uri,
+            frames=6,
+            crop=16,
+            clear_share=0.9,
+            examples_per_tile=2,
+            flips=True,
+            radar=RadarConfig(frames=7, dropout=0.2),
+            gaps=GapConfig(frame_dropout=0.1, mask_flips=True),
+            split=SplitConfig(test_fraction=0.2, validation_fraction=0.15),
+        ),
+        model=ModelConfig(hidden_size=16, depth=1, heads=2),
+        training=TrainingConfig(
+            epochs=3,
+            batch_size=4,
+            optimiser=OptimiserConfig(learning_rate=1e-3, warmup_steps=2, ema_decay=0.9),
+            validate_every=4,
+            save_every=3,
+            log_every=1,
+            validation_examples=4,
+        ),
+    )

@@ -56,6 +56,7 @@ def default() -> RunConfig:
             radar=RadarConfig(pairing="own_dates", frames=24, dropout=0.1),
             gaps=GapConfig(frame_dropout=0.1, mask_flips=True),
         ),
+        diffusion=DiffusionConfig(sampled_share=0.5),
         training=TrainingConfig(epochs=1000, batch_size=16, precision="bf16"),
     )
 

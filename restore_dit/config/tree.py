@@ -106,12 +106,15 @@ class DiffusionConfig(Section):
     """Noise schedule, objective and sampler."""
 
     schedule: Literal["linear"] = "linear"
-    steps: Positive = Field(1000, description="length of the noise schedule")
+    steps: int = Field(1000, ge=2, description="length of the noise schedule")
     beta_start: float = Field(1e-4, gt=0, lt=1)
     beta_end: float = Field(0.02, gt=0, lt=1)
     prediction: Literal["x0"] = "x0"
     loss_over: Literal["all", "missing"] = Field(
         "missing", description="what the squared error of missing pixels is averaged over"
+    )
+    sampled_share: Fraction = Field(
+        0.0, description="share of training examples at a step that the sampler visits; the others are uniform"
     )
     sampler: Literal["dpm_solver_pp"] = "dpm_solver_pp"
     sampling_steps: Positive = 1

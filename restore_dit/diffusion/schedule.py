@@ -38,8 +38,3 @@ class NoiseSchedule:
         """x_t = √ᾱ_t·x_0 + √(1−ᾱ_t)·ε for [B, …] tensors and integer steps [B]."""
         alpha = self.alphas_cumprod.to(clean.device)[step].view(-1, *[1] * (clean.dim() - 1))
         return alpha.sqrt().to(clean.dtype) * clean + (1 - alpha).sqrt().to(clean.dtype) * noise
-
-
-def step_from_quantile(quantile: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Uniform steps 0 … steps−1 as int64 [B] from quantiles [B] in [0, 1)."""
-    return (quantile * len(schedule)).long().clamp(max=len(schedule) - 1)

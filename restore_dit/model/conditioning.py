@@ -17,7 +17,7 @@ class Conditioning:
     frame_mask: [B, T] bool, true where a frame is real and not padding.
     observed: [B, T, C, H, W] optical values in [-1, 1]; what lies under a gap is never read.
     gap_mask: [B, T, 1, H, W] bool, true where a pixel is missing.
-    anchor: [B, T, C, H, W] the series interpolated between dates, where the caller knows more of it than this window
+    anchor: [B, T, C, H, W] the series interpolated from other dates, where the caller knows more of it than this window
         shows; a model with an anchor computes it from `observed` otherwise.
     radar: [B, S, K, H, W] normalised backscatter.
     radar_dates: [B, S] days since 2018-09-01.

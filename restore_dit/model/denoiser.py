@@ -11,7 +11,7 @@ from restore_dit.config import ModelConfig
 from restore_dit.model.blocks import AdaptiveNorm, Block, RadarTokens
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.embeddings import FixedTables, PatchEmbedding, StepEmbedding, date_code, unpatch
-from restore_dit.model.interpolation import interpolate_gaps
+from restore_dit.model.interpolation import interpolate_from_other_dates
 
 
 class Denoiser(nn.Module):
@@ -26,7 +26,7 @@ class Denoiser(nn.Module):
         self.config = config
         self.activation_checkpointing = activation_checkpointing
         size, bands = config.hidden_size, len(config.bands)
-        inputs = bands * (2 if config.anchor == "linear" else 1) + config.gap_channel
+        inputs = bands * (3 if config.anchor == "linear" else 1) + config.gap_channel
         self.optical_embedding = PatchEmbedding(inputs, config.patch_size, size)
         self.radar_embedding = None
         if config.radar_channels:
@@ -89,7 +89,7 @@ class Denoiser(nn.Module):
         return output if anchor is None else output + anchor
 
     def _anchor(self, conditioning: Conditioning) -> Tensor | None:
-        """The observed series with its gaps interpolated between dates [B, T, C, H, W]; padding has no say in it."""
+        """What the other dates say of every pixel [B, T, C, H, W]; padding has no say in it."""
         if conditioning.anchor is not None:
             return conditioning.anchor
         if conditioning.anchor is not None or conditioning.observed is None:
@@ -105,13 +105,19 @@ class Denoiser(nn.Module):
         dates = conditioning.optical_dates
         if dates is None:
             dates = torch.arange(frames, device=series.device).expand(batch, frames)
-        return interpolate_gaps(series, known, dates)
+        return interpolate_from_other_dates(series, known, dates)
 
     def _input_channels(self, noisy: Tensor, anchor: Tensor | None, conditioning: Conditioning) -> Tensor:
-        """The noisy series, and beside it the anchor and the gap mask where the model takes them."""
+        """The noisy series, and beside it, where the model takes them, the anchor, what was observed less the anchor
+        (how far this date departs from its neighbours, which tells of the gaps beside), and the gap mask."""
         channels = [noisy]
         if self.config.anchor == "linear":
-            channels.append(torch.zeros_like(noisy) if anchor is None else anchor)
+            departure = torch.zeros_like(noisy)
+            if anchor is not None and conditioning.observed is not None:
+                departure = conditioning.observed - anchor
+                if conditioning.gap_mask is not None:
+                    departure = torch.where(conditioning.gap_mask, 0, departure)
+            channels += [torch.zeros_like(noisy) if anchor is None else anchor, departure]
         if self.config.gap_channel:
             gaps = conditioning.gap_mask
             channels.append(torch.zeros_like(noisy[:, :, :1]) if gaps is None else gaps.to(noisy.dtype))

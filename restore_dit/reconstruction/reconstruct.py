@@ -23,7 +23,7 @@ from restore_dit.diffusion.noise import field_noise
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.diffusion.schedule import NoiseSchedule
 from restore_dit.errors import UserError
-from restore_dit.model.interpolation import interpolate_gaps
+from restore_dit.model.interpolation import interpolate_from_other_dates
 from restore_dit.reconstruction.joining import join_windows
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, pad_to_multiple, spatial_tiles
@@ -176,14 +176,14 @@ def _fit_patches(example: Example, patch: int) -> Example:
 
 
 def _anchor(model: Model, whole: Example, device: torch.device) -> torch.Tensor | None:
-    """Interpolation over the whole series [n, C, h, w], of which a window sees only its own frames."""
+    """What the other dates of the whole series say of every pixel [n, C, h, w]; a window sees only its own."""
     if model.config.model.anchor == "none":
         return None
     batch = to_batch(stack([whole]), model.normalisation, device=device)
     gaps, dates = batch.conditioning.gap_mask, batch.conditioning.optical_dates
     assert gaps is not None
     assert dates is not None
-    return interpolate_gaps(batch.target, ~gaps, dates)[0]
+    return interpolate_from_other_dates(batch.target, ~gaps, dates)[0]
 
 
 def _noise(model: Model, tile: Tile, frames: NDArray[np.intp], place: SpatialTile, seed: int) -> torch.Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from restore_dit.config import DiffusionConfig
 from restore_dit.data.batch import Batch
 from restore_dit.diffusion.objective import training_loss
-from restore_dit.diffusion.schedule import NoiseSchedule, step_from_quantile
+from restore_dit.diffusion.schedule import NoiseSchedule
+from restore_dit.diffusion.training_steps import training_steps
 from restore_dit.model.denoiser import Denoiser
 
 
@@ -29,7 +30,7 @@ class ObjectiveModule(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Weighted sum of losses, a scalar in fp32."""
         device = batch.target.device
-        step = step_from_quantile(batch.quantile, self.schedule)
+        step = training_steps(batch.quantile, self.schedule, self.diffusion)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             losses = training_loss(
                 self.denoiser,

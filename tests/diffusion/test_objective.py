@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from restore_dit.config import DiffusionConfig
 from restore_dit.diffusion.objective import training_loss
-from restore_dit.diffusion.schedule import NoiseSchedule, step_from_quantile
+from restore_dit.diffusion.schedule import NoiseSchedule
 from restore_dit.model.conditioning import Conditioning
 
 
@@ -105,16 +103,3 @@ def test_loss_has_finite_gradients_where_nothing_is_missing(schedule, example):
     loss.sum().backward()
     assert loss.sum() == 0
     assert scale.grad == 0
-
-
-@given(st.floats(0, 1, exclude_max=True), st.integers(1, 2000))
-def test_quantiles_give_steps_of_the_schedule(quantile, steps):
-    schedule = NoiseSchedule.from_config(DiffusionConfig(steps=steps))
-    step = step_from_quantile(torch.tensor([quantile], dtype=torch.float64).float(), schedule)
-    assert 0 <= step.item() < steps
-
-
-def test_steps_are_uniform():
-    schedule = NoiseSchedule.from_config(DiffusionConfig(steps=10))
-    steps = step_from_quantile(torch.arange(1000) / 1000, schedule)
-    assert torch.bincount(steps).tolist() == [100] * 10

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore_dit.model.interpolation import interpolate_gaps
+from restore_dit.model.interpolation import interpolate_from_other_dates, interpolate_gaps
 
 
 @st.composite
@@ -50,3 +50,20 @@ def test_equal_dates():
     observed = torch.tensor([True, False, True]).view(1, 3, 1, 1, 1)
     filled = interpolate_gaps(values, observed, torch.tensor([[10, 10, 10]]))
     assert filled.flatten().tolist() == [1, 1, 3]
+
+
+@settings(deadline=None, max_examples=30)
+@given(gapped_series())
+def test_the_interpolation_from_other_dates_never_looks_at_a_date_itself(series):
+    values, observed, dates = series
+    filled = interpolate_from_other_dates(values, observed, dates)
+    assert filled.isfinite().all()
+    missing = ~observed.expand_as(values)
+    assert torch.equal(filled[missing], interpolate_gaps(values, observed, dates)[missing])
+    frames = values.shape[1]
+    for frame in range(frames):
+        others = observed.clone()
+        others[:, frame] = False
+        alone = (~others.any(dim=1)).expand_as(values[:, frame])
+        expected = interpolate_gaps(values, others, dates)[:, frame]
+        torch.testing.assert_close(filled[:, frame][~alone], expected[~alone])

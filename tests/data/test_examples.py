@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from restore_dit.config import DataConfig, GapConfig, RadarConfig, SplitConfig
+from restore_dit.data import radar_choice
+from restore_dit.data.batch import stack
+from restore_dit.data.decoded_tile import DecodedTile
+from restore_dit.data.examples import ExampleMaker
+from restore_dit.data.gaps import draw_masks
+from restore_dit.data.plan import PlannedExample
+from restore_dit.errors import UserError
+from restore_dit.series import S2_BANDS, Acquisitions, TileSeries, days_since_origin
+
+
+def maker(**changes) -> ExampleMaker:
+    defaults = {"frames": 6, "crop": 16, "clear_share": 0.9, "radar": RadarConfig(frames=7)}
+    return ExampleMaker(DataConfig(**(defaults | changes)), S2_BANDS, seed=4)
+
+
+def planned(tile_id: str, draw: int = 0, epoch: int = 0) -> PlannedExample:
+    return PlannedExample(epoch, tile_id, draw, 1.0)
+
+
+@pytest.fixture(scope="module")
+def tile(small_store):
+    return small_store.load(small_store.tile_ids[0])
+
+
+def test_an_example_is_a_function_of_seed_epoch_tile_and_draw(small_store, tile):
+    make = maker(flips=True, gaps=GapConfig(mask_flips=True, frame_dropout=0.2), frame_choice="spread")
+    first = make.training(tile, planned(tile.tile_id))
+    again = make.training(DecodedTile(small_store.load(tile.tile_id).series()), planned(tile.tile_id))
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, again[name], err_msg=name)
+    others = [make.training(tile, planned(tile.tile_id, draw, epoch)) for draw, epoch in ((1, 0), (0, 1))]
+    assert all(other["noise_seed"] != first["noise_seed"] for other in others)
+
+
+def test_shapes_stack_and_padding_is_marked(small_store):
+    make = maker(frames=30)
+    examples = [make.training(small_store.load(t), planned(t)) for t in small_store.tile_ids[:4]]
+    columns = stack(examples)
+    assert columns["optical"].shape == (4, 30, 10, 16, 16)
+    assert columns["radar"].shape == (4, 7, 2, 16, 16)
+    padding = ~columns["frame_mask"]
+    assert padding.any()
+    assert not columns["valid"][padding].any()
+    assert not columns["gap_mask"][padding].any()
+
+
+def test_what_is_shown_is_what_the_tile_holds(tile):
+    example = maker().training(tile, planned(tile.tile_id))
+    series = tile.series()
+    frames = np.flatnonzero(np.isin(days_since_origin(series.optical.dates), example["optical_dates"]))
+    assert len(frames) == 6
+    clear_share = (series.clouds[frames] == 0).mean(axis=(1, 2))
+    assert (clear_share >= 0.9).all()
+    whole = series.optical.values[frames]
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (16, 16), axis=(2, 3))
+    matches = (windows == example["optical"][:, :, None, None]).all(axis=(0, 1, 4, 5))
+    assert matches.sum() == 1
+    row, column = np.argwhere(matches)[0]
+    cloudy = (series.clouds != 0)[frames, row : row + 16, column : column + 16]
+    np.testing.assert_array_equal(example["valid"][:, 0], ~cloudy)
+    assert (example["gap_mask"] | example["valid"]).all()  # what is not known is never shown
+    hidden = example["gap_mask"][:, 0] & ~cloudy
+    assert hidden.any()
+
+
+def test_gaps_are_masks_of_other_dates_each_once(tile):
+    masks = tile.clouds.decode() != 0
+    chosen = np.array([0, 3, 5])
+    drawn = draw_masks(masks, chosen, 8, np.random.default_rng(0))
+    sources = [np.flatnonzero((masks == mask).all(axis=(1, 2))) for mask in drawn]
+    assert all(len(np.setdiff1d(source, chosen)) for source in sources)
+    partly = [s[0] for s in sources if len(s) == 1]
+    assert len(partly) == len(set(partly)) > 0
+
+
+@given(count=st.integers(1, 40))
+@settings(max_examples=20)
+def test_too_few_other_dates_are_drawn_again(count):
+    masks = np.zeros((5, 2, 2), bool)
+    assert draw_masks(masks, np.arange(4), count, np.random.default_rng(0)).shape == (count, 2, 2)
+
+
+def test_radar_pairing_as_published(reference):
+    for case in json.loads((reference / "sar_date_matching.json").read_text()):
+        indices = radar_choice.nearest_acquisitions(np.array(case["s2"], float), np.array(case["s1"], float))
+        assert indices.tolist() == case["matched_indices"]
+        assert np.array(case["s1"])[indices].tolist() == case["matched_dates"]
+
+
+def test_radar_subset_of_the_paper_has_both_ends():
+    assert radar_choice.evenly_spread(71, 35)[[0, 1, -1]].tolist() == [0, 2, 70]
+    assert len(np.unique(radar_choice.evenly_spread(20, 35))) == 20
+
+
+@given(
+    optical=st.lists(st.integers(0, 400), min_size=1, max_size=20, unique=True),
+    radar=st.lists(st.integers(-20, 420), min_size=1, max_size=90, unique=True),
+    most=st.integers(1, 40),
+)
+def test_radar_around_dates_keeps_the_nearest_first(optical, radar, most):
+    optical, radar = np.sort(np.array(optical, float)), np.sort(np.array(radar, float))
+    chosen = radar_choice.around(optical, radar, most)
+    assert len(chosen) <= most
+    assert (np.diff(chosen) > 0).all()
+    nearest = np.unique(radar_choice.nearest_acquisitions(optical, radar))
+    assert np.isin(nearest, chosen).all() or np.isin(chosen, nearest).all()
+
+
+def test_paper_preset_pairs_and_rounds(tile):
+    make = maker(
+        crop=None, date_rounding=10, radar=RadarConfig(pairing="nearest_date", frames=35), frames=5, clear_share=0.5
+    )
+    example = make.training(tile, planned(tile.tile_id))
+    assert (example["optical_dates"] % 10 == 0).all()
+    assert example["radar"].shape == (5, 2, 24, 24)
+    subset = days_since_origin(tile.radar["S1A"].dates)[radar_choice.evenly_spread(len(tile.radar["S1A"].dates), 35)]
+    assert np.isin(example["radar_dates"], subset).all()
+    assert (np.abs(example["radar_dates"] - example["optical_dates"]) <= 6 + 5).all()
+
+
+def test_dropped_radar_is_absent_and_masked(tile):
+    example = maker(radar=RadarConfig(frames=7, dropout=1.0)).training(tile, planned(tile.tile_id))
+    assert not example["radar_mask"].any()
+
+
+def test_validation_by_dates_scores_only_what_training_never_saw(tile):
+    split = SplitConfig(by="dates", test_fraction=0.3, validation_fraction=0.4)
+    make = maker(split=split)
+    dates = days_since_origin(tile.optical.dates)
+    seen = np.concatenate([make.training(tile, planned(tile.tile_id, draw))["optical_dates"] for draw in range(40)])
+    for draw in range(10):
+        example = make.validation(tile, draw)
+        scored = example["optical_dates"][example["valid"].any(axis=(1, 2, 3))]
+        assert len(scored) > 0
+        assert not np.isin(scored, seen).any()
+    test_dates = dates[make.clear_frames(tile)]
+    assert test_dates.min() > max(seen.max(), scored.max())
+
+
+def test_errors_name_the_tile_and_the_key(tile):
+    with pytest.raises(UserError, match=rf"{tile.tile_id} is 24×24 pixels, smaller than data\.crop=64"):
+        maker(crop=64).training(tile, planned(tile.tile_id))
+    cloudy = TileSeries(
+        "cloudy",
+        Acquisitions(
+            np.zeros((2, 10, 24, 24), np.int16), np.array(["2019-01-01", "2019-01-06"], "datetime64[D]"), S2_BANDS
+        ),
+        clouds=np.ones((2, 24, 24), np.uint8),
+    )
+    with pytest.raises(UserError, match="cloudy: none of its 2 frames may be a train target"):
+        maker().training(DecodedTile(cloudy), planned("cloudy"))
+    with pytest.raises(UserError, match="different sizes in one batch"):
+        stack([{"optical": np.zeros((1, 2, 3))}, {"optical": np.zeros((1, 2, 4))}])

@@ -6,17 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SHORT_SEQUENCE = 256
-"""Keys below which PyTorch's CPU kernel takes several times longer backwards in bf16 than in fp32."""
+from restore_dit.model.attention_gradient import PiecewiseGradient
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None = None) -> Tensor:
     """Multi-head attention along the last but one axis: query [A, B, Q, D], key and value [A, B, K, D] to
     [A, B, Q, D]. `key_mask` [A, K] is true where a key may be looked at; some key must be, for each A."""
     first, second, queries, features = query.shape
-    precision = query.dtype
-    if query.device.type == "cpu" and query.requires_grad and key.shape[2] < SHORT_SEQUENCE:
-        query, key, value = query.float(), key.float(), value.float()
 
     def split(tensor: Tensor) -> Tensor:
         return tensor.unflatten(-1, (heads, features // heads)).flatten(0, 1).transpose(1, 2)
@@ -24,9 +20,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tens
     mask = None
     if key_mask is not None:
         mask = key_mask[:, None, None, None].expand(-1, second, 1, queries, -1).flatten(0, 1)
-    with torch.autocast(query.device.type, enabled=False):  # it would undo the choice of precision
-        mixed = functional.scaled_dot_product_attention(split(query), split(key), split(value), attn_mask=mask)
-    return mixed.transpose(1, 2).unflatten(0, (first, second)).flatten(-2).to(precision)
+    heads_of = (split(query), split(key), split(value))
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad:
+        mixed = PiecewiseGradient.apply(*heads_of, mask)
+    else:
+        mixed = functional.scaled_dot_product_attention(*heads_of, attn_mask=mask)
+    merged: Tensor = mixed.transpose(1, 2).unflatten(0, (first, second)).flatten(-2)
+    return merged
 
 
 class MultiHeadAttention(nn.Module):

@@ -18,5 +18,5 @@ def fit_here(setup: TrainingSetup, monitor: Monitor) -> bool:
     def batches(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
         return loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, setup.config.micro_batch_size)
 
-    with process_group.alone(setup.config.workers.use_gpu):
-        return fit(setup, batches, monitor)
+    process_group.join_alone(setup.config.workers.use_gpu)
+    return fit(setup, batches, monitor)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -24,26 +23,12 @@ def backend(use_gpu: bool) -> str:
     return "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
 
 
-@contextmanager
-def alone(use_gpu: bool) -> Iterator[None]:
-    """A group of this process only, without a port or a network."""
+def join_alone(use_gpu: bool) -> None:
+    """A group of this process only, without a port or a network. It lasts until the process ends, because DeepSpeed
+    keeps the first group that it sees: another run in the same process joins the same one."""
     choose_accelerator(use_gpu)
-    environment = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)  # DeepSpeed reads its place from here
-    dist.init_process_group(backend(use_gpu), store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        yield
-    finally:
-        leave()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name)
-            else:
-                os.environ[name] = value
-
-
-def leave() -> None:
-    """Ends the group; a process that exits inside one may abort."""
     if dist.is_initialized():
-        dist.destroy_process_group()
+        return
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")  # DeepSpeed reads its place from here
+    dist.init_process_group(backend(use_gpu), store=dist.HashStore(), rank=0, world_size=1)
+    atexit.register(dist.destroy_process_group)  # a process that exits inside a group may abort

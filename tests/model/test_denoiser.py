@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore_dit.config import ModelConfig, paper
+from restore_dit.model import attention_gradient
 from restore_dit.model.attention import attend
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.denoiser import Denoiser
@@ -240,3 +241,22 @@ def test_published_initialisation():
     for weight, bound in bounds.items():
         assert weight.abs().max().item() == pytest.approx(bound, rel=0.01)
         assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("scores_at_once", [1, 200, 2**22])
+def test_gradient_of_attention_in_pieces(monkeypatch, masked, scores_at_once):
+    monkeypatch.setattr(attention_gradient, "SCORES_AT_ONCE", scores_at_once)
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((5, 3, 8, 16), (5, 3, 11, 16), (5, 3, 11, 16))
+    inputs = [torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    mask = (torch.rand(5, 1, 1, 11, generator=generator) < 0.6).expand(-1, 1, 8, -1) if masked else None
+    if mask is not None:
+        mask = mask | (torch.arange(11) == 0)
+    output = attention_gradient.PiecewiseGradient.apply(*inputs, mask)
+    expected = torch.nn.functional.scaled_dot_product_attention(*inputs, attn_mask=mask)
+    weight = torch.randn(output.shape, generator=generator, dtype=torch.float64)
+    ours, theirs = (torch.autograd.grad(result, inputs, weight) for result in (output, expected))
+    torch.testing.assert_close(output, expected)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other)

@@ -1,0 +1,161 @@
+"""The fit in this process: what it writes, and that stopping and going on changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from rich.console import Console
+
+from restore_dit.config import RunConfig, dump, load
+from restore_dit.reconstruction.model_directory import load_model
+from restore_dit.training import run as run_module
+from restore_dit.training.local import fit_here
+from restore_dit.training.monitor import LocalMonitor, SavedReport, StepReport, ValidationReport
+from restore_dit.training.setup import set_up
+
+QUIET = Console(quiet=True)
+
+
+def named(config: RunConfig, name: str, **training) -> RunConfig:
+    return config.model_copy(update={"name": name, "training": config.training.model_copy(update=training)})
+
+
+def weights(config: RunConfig) -> dict[str, torch.Tensor]:
+    state = Path(config.output, config.name, "state")
+    latest = json.loads((state / "latest.json").read_text())["state"]
+    return safetensors.torch.load_file(state / latest / "weights.safetensors")
+
+
+def computed(config: RunConfig) -> list[tuple[int, str, int, float]]:
+    lines = [
+        json.loads(line)
+        for file in sorted(Path(config.output, config.name, "logs", "examples").iterdir())
+        for line in file.read_text().splitlines()
+    ]
+    return [(line["step"], *entry) for line in lines for batch in line["examples"] for entry in batch]
+
+
+def recorded_steps(config: RunConfig) -> list[int]:
+    lines = Path(config.output, config.name, "logs", "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(small_run) -> RunConfig:
+    config = named(small_run, "uninterrupted")
+    result = run_module.run_training(config, QUIET)
+    assert result.finished
+    return config
+
+
+def test_what_a_run_leaves(uninterrupted):
+    folder = Path(uninterrupted.output, uninterrupted.name)
+    setup = set_up(uninterrupted)
+    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+    model = load_model(str(folder / "model"))
+    assert model.config == uninterrupted
+    assert model.metrics["validation_psnr_missing"] > 10
+    lines = [json.loads(line) for line in (folder / "logs" / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}
+    assert list(losses) == list(range(1, setup.total_steps + 1))
+    best = max(line["validation/psnr"] for line in lines if "validation/psnr" in line)
+    assert best == model.metrics["validation_psnr_missing"]
+    assert list((folder / "logs" / "tensorboard").iterdir())
+    assert load(folder / "config.yaml") == uninterrupted
+
+
+def test_each_example_once_an_epoch(uninterrupted):
+    setup = set_up(uninterrupted)
+    epochs: dict[int, Counter] = {}
+    for step, tile, draw, weight in computed(uninterrupted):
+        epochs.setdefault(setup.plan.epoch(step), Counter())[tile, draw] += weight
+    everything = {(tile, draw): 1 for tile in setup.split.train for draw in range(2)}
+    assert epochs == {epoch: Counter(everything) for epoch in range(3)}
+    assert not set(setup.split.train) & {*setup.split.validation, *setup.split.test}
+
+
+@pytest.mark.parametrize("stop_after", [1, 7])
+def test_stopped_and_resumed_is_the_same_run(small_run, uninterrupted, stop_after):
+    config = named(small_run, f"stopped-{stop_after}")
+    setup = set_up(config)
+    setup.folder.claim(setup.store_fingerprint)
+    monitor = LocalMonitor(
+        lambda report: isinstance(report, StepReport) and report.step == stop_after and monitor.request_stop()
+    )
+    assert not fit_here(setup, monitor)
+    result = run_module.run_training(config, QUIET)
+    assert result.finished
+    for name, value in weights(uninterrupted).items():
+        torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=1e-6)
+    assert sorted(computed(config)) == sorted(computed(uninterrupted))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_resumed_is_the_same_run(small_run, uninterrupted, tmp_path, number):
+    config = named(small_run, f"killed-{number.name}")
+    file = tmp_path / "run.yaml"
+    file.write_text(dump(config))
+    command = [sys.executable, "-m", "jobs.train", "--config", str(file)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    latest = Path(config.output, config.name, "state", "latest.json")
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not latest.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(number)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
+    if number == signal.SIGINT:
+        assert "The same command goes on from there" in output
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "resuming at step" in again.stdout
+    for name, value in weights(uninterrupted).items():
+        torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=1e-6)
+    assert sorted(computed(config)) == sorted(computed(uninterrupted))
+    assert recorded_steps(config) == recorded_steps(uninterrupted)
+
+
+def test_accumulation_changes_nothing_but_memory(small_run, uninterrupted):
+    config = named(small_run, "accumulated", micro_batch_size=1)
+    run_module.run_training(config, QUIET)
+    for name, value in weights(uninterrupted).items():
+        torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=2e-6)
+
+
+def test_checkpointed_activations_change_nothing(small_run, uninterrupted):
+    config = named(small_run, "checkpointed", activation_checkpointing=True)
+    run_module.run_training(config, QUIET)
+    for name, value in weights(uninterrupted).items():
+        torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=2e-6)
+
+
+def test_bf16_keeps_fp32_weights_and_trains(small_run):
+    config = named(small_run, "bf16", precision="bf16", epochs=2)
+    run_module.run_training(config, QUIET)
+    values = weights(config)
+    assert all(value.dtype == torch.float32 for value in values.values())
+    head = values["head.weight"]
+    assert not torch.equal(head, head.bfloat16().float())  # finer than bf16 could hold
+
+
+def test_a_fit_begins_with_the_weights_of_another(small_run, uninterrupted):
+    start = load_model(str(Path(uninterrupted.output, uninterrupted.name, "model")))
+    config = named(small_run, "tuned", init_from=start.origin, epochs=1)
+    reports = []
+    setup = set_up(config)
+    setup.folder.claim(setup.store_fingerprint)
+    fit_here(setup, LocalMonitor(reports.append))
+    first = next(report for report in reports if isinstance(report, ValidationReport))
+    assert first.psnr > 10
+    assert any(isinstance(report, SavedReport) for report in reports)
+    drift = max((weights(config)[name] - value).abs().max() for name, value in start.denoiser.state_dict().items())
+    assert drift < 0.05  # five steps away from where it began; random weights are ten times as far

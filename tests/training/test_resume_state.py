@@ -1,0 +1,54 @@
+import pytest
+import torch
+
+from restore_dit.data.storage import locate
+from restore_dit.errors import UserError
+from restore_dit.training import resume_state
+from restore_dit.training.resume_state import Counters
+
+
+def tensors(value: float) -> dict:
+    return {part: {"a.weight": torch.full((2, 3), value)} for part in ("weights", "average", "exp_avg", "exp_avg_sq")}
+
+
+def test_the_latest_state_comes_back(tmp_path):
+    folder = locate(tmp_path)
+    for step in (3, 6, 9):
+        resume_state.save(folder, tensors(step), Counters(step, best_psnr=20.0 + step, best_step=step))
+    assert resume_state.load_counters(folder) == Counters(9, 29.0, 9)
+    loaded = resume_state.load_tensors(folder)
+    assert loaded.keys() == tensors(0).keys()
+    assert torch.equal(loaded["exp_avg"]["a.weight"], torch.full((2, 3), 9.0))
+    kept = sorted(path.name for path in tmp_path.glob("step-*") if any(path.iterdir()))
+    assert kept == ["step-000000006", "step-000000009"]
+
+
+def test_a_state_that_was_not_finished_does_not_count(tmp_path, monkeypatch):
+    folder = locate(tmp_path)
+    resume_state.save(folder, tensors(1), Counters(1))
+    write = resume_state.write_bytes_atomically
+
+    def full_disk(place, content):
+        if place.path.endswith("exp_avg_sq.safetensors"):
+            raise UserError("no space left")
+        write(place, content)
+
+    monkeypatch.setattr(resume_state, "write_bytes_atomically", full_disk)
+    with pytest.raises(UserError):
+        resume_state.save(folder, tensors(2), Counters(2))
+    assert resume_state.load_counters(folder).step == 1
+    assert resume_state.load_tensors(folder)["weights"]["a.weight"][0, 0] == 1
+
+
+def test_nothing_saved_is_the_start(tmp_path):
+    assert resume_state.load_counters(locate(tmp_path)) == Counters()
+    assert resume_state.load_tensors(locate(tmp_path)) is None
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100])
+def test_a_truncated_state_is_named(tmp_path, keep):
+    resume_state.save(locate(tmp_path), tensors(1), Counters(1))
+    file = tmp_path / "step-000000001" / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(UserError, match=r"weights\.safetensors: damaged"):
+        resume_state.load_tensors(locate(tmp_path))

@@ -1,0 +1,52 @@
+import pytest
+
+from restore_dit.config import RunConfig
+from restore_dit.errors import UserError
+from restore_dit.training.run_folder import RunFolder
+
+
+@pytest.fixture
+def config(tmp_path) -> RunConfig:
+    return RunConfig(name="one", output=str(tmp_path))
+
+
+def changed(config: RunConfig, section: str, **values) -> RunConfig:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
+
+
+def test_the_same_run_may_go_on(config):
+    RunFolder(config).claim("store-a")
+    RunFolder(config).claim("store-a")
+
+
+def test_how_it_runs_may_change(config):
+    RunFolder(config).claim("store-a")
+    elsewhere = changed(changed(config, "workers", count=2), "training", zero_stage=3, save_every=7)
+    RunFolder(elsewhere).claim("store-a")
+
+
+def test_another_configuration_is_refused_by_its_key(config):
+    RunFolder(config).claim("store-a")
+    with pytest.raises(UserError, match=r"started with training\.epochs=100, not 7; choose another name"):
+        RunFolder(changed(config, "training", epochs=7)).claim("store-a")
+
+
+def test_another_store_is_refused(config):
+    RunFolder(config).claim("store-a")
+    with pytest.raises(UserError, match="another tile store"):
+        RunFolder(config).claim("store-b")
+
+
+def test_a_finished_run_is_refused(config):
+    folder = RunFolder(config)
+    folder.claim("store-a")
+    folder.finish()
+    with pytest.raises(UserError, match="finished"):
+        RunFolder(config).claim("store-a")
+
+
+def test_a_damaged_record_is_refused(config, tmp_path):
+    RunFolder(config).claim("store-a")
+    (tmp_path / "one" / "run.json").write_text('{"status": "runn')
+    with pytest.raises(UserError, match=r"run\.json: damaged"):
+        RunFolder(config).claim("store-a")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from restore_dit.model.attention_gradient import PiecewiseGradient
+from restore_dit.model import attention_gradient
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None = None) -> Tensor:
@@ -20,11 +20,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tens
     mask = None
     if key_mask is not None:
         mask = key_mask[:, None, None, None].expand(-1, second, 1, queries, -1).flatten(0, 1)
-    heads_of = (split(query), split(key), split(value))
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad:
-        mixed = PiecewiseGradient.apply(*heads_of, mask)
+    query, key, value = split(query), split(key), split(value)
+    if attention_gradient.suits(query, key):
+        mixed = attention_gradient.ProductGradient.apply(query, key, value, mask)
     else:
-        mixed = functional.scaled_dot_product_attention(*heads_of, attn_mask=mask)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     merged: Tensor = mixed.transpose(1, 2).unflatten(0, (first, second)).flatten(-2)
     return merged
 

@@ -92,7 +92,7 @@ class Denoiser(nn.Module):
         """What the other dates say of every pixel [B, T, C, H, W]; padding has no say in it."""
         if conditioning.anchor is not None:
             return conditioning.anchor
-        if conditioning.anchor is not None or conditioning.observed is None:
+        if conditioning.observed is None:
             return conditioning.anchor
         series = conditioning.observed
         batch, frames, _, height, width = series.shape

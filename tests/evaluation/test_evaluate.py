@@ -1,0 +1,77 @@
+"""The protocols on a small store: what is hidden, what is scored, what is written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restore_dit.config import RunConfig
+from restore_dit.config.jobs import EvaluationConfig, SamplingConfig
+from restore_dit.data.decoded_tile import DecodedTile
+from restore_dit.data.examples import ExampleMaker
+from restore_dit.data.split import split_tiles
+from restore_dit.errors import UserError
+from restore_dit.evaluation.evaluate import evaluate
+from restore_dit.evaluation.protocols import trials
+from restore_dit.model.denoiser import Denoiser
+from restore_dit.reconstruction.model_directory import save_model
+from restore_dit.training.setup import set_up
+
+
+@pytest.fixture(scope="module")
+def untrained(small_run: RunConfig, tmp_path_factory) -> str:
+    """A model that has learned nothing, and so interpolates."""
+    folder = str(tmp_path_factory.mktemp("untrained") / "model")
+    save_model(folder, small_run, Denoiser(small_run.model).state_dict(), set_up(small_run).normalisation, {})
+    return folder
+
+
+def settings(model: str, store, tmp_path: Path, **changes) -> EvaluationConfig:
+    return EvaluationConfig(model=model, store=store.uri, output=str(tmp_path / "out"), figures=1, **changes)
+
+
+@pytest.mark.parametrize("protocol", ["paper", "missing-frame"])
+def test_an_untrained_model_scores_as_linear_interpolation(untrained, small_store, tmp_path, protocol):
+    report = evaluate(settings(untrained, small_store, tmp_path, protocol=protocol))
+    for scale in report.scales:
+        model, linear = report.methods["RESTORE-DiT"][scale], report.methods["linear"][scale]
+        assert model.missing.mae == pytest.approx(linear.missing.mae, rel=1e-3)
+        assert model.observed.mae in (0, None)
+    split = split_tiles(dict.fromkeys(small_store.tile_ids), settings_split(untrained), 0)
+    content = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert content["facts"]["tiles"] == str(len(split.test))
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".csv", ".md", ".png"}
+
+
+def settings_split(model: str):
+    from restore_dit.reconstruction.model_directory import load_model
+
+    return load_model(model).config.data.split
+
+
+def test_the_paper_hides_the_tile_s_own_first_masks(small_run, small_store):
+    tile = DecodedTile(small_store.load(small_store.tile_ids[2]).series())
+    maker = ExampleMaker(small_run.data, small_run.model.bands, 0)
+    (trial,) = trials(EvaluationConfig(), maker, tile)
+    clear_share = (tile.clouds.values == 0).mean(axis=(1, 2))
+    np.testing.assert_array_equal(trial.frames, np.flatnonzero(clear_share >= 0.9))
+    np.testing.assert_array_equal(trial.gaps, tile.clouds.values[: len(trial.frames)] != 0)
+
+
+def test_a_missing_frame_is_hidden_whole_and_scored_alone(small_run, small_store):
+    tile = DecodedTile(small_store.load(small_store.tile_ids[2]).series())
+    maker = ExampleMaker(small_run.data, small_run.model.bands, 0)
+    config = EvaluationConfig(protocol="missing-frame", hidden_frames=3, sampling=SamplingConfig(seed=1))
+    found = list(trials(config, maker, tile))
+    assert len(found) == 3
+    for trial in found:
+        assert trial.gaps.all(axis=(1, 2)).nonzero()[0].tolist() == trial.scored.tolist()
+        assert trial.gaps.any(axis=(1, 2)).sum() == 1
+
+
+def test_refusals(untrained, small_store, tmp_path):
+    with pytest.raises(UserError, match="no tile store there"):
+        evaluate(settings(untrained, small_store, tmp_path).model_copy(update={"store": str(tmp_path)}))
+    with pytest.raises(UserError, match="not a model directory"):
+        evaluate(settings(str(tmp_path), small_store, tmp_path))

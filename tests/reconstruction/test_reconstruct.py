@@ -1,0 +1,110 @@
+"""One series through the model, however it is batched, and what must come out as it went in."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.decoded_tile import DecodedTile
+from restore_dit.data.simulation import simulate_tile
+from restore_dit.errors import UserError
+from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps, reconstruct
+from restore_dit.series import NO_DATA, Acquisitions
+
+
+@pytest.fixture(scope="module")
+def series():
+    """Not a multiple of the model's tile of 16 pixels, nor of its patch."""
+    return simulate_tile(SimulationConfig(height=22, width=37, days=120, partial_swath=0.2), 5, 0)
+
+
+def test_observed_pixels_come_out_as_they_went_in(small_model, series):
+    clear, gaps = fill_gaps(small_model, series, SamplingOptions())
+    assert gaps.any()
+    observed = ~gaps[:, None] & np.ones((1, 10, 1, 1), bool)
+    np.testing.assert_array_equal(clear.optical.values[observed], series.optical.values[observed])
+    assert (clear.optical.values[~observed] >= 0).all()
+    assert (clear.optical.values[~observed] <= 8000).all()
+    assert not (clear.optical.values == NO_DATA).any()
+    assert clear.georeference == series.georeference
+    np.testing.assert_array_equal(gaps, (series.clouds != 0) | (series.optical.values == NO_DATA).any(axis=1))
+
+
+@pytest.mark.parametrize(("steps", "precision", "tolerance"), [(1, "fp32", 1e-5), (3, "fp32", 1e-5), (2, "bf16", 2e-3)])
+def test_batching_changes_nothing(small_model, series, steps, precision, tolerance):
+    frames = np.arange(len(series.optical))
+    gaps = series.missing()
+    one, many = (
+        reconstruct(small_model, DecodedTile(series), frames, gaps, SamplingOptions(steps, 3, precision, batch))
+        for batch in (1, 7)
+    )
+    np.testing.assert_allclose(one, many, rtol=0, atol=tolerance / 0.8)
+
+
+def test_seeds_differ_and_repeat(small_model, series):
+    frames, gaps = np.arange(len(series.optical)), series.missing()
+    first, again, other = (
+        reconstruct(small_model, DecodedTile(series), frames, gaps, SamplingOptions(seed=seed)) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other)[gaps[:, None].repeat(10, 1)].max() > 1e-4
+
+
+def test_what_is_hidden_is_never_read(small_model, series):
+    gaps = series.missing()
+    poisoned = np.where(gaps[:, None], np.int16(7777), series.optical.values)
+    other = replace(series, optical=Acquisitions(poisoned, series.optical.dates, series.optical.bands))
+    frames = np.arange(len(series.optical))
+    options = SamplingOptions()
+    np.testing.assert_array_equal(
+        reconstruct(small_model, DecodedTile(series), frames, gaps, options),
+        reconstruct(small_model, DecodedTile(other), frames, gaps, options),
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_series_shorter_than_the_window(small_model, series, count):
+    frames = np.arange(count)
+    gaps = np.zeros((count, 22, 37), bool)
+    gaps[0, :5] = True
+    filled = reconstruct(small_model, DecodedTile(series), frames, gaps, SamplingOptions())
+    assert filled.shape == (count, 10, 22, 37)
+    assert np.isfinite(filled).all()
+
+
+def test_a_series_without_radar_or_with_all_missing(small_model, series):
+    bare = replace(series, radar={})
+    assert np.isfinite(fill_gaps(small_model, bare, SamplingOptions())[0].optical.values).all()
+    nothing = replace(series, clouds=np.full_like(series.clouds, 1))
+    clear, gaps = fill_gaps(small_model, nothing, SamplingOptions())
+    assert gaps.all()
+    assert not (clear.optical.values == NO_DATA).any()
+
+
+def test_progress_counts_every_window(small_model, series):
+    seen = []
+    fill_gaps(small_model, series, SamplingOptions(), lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == list(range(1, seen[-1][1] + 1))
+
+
+def test_missing_bands_are_named(small_model, series):
+    few = replace(
+        series, optical=Acquisitions(series.optical.values[:, :3], series.optical.dates, ("B02", "B03", "B04"))
+    )
+    with pytest.raises(UserError, match="the model needs B05, B06"):
+        fill_gaps(small_model, few, SamplingOptions())
+
+
+def test_an_untrained_model_is_linear_interpolation_over_the_whole_series(small_model, series):
+    small_model = replace(small_model, denoiser=type(small_model.denoiser)(small_model.config.model).eval())
+    torch.manual_seed(0)
+    frames, gaps = np.arange(len(series.optical)), series.missing()
+    filled = reconstruct(small_model, DecodedTile(series), frames, gaps, SamplingOptions())
+    days = series.optical.dates.astype(int)
+    values = np.clip(series.optical.values, 0, 8000) / 8000
+    for row, column in ((3, 4), (20, 30)):
+        seen = ~gaps[:, row, column]
+        expected = np.interp(days, days[seen], values[seen, 6, row, column])
+        np.testing.assert_allclose(filled[:, 6, row, column], expected, atol=1e-5)

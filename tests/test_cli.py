@@ -1,0 +1,120 @@
+"""The command line as a user meets it."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from restore_dit.cli import main
+from restore_dit.reconstruction.model_directory import load_model
+
+
+def run(capsys, *words: object) -> tuple[int, str, str]:
+    try:
+        status = main([str(word) for word in words])
+    except SystemExit as stop:
+        status = int(stop.code or 0)
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_simulate_inspect_verify_and_go_on(capsys, tmp_path):
+    store = tmp_path / "store"
+    size = ("height=16", "width=20", "days=60")
+    assert run(capsys, "simulate", store, "--tiles", 2, *size)[:2] == (0, f"{store}: 2 tiles\n")
+    assert run(capsys, "simulate", store, *size, "--tiles", 3)[:2] == (0, f"{store}: 3 tiles\n")
+    status, out, _ = run(capsys, "inspect", store, "--verify")
+    assert status == 0
+    assert "16×20" in out
+    assert "verified 3 tiles: 0 damaged" in out
+    tile = store / "tiles" / "sim-0-000001.parquet"
+    content = bytearray(tile.read_bytes())
+    content[len(content) // 2] ^= 1
+    tile.write_bytes(content)
+    status, _, err = run(capsys, "inspect", store, "--verify")
+    assert status == 1
+    assert "sim-0-000001" in err
+    assert "1 damaged" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("train", "--config", "tiny"), 1, "data.store is not set"),
+        (("train", "--config", "tinny"), 2, "no such file; shipped configurations"),
+        (("train", "--config", "tiny", "data.stor=x"), 2, "did you mean 'store'?"),
+        (("train", "--config", "tiny", "data.store=/nowhere"), 1, "/nowhere: no tile store there"),
+        (("simulate", "out", "--tilez", "3"), 2, "--tilez"),
+        (("simulate", "out", "hight=3"), 2, "did you mean 'height'?"),
+        (("simulate", "out", "--tiles", "0"), 2, "at least 1"),
+        (("inspect", "/nowhere"), 1, "/nowhere: no tile store there"),
+        (("evaluate", "/nowhere", "/nowhere"), 1, "/nowhere: not a model directory"),
+        (("reconstruct", "/nowhere", "/nowhere", "out"), 1, "/nowhere: not a model directory"),
+        (("import-checkpoint", "/nowhere.pth", "out"), 1, "/nowhere.pth"),
+        (("ingest", "cube", "/nowhere", "out"), 1, "/nowhere"),
+        (("inspect",), 2, "place"),
+        (("explode",), 2, "invalid choice"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_a_status(capsys, tmp_path, monkeypatch, words, status, message):
+    monkeypatch.chdir(tmp_path)
+    found, _, err = run(capsys, *words)
+    assert found == status
+    assert message in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_dry_run_prints_what_would_run(capsys):
+    status, out, _ = run(capsys, "train", "--config", "tiny", "--dry-run", "training.epochs=7")
+    assert status == 0
+    assert yaml.safe_load(out)["training"]["epochs"] == 7
+    status, out, _ = run(capsys, "evaluate", "m", "s", "--dry-run", "sampling.steps=3")
+    assert yaml.safe_load(out)["sampling"]["steps"] == 3
+
+
+def test_a_published_checkpoint_becomes_a_model(capsys, tmp_path, reference):
+    import numpy as np
+
+    fixture = np.load(reference / "sdt_default.npz")
+    weights = {
+        f"module.{k.removeprefix('weight/')}": torch.from_numpy(fixture[k])
+        for k in fixture.files
+        if k.startswith("weight/")
+    }
+    torch.save({"model_state_dict": weights}, tmp_path / "published.pth")
+    assert run(capsys, "import-checkpoint", tmp_path / "published.pth", tmp_path / "m")[0] == 2
+    norm = tmp_path / "NORM_S1A_patch.json"
+    norm.write_text(json.dumps({f"Fold_{i}": {"mean": [-11.0 - i, -18, 7], "std": [3, 3, 2]} for i in range(1, 6)}))
+    status, _, err = run(
+        capsys, "import-checkpoint", tmp_path / "published.pth", tmp_path / "m", "--normalisation", norm
+    )
+    assert status == 0, err
+    model = load_model(tmp_path / "m")
+    assert model.config.model.depth == 2
+    assert model.normalisation.radar_mean == pytest.approx((-14, -18, 7))
+    assert run(capsys, "inspect", tmp_path / "m")[0] == 0
+
+
+def test_reconstruct_writes_rasters_and_a_picture(capsys, tmp_path, small_store, small_run):
+    from restore_dit.model.denoiser import Denoiser
+    from restore_dit.reconstruction.model_directory import save_model
+    from restore_dit.training.setup import set_up
+
+    save_model(tmp_path / "m", small_run, Denoiser(small_run.model).state_dict(), set_up(small_run).normalisation, {})
+    tile = small_store.tile_ids[0]
+    status, _, err = run(
+        capsys, "reconstruct", tmp_path / "m", small_store.uri, tmp_path / "clear", f"tiles=[{tile}]"
+    )
+    assert status == 0, err
+    images = sorted(path.name for path in (tmp_path / "clear" / tile).iterdir())
+    dates = len(small_store.load(tile).optical.dates)
+    assert len(images) == 2 * dates
+    assert (tmp_path / "clear" / f"{tile}.png").stat().st_size > 10_000
+    status, _, err = run(
+        capsys, "reconstruct", tmp_path / "m", small_store.uri, tmp_path / "cube", f"tiles=[{tile}]", "format=netcdf"
+    )
+    assert status == 0, err
+    assert (tmp_path / "cube" / f"{tile}.nc").exists()
+    assert run(capsys, "reconstruct", tmp_path / "m", small_store.uri, tmp_path / "x", "tiles=[nowhere]")[0] == 1

@@ -104,9 +104,7 @@ def test_reconstruct_writes_rasters_and_a_picture(capsys, tmp_path, small_store,
 
     save_model(tmp_path / "m", small_run, Denoiser(small_run.model).state_dict(), set_up(small_run).normalisation, {})
     tile = small_store.tile_ids[0]
-    status, _, err = run(
-        capsys, "reconstruct", tmp_path / "m", small_store.uri, tmp_path / "clear", f"tiles=[{tile}]"
-    )
+    status, _, err = run(capsys, "reconstruct", tmp_path / "m", small_store.uri, tmp_path / "clear", f"tiles=[{tile}]")
     assert status == 0, err
     images = sorted(path.name for path in (tmp_path / "clear" / tile).iterdir())
     dates = len(small_store.load(tile).optical.dates)

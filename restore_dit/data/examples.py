@@ -117,9 +117,7 @@ class ExampleMaker:
         return np.sort(np.append(random.permutation(others)[: length - 1], clear[must]))
 
     def _frames(self, tile: Tile, part: Part) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        shown, scored = frames_of_part(
-            tile.optical.dates, self._clear(tile), part, self.config.split, self.seed, tile.tile_id
-        )
+        shown, scored = frames_of_part(self._clear(tile), part, self.config.split, self.seed, tile.tile_id)
         if not scored.any():
             raise UserError(
                 f"tile {tile.tile_id}: none of its {len(shown)} frames may be a {part} target; "

@@ -60,25 +60,26 @@ def split_tiles(folds: Mapping[str, int | None], config: SplitConfig, seed: int)
 
 
 def frames_of_part(
-    dates: NDArray[np.datetime64], clear: NDArray[np.bool_], part: Part, config: SplitConfig, seed: int, tile_id: str
+    clear: NDArray[np.bool_], part: Part, config: SplitConfig, seed: int, tile_id: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which frames of a tile a part may show, and which of them it may score: bool [T] each.
+    """Which frames of a tile a part may show, and which of them it may score: bool [T] each. `clear` [T]: which frames
+    may be targets at all.
 
     Split by tiles or folds, all frames are shown and the clear ones scored. Split by dates, the last
     `test_fraction` of the acquisitions is the test period; of the clear frames before it a seeded share is for
     validation, which training neither sees nor scores, while validation sees all before the test period and scores
     its own.
     """
-    everything = np.ones(len(dates), bool)
+    everything = np.ones(len(clear), bool)
     if config.by != "dates" or part == "all":
         return everything, clear
-    first_test = len(dates) - round(config.test_fraction * len(dates))
-    before_test = np.arange(len(dates)) < first_test
+    first_test = len(clear) - round(config.test_fraction * len(clear))
+    before_test = np.arange(len(clear)) < first_test
     if part == "test":
         return ~before_test, clear & ~before_test
     candidates = np.flatnonzero(clear & before_test)
     count = round(config.validation_fraction * len(candidates))
-    held_out = np.zeros(len(dates), bool)
+    held_out = np.zeros(len(clear), bool)
     held_out[generator(seed, "validation dates", tile_id).permutation(candidates)[:count]] = True
     if part == "validation":
         return before_test, held_out

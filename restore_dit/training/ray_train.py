@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import uuid
@@ -154,6 +155,17 @@ def _worker(config: dict[str, Any]) -> None:
 
     try:
         fit(setup, batches, monitor, on_pause=lambda: ray.train.report({}))
-    except UserError as error:
+    except Exception as error:
+        mendable = _user_error(error)
+        if mendable is None:
+            raise
         # What the user can mend does not heal by a new worker group.
-        monitor.post(EndedReport(step=-1, finished=False, error=str(error)))
+        monitor.post(EndedReport(step=-1, finished=False, error=str(mendable)))
+
+
+def _user_error(error: BaseException) -> UserError | None:
+    """The `UserError` behind an exception. Of what its data tasks raise, Ray hands over the text alone."""
+    if isinstance(error, UserError):
+        return error
+    found = re.search(r"restore_dit\.errors\.UserError: (.+)", str(error))
+    return UserError(found[1]) if found else None

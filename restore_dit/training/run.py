@@ -35,6 +35,9 @@ def run_training(config: RunConfig, console: Console) -> RunResult:
     """
     setup = set_up(config)
     setup.folder.claim(setup.store_fingerprint)
+    if setup.left_out:
+        names = ", ".join(setup.left_out[:3]) + (", …" if len(setup.left_out) > 3 else "")
+        console.print(f"left out {len(setup.left_out)} tiles that have no clear frame: {names}", soft_wrap=True)
     display = ProgressDisplay(console, config.name)
     log = RunLog(setup.folder.logs)
     last_step = 0

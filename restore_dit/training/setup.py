@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from restore_dit.data.loader import TileReader
 from restore_dit.data.normalisation import Normalisation
 from restore_dit.data.plan import EpochPlan
 from restore_dit.data.randomness import generator
-from restore_dit.data.split import TileSplit, split_tiles
+from restore_dit.data.split import TileSplit, frames_of_part, split_tiles
 from restore_dit.data.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.training.run_folder import RunFolder
@@ -34,6 +35,11 @@ class TrainingSetup:
     """(tile, draw) of the fixed validation examples."""
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """Training tiles without a frame that may be a target."""
+        return tuple(sorted(set(self.split.train) - set(self.plan.tile_ids)))
+
+    @property
     def total_steps(self) -> int:
         """Optimiser steps in the whole run."""
         return self.config.training.epochs * self.plan.steps_per_epoch
@@ -48,15 +54,15 @@ def set_up(config: RunConfig) -> TrainingSetup:
     if not config.data.store:
         raise UserError("data.store is not set: give the tile store's folder or URI, such as data.store=stores/site")
     store = TileStore.open(config.data.store)
-    lacking = [band for band in config.model.bands if band not in store.manifest.bands]
-    if lacking:
-        raise UserError(
-            f"{config.data.store}: the store has no {', '.join(lacking)}; "
-            f"set model.bands=[{', '.join(b for b in config.model.bands if b in store.manifest.bands)}]"
-        )
     split = split_tiles({t: r.fold for t, r in store.manifest.tiles.items()}, config.data.split, config.seed)
     training = config.training
-    plan = EpochPlan(split.train, config.data.examples_per_tile, training.batch_size, config.seed)
+    usable = {part: usable_tiles(store, config, split.part(part), part) for part in ("train", "validation")}
+    if not usable["train"]:
+        raise UserError(
+            f"{config.data.store}: no tile has a frame with at least data.clear_share={config.data.clear_share} "
+            "clear pixels to train on; lower it"
+        )
+    plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
         config=config,
         folder=RunFolder(config),
@@ -66,8 +72,37 @@ def set_up(config: RunConfig) -> TrainingSetup:
         reader=tile_reader(store, config),
         maker=ExampleMaker(config.data, config.model.bands, config.seed),
         normalisation=normalisation_of(store, config, split.train),
-        validation=_validation_examples(split.validation, training.validation_examples, config.seed),
+        validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
     )
+
+
+def usable_tiles(
+    store: TileStore, config: RunConfig, tile_ids: tuple[str, ...], part: Literal["train", "validation"]
+) -> tuple[str, ...]:
+    """The tiles that have a frame which the part may score, told from the manifest alone.
+
+    Raises:
+        UserError: a tile that lacks bands, cloud masks or paired radar, or is smaller than the crop.
+    """
+    data = config.data
+    kept = []
+    for tile_id in tile_ids:
+        record = store.manifest.tiles[tile_id]
+        where = f"{data.store}: tile {tile_id}"
+        lacking = [band for band in config.model.bands if band not in record.optical.bands]
+        if lacking:
+            present = [band for band in config.model.bands if band in record.optical.bands]
+            raise UserError(f"{where} has no {', '.join(lacking)}; set model.bands=[{', '.join(present)}]")
+        if record.clouds is None:
+            raise UserError(f"{where} has no cloud masks; detect clouds first")
+        if data.crop and min(record.size) < data.crop:
+            raise UserError(f"{where} is {record.size[0]}×{record.size[1]} pixels, smaller than data.crop={data.crop}")
+        if data.radar and data.radar.pairing == "nearest_date" and data.radar.track not in record.radar:
+            raise UserError(f"{where} has no radar track {data.radar.track}; set data.radar.track")
+        clear = np.array(record.clouds.clear_pixels) >= data.clear_share * record.size[0] * record.size[1]
+        if frames_of_part(clear, part, data.split, config.seed, tile_id)[1].any():
+            kept.append(tile_id)
+    return tuple(kept)
 
 
 def tile_reader(store: TileStore, config: RunConfig) -> TileReader:

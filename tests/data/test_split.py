@@ -49,9 +49,8 @@ def test_refusals_say_what_to_do():
 )
 def test_dates_of_the_parts_never_meet(frames, test, validation, seed, data):
     clear = np.array(data.draw(st.lists(st.booleans(), min_size=frames, max_size=frames)))
-    dates = np.datetime64("2019-01-01") + 5 * np.arange(frames)
     config = SplitConfig(by="dates", test_fraction=test, validation_fraction=validation)
-    parts = {part: frames_of_part(dates, clear, part, config, seed, "site") for part in ("train", "validation", "test")}
+    parts = {part: frames_of_part(clear, part, config, seed, "site") for part in ("train", "validation", "test")}
     scored = np.sum([scored for _, scored in parts.values()], axis=0)
     assert np.array_equal(scored == 1, clear)  # each clear frame is scored by exactly one part
     shown_in_training = parts["train"][0]

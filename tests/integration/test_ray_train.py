@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -15,6 +16,7 @@ import torch
 from rich.console import Console
 
 from restore_dit.config import RunConfig, WorkersConfig
+from restore_dit.errors import UserError
 from restore_dit.training.monitor import LocalMonitor, StepReport
 from restore_dit.training.ray_train import fit_on_cluster
 from restore_dit.training.run import run_training
@@ -123,8 +125,12 @@ def test_the_loss_falls_below_half_in_a_hundred_steps(small_run):
     assert sum(losses(config)[-10:]) < sum(losses(config)[:10]) / 2
 
 
-def test_bad_input_in_a_worker_is_one_line(small_run):
-    config = variant(small_run, "cloudy", 1)
-    config = config.model_copy(update={"data": config.data.model_copy(update={"clear_share": 1.0, "crop": 64})})
-    with pytest.raises(Exception, match=r"smaller than data\.crop=64"):
+def test_a_damaged_tile_is_one_line_and_no_retry(small_run, tmp_path):
+    store = tmp_path / "store"
+    shutil.copytree(small_run.data.store, store)
+    config = variant(small_run, "damaged", 1)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"store": str(store)})})
+    for tile in set_up(config).plan.tile_ids:
+        (store / "tiles" / f"{tile}.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"tiles/sim-3-.*\.parquet: .*damaged"):
         run_training(config, QUIET)

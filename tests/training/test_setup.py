@@ -1,0 +1,44 @@
+import pytest
+
+from restore_dit.config import RunConfig
+from restore_dit.errors import UserError
+from restore_dit.training.setup import set_up
+
+
+def changed(config: RunConfig, section: str, **values) -> RunConfig:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
+
+
+def test_what_a_store_lacks_is_said_before_anything_starts(small_run):
+    with pytest.raises(UserError, match=r"tile sim-3-\d+ has no B01; set model\.bands=\[B02\]"):
+        set_up(changed(small_run, "model", bands=("B01", "B02")))
+    with pytest.raises(UserError, match=r"is 24×24 pixels, smaller than data\.crop=64"):
+        set_up(changed(small_run, "data", crop=64))
+    radar = small_run.data.radar.model_copy(update={"track": "S1X"})
+    with pytest.raises(UserError, match=r"radar track S1X; set data\.radar\.track to one of S1A, S1D"):
+        set_up(changed(small_run, "data", radar=radar))
+
+
+def test_tiles_without_a_clear_frame_are_left_out_and_named(small_run, small_store):
+    shares = {tile: max(record.clouds.clear_pixels) / (24 * 24) for tile, record in small_store.manifest.tiles.items()}
+    everything = set_up(small_run)
+    assert everything.left_out == ()
+    strict = set_up(changed(small_run, "data", clear_share=1.0))
+    expected = {tile for tile in everything.split.train if shares[tile] < 1}
+    assert set(strict.left_out) == expected
+    assert set(strict.plan.tile_ids) == set(everything.split.train) - expected
+
+
+def test_the_normalisation_is_that_of_the_training_tiles(small_run, small_store):
+    import numpy as np
+
+    setup = set_up(small_run)
+    vh = np.concatenate(
+        [small_store.load(tile).radar["S1A"].decode(bands=("VH",)).ravel() for tile in setup.split.train]
+    )
+    assert setup.normalisation.radar_mean[1] == pytest.approx(vh.mean() / 100, abs=1e-3)
+    assert setup.normalisation.radar_std[1] == pytest.approx(vh.std() / 100, abs=1e-3)
+    radar = small_run.data.radar.model_copy(update={"statistics": "mean_of_folds"})
+    by_fold = set_up(changed(small_run, "data", radar=radar)).normalisation
+    assert by_fold.radar_mean != setup.normalisation.radar_mean
+    assert by_fold.radar_mean == pytest.approx(setup.normalisation.radar_mean, abs=1)

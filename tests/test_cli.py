@@ -32,7 +32,7 @@ def test_simulate_inspect_verify_and_go_on(capsys, tmp_path):
     content = bytearray(tile.read_bytes())
     content[len(content) // 2] ^= 1
     tile.write_bytes(content)
-    status, _, err = run(capsys, "inspect", store, "--verify")
+    status, out, err = run(capsys, "inspect", store, "--verify")
     assert status == 1
     assert "sim-0-000001" in err
     assert "1 damaged" in out

@@ -33,7 +33,7 @@ def load(config: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         UserError: no such file, bad YAML, unknown key, bad value.
     """
     path = Path(config)
-    if not path.exists():
+    if not path.is_file():
         if str(config) not in shipped():
             raise UserError(f"{config}: no such file; shipped configurations: {', '.join(shipped())}", status=2)
         path = shipped()[str(config)]
@@ -129,6 +129,8 @@ def _explain(model: type[BaseModel], error: Any) -> str:
 
 def _section(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
     for part in location:
+        if part.isdigit():
+            continue  # an entry of a list
         annotation = model.model_fields[part].annotation
         for candidate in (annotation, *get_args(annotation)):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):

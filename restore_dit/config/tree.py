@@ -148,13 +148,15 @@ class TrainingConfig(Section):
     activation_checkpointing: bool = False
     compile: bool = Field(False, description="torch.compile the denoiser")
     validate_every: Positive = Field(100, description="steps between validations")
-    validation_examples: Positive = Field(64, description="most examples in a validation")
+    validation_examples: Positive = Field(64, description="examples in a validation")
     save_every: Positive = Field(100, description="steps between saved resume states")
     log_every: Positive = 10
     log_examples: bool = Field(True, description="keep a log of (step, tile, draw, weight) beside the run, by rank")
 
     @model_validator(mode="after")
     def _micro_batches(self) -> TrainingConfig:
+        if self.offload_optimiser and self.zero_stage == 0:
+            raise ValueError("offload_optimiser needs zero_stage 1, 2 or 3")
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
@@ -195,11 +197,11 @@ class RunConfig(Section):
         if self.data.radar and (self.model.radar_attention == "paired") != (self.data.radar.pairing == "nearest_date"):
             raise ValueError("model.radar_attention 'paired' and data.radar.pairing 'nearest_date' go together")
         workers = max(self.workers.count, 1)
-        micro = self.training.micro_batch_size or self.training.batch_size // workers
-        if micro == 0 or self.training.batch_size % (workers * micro):
+        micro = self.training.micro_batch_size
+        if self.training.batch_size % (workers * (micro or 1)):
+            each = f" times training.micro_batch_size {micro}" if micro else ""
             raise ValueError(
-                f"training.batch_size {self.training.batch_size} must be a multiple of workers.count {workers} "
-                f"times training.micro_batch_size {micro or 1}"
+                f"training.batch_size {self.training.batch_size} must be a multiple of workers.count {workers}{each}"
             )
         return self
 

@@ -86,7 +86,7 @@ def to_batch(
         gap_mask=tensors["gap_mask"],
         radar=radar,
         radar_dates=tensors["radar_dates"] if radar is not None else None,
-        radar_mask=tensors["radar_mask"] if radar is not None else None,
+        radar_mask=tensors["radar_mask"] if radar is not None and mask_padding else None,
     )
     count = len(target)
     return Batch(

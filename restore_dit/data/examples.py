@@ -54,7 +54,7 @@ class ExampleMaker:
 
     def clear_frames(self, tile: Tile, part: Part = "test") -> NDArray[np.intp]:
         """Indices of the frames that a part may score."""
-        return np.flatnonzero(self._frames(tile, part)[1])
+        return np.flatnonzero(self._frames(tile, self.missing(tile), part)[1])
 
     def missing(self, tile: Tile) -> NDArray[np.bool_]:
         """Cloud, shadow or no data in each frame: bool [T, H, W]."""
@@ -72,16 +72,17 @@ class ExampleMaker:
             )
         corner = (int(random.integers(height - side[0] + 1)), int(random.integers(width - side[1] + 1)))
 
-        shown, scored = self._frames(tile, part)
-        clear = scored if part == "train" else scored | (self._clear(tile) & shown)
+        missing = self.missing(tile)
+        shown, scored = self._frames(tile, missing, part)
+        clear = scored if part == "train" else scored | (self._clear(missing) & shown)
         chosen = self._choose(np.flatnonzero(clear), np.flatnonzero(scored), random)
-        usable_masks = self.missing(tile)[shown]
+        usable_masks = missing[shown]
         excluded = np.flatnonzero(np.isin(np.flatnonzero(shown), chosen))
         cut = gaps.training_gaps(usable_masks, excluded, len(chosen), side, corner, self.config.gaps, random)
 
         held_out = part == "validation" and self.config.split.by == "dates"
         with_radar = part != "train" or random.random() >= (self.config.radar.dropout if self.config.radar else 0)
-        example = self.window(tile, chosen, cut, corner, side, with_radar=with_radar)
+        example = self.window(tile, chosen, cut, corner, side, missing=missing, with_radar=with_radar)
         if held_out:
             # Frames that training has seen are context here; only the held-out ones are scored.
             example["valid"] &= np.isin(chosen, np.flatnonzero(scored))[:, None, None, None]
@@ -108,16 +109,20 @@ class ExampleMaker:
         stretch = length
         if self.config.frame_choice == "spread":
             stretch = int(random.integers(length, min(2 * length, len(clear)) + 1))
-        must = int(np.searchsorted(clear, random.choice(scored)))
-        first = int(random.integers(max(0, must - stretch + 1), min(must, len(clear) - stretch) + 1))
+        is_scored = np.isin(clear, scored)
+        starts = [first for first in range(len(clear) - stretch + 1) if is_scored[first : first + stretch].any()]
+        first = int(random.choice(starts))
         run = clear[first : first + stretch]
         if stretch == length:
             return run
-        others = np.setdiff1d(run, clear[must])
-        return np.sort(np.append(random.permutation(others)[: length - 1], clear[must]))
+        must = random.choice(run[is_scored[first : first + stretch]])
+        others = random.permutation(run[run != must])
+        return np.sort(np.append(others[: length - 1], must))
 
-    def _frames(self, tile: Tile, part: Part) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        shown, scored = frames_of_part(self._clear(tile), part, self.config.split, self.seed, tile.tile_id)
+    def _frames(
+        self, tile: Tile, missing: NDArray[np.bool_], part: Part
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        shown, scored = frames_of_part(self._clear(missing), part, self.config.split, self.seed, tile.tile_id)
         if not scored.any():
             raise UserError(
                 f"tile {tile.tile_id}: none of its {len(shown)} frames may be a {part} target; "
@@ -125,8 +130,8 @@ class ExampleMaker:
             )
         return shown, scored
 
-    def _clear(self, tile: Tile) -> NDArray[np.bool_]:
-        return 1 - self.missing(tile).mean(axis=(1, 2)) >= self.config.clear_share
+    def _clear(self, missing: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return 1 - missing.mean(axis=(1, 2)) >= self.config.clear_share
 
     def window(
         self,
@@ -136,13 +141,14 @@ class ExampleMaker:
         corner: tuple[int, int],
         side: tuple[int, int],
         *,
+        missing: NDArray[np.bool_],
         with_radar: bool = True,
     ) -> Example:
         """The given frames of a tile, cut at `corner` with `side`, with gaps `cut` [n, h, w] besides the tile's own
-        clouds; not padded."""
+        clouds (`missing`, as `missing(tile)` gives them); not padded."""
         window = np.s_[..., corner[0] : corner[0] + side[0], corner[1] : corner[1] + side[1]]
         optical = tile.optical.decode(chosen, self.bands)[window]
-        valid = ~self.missing(tile)[chosen][window] & (optical != NO_DATA).all(axis=1)
+        valid = ~missing[chosen][window] & (optical != NO_DATA).all(axis=1)
         days = days_since_origin(tile.optical.dates[chosen])
         step = self.config.date_rounding
         example: Example = {
@@ -196,7 +202,9 @@ class ExampleMaker:
         for name, extra in lengths.items():
             if extra:
                 values = example[name]
-                padded[name] = np.concatenate([values, np.zeros((extra, *values.shape[1:]), values.dtype)])
+                filler = NO_DATA if name == "radar" else 0
+                padding = np.full((extra, *values.shape[1:]), filler, values.dtype)
+                padded[name] = np.concatenate([values, padding])
         return padded
 
 

@@ -87,8 +87,9 @@ def frames_of_part(
 
 
 def _seeded_share(tiles: list[str], fraction: float, seed: int, purpose: str) -> list[str]:
+    """About `fraction` of the tiles, at least one. Each tile is decided by itself, so that a store that grows keeps
+    what it trained on out of what it tests on."""
     if not tiles or fraction == 0:
         return []
-    count = min(max(1, round(fraction * len(tiles))), len(tiles))
-    order = generator(seed, f"{purpose} tiles").permutation(len(tiles))
-    return sorted(tiles[index] for index in order[:count])
+    lot = {tile: generator(seed, f"{purpose} tile", tile).random() for tile in tiles}
+    return [tile for tile in tiles if lot[tile] < fraction] or [min(tiles, key=lot.__getitem__)]

@@ -222,6 +222,13 @@ def delete(place: Place) -> None:
         location.filesystem.delete_file(location.path)
 
 
+def delete_folder(place: Place) -> None:
+    """Remove a folder and all that is in it."""
+    location = locate(place)
+    with _explained(location.uri, "delete"):
+        location.filesystem.delete_dir(location.path)
+
+
 def delete_abandoned_writes(place: Place, older_than: float = 3600.0) -> None:
     """Remove what killed writers left in a folder, but for writes younger than `older_than` seconds: they may live."""
     location = locate(place)

@@ -116,11 +116,11 @@ def step_batches(
                 micro_batches = []
 
 
-def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...]) -> dict[str, Any]:
+def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: float) -> dict[str, Any]:
     """Every tile decoded once into Ray's object store, from where the tasks of all epochs and ranks read it without a
     copy. Worth it where the store fits into the cluster's object memory; Ray spills to disk what does not."""
 
-    @ray.remote
+    @ray.remote(num_cpus=cpus_a_task)
     def decode(tile_id: str) -> Any:
         return DecodedTile(reader(tile_id).series())
 

@@ -35,7 +35,7 @@ def training_loss(
     valid: [B, T, 1, H, W] bool, true where the target is known.
 
     The network sees m·x_t + (1−m)·x_0. With `loss_over="all"` the sum of squared errors of missing pixels is divided
-    by the number of all valid elements, which for a wholly valid batch is the paper's mean((m·x_0 − m·x̂_0)²); with
+    by the number of all elements, which for a wholly valid batch is the paper's mean((m·x_0 − m·x̂_0)²); with
     "missing" by the number of missing valid ones (0 where there are none).
     """
     missing = conditioning.gap_mask
@@ -48,6 +48,6 @@ def training_loss(
 
     counted = missing & valid
     error = torch.where(counted, estimate - clean, 0).square().sum(dim=(1, 2, 3, 4))
-    averaged_over = counted if config.loss_over == "missing" else valid
+    averaged_over = counted if config.loss_over == "missing" else torch.ones_like(valid)
     elements = averaged_over.sum(dim=(1, 2, 3, 4)) * target.shape[2]
     return error / elements.clamp(min=1)

@@ -20,7 +20,7 @@ from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesS
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import reconstruct
-from restore_dit.series import REFLECTANCE_SCALE, days_since_origin
+from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, days_since_origin
 
 MODEL_NAME = "RESTORE-DiT"
 
@@ -64,18 +64,19 @@ def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *,
     """Scores of the model and of every baseline on one tile, on the published scale and in true reflectance."""
     bands = model.config.model.bands
     maker = ExampleMaker(model.config.data, bands, model.config.seed)
-    tile = DecodedTile(stored.series())
+    series = stored.series()
+    tile = DecodedTile(series)
     options = sampling_options(config.sampling)
     result = TileScores(stored.tile_id)
     for trial in trials(config, maker, tile):
         optical = tile.optical.decode(trial.frames, bands)
-        unknown = maker.missing(tile)[trial.frames]
+        unknown = maker.missing(tile)[trial.frames] | (optical == NO_DATA).any(axis=1)
         gaps = trial.gaps | unknown
         dates = tile.optical.dates[trial.frames]
         published = np.clip(optical, 0, OPTICAL_CEILING).astype(np.float32) / OPTICAL_CEILING
         reflectance = optical.astype(np.float32) / REFLECTANCE_SCALE
         predictions = {name: fill(name, published, gaps, days_since_origin(dates)) for name in BASELINES}
-        predictions[MODEL_NAME] = reconstruct(model, tile, trial.frames, trial.gaps, options)
+        predictions[MODEL_NAME] = reconstruct(model, series, trial.frames, trial.gaps, options)
         shown: dict[str, NDArray[np.float32]] = {}
         for name, prediction in predictions.items():
             hidden = gaps[:, None]

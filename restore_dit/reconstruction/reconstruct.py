@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from restore_dit.data.batch import Batch, stack, to_batch
 from restore_dit.data.decoded_tile import DecodedTile
-from restore_dit.data.examples import Example, ExampleMaker, Tile, size
+from restore_dit.data.examples import Example, ExampleMaker
 from restore_dit.data.loader import ahead
 from restore_dit.data.normalisation import published_scale_to_stored
 from restore_dit.diffusion.noise import field_noise
@@ -46,27 +46,27 @@ class SamplingOptions:
 
 def reconstruct(
     model: Model,
-    tile: Tile,
+    series: TileSeries,
     frames: NDArray[np.intp],
     gaps: NDArray[np.bool_],
     options: SamplingOptions,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> NDArray[np.float32]:
-    """The given frames of a tile without gaps.
+    """The given frames of a series without gaps.
 
     Args:
+        series: with cloud masks; radar of the model's track is used where it is there.
         frames: [n] indices of the optical frames, ascending; no other frame is looked at.
-        gaps: [n, H, W] true where a pixel is hidden from the model besides the tile's own clouds and missing data.
+        gaps: [n, H, W] true where a pixel is hidden from the model besides the series' own clouds and missing data.
         on_progress: called with (windows done, windows in all).
 
     Returns:
         [n, C, H, W] on the published scale clamp(reflectance × 10000, 0, 8000) / 8000, bands in the model's order;
         observed pixels are clamped to that scale and otherwise as they were.
     """
-    maker = ExampleMaker(model.config.data, model.config.model.bands, seed=options.seed)
-    hidden = gaps | maker.missing(tile)[frames]
+    hidden = gaps | series.missing()[frames]
     windows = time_windows(hidden.mean(axis=(1, 2)), model.config.data.frames)
-    height, width = size(tile)
+    height, width = series.size
     side = model.config.data.crop or DEFAULT_TILE
     tiles = spatial_tiles(height, width, side, overlap=side // 4)
     weights = BlendWeights(height, width, side, overlap=side // 4)
@@ -74,7 +74,7 @@ def reconstruct(
     total, done = len(tiles) * len(windows), 0
     for place in tiles:
         predictions = []
-        for prediction in _predict(model, maker, tile, frames, gaps, place, windows, options):
+        for prediction in _predict(model, _cut(series, place), place, frames, gaps, windows, options):
             predictions.append(prediction)
             done += 1
             on_progress(done, total)
@@ -99,22 +99,33 @@ def fill_gaps(
     order = [series.optical.bands.index(band) for band in bands]
     observed = series.optical.values[:, order]
     if series.clouds is None:
-        series = replace(series, clouds=np.zeros(observed.shape[:1] + observed.shape[2:], np.uint8))
+        raise UserError(f"tile {series.tile_id} has no cloud masks, so nobody knows its gaps; detect clouds first")
     gaps = series.missing() | (observed == NO_DATA).any(axis=1)
-    filled = reconstruct(model, DecodedTile(series), np.arange(len(observed)), gaps, options, on_progress)
+    filled = reconstruct(model, series, np.arange(len(observed)), gaps, options, on_progress)
     values = np.where(gaps[:, None], published_scale_to_stored(filled), observed)
     clear = replace(series, optical=Acquisitions(values, series.optical.dates, bands), clouds=None)
     return clear, gaps
 
 
+def _cut(series: TileSeries, place: SpatialTile) -> DecodedTile:
+    """The part of a series below one spatial tile; views, no copies."""
+
+    def cut(acquisitions: Acquisitions) -> Acquisitions:
+        values = acquisitions.values[..., place.rows, place.columns]
+        return Acquisitions(values, acquisitions.dates, acquisitions.bands)
+
+    radar = {track: cut(acquisitions) for track, acquisitions in series.radar.items()}
+    clouds = None if series.clouds is None else series.clouds[:, place.rows, place.columns]
+    return DecodedTile(replace(series, optical=cut(series.optical), clouds=clouds, radar=radar))
+
+
 @torch.no_grad()
 def _predict(
     model: Model,
-    maker: ExampleMaker,
-    tile: Tile,
+    tile: DecodedTile,
+    place: SpatialTile,
     frames: NDArray[np.intp],
     gaps: NDArray[np.bool_],
-    place: SpatialTile,
     windows: list[tuple[int, int]],
     options: SamplingOptions,
 ) -> Iterator[NDArray[np.float32]]:
@@ -122,20 +133,20 @@ def _predict(
     device = next(model.denoiser.parameters()).device
     schedule = NoiseSchedule.from_config(model.config.diffusion)
     steps = options.steps or model.config.diffusion.sampling_steps
-    patch = model.config.model.patch_size
-    corner, side = (place.row, place.column), (place.height, place.width)
-    whole = maker.window(tile, frames, gaps[:, place.rows, place.columns], corner, side)
-    anchor = _anchor(model, _fit_patches(whole, patch), device)
+    maker = ExampleMaker(model.config.data, model.config.model.bands, seed=options.seed)
+    patch, missing = model.config.model.patch_size, maker.missing(tile)
+
+    def example(start: int, stop: int) -> Example:
+        hidden = gaps[start:stop, place.rows, place.columns]
+        side = (place.height, place.width)
+        return _fit_patches(maker.window(tile, frames[start:stop], hidden, (0, 0), side, missing=missing), patch)
 
     def build(group: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], Batch]:
-        examples = [
-            maker.padded(_fit_patches(_window(maker, tile, frames, gaps, place, window), patch)) for window in group
-        ]
-        batch = to_batch(
-            stack(examples), model.normalisation, mask_padding=model.config.data.mask_padding, device=device
-        )
-        return group, batch
+        columns = stack([maker.padded(example(*window)) for window in group])
+        mask_padding = model.config.data.mask_padding
+        return group, to_batch(columns, model.normalisation, mask_padding=mask_padding, device=device)
 
+    anchor = _anchor(model, example(0, len(frames)), device)
     groups = [windows[i : i + options.batch_size] for i in range(0, len(windows), options.batch_size)]
     for group, batch in ahead(build, groups):
         conditioning = batch.conditioning
@@ -149,24 +160,6 @@ def _predict(
         values = to_unit_range(sampled.float()).cpu().numpy()
         for prediction, (start, stop) in zip(values, group, strict=True):
             yield prediction[: stop - start, :, : place.height, : place.width]
-
-
-def _window(
-    maker: ExampleMaker,
-    tile: Tile,
-    frames: NDArray[np.intp],
-    gaps: NDArray[np.bool_],
-    place: SpatialTile,
-    window: tuple[int, int],
-) -> Example:
-    chosen = slice(*window)
-    return maker.window(
-        tile,
-        frames[chosen],
-        gaps[chosen, place.rows, place.columns],
-        (place.row, place.column),
-        (place.height, place.width),
-    )
 
 
 def _fit_patches(example: Example, patch: int) -> Example:
@@ -186,7 +179,7 @@ def _anchor(model: Model, whole: Example, device: torch.device) -> torch.Tensor 
     return interpolate_from_other_dates(batch.target, ~gaps, dates)[0]
 
 
-def _noise(model: Model, tile: Tile, frames: NDArray[np.intp], place: SpatialTile, seed: int) -> torch.Tensor:
+def _noise(model: Model, tile: DecodedTile, frames: NDArray[np.intp], place: SpatialTile, seed: int) -> torch.Tensor:
     days = tile.optical.dates[frames].astype("datetime64[D]").astype(np.int64)
     patch = model.config.model.patch_size
     rows = np.arange(place.row, place.row + place.height + -place.height % patch)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
 from restore_dit.data.batch import Batch, to_batch
-from restore_dit.data.storage import write_bytes_atomically
+from restore_dit.data.storage import delete, list_names, write_bytes_atomically
+from restore_dit.errors import UserError
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import load_model, save_model
 from restore_dit.training import resume_state
@@ -75,7 +78,9 @@ class Fit:
         self.engine = Engine(module, self.config, setup.config.micro_batch_size)
         self.counters = Counters()
         self._clock = _Clock()
-        self._loss = torch.zeros((), device=self.engine.device)
+        self._loss = torch.zeros(2, device=self.engine.device)  # sum over steps, and how many, since the last report
+        self._loss_since_saving = [0.0, 0]
+        self._saved_at = -1
         self._computed: list[dict[str, Any]] = []
         self._validated_at = -1
 
@@ -85,9 +90,11 @@ class Fit:
         tensors = resume_state.load_tensors(self.setup.folder.state)
         if tensors is not None:
             self.engine.load_state(tensors, self.counters.step)
-        elif self.config.init_from:
-            self.engine.load_weights(load_model(self.config.init_from).denoiser.state_dict())
+        elif self.setup.init_from:
+            self.engine.load_weights(load_model(self.setup.init_from).denoiser.state_dict())
             self.engine.restart_average()
+        if self.rank == 0:
+            self._forget_uncommitted_logs()
         self.post(
             StartedReport(self.counters.step, self.setup.total_steps, self.engine.parameter_count, self.world_size)
         )
@@ -104,11 +111,12 @@ class Fit:
         )
         batches = [self._to_batch(columns) for columns in micro_batches]
         real_examples = sum(entry.weight for entry in self.setup.plan.step(step))
-        self._loss += self.engine.step(batches, real_examples, rate)
+        self._loss[0] += self.engine.step(batches, real_examples, rate)
+        self._loss[1] += 1
         if self.config.log_examples:
             self._computed.append({"step": step, "examples": [_logged(batch) for batch in batches]})
-        self.counters = Counters(step + 1, self.counters.best_psnr, self.counters.best_step)
-        if (step + 1) % self.config.log_every == 0:
+        self.counters = replace(self.counters, step=step + 1)
+        if (step + 1) % self.config.log_every == 0 or step + 1 == self.setup.total_steps:
             self._report_step(rate)
         with self._clock.paused():
             if (step + 1) % self.config.validate_every == 0:
@@ -134,13 +142,25 @@ class Fit:
         result = validate(self.setup, denoiser.to(self.engine.device), self.rank, self.world_size)
         best = self.counters.best_psnr is None or result.psnr > self.counters.best_psnr
         if best:
-            self.counters = Counters(self.counters.step, result.psnr, self.counters.step)
+            self.counters = replace(self.counters, best_psnr=result.psnr, best_step=self.counters.step)
             self._save_model(weights, {"validation_psnr_missing": result.psnr, "validation_mae_missing": result.mae})
         self.post(ValidationReport(self.counters.step, result.psnr, result.mae, best, result.picture))
 
     def save(self) -> None:
-        """Commits the resume state and the log of computed examples that led to it."""
+        """Commits the resume state and the log of computed examples that led to it. A run without validation keeps
+        its weights as the model whenever the training loss since the last state is the lowest so far."""
+        if self._saved_at == self.counters.step:
+            return
+        self._saved_at = self.counters.step
+        total, steps = self._loss_since_saving
+        self._loss_since_saving = [0.0, 0]
         state = self.engine.state()
+        if not all(tensor.isfinite().all() for tensor in state["weights"].values()):
+            raise _diverged(self.counters.step)
+        loss = total / max(steps, 1)
+        if not self.setup.validation and steps and loss < (self.counters.best_loss or math.inf):
+            self.counters = replace(self.counters, best_loss=loss, best_step=self.counters.step)
+            self._save_model(state["average"], {"training_loss": loss})
         logs = self.setup.folder.logs
         if self._computed:
             name = f"step-{self.counters.step:09d}-rank-{self.rank}.jsonl"
@@ -154,11 +174,9 @@ class Fit:
         self.on_pause()
 
     def finish(self) -> None:
-        """The last validation and state; a run without validation keeps its last weights."""
+        """The last validation and state."""
         if self._validated_at != self.counters.step:
             self.validate()
-        if not self.setup.validation:
-            self._save_model(self.engine.averaged_weights(), {"step": float(self.counters.step)})
         self.save()
         if self.rank == 0:
             self.setup.folder.finish()
@@ -168,22 +186,34 @@ class Fit:
         if self.rank == 0:
             self.monitor.post(report)
 
+    def _forget_uncommitted_logs(self) -> None:
+        """What was computed after the last state is computed again, perhaps by other ranks."""
+        folder = self.setup.folder.logs.join("examples")
+        for name in list_names(folder):
+            if int(name.split("-")[1]) > self.counters.step:
+                delete(folder.join(name))
+
     def _save_model(self, weights: dict[str, torch.Tensor], metrics: dict[str, float]) -> None:
         if self.rank == 0:
             metrics = {**metrics, "step": float(self.counters.step)}
             save_model(self.setup.folder.model, self.setup.config, weights, self.setup.normalisation, metrics)
 
     def _report_step(self, rate: float) -> None:
-        loss = self._loss / self.config.log_every
+        steps = int(self._loss[1])
+        total = self._loss[0].clone()  # each rank's parts add up to the mean over the batch
         if self.world_size > 1:
-            dist.all_reduce(loss)
+            dist.all_reduce(total)
+        loss = total.item() / steps
+        if not math.isfinite(loss):
+            raise _diverged(self.counters.step)
+        self._loss_since_saving = [self._loss_since_saving[0] + total.item(), self._loss_since_saving[1] + steps]
         speed = self._clock.steps_per_second(self.counters.step)
         self.post(
             StepReport(
                 step=self.counters.step,
                 total_steps=self.setup.total_steps,
                 epoch=self.setup.plan.epoch(self.counters.step - 1),
-                loss=loss.item(),
+                loss=loss,
                 learning_rate=rate,
                 examples_per_second=speed * self.config.batch_size,
                 seconds_left=(self.setup.total_steps - self.counters.step) / speed,
@@ -218,6 +248,13 @@ class _Clock:
         begun = time.monotonic()
         yield
         self._since += time.monotonic() - begun
+
+
+def _diverged(step: int) -> UserError:
+    return UserError(
+        f"the fit diverged before step {step}: a loss or weight is not finite; the last good state is kept. "
+        "Train anew with a lower training.optimiser.learning_rate or precision=fp32"
+    )
 
 
 def _logged(batch: Batch) -> list[tuple[str, int, float]]:

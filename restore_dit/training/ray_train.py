@@ -32,9 +32,14 @@ class Mailbox:
     def __init__(self) -> None:
         self._reports: list[Report] = []
         self._stop = False
+        self._refused = False
 
     def post(self, report: Report) -> None:
         self._reports.append(report)
+        self._refused = self._refused or (isinstance(report, EndedReport) and report.error is not None)
+
+    def refused(self) -> bool:
+        return self._refused
 
     def collect(self) -> list[Report]:
         reports, self._reports = self._reports, []
@@ -54,8 +59,10 @@ class MailboxMonitor:
         self._mailbox = mailbox
 
     def post(self, report: Report) -> None:
-        """Sends the report without waiting."""
-        self._mailbox.post.remote(report)
+        """Sends the report; waits for the last one to arrive, since the worker may be gone a moment later."""
+        sent = self._mailbox.post.remote(report)
+        if isinstance(report, EndedReport):
+            ray.get(sent, timeout=60)
 
     def stop_requested(self) -> bool:
         """Asks the driver's mailbox."""
@@ -68,10 +75,11 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
     Needs `ray.init` to have been called. A worker group that dies is replaced `workers.max_failures` times and goes
     on from the last saved state.
     """
+    _check_resources(setup)
     mailbox = Mailbox.remote()  # type: ignore[attr-defined]
     decoded = None
     if setup.config.data.cache_decoded:
-        decoded = stream.cache_decoded(setup.reader, setup.split.train)
+        decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, setup.config.workers.data_cpus)
     workers = setup.config.workers
     trainer = TorchTrainer(
         _worker,
@@ -97,6 +105,19 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
     if ended.error is not None:
         raise UserError(ended.error)
     return ended.finished
+
+
+def _check_resources(setup: TrainingSetup) -> None:
+    """Workers that wait for a CPU that never comes, or leave none to the stream, would wait without a word."""
+    workers, present = setup.config.workers, ray.cluster_resources()
+    wanted = workers.count * workers.cpus_each + workers.data_cpus
+    if wanted > present.get("CPU", 0) + 1e-6:
+        raise UserError(
+            f"workers.count={workers.count} with workers.cpus_each={workers.cpus_each:g} and workers.data_cpus="
+            f"{workers.data_cpus:g} need {wanted:g} CPUs; the cluster has {present.get('CPU', 0):g}. Lower them"
+        )
+    if workers.use_gpu and workers.count > present.get("GPU", 0):
+        raise UserError(f"workers.count={workers.count} GPUs are asked for; the cluster has {present.get('GPU', 0):g}")
 
 
 def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedReport | None:
@@ -132,6 +153,8 @@ def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedRep
 def _worker(config: dict[str, Any]) -> None:
     """One rank."""
     setup: TrainingSetup = config["setup"]
+    if ray.get(config["mailbox"].refused.remote(), timeout=60):
+        return  # what the user can mend does not heal by a new worker group
     monitor = MailboxMonitor(config["mailbox"])
     context = ray.train.get_context()
     workers = setup.config.workers
@@ -157,10 +180,9 @@ def _worker(config: dict[str, Any]) -> None:
         fit(setup, batches, monitor, on_pause=lambda: ray.train.report({}))
     except Exception as error:
         mendable = _user_error(error)
-        if mendable is None:
-            raise
-        # What the user can mend does not heal by a new worker group.
-        monitor.post(EndedReport(step=-1, finished=False, error=str(mendable)))
+        if mendable is not None:
+            monitor.post(EndedReport(step=-1, finished=False, error=str(mendable)))
+        raise  # so that Ray ends the other ranks, which wait for this one
 
 
 def _user_error(error: BaseException) -> UserError | None:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import safetensors
 import safetensors.torch
 
-from restore_dit.data.storage import Location, delete, exists, list_names, read_bytes, write_bytes_atomically
+from restore_dit.data.storage import Location, delete_folder, exists, list_names, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.training.engine import StateTensors
 
@@ -23,6 +23,7 @@ class Counters:
     step: int = 0
     best_psnr: float | None = None
     best_step: int = 0
+    best_loss: float | None = None
 
 
 def save(folder: Location, tensors: StateTensors, counters: Counters) -> None:
@@ -34,8 +35,7 @@ def save(folder: Location, tensors: StateTensors, counters: Counters) -> None:
     write_bytes_atomically(folder.join("latest.json"), json.dumps({"state": name}).encode())
     states = [entry for entry in list_names(folder) if entry.startswith("step-")]
     for old in states[: max(0, states.index(name) - KEPT_STATES + 1)]:
-        for file in list_names(folder.join(old)):
-            delete(folder.join(old, file))
+        delete_folder(folder.join(old))
 
 
 def load_counters(folder: Location) -> Counters:

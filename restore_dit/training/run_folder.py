@@ -27,11 +27,9 @@ HOW_IT_RUNS = {
         "activation_checkpointing",
         "compile",
         "validate_every",
-        "validation_examples",
         "save_every",
         "log_every",
         "log_examples",
-        "init_from",
     },
 }
 """The keys that say how and where a run computes, not what: they may differ when it resumes."""

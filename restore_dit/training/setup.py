@@ -14,8 +14,11 @@ from restore_dit.data.normalisation import Normalisation
 from restore_dit.data.plan import EpochPlan
 from restore_dit.data.randomness import generator
 from restore_dit.data.split import TileSplit, frames_of_part, split_tiles
+from restore_dit.data.storage import Location, locate
+from restore_dit.data.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.tile_store import TileStore
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.training.run_folder import RunFolder
 
 
@@ -33,6 +36,8 @@ class TrainingSetup:
     normalisation: Normalisation
     validation: tuple[tuple[str, int], ...]
     """(tile, draw) of the fixed validation examples."""
+    init_from: Location | None
+    """The model directory to begin with; workers have another working directory than the user."""
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -73,7 +78,20 @@ def set_up(config: RunConfig) -> TrainingSetup:
         maker=ExampleMaker(config.data, config.model.bands, config.seed),
         normalisation=normalisation_of(store, config, split.train),
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
+        init_from=_initial_model(config),
     )
+
+
+def _sums_before_test(store: TileStore, config: RunConfig, tile_id: str, track: str) -> Sums:
+    tile = store.load(tile_id, radar_tracks=(track,))
+    if track not in tile.radar:
+        return {}
+    everything = np.ones(len(tile.optical.dates), bool)
+    test = frames_of_part(everything, "test", config.data.split, config.seed, tile_id)[0]
+    radar = tile.radar[track].acquisitions()
+    if test.any():
+        radar = radar.select(radar.dates < tile.optical.dates[test].min())
+    return radar_sums(radar)
 
 
 def usable_tiles(
@@ -119,16 +137,18 @@ def normalisation_of(store: TileStore, config: RunConfig, tile_ids: tuple[str, .
     groups: dict[int | None, list[str]] = {}
     for tile_id in tile_ids:
         groups.setdefault(store.manifest.tiles[tile_id].fold if by_fold else None, []).append(tile_id)
-    moments = [_moments(store, tiles, track, config.model.radar_channels) for tiles in groups.values()]
+    moments = [_moments(store, config, tiles, track) for tiles in groups.values()]
     mean, std = np.mean(moments, axis=0)
     return Normalisation(config.model.radar_channels, tuple(map(float, mean)), tuple(map(float, std)))
 
 
-def _moments(
-    store: TileStore, tile_ids: list[str], track: str, channels: tuple[str, ...]
-) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation in dB of each channel over some tiles."""
-    sums = store.manifest.radar_sums(track, tile_ids)
+def _moments(store: TileStore, config: RunConfig, tile_ids: list[str], track: str) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation in dB of each channel over some tiles; split by dates, before the test period."""
+    channels = config.model.radar_channels
+    if config.data.split.by == "dates":
+        sums = merge_sums(_sums_before_test(store, config, tile_id, track) for tile_id in tile_ids)
+    else:
+        sums = store.manifest.radar_sums(track, tile_ids)
     if not all(channel in sums and sums[channel].count for channel in channels):
         raise UserError(
             f"{store.uri}: no tile to train on has radar track {track}; set data.radar.track to one of "
@@ -137,10 +157,24 @@ def _moments(
     return [sums[channel].mean for channel in channels], [max(sums[channel].std, 1e-3) for channel in channels]
 
 
-def _validation_examples(tiles: tuple[str, ...], most: int, seed: int) -> tuple[tuple[str, int], ...]:
-    """At most `most` tiles in seeded order; few tiles are drawn from again until 16 examples stand for them."""
+def _validation_examples(tiles: tuple[str, ...], count: int, seed: int) -> tuple[tuple[str, int], ...]:
+    """`count` examples from the tiles in seeded order, few tiles being drawn from again and again."""
     if not tiles:
         return ()
     order = [tiles[index] for index in generator(seed, "validation order").permutation(len(tiles))]
-    draws = max(1, -(-min(most, 16) // len(order)))
-    return tuple((tile, draw) for draw in range(draws) for tile in order)[:most]
+    return tuple((order[index % len(order)], index // len(order)) for index in range(count))
+
+
+def _initial_model(config: RunConfig) -> Location | None:
+    """Where `training.init_from` lies, once it is known to fit."""
+    if config.training.init_from is None:
+        return None
+    place = locate(config.training.init_from)
+    theirs, ours = load_model(place).config.model.model_dump(), config.model.model_dump()
+    for key, value in ours.items():
+        if theirs[key] != value:
+            raise UserError(
+                f"{place.uri}: this model has model.{key}={theirs[key]}, the run {value}; "
+                "set the run's to the model's to begin with its weights"
+            )
+    return place

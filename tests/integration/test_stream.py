@@ -16,7 +16,7 @@ def test_ranks_get_their_share_of_the_plan_in_order(small_run: RunConfig, world_
     setup = set_up(small_run)
     start, stop, micro = 2, setup.plan.steps_per_epoch + 2, 2  # across the end of an epoch
     expected = list(loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, micro))
-    decoded = stream.cache_decoded(setup.reader, setup.split.train) if cached else None
+    decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, 0.5) if cached else None
     for rank in range(world_size):
         steps = stream.step_batches(
             setup.plan, setup.reader, setup.maker, start, stop, micro,

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.decoded_tile import DecodedTile
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps, reconstruct
@@ -37,8 +36,7 @@ def test_batching_changes_nothing(small_model, series, steps, precision, toleran
     frames = np.arange(len(series.optical))
     gaps = series.missing()
     one, many = (
-        reconstruct(small_model, DecodedTile(series), frames, gaps, SamplingOptions(steps, 3, precision, batch))
-        for batch in (1, 7)
+        reconstruct(small_model, series, frames, gaps, SamplingOptions(steps, 3, precision, batch)) for batch in (1, 7)
     )
     np.testing.assert_allclose(one, many, rtol=0, atol=tolerance / 0.8)
 
@@ -46,7 +44,7 @@ def test_batching_changes_nothing(small_model, series, steps, precision, toleran
 def test_seeds_differ_and_repeat(small_model, series):
     frames, gaps = np.arange(len(series.optical)), series.missing()
     first, again, other = (
-        reconstruct(small_model, DecodedTile(series), frames, gaps, SamplingOptions(seed=seed)) for seed in (1, 1, 2)
+        reconstruct(small_model, series, frames, gaps, SamplingOptions(seed=seed)) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other)[gaps[:, None].repeat(10, 1)].max() > 1e-4
@@ -59,8 +57,8 @@ def test_what_is_hidden_is_never_read(small_model, series):
     frames = np.arange(len(series.optical))
     options = SamplingOptions()
     np.testing.assert_array_equal(
-        reconstruct(small_model, DecodedTile(series), frames, gaps, options),
-        reconstruct(small_model, DecodedTile(other), frames, gaps, options),
+        reconstruct(small_model, series, frames, gaps, options),
+        reconstruct(small_model, other, frames, gaps, options),
     )
 
 
@@ -69,7 +67,7 @@ def test_a_series_shorter_than_the_window(small_model, series, count):
     frames = np.arange(count)
     gaps = np.zeros((count, 22, 37), bool)
     gaps[0, :5] = True
-    filled = reconstruct(small_model, DecodedTile(series), frames, gaps, SamplingOptions())
+    filled = reconstruct(small_model, series, frames, gaps, SamplingOptions())
     assert filled.shape == (count, 10, 22, 37)
     assert np.isfinite(filled).all()
 
@@ -77,6 +75,8 @@ def test_a_series_shorter_than_the_window(small_model, series, count):
 def test_a_series_without_radar_or_with_all_missing(small_model, series):
     bare = replace(series, radar={})
     assert np.isfinite(fill_gaps(small_model, bare, SamplingOptions())[0].optical.values).all()
+    with pytest.raises(UserError, match="no cloud masks"):
+        fill_gaps(small_model, replace(series, clouds=None), SamplingOptions())
     nothing = replace(series, clouds=np.full_like(series.clouds, 1))
     clear, gaps = fill_gaps(small_model, nothing, SamplingOptions())
     assert gaps.all()
@@ -101,7 +101,7 @@ def test_an_untrained_model_is_linear_interpolation_over_the_whole_series(small_
     small_model = replace(small_model, denoiser=type(small_model.denoiser)(small_model.config.model).eval())
     torch.manual_seed(0)
     frames, gaps = np.arange(len(series.optical)), series.missing()
-    filled = reconstruct(small_model, DecodedTile(series), frames, gaps, SamplingOptions())
+    filled = reconstruct(small_model, series, frames, gaps, SamplingOptions())
     days = series.optical.dates.astype(int)
     values = np.clip(series.optical.values, 0, 8000) / 8000
     for row, column in ((3, 4), (20, 30)):

@@ -64,6 +64,13 @@ def exit_status(run: Callable[[], int], program: str) -> int:
         return 1
 
 
+def require(config: BaseModel, *keys: str) -> None:
+    """Raises `UserError` where one of these keys of a job's configuration is empty."""
+    for key in keys:
+        if not getattr(config, key):
+            raise UserError(f"{key} is not set: give {key}=URI", status=2)
+
+
 def console() -> Console:
     """Where progress goes."""
     return Console()

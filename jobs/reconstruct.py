@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from jobs.entry import job_main
+from jobs.entry import job_main, require
 from restore_dit.config.jobs import ReconstructionConfig
 from restore_dit.config.loading import load_section
-from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, TileSeries
 
 
@@ -24,9 +23,7 @@ def run(config: ReconstructionConfig, display: Console) -> int:
     from restore_dit.reconstruction.batch import reconstruct_all
     from restore_dit.reconstruction.model_directory import load_model
 
-    for key in ("model", "input", "output"):
-        if not getattr(config, key):
-            raise UserError(f"{key} is not set: give {key}=URI", status=2)
+    require(config, "model", "input", "output")
     model = load_model(config.model)
 
     def on_progress(tile_id: str, done: int, total: int) -> None:
@@ -60,9 +57,8 @@ def run(config: ReconstructionConfig, display: Console) -> int:
 
 def series_of(config: ReconstructionConfig) -> Iterator[TileSeries]:
     """The series of a tile store, or of a data cube's folder."""
-    from restore_dit.data.cubes import read_cube
-
     from restore_dit.config.cube_mapping import load_cube_mapping
+    from restore_dit.data.cubes import read_cube
     from restore_dit.data.manifest import MANIFEST_NAME
     from restore_dit.data.storage import exists, join_uri
     from restore_dit.data.tile_store import TileStore

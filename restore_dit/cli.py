@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -230,7 +229,9 @@ def import_checkpoint(given: argparse.Namespace) -> int:
     from restore_dit.reconstruction.model_directory import save_model
 
     model, weights = read_published_checkpoint(given.file, heads=given.heads)
-    config = PRESETS["paper"]().model_copy(update={"name": Path(given.out).name, "model": model})
+    paper = PRESETS["paper"]()
+    radar = paper.data.radar if model.radar_channels else None
+    config = paper.model_copy(update={"model": model, "data": paper.data.model_copy(update={"radar": radar})})
     normalisation = Normalisation()
     if model.radar_channels and given.store:
         from restore_dit.data.tile_store import TileStore
@@ -251,18 +252,32 @@ def import_checkpoint(given: argparse.Namespace) -> int:
 
 def quickstart(given: argparse.Namespace) -> int:
     folder = given.folder
-    for line in (
-        f"simulate {folder}/store --tiles 40 height=64 width=64",
-        f"train --config tiny data.store={folder}/store output={folder} name=tiny",
-        f"evaluate {folder}/tiny/model {folder}/store --output {folder}/evaluation",
-        f"reconstruct {folder}/tiny/model {folder}/store {folder}/clear tiles=[sim-0-000000]",
-    ):
-        print(f"\n$ restore-dit {line}", flush=True)
-        status = main(shlex.split(line))
+    commands = [
+        ["simulate", f"{folder}/store", "--tiles", "40", "height=64", "width=64"],
+        ["train", "--config", "tiny", f"data.store={folder}/store", f"output={folder}", "name=run"],
+        ["evaluate", f"{folder}/run/model", f"{folder}/store", "--output", f"{folder}/evaluation"],
+        ["reconstruct", f"{folder}/run/model", f"{folder}/store", f"{folder}/clear", "tiles=[sim-0-000000]"],
+    ]
+    for words in commands:
+        print(f"\n$ restore-dit {shlex.join(words)}", flush=True)
+        if words[0] == "train" and _is_finished(f"{folder}/run"):
+            print("already trained; delete the folder to train anew")
+            continue
+        status = main(words)
         if status:
             return status
-    print(f"\nLook at {folder}/evaluation (table, figures) and {folder}/clear (rasters, picture).")
+    print(f"\nLook at {folder}/evaluation (table and figures) and {folder}/clear (rasters and a picture).")
     return 0
+
+
+def _is_finished(run: str) -> bool:
+    from restore_dit.data.storage import join_uri, read_bytes
+    from restore_dit.training.run_folder import RunRecord
+
+    try:
+        return RunRecord.model_validate_json(read_bytes(join_uri(run, "run.json"))).status == "finished"
+    except UserError:
+        return False
 
 
 def _is_override(word: str) -> bool:

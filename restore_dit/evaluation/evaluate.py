@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+import numpy as np
+
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.loader import TileReader
-from restore_dit.data.split import split_tiles
+from restore_dit.data.split import frames_of_part, split_tiles
 from restore_dit.data.storage import join_uri, write_bytes_atomically
 from restore_dit.data.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -55,9 +57,22 @@ def tiles_to_score(model: Model, store: TileStore, config: EvaluationConfig) -> 
         chosen = sorted(folds)
     else:
         chosen = list(split_tiles(folds, model.config.data.split, model.config.seed).part(config.part))
+    chosen = [tile for tile in chosen if _has_target(store, model, config, tile)]
     if not chosen:
-        raise UserError(f"{config.store}: no tile to score in part '{config.part}'; part=all scores every tile")
+        raise UserError(
+            f"{config.store}: no tile with a clear frame to score in part '{config.part}'; part=all scores every tile"
+        )
     return chosen[: config.tiles]
+
+
+def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_id: str) -> bool:
+    """Whether a tile has a frame clear enough to be scored; told from the manifest alone."""
+    record = store.manifest.tiles[tile_id]
+    if record.clouds is None:
+        raise UserError(f"{config.store}: tile {tile_id} has no cloud masks; detect clouds first")
+    data = model.config.data
+    clear = np.array(record.clouds.clear_pixels) >= data.clear_share * record.size[0] * record.size[1]
+    return bool(frames_of_part(clear, config.part, data.split, model.config.seed, tile_id)[1].any())
 
 
 def scores_here(
@@ -65,7 +80,7 @@ def scores_here(
 ) -> Iterator[TileScores]:
     """Tile after tile in this process."""
     reader = reader_for(model, store)
-    model = model.to("cuda" if config.sampling.use_gpu else "cpu")
+    model = model.on_device(config.sampling.use_gpu)
     for tile_id in tile_ids:
         yield evaluate_tile(model, reader(tile_id), config, with_figures=tile_id in with_figures)
 

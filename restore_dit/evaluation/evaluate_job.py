@@ -20,7 +20,7 @@ class TileEvaluator:
     def __init__(self, config: EvaluationConfig, with_figures: frozenset[str]) -> None:
         self.config = config
         self.with_figures = with_figures
-        self.model = load_model(config.model).to("cuda" if config.sampling.use_gpu else "cpu")
+        self.model = load_model(config.model).on_device(config.sampling.use_gpu)
         self.reader = reader_for(self.model, TileStore.open(config.store))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def reconstruct_all(
     on_progress: Callable[[str, int, int], None] = lambda tile, done, total: None,
 ) -> Iterator[Reconstructed]:
     """Fills each series and writes it below `config.output`; `on_progress` gets (tile, windows done, in all)."""
-    model = model.to("cuda" if config.sampling.use_gpu else "cpu")
+    model = model.on_device(config.sampling.use_gpu)
     options = sampling_options(config.sampling)
     attributes = {
         "SOFTWARE": f"restore-dit {__version__}",

@@ -35,8 +35,15 @@ class Model:
     metrics: dict[str, float] = field(default_factory=dict)
     origin: str = ""
 
-    def to(self, device: torch.device | str) -> Model:
-        """The same with its weights on `device`."""
+    def on_device(self, use_gpu: bool) -> Model:
+        """The same with its weights on the GPU or the CPU.
+
+        Raises:
+            UserError: this process sees no GPU.
+        """
+        if use_gpu and not torch.cuda.is_available():
+            raise UserError("sampling.use_gpu=true, but this process sees no GPU; set sampling.use_gpu=false")
+        device = "cuda" if use_gpu else "cpu"
         return Model(self.denoiser.to(device), self.config, self.normalisation, self.metrics, self.origin)
 
 

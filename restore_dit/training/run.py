@@ -38,6 +38,8 @@ def run_training(config: RunConfig, console: Console) -> RunResult:
     if setup.left_out:
         names = ", ".join(setup.left_out[:3]) + (", …" if len(setup.left_out) > 3 else "")
         console.print(f"left out {len(setup.left_out)} tiles that have no clear frame: {names}", soft_wrap=True)
+    if not setup.validation:
+        console.print("no validation: the model will be that of the lowest training loss", soft_wrap=True)
     display = ProgressDisplay(console, config.name)
     log = RunLog(setup.folder.logs)
     last_step = 0

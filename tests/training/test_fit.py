@@ -15,10 +15,11 @@ import torch
 from rich.console import Console
 
 from restore_dit.config import RunConfig, dump, load
+from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.training import run as run_module
 from restore_dit.training.local import fit_here
-from restore_dit.training.monitor import LocalMonitor, SavedReport, StepReport, ValidationReport
+from restore_dit.training.monitor import LocalMonitor, SavedReport, StartedReport, StepReport, ValidationReport
 from restore_dit.training.setup import set_up
 
 QUIET = Console(quiet=True)
@@ -138,13 +139,50 @@ def test_checkpointed_activations_change_nothing(small_run, uninterrupted):
         torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=2e-6)
 
 
-def test_bf16_keeps_fp32_weights_and_trains(small_run):
-    config = named(small_run, "bf16", precision="bf16", epochs=2)
+def test_bf16_computes_in_bf16_and_keeps_fp32_weights(small_run, uninterrupted):
+    config = named(small_run, "bf16", precision="bf16")
     run_module.run_training(config, QUIET)
-    values = weights(config)
+    values, exact = weights(config), weights(uninterrupted)
     assert all(value.dtype == torch.float32 for value in values.values())
     head = values["head.weight"]
     assert not torch.equal(head, head.bfloat16().float())  # finer than bf16 could hold
+    difference = (head - exact["head.weight"]).norm() / exact["head.weight"].norm()
+    assert 1e-4 < difference < 0.3  # not the same arithmetic, but the same fit
+
+
+def test_a_fit_that_diverges_stops_and_keeps_the_last_good_state(small_run):
+    optimiser = small_run.training.optimiser.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
+    config = named(small_run, "diverging", optimiser=optimiser, save_every=1)
+    with pytest.raises(UserError, match=r"the fit diverged .* lower training\.optimiser\.learning_rate"):
+        run_module.run_training(config, QUIET)
+    if Path(config.output, config.name, "state", "latest.json").exists():
+        assert all(value.isfinite().all() for value in weights(config).values())
+
+
+def test_without_validation_the_model_is_that_of_the_lowest_loss(small_run):
+    split = small_run.data.split.model_copy(update={"validation_fraction": 0.0})
+    config = named(small_run, "unvalidated", log_every=2)
+    config = config.model_copy(update={"data": config.data.model_copy(update={"split": split})})
+    assert run_module.run_training(config, QUIET).finished
+    lines = [
+        json.loads(line)
+        for line in Path(config.output, "unvalidated", "logs", "metrics.jsonl").read_text().splitlines()
+    ]
+    model = load_model(str(Path(config.output, "unvalidated", "model")))
+    assert min(line["loss"] for line in lines) <= model.metrics["training_loss"] <= max(line["loss"] for line in lines)
+
+
+def test_the_reported_loss_is_a_mean_after_a_stop_too(small_run):
+    config = named(small_run, "sparse", log_every=4)
+    setup = set_up(config)
+    setup.folder.claim(setup.store_fingerprint)
+    stop = LocalMonitor(lambda report: isinstance(report, StartedReport) and stop.request_stop())
+    assert not fit_here(setup, stop)  # after one step
+    assert run_module.run_training(config, QUIET).finished
+    lines = Path(config.output, "sparse", "logs", "metrics.jsonl").read_text().splitlines()
+    losses = {line["step"]: line["loss"] for line in map(json.loads, lines) if "loss" in line}
+    assert sorted(losses) == [*range(4, setup.total_steps, 4), setup.total_steps]
+    assert max(losses.values()) < 4 * min(losses.values())
 
 
 def test_a_fit_begins_with_the_weights_of_another(small_run, uninterrupted):

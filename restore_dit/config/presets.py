@@ -62,7 +62,7 @@ def default() -> RunConfig:
 
 
 def tiny() -> RunConfig:
-    """A network small enough to train on two CPU cores in a minute: for the quickstart and for tests."""
+    """A network small enough to train on two CPU cores in minutes: for the quickstart and for tests."""
     base = default()
     return base.model_copy(
         update={
@@ -76,12 +76,13 @@ def tiny() -> RunConfig:
                 }
             ),
             "model": ModelConfig(hidden_size=64, depth=2, heads=2),
+            "diffusion": DiffusionConfig(sampled_share=0.8),
             "training": TrainingConfig(
-                epochs=20,
+                epochs=120,
                 batch_size=8,
                 optimiser=OptimiserConfig(learning_rate=1e-3, warmup_steps=20, ema_decay=0.98),
-                validate_every=50,
-                save_every=50,
+                validate_every=80,
+                save_every=160,
                 validation_examples=16,
             ),
         }

@@ -41,6 +41,9 @@ class GapConfig(Section):
 
     source: Literal["other_dates"] = Field("other_dates", description="cloud masks of the same tile, other dates")
     frame_dropout: Fraction = Field(0.0, description="share of frames that training hides as a whole")
+    frames_only: Fraction = Field(
+        0.0, description="share of training examples whose only gaps are whole frames, one at least"
+    )
     mask_flips: bool = Field(False, description="mirror and transpose the masks at random")
 
 
@@ -65,6 +68,9 @@ class DataConfig(Section):
         "consecutive", description="a run of clear frames, or clear frames drawn from a longer stretch"
     )
     date_rounding: Positive = Field(1, description="days that dates are rounded to, half to even")
+    date_shift: int = Field(
+        0, ge=0, description="training moves all dates of an example by up to so many days, for dates yet to come"
+    )
     mask_padding: bool = Field(True, description="keep attention away from the padding of series shorter than frames")
     flips: bool = Field(False, description="mirror and transpose examples at random")
     cache_decoded: bool = Field(False, description="keep decoded tiles in Ray's object store between epochs")

@@ -86,6 +86,11 @@ class ExampleMaker:
         if held_out:
             # Frames that training has seen are context here; only the held-out ones are scored.
             example["valid"] &= np.isin(chosen, np.flatnonzero(scored))[:, None, None, None]
+        if part == "train" and self.config.date_shift:
+            shift = random.integers(-self.config.date_shift, self.config.date_shift + 1)
+            for name in ("optical_dates", "radar_dates"):
+                if name in example:
+                    example[name] = (example[name] + shift).astype(np.float32)
         if self.config.flips and part == "train" and side[0] == side[1]:
             which = int(random.integers(8))
             for name in ("optical", "valid", "gap_mask", "radar"):

@@ -41,6 +41,8 @@ def training_gaps(
             row = int(random.integers(mask.shape[0] - side[0] + 1))
             column = int(random.integers(mask.shape[1] - side[1] + 1))
         gaps[index] = mask[row : row + side[0], column : column + side[1]]
-    if config.frame_dropout:
-        gaps[random.random(count) < config.frame_dropout] = True
+    if random.random() < config.frames_only:
+        gaps[:] = False
+        gaps[random.integers(count)] = True
+    gaps[random.random(count) < config.frame_dropout] = True
     return gaps

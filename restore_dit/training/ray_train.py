@@ -15,7 +15,7 @@ import ray.train
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from restore_dit.data import stream
+from restore_dit.data import storage, stream
 from restore_dit.errors import UserError
 from restore_dit.training import process_group
 from restore_dit.training.loop import fit
@@ -104,6 +104,7 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
         raise UserError(f"{setup.folder.location.uri}: the workers ended without a word; see the log above")
     if ended.error is not None:
         raise UserError(ended.error)
+    storage.delete_folder(setup.folder.location.join("ray"))  # Ray Train's own notes on the attempt
     return ended.finished
 
 

@@ -159,3 +159,30 @@ def test_errors_name_the_tile_and_the_key(tile):
         maker().training(DecodedTile(cloudy), planned("cloudy"))
     with pytest.raises(UserError, match="different sizes in one batch"):
         stack([{"optical": np.zeros((1, 2, 3))}, {"optical": np.zeros((1, 2, 4))}])
+
+
+def test_shifted_dates_keep_their_distances(tile):
+    plain = maker().training(tile, planned(tile.tile_id))
+    for draw in range(5):
+        shifted = maker(date_shift=50).training(tile, planned(tile.tile_id, draw))
+        dates = days_since_origin(tile.optical.dates)
+        offsets = {float(shifted["optical_dates"][0] - date) for date in dates}
+        assert any(np.isin(shifted["optical_dates"] - offset, dates).all() for offset in offsets if abs(offset) <= 50)
+        radar = days_since_origin(tile.radar["S1A"].dates)
+        assert any(
+            np.isin(shifted["radar_dates"][shifted["radar_mask"]] - offset, radar).all()
+            and np.isin(shifted["optical_dates"] - offset, dates).all()
+            for offset in offsets
+        )
+    validated = maker(date_shift=50).validation(tile, 0)
+    np.testing.assert_array_equal(validated["optical_dates"], maker().validation(tile, 0)["optical_dates"])
+    assert np.isin(plain["optical_dates"], dates).all()
+
+
+def test_gaps_of_whole_frames_only(tile):
+    make = maker(gaps=GapConfig(frames_only=1.0), clear_share=1.0, frames=3)
+    for draw in range(10):
+        gaps = make.training(tile, planned(tile.tile_id, draw))["gap_mask"]
+        share = gaps.mean(axis=(1, 2, 3))
+        assert set(share) <= {0.0, 1.0}
+        assert share.sum() == 1

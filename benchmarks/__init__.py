@@ -1,0 +1,1 @@
+"""What `make bench` runs; each benchmark prints a table and, last, one JSON line."""

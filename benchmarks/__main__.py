@@ -1,0 +1,25 @@
+"""`python -m benchmarks [NAME …]`: the named benchmarks, or all of them, one after the other."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+BENCHMARKS = ("denoiser",)
+
+
+def main() -> int:
+    """Runs what the command line names."""
+    names = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"unknown benchmark {unknown[0]}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        return 2
+    for name in names:
+        sys.argv = [f"benchmarks.{name}"]
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

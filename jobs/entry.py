@@ -37,7 +37,7 @@ def job_main(
     parser.add_argument("--config", help="YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
     parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
-    given = parser.parse_args(argv)
+    given = parser.parse_intermixed_args(argv)
 
     def start() -> int:
         config = read(given.config, given.overrides)
@@ -77,7 +77,8 @@ def console() -> Console:
 
 
 def connect() -> None:
-    """The cluster that this job was submitted to or `RAY_ADDRESS` names, else one on this machine that ends with it."""
+    """The cluster that this job was submitted to, that `RAY_ADDRESS` names or that runs on this machine; where there
+    is none, one on this machine that ends with the job."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray

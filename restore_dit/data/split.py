@@ -54,7 +54,8 @@ def split_tiles(folds: Mapping[str, int | None], config: SplitConfig, seed: int)
     train = [tile for tile in rest if tile not in set(validation)]
     if not train:
         raise UserError(
-            f"data.split: no tile of {len(tiles)} is left to train on; a single site is split with data.split.by=dates"
+            f"data.split: no tile of {len(tiles)} is left to train on; lower test_fraction and validation_fraction, "
+            "or split a single site with data.split.by=dates"
         )
     return TileSplit(tuple(train), tuple(validation), tuple(test))
 

@@ -104,7 +104,9 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
         raise UserError(f"{setup.folder.location.uri}: the workers ended without a word; see the log above")
     if ended.error is not None:
         raise UserError(ended.error)
-    storage.delete_folder(setup.folder.location.join("ray"))  # Ray Train's own notes on the attempt
+    notes = setup.folder.location.join("ray")  # Ray Train's own, of no use once the attempt is over
+    if storage.is_folder(notes):
+        storage.delete_folder(notes)
     return ended.finished
 
 
@@ -115,7 +117,8 @@ def _check_resources(setup: TrainingSetup) -> None:
     if wanted > present.get("CPU", 0) + 1e-6:
         raise UserError(
             f"workers.count={workers.count} with workers.cpus_each={workers.cpus_each:g} and workers.data_cpus="
-            f"{workers.data_cpus:g} need {wanted:g} CPUs; the cluster has {present.get('CPU', 0):g}. Lower them"
+            f"{workers.data_cpus:g} need {wanted:g} CPUs; the cluster has {present.get('CPU', 0):g}. Lower them, "
+            "such as workers.cpus_each=0.5 workers.data_cpus=0.5"
         )
     if workers.use_gpu and workers.count > present.get("GPU", 0):
         raise UserError(f"workers.count={workers.count} GPUs are asked for; the cluster has {present.get('GPU', 0):g}")

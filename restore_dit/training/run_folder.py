@@ -86,7 +86,7 @@ class RunFolder:
                 f"{where}: this run was started on another tile store (or the store {self.config.data.store} has "
                 "changed since); choose another name=… or restore the store"
             )
-        for key, (old, new) in _differences(existing.identity, record.identity).items():
+        for key, (old, new) in _differences(_completed(existing.identity), record.identity).items():
             raise UserError(f"{where}: this run was started with {key}={old!r}, not {new!r}; choose another name=…")
 
     def finish(self) -> None:
@@ -111,6 +111,14 @@ class RunFolder:
 def identity(config: RunConfig) -> dict[str, Any]:
     """What must be equal for a run to be the same run."""
     return json.loads(config.model_dump_json(exclude=HOW_IT_RUNS))  # type: ignore[arg-type]
+
+
+def _completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A stored identity with the defaults of keys that came later; as it is where a key has gone since."""
+    try:
+        return identity(RunConfig.model_validate(stored))
+    except ValidationError:
+        return stored
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

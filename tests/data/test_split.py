@@ -36,7 +36,7 @@ def test_folds_as_published():
 def test_refusals_say_what_to_do():
     with pytest.raises(UserError, match=r"t1 has no fold; use data\.split\.by=tiles"):
         split_tiles({"t0": 1, "t1": None}, SplitConfig(by="folds"), 0)
-    with pytest.raises(UserError, match=r"split with data\.split\.by=dates"):
+    with pytest.raises(UserError, match=r"split a single site with data\.split\.by=dates"):
         split_tiles({"only": None}, SplitConfig(), 0)
 
 

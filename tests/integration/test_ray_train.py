@@ -65,10 +65,18 @@ def in_process(small_run: RunConfig) -> RunConfig:
     return config
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_two_workers_at_every_stage_are_the_fit_of_one_process(small_run, in_process, stage):
-    config = variant(small_run, f"stage-{stage}", 2, zero_stage=stage)
+@pytest.fixture(scope="module")
+def two_workers(small_run: RunConfig) -> RunConfig:
+    config = variant(small_run, "stage-1", 2, zero_stage=1)
     assert run_training(config, QUIET).finished
+    return config
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_two_workers_at_every_stage_are_the_fit_of_one_process(small_run, in_process, two_workers, stage):
+    config = variant(small_run, f"stage-{stage}", 2, zero_stage=stage)
+    if config.name != two_workers.name:
+        assert run_training(config, QUIET).finished
     for part in ("weights", "average", "exp_avg"):
         for name, value in state(in_process, part).items():
             difference = (state(config, part)[name] - value).norm() / value.norm().clamp(min=1e-8)
@@ -95,7 +103,7 @@ def test_a_state_moves_between_stages_and_worker_counts(small_run, in_process, b
     assert computed(first) == computed(in_process)
 
 
-def test_a_killed_worker_is_replaced_and_nothing_is_computed_twice(small_run, in_process):
+def test_a_killed_worker_is_replaced_and_nothing_changes(small_run, two_workers):
     config = variant(small_run, "killed-worker", 2, zero_stage=1)
     latest = Path(config.output, config.name, "state", "latest.json")
 
@@ -120,9 +128,9 @@ def test_a_killed_worker_is_replaced_and_nothing_is_computed_twice(small_run, in
     assert len(killed) == 1
     assert len(starts) == 2
     assert starts[1] >= 3
-    for name, value in state(in_process).items():
-        torch.testing.assert_close(state(config)[name], value, rtol=0, atol=1e-4)
-    assert computed(config) == computed(in_process)
+    for name, value in state(two_workers).items():
+        torch.testing.assert_close(state(config)[name], value, rtol=0, atol=1e-6)
+    assert computed(config) == computed(two_workers)
 
 
 def test_the_loss_falls_below_half_in_a_hundred_steps(small_run):

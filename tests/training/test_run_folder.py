@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from restore_dit.config import RunConfig
@@ -50,3 +52,14 @@ def test_a_damaged_record_is_refused(config, tmp_path):
     (tmp_path / "one" / "run.json").write_text('{"status": "runn')
     with pytest.raises(UserError, match=r"run\.json: damaged"):
         RunFolder(config).claim("store-a")
+
+
+def test_a_run_goes_on_under_a_version_with_more_keys(config, tmp_path):
+    RunFolder(config).claim("store-a")
+    file = tmp_path / "one" / "run.json"
+    record = json.loads(file.read_text())
+    del record["identity"]["data"]["flips"]  # as if this version had brought the key
+    file.write_text(json.dumps(record))
+    RunFolder(config).claim("store-a")
+    with pytest.raises(UserError, match=r"data\.flips=False, not True"):
+        RunFolder(changed(config, "data", flips=True)).claim("store-a")

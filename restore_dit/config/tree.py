@@ -119,9 +119,6 @@ class DiffusionConfig(Section):
     loss_over: Literal["all", "missing"] = Field(
         "missing", description="what the squared error of missing pixels is averaged over"
     )
-    huber: float | None = Field(
-        None, gt=0, description="errors beyond this, on the scale [-1, 1], count linearly: undetected haze in targets"
-    )
     sampled_share: Fraction = Field(
         0.0, description="share of training examples at a step that the sampler visits; the others are uniform"
     )

@@ -36,7 +36,7 @@ def training_loss(
 
     The network sees m·x_t + (1−m)·x_0. With `loss_over="all"` the sum of squared errors of missing pixels is divided
     by the number of all elements, which for a wholly valid batch is the paper's mean((m·x_0 − m·x̂_0)²); with
-    "missing" by the number of missing valid ones (0 where there are none). See `penalty` for `huber`.
+    "missing" by the number of missing valid ones (0 where there are none).
     """
     missing = conditioning.gap_mask
     if missing is None:
@@ -47,15 +47,7 @@ def training_loss(
     estimate = denoiser(noisy, step, conditioning).float()
 
     counted = missing & valid
-    error = penalty(torch.where(counted, estimate - clean, 0), config.huber).sum(dim=(1, 2, 3, 4))
+    error = torch.where(counted, estimate - clean, 0).square().sum(dim=(1, 2, 3, 4))
     averaged_over = counted if config.loss_over == "missing" else torch.ones_like(valid)
     elements = averaged_over.sum(dim=(1, 2, 3, 4)) * target.shape[2]
     return error / elements.clamp(min=1)
-
-
-def penalty(error: Tensor, huber: float | None) -> Tensor:
-    """The square of an error; beyond `huber` its tangent, 2δ|e| − δ² (Huber 1964, times two)."""
-    if huber is None:
-        return error.square()
-    size = error.abs()
-    return torch.where(size <= huber, error.square(), 2 * huber * size - huber**2)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from restore_dit.config import DataConfig
 from restore_dit.data.batch import stack
 from restore_dit.data.examples import Example, ExampleMaker
 from restore_dit.data.plan import EpochPlan, PlannedExample
@@ -35,6 +36,11 @@ class TileReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tiles": OrderedDict()}
+
+
+def tile_reader(store: TileStore, config: DataConfig, keep: int = 64) -> TileReader:
+    """Reads no more of a tile than examples of this configuration use."""
+    return TileReader(store, (config.radar.track,) if config.radar else (), keep)
 
 
 def step_batches(

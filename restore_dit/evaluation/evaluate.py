@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from restore_dit.config.jobs import EvaluationConfig
-from restore_dit.data.loader import TileReader
+from restore_dit.data.loader import tile_reader
 from restore_dit.data.split import frames_of_part, split_tiles
 from restore_dit.data.storage import join_uri, write_bytes_atomically
 from restore_dit.data.tile_store import TileStore
@@ -79,16 +79,10 @@ def scores_here(
     model: Model, store: TileStore, config: EvaluationConfig, tile_ids: list[str], with_figures: frozenset[str]
 ) -> Iterator[TileScores]:
     """Tile after tile in this process."""
-    reader = reader_for(model, store)
+    reader = tile_reader(store, model.config.data, keep=1)
     model = model.on_device(config.sampling.use_gpu)
     for tile_id in tile_ids:
         yield evaluate_tile(model, reader(tile_id), config, with_figures=tile_id in with_figures)
-
-
-def reader_for(model: Model, store: TileStore) -> TileReader:
-    """Reads what the model takes of a tile, and keeps none."""
-    radar = model.config.data.radar
-    return TileReader(store, (radar.track,) if radar else (), keep=1)
 
 
 def to_report(config: EvaluationConfig, model: Model, results: list[TileScores]) -> Report:

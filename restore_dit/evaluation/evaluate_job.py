@@ -8,8 +8,8 @@ from typing import Any, cast
 import ray.data
 
 from restore_dit.config.jobs import EvaluationConfig
+from restore_dit.data.loader import tile_reader
 from restore_dit.data.tile_store import TileStore
-from restore_dit.evaluation.evaluate import reader_for
 from restore_dit.evaluation.protocols import TileScores, evaluate_tile
 from restore_dit.reconstruction.model_directory import load_model
 
@@ -21,7 +21,7 @@ class TileEvaluator:
         self.config = config
         self.with_figures = with_figures
         self.model = load_model(config.model).on_device(config.sampling.use_gpu)
-        self.reader = reader_for(self.model, TileStore.open(config.store))
+        self.reader = tile_reader(TileStore.open(config.store), self.model.config.data, keep=1)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         tile_id = str(row["tile_id"])

@@ -9,7 +9,7 @@ import numpy as np
 
 from restore_dit.config import RunConfig
 from restore_dit.data.examples import ExampleMaker
-from restore_dit.data.loader import TileReader
+from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.normalisation import Normalisation
 from restore_dit.data.plan import EpochPlan
 from restore_dit.data.randomness import generator
@@ -74,7 +74,7 @@ def set_up(config: RunConfig) -> TrainingSetup:
         store_fingerprint=store.fingerprint,
         split=split,
         plan=plan,
-        reader=tile_reader(store, config),
+        reader=tile_reader(store, config.data),
         maker=ExampleMaker(config.data, config.model.bands, config.seed),
         normalisation=normalisation_of(store, config, split.train),
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
@@ -121,11 +121,6 @@ def usable_tiles(
         if frames_of_part(clear, part, data.split, config.seed, tile_id)[1].any():
             kept.append(tile_id)
     return tuple(kept)
-
-
-def tile_reader(store: TileStore, config: RunConfig) -> TileReader:
-    """Reads no more of a tile than a run uses."""
-    return TileReader(store, (config.data.radar.track,) if config.data.radar else ())
 
 
 def normalisation_of(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> Normalisation:

@@ -2,6 +2,7 @@
 
 import resource
 import signal
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -30,15 +31,18 @@ def make_gaps(series: TileSeries) -> np.ndarray:
     return np.random.default_rng(1).random((len(series.optical), *series.size)) < 0.3
 
 
-@pytest.fixture
+@contextmanager
 def full_disk():
-    """No file grows beyond 1 kB: what a full disk does, as a fault of the operating system's own."""
+    """No file grows beyond 1 kB: what a full disk does, as a fault of the operating system's own. Around the write
+    alone, since it is this whole process that can write no more, and its log may be a file."""
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_geotiffs_give_back_values_place_and_date(tmp_path):
@@ -169,10 +173,10 @@ def test_a_rotated_grid_goes_to_geotiff_only(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_geotiffs, write_netcdf])
-def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path, full_disk, write):
+def test_a_full_disk_is_one_line_and_leaves_no_file(tmp_path, write):
     series = make_series()
     target = tmp_path / "out"
-    with pytest.raises(UserError) as raised:
+    with full_disk(), pytest.raises(UserError) as raised:
         write(str(target), series, make_gaps(series))
     assert "\n" not in str(raised.value)
     assert str(target) in str(raised.value)
@@ -189,11 +193,11 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path, write):
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_failed_write_keeps_what_was_there(tmp_path, full_disk):
+def test_a_failed_write_keeps_what_was_there(tmp_path):
     target = tmp_path / "out.nc"
     target.write_bytes(b"earlier result")
     series = make_series()
-    with pytest.raises(UserError):
+    with full_disk(), pytest.raises(UserError):
         write_netcdf(str(target), series, make_gaps(series))
     assert target.read_bytes() == b"earlier result"
 

@@ -82,7 +82,7 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The denoiser's size and inputs."""
 
-    bands: tuple[str, ...] = S2_BANDS
+    bands: tuple[str, ...] = Field(S2_BANDS, description="empty: those that every tile of the store has")
     radar_channels: tuple[Literal["VV", "VH", "VV-VH"], ...] = Field(
         ("VV", "VH", "VV-VH"), description="empty: no radar"
     )

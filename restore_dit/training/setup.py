@@ -19,6 +19,7 @@ from restore_dit.data.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
+from restore_dit.series import S2_BANDS
 from restore_dit.training.run_folder import RunFolder
 
 
@@ -59,6 +60,7 @@ def set_up(config: RunConfig) -> TrainingSetup:
     if not config.data.store:
         raise UserError("data.store is not set: give the tile store's folder or URI, such as data.store=stores/site")
     store = TileStore.open(config.data.store)
+    config = with_bands(config, store)
     split = split_tiles({t: r.fold for t, r in store.manifest.tiles.items()}, config.data.split, config.seed)
     training = config.training
     usable = {part: usable_tiles(store, config, split.part(part), part) for part in ("train", "validation")}
@@ -94,6 +96,17 @@ def _sums_before_test(store: TileStore, config: RunConfig, tile_id: str, track: 
     return radar_sums(radar)
 
 
+def with_bands(config: RunConfig, store: TileStore) -> RunConfig:
+    """The configuration with `model.bands` filled in from the store where it is empty."""
+    if config.model.bands:
+        return config
+    tiles = store.manifest.tiles.values()
+    common = tuple(band for band in S2_BANDS if all(band in tile.optical.bands for tile in tiles))
+    if not common:
+        raise UserError(f"{config.data.store}: its tiles have no band in common; set model.bands")
+    return config.model_copy(update={"model": config.model.model_copy(update={"bands": common})})
+
+
 def usable_tiles(
     store: TileStore, config: RunConfig, tile_ids: tuple[str, ...], part: Literal["train", "validation"]
 ) -> tuple[str, ...]:
@@ -110,7 +123,7 @@ def usable_tiles(
         lacking = [band for band in config.model.bands if band not in record.optical.bands]
         if lacking:
             present = [band for band in config.model.bands if band in record.optical.bands]
-            raise UserError(f"{where} has no {', '.join(lacking)}; set model.bands=[{', '.join(present)}]")
+            raise UserError(f"{where} has no {', '.join(lacking)}; set 'model.bands=[{','.join(present)}]'")
         if record.clouds is None:
             raise UserError(f"{where} has no cloud masks; detect clouds first")
         if data.crop and min(record.size) < data.crop:

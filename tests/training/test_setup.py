@@ -1,7 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from restore_dit.config import RunConfig
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.simulation import simulate_tiles
+from restore_dit.data.tile_store import TileStoreWriter
 from restore_dit.errors import UserError
+from restore_dit.series import S2_BANDS, Acquisitions
 from restore_dit.training.setup import set_up
 
 
@@ -10,7 +16,7 @@ def changed(config: RunConfig, section: str, **values) -> RunConfig:
 
 
 def test_what_a_store_lacks_is_said_before_anything_starts(small_run):
-    with pytest.raises(UserError, match=r"tile sim-3-\d+ has no B01; set model\.bands=\[B02\]"):
+    with pytest.raises(UserError, match=r"tile sim-3-\d+ has no B01; set 'model\.bands=\[B02\]'"):
         set_up(changed(small_run, "model", bands=("B01", "B02")))
     with pytest.raises(UserError, match=r"is 24×24 pixels, smaller than data\.crop=64"):
         set_up(changed(small_run, "data", crop=64))
@@ -42,3 +48,14 @@ def test_the_normalisation_is_that_of_the_training_tiles(small_run, small_store)
     by_fold = set_up(changed(small_run, "data", radar=radar)).normalisation
     assert by_fold.radar_mean != setup.normalisation.radar_mean
     assert by_fold.radar_mean == pytest.approx(setup.normalisation.radar_mean, abs=1)
+
+
+def test_bands_left_open_are_those_of_the_store(small_run, tmp_path):
+    writer = TileStoreWriter(tmp_path / "store")
+    for series in simulate_tiles(SimulationConfig(height=16, width=16, days=60), 1, range(9)):
+        optical = Acquisitions(series.optical.values[:, 3:6].copy(), series.optical.dates, S2_BANDS[3:6])
+        writer.add(replace(series, optical=optical))
+    writer.commit()
+    config = changed(small_run, "data", store=str(tmp_path / "store"), clear_share=0.5)
+    assert set_up(changed(config, "model", bands=())).config.model.bands == ("B05", "B06", "B07")
+    assert set_up(small_run).config.model.bands == S2_BANDS

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
-import torch
 from torch import Tensor
 
 
@@ -32,10 +31,6 @@ class Conditioning:
     radar: Tensor | None = None
     radar_dates: Tensor | None = None
     radar_mask: Tensor | None = None
-
-    def to(self, device: torch.device | str) -> Conditioning:
-        """The same on another device."""
-        return self._each(lambda field: field.to(device))
 
     def examples(self, chosen: slice) -> Conditioning:
         """That of some of the B series."""

@@ -128,7 +128,7 @@ def simulate(given: argparse.Namespace) -> int:
     from restore_dit.config.loading import load_section
     from restore_dit.config.simulation import SimulationConfig
     from restore_dit.data.simulation.simulator import simulate_tile, tile_name
-    from restore_dit.data.tile_store_writer import TileStoreWriter
+    from restore_dit.data.store.tile_store_writer import TileStoreWriter
 
     config = load_section(SimulationConfig, given.overrides)
     if given.tiles < 1:
@@ -148,7 +148,7 @@ def simulate(given: argparse.Namespace) -> int:
 
 def ingest_cube(given: argparse.Namespace) -> int:
     from restore_dit.config.cube_mapping import load_cube_mapping
-    from restore_dit.data.cubes import ingest_cubes
+    from restore_dit.data.cubes.ingest import ingest_cubes
 
     mapping = load_cube_mapping(given.mapping)
     manifest = ingest_cubes(given.source, given.out, mapping, on_progress=print)
@@ -159,9 +159,9 @@ def ingest_cube(given: argparse.Namespace) -> int:
 
 
 def inspect(given: argparse.Namespace) -> int:
-    from restore_dit.data.inspection import describe_store, verify_store
     from restore_dit.data.storage import exists, join_uri
-    from restore_dit.data.tile_store import TileStore
+    from restore_dit.data.store.inspection import describe_store, verify_store
+    from restore_dit.data.store.tile_store import TileStore
 
     if exists(join_uri(given.place, "model.safetensors")):
         from restore_dit.reconstruction.model_directory import load_model
@@ -224,7 +224,7 @@ def reconstruct(given: argparse.Namespace) -> int:
 
 
 def import_checkpoint(given: argparse.Namespace) -> int:
-    from restore_dit.data.normalisation import Normalisation, read_published_normalisation
+    from restore_dit.data.examples.normalisation import Normalisation, read_published_normalisation
     from restore_dit.model.published import read_published_checkpoint
     from restore_dit.reconstruction.model_directory import save_model
 
@@ -234,7 +234,7 @@ def import_checkpoint(given: argparse.Namespace) -> int:
     config = paper.model_copy(update={"model": model, "data": paper.data.model_copy(update={"radar": radar})})
     normalisation = Normalisation()
     if model.radar_channels and given.store:
-        from restore_dit.data.tile_store import TileStore
+        from restore_dit.data.store.tile_store import TileStore
         from restore_dit.training.setup import normalisation_of
 
         store = TileStore.open(given.store)

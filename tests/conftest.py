@@ -17,7 +17,7 @@ from restore_dit.config import (
 )
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tiles
-from restore_dit.data.tile_store import TileStore, TileStoreWriter
+from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 
 ROOT = Path(__file__).resolve().parent.parent
 

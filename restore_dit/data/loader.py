@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from restore_dit.config import DataConfig
-from restore_dit.data.batch import stack
-from restore_dit.data.examples import Example, ExampleMaker
-from restore_dit.data.plan import EpochPlan, PlannedExample
-from restore_dit.data.tile_store import StoredTile, TileStore
+from restore_dit.data.examples.batch import stack
+from restore_dit.data.examples.maker import Example, ExampleMaker
+from restore_dit.data.examples.plan import EpochPlan, PlannedExample
+from restore_dit.data.store.tile_store import StoredTile, TileStore
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

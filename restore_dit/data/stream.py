@@ -10,11 +10,11 @@ import numpy as np
 import ray
 import ray.data
 
-from restore_dit.data.batch import stack_column
-from restore_dit.data.decoded_tile import DecodedTile
-from restore_dit.data.examples import ExampleMaker
+from restore_dit.data.examples.batch import stack_column
+from restore_dit.data.examples.decoded_tile import DecodedTile
+from restore_dit.data.examples.maker import ExampleMaker
+from restore_dit.data.examples.plan import EpochPlan
 from restore_dit.data.loader import TileReader
-from restore_dit.data.plan import EpochPlan
 
 EXAMPLES_A_SEGMENT = 4096
 """Examples of a rank that one Ray dataset covers: long enough to hide its start, short enough to plan at once."""

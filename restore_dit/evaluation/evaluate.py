@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from restore_dit.config.jobs import EvaluationConfig
+from restore_dit.data.examples.split import frames_of_part, split_tiles
 from restore_dit.data.loader import tile_reader
-from restore_dit.data.split import frames_of_part, split_tiles
 from restore_dit.data.storage import join_uri, write_bytes_atomically
-from restore_dit.data.tile_store import TileStore
+from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.evaluation.metrics import average_scores
 from restore_dit.evaluation.protocols import TileScores, evaluate_tile

@@ -9,7 +9,7 @@ import ray.data
 
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.loader import tile_reader
-from restore_dit.data.tile_store import TileStore
+from restore_dit.data.store.tile_store import TileStore
 from restore_dit.evaluation.protocols import TileScores, evaluate_tile
 from restore_dit.reconstruction.model_directory import load_model
 

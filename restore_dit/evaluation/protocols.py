@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config.jobs import EvaluationConfig
-from restore_dit.data.decoded_tile import DecodedTile
-from restore_dit.data.examples import ExampleMaker, size
-from restore_dit.data.normalisation import OPTICAL_CEILING, published_scale_to_reflectance
+from restore_dit.data.examples.decoded_tile import DecodedTile
+from restore_dit.data.examples.maker import ExampleMaker, size
+from restore_dit.data.examples.normalisation import OPTICAL_CEILING, published_scale_to_reflectance
 from restore_dit.data.randomness import generator
-from restore_dit.data.stored_tile import StoredTile
+from restore_dit.data.store.stored_tile import StoredTile
 from restore_dit.evaluation.baselines import BASELINES, fill
 from restore_dit.evaluation.figures import series_figure, strip_figure, to_png
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesScores, score_frames

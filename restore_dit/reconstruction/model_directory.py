@@ -19,7 +19,7 @@ from torch import Tensor
 from restore_dit import __version__
 from restore_dit.config import RunConfig, dump
 from restore_dit.config.loading import build
-from restore_dit.data.normalisation import Normalisation
+from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.storage import Place, exists, locate, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.model.denoiser import Denoiser

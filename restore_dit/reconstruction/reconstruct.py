@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restore_dit.data.batch import Batch, stack, to_batch
-from restore_dit.data.decoded_tile import DecodedTile
-from restore_dit.data.examples import Example, ExampleMaker
+from restore_dit.data.examples.batch import Batch, stack, to_batch
+from restore_dit.data.examples.decoded_tile import DecodedTile
+from restore_dit.data.examples.maker import Example, ExampleMaker
+from restore_dit.data.examples.normalisation import published_scale_to_stored
 from restore_dit.data.loader import ahead
-from restore_dit.data.normalisation import published_scale_to_stored
 from restore_dit.diffusion.noise import field_noise
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.diffusion.schedule import NoiseSchedule

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from restore_dit.config import TrainingConfig
-from restore_dit.data.batch import Batch
+from restore_dit.data.examples.batch import Batch
 from restore_dit.training.objective_module import ObjectiveModule
 
 FIRST_MOMENT, SECOND_MOMENT = "exp_avg", "exp_avg_sq"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from restore_dit.data.batch import Batch, to_batch
+from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.storage import delete, list_names, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.model.denoiser import Denoiser

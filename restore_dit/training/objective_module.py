@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_dit.config import DiffusionConfig
-from restore_dit.data.batch import Batch
+from restore_dit.data.examples.batch import Batch
 from restore_dit.diffusion.objective import training_loss
 from restore_dit.diffusion.schedule import NoiseSchedule
 from restore_dit.diffusion.training_steps import training_steps

@@ -8,15 +8,15 @@ from typing import Literal
 import numpy as np
 
 from restore_dit.config import RunConfig
-from restore_dit.data.examples import ExampleMaker
+from restore_dit.data.examples.maker import ExampleMaker
+from restore_dit.data.examples.normalisation import Normalisation
+from restore_dit.data.examples.plan import EpochPlan
+from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles
 from restore_dit.data.loader import TileReader, tile_reader
-from restore_dit.data.normalisation import Normalisation
-from restore_dit.data.plan import EpochPlan
 from restore_dit.data.randomness import generator
-from restore_dit.data.split import TileSplit, frames_of_part, split_tiles
 from restore_dit.data.storage import Location, locate
-from restore_dit.data.tile_statistics import Sums, merge_sums, radar_sums
-from restore_dit.data.tile_store import TileStore
+from restore_dit.data.store.tile_statistics import Sums, merge_sums, radar_sums
+from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.series import S2_BANDS

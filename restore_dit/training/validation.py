@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from restore_dit.data.batch import Batch, stack, to_batch
-from restore_dit.data.normalisation import published_scale_to_reflectance
+from restore_dit.data.examples.batch import Batch, stack, to_batch
+from restore_dit.data.examples.normalisation import published_scale_to_reflectance
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.diffusion.schedule import NoiseSchedule
 from restore_dit.evaluation.figures import strip_figure, to_png

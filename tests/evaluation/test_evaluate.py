@@ -8,9 +8,9 @@ import pytest
 
 from restore_dit.config import RunConfig
 from restore_dit.config.jobs import EvaluationConfig, SamplingConfig
-from restore_dit.data.decoded_tile import DecodedTile
-from restore_dit.data.examples import ExampleMaker
-from restore_dit.data.split import split_tiles
+from restore_dit.data.examples.decoded_tile import DecodedTile
+from restore_dit.data.examples.maker import ExampleMaker
+from restore_dit.data.examples.split import split_tiles
 from restore_dit.errors import UserError
 from restore_dit.evaluation.evaluate import evaluate
 from restore_dit.evaluation.protocols import trials

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from restore_dit.config import RunConfig
-from restore_dit.data.normalisation import Normalisation
+from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import Model
 

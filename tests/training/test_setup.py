@@ -5,7 +5,7 @@ import pytest
 from restore_dit.config import RunConfig
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tiles
-from restore_dit.data.tile_store import TileStoreWriter
+from restore_dit.data.store.tile_store import TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import S2_BANDS, Acquisitions
 from restore_dit.training.setup import set_up

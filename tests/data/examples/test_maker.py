@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore_dit.config import DataConfig, GapConfig, RadarConfig, SplitConfig
-from restore_dit.data import radar_choice
-from restore_dit.data.batch import stack
-from restore_dit.data.decoded_tile import DecodedTile
-from restore_dit.data.examples import ExampleMaker
-from restore_dit.data.gaps import draw_masks
-from restore_dit.data.plan import PlannedExample
+from restore_dit.data.examples import radar_choice
+from restore_dit.data.examples.batch import stack
+from restore_dit.data.examples.decoded_tile import DecodedTile
+from restore_dit.data.examples.gaps import draw_masks
+from restore_dit.data.examples.maker import ExampleMaker
+from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.errors import UserError
 from restore_dit.series import S2_BANDS, Acquisitions, TileSeries, days_since_origin
 

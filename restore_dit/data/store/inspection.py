@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from restore_dit.data import storage
-from restore_dit.data.manifest import MANIFEST_NAME, TileRecord, checksum
-from restore_dit.data.tile_statistics import BandSums
-from restore_dit.data.tile_store import TileStore
+from restore_dit.data.store.manifest import MANIFEST_NAME, TileRecord, checksum
+from restore_dit.data.store.tile_statistics import BandSums
+from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 
 CLEAR_FRAME_SHARE = 0.95

@@ -17,7 +17,7 @@ from rasterio.errors import CRSError
 
 from restore_dit.config.cube_mapping import CubeMapping, Dimensions, Product
 from restore_dit.data import storage
-from restore_dit.data.grid import Axis, Grid
+from restore_dit.data.cubes.grid import Axis, Grid
 from restore_dit.errors import UserError
 
 _CRS_ATTRIBUTES = ("crs_wkt", "spatial_ref", "crs", "epsg")

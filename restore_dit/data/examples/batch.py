@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restore_dit.data.normalisation import Normalisation, optical_to_network
+from restore_dit.data.examples.normalisation import Normalisation, optical_to_network
 from restore_dit.errors import UserError
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.series import NO_DATA, S1_BANDS

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data import storage
-from restore_dit.data.manifest import (
+from restore_dit.data.store.manifest import (
     MANIFEST_NAME,
     Manifest,
     TileRecord,
@@ -18,8 +18,8 @@ from restore_dit.data.manifest import (
     read_manifest,
     tile_object,
 )
-from restore_dit.data.tile_file import encode_layer, encode_tile, object_record, recover_record, tile_record
-from restore_dit.data.tile_statistics import cloud_counts, optical_sums
+from restore_dit.data.store.tile_file import encode_layer, encode_tile, object_record, recover_record, tile_record
+from restore_dit.data.store.tile_statistics import cloud_counts, optical_sums
 from restore_dit.errors import UserError
 from restore_dit.series import S2_BANDS, TileSeries
 

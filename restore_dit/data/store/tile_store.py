@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from restore_dit.data import storage
-from restore_dit.data.manifest import (
+from restore_dit.data.store.manifest import (
     MANIFEST_NAME,
     OPTICAL,
     RADAR_PREFIX,
@@ -22,9 +22,9 @@ from restore_dit.data.manifest import (
     read_manifest,
     tile_object,
 )
-from restore_dit.data.stored_tile import StoredLayer, StoredSeries, StoredTile
-from restore_dit.data.tile_file import LAYER, damaged, read_columns, stored_layer, stored_series
-from restore_dit.data.tile_store_writer import TileStoreWriter
+from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries, StoredTile
+from restore_dit.data.store.tile_file import LAYER, damaged, read_columns, stored_layer, stored_series
+from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference
 

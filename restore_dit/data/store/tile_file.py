@@ -16,10 +16,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from restore_dit.config.loading import build
-from restore_dit.data.frame_codec import CODEC, encode_frame
-from restore_dit.data.manifest import OPTICAL, RADAR_PREFIX, VERSION, ObjectRecord, SensorRecord, TileRecord, checksum
-from restore_dit.data.stored_tile import StoredLayer, StoredSeries
-from restore_dit.data.tile_statistics import CloudCounts, Sums, cloud_counts, optical_sums, radar_sums
+from restore_dit.data.store.frame_codec import CODEC, encode_frame
+from restore_dit.data.store.manifest import (
+    OPTICAL,
+    RADAR_PREFIX,
+    VERSION,
+    ObjectRecord,
+    SensorRecord,
+    TileRecord,
+    checksum,
+)
+from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries
+from restore_dit.data.store.tile_statistics import CloudCounts, Sums, cloud_counts, optical_sums, radar_sums
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, TileSeries
 

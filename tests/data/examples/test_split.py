@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_dit.config import SplitConfig
-from restore_dit.data.split import frames_of_part, split_tiles
+from restore_dit.data.examples.split import frames_of_part, split_tiles
 from restore_dit.errors import UserError
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.data.cubes import ingest_cubes
-from restore_dit.data.inspection import describe_store, verify_store
-from restore_dit.data.tile_store import TileStore, TileStoreWriter
+from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.store.inspection import describe_store, verify_store
+from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.series import S1_BANDS, Acquisitions, Georeference, TileSeries
 
 DATES = np.array(["2019-01-01", "2019-01-06", "2019-02-01"], "datetime64[D]")

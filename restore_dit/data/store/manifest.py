@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from restore_dit.config import Section
 from restore_dit.config.loading import build
-from restore_dit.data.tile_statistics import CloudCounts, Sums, merge_sums
+from restore_dit.data.store.tile_statistics import CloudCounts, Sums, merge_sums
 from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, REFLECTANCE_SCALE
 

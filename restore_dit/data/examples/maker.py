@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config import DataConfig
-from restore_dit.data import gaps, radar_choice
-from restore_dit.data.decoded_tile import DecodedTile
-from restore_dit.data.plan import PlannedExample
+from restore_dit.data.examples import gaps, radar_choice
+from restore_dit.data.examples.decoded_tile import DecodedTile
+from restore_dit.data.examples.plan import PlannedExample
+from restore_dit.data.examples.split import Part, frames_of_part
+from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.randomness import generator
-from restore_dit.data.split import Part, frames_of_part
-from restore_dit.data.stored_tile import StoredTile
-from restore_dit.data.symmetry import transform
+from restore_dit.data.store.stored_tile import StoredTile
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, NO_DATA, S1_BANDS, days_since_origin
 

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore_dit.data.manifest import MANIFEST_NAME
-from restore_dit.data.tile_store import TileStore, TileStoreWriter
+from restore_dit.data.store.manifest import MANIFEST_NAME
+from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, S1_BANDS, S2_BANDS, Acquisitions, Georeference, TileSeries
 
@@ -173,7 +173,7 @@ def test_a_lost_manifest_is_recovered_without_decoding(tmp_path: Path, monkeypat
     (tmp_path / MANIFEST_NAME).unlink()
     with pytest.raises(UserError, match="its ingest was not finished"):
         TileStore.open(tmp_path)
-    monkeypatch.setattr("restore_dit.data.stored_tile.decode_frames", None)
+    monkeypatch.setattr("restore_dit.data.store.stored_tile.decode_frames", None)
     assert TileStoreWriter(tmp_path, source="test").commit() == manifest
 
 
@@ -211,7 +211,7 @@ def test_a_killed_ingest_leaves_no_half_tile_and_resumes(tmp_path: Path) -> None
         sys.path.insert(0, sys.argv[2])
         from test_tile_store import tile
         from restore_dit.data import storage
-        from restore_dit.data.tile_store import TileStoreWriter
+        from restore_dit.data.store.tile_store import TileStoreWriter
         writer = TileStoreWriter(sys.argv[1])
         for name in "abc":
             writer.add(tile(name))

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import CubeMapping, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
-from restore_dit.data.acquisition_merge import merge_days
-from restore_dit.data.cube_file import CubeFile, open_cube_file
-from restore_dit.data.cube_sites import Site, find_sites, sites_of_files
-from restore_dit.data.grid import Grid, overlaps, resample, resample_classes
-from restore_dit.data.manifest import Manifest, check_name
-from restore_dit.data.tile_statistics import CLOUD_CLASSES
-from restore_dit.data.tile_store_writer import TileStoreWriter
+from restore_dit.data.cubes.acquisition_merge import merge_days
+from restore_dit.data.cubes.cube_file import CubeFile, open_cube_file
+from restore_dit.data.cubes.grid import Grid, overlaps, resample, resample_classes
+from restore_dit.data.cubes.sites import Site, find_sites, sites_of_files
+from restore_dit.data.store.manifest import Manifest, check_name
+from restore_dit.data.store.tile_statistics import CLOUD_CLASSES
+from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLOUD_NO_DATA,

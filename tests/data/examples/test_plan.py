@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_dit.data.plan import EpochPlan
+from restore_dit.data.examples.plan import EpochPlan
 
 TILES = tuple(f"tile-{index}" for index in range(11))
 

@@ -12,11 +12,11 @@ import xarray
 from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping, shipped_cube_mappings
-from restore_dit.data.acquisition_merge import merge_days
-from restore_dit.data.cube_sites import find_sites
-from restore_dit.data.cubes import ingest_cubes, read_cube
-from restore_dit.data.grid import Axis, Grid, resample, resample_classes
-from restore_dit.data.tile_store import TileStore
+from restore_dit.data.cubes.acquisition_merge import merge_days
+from restore_dit.data.cubes.grid import Axis, Grid, resample, resample_classes
+from restore_dit.data.cubes.ingest import ingest_cubes, read_cube
+from restore_dit.data.cubes.sites import find_sites
+from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA
 

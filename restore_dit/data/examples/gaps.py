@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config import GapConfig
-from restore_dit.data.symmetry import transform
+from restore_dit.data.examples.symmetry import transform
 
 
 def draw_masks(

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from restore_dit.data.frame_codec import decode_frames
+from restore_dit.data.store.frame_codec import decode_frames
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, Georeference, TileSeries
 

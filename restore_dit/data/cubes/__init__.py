@@ -1,0 +1,1 @@
+"""Data cubes (NetCDF files of one site) to tile series."""

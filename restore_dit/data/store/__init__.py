@@ -1,0 +1,1 @@
+"""The tile store: its files, its manifest, reading, writing and describing it."""

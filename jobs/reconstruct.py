@@ -18,8 +18,8 @@ from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, TileSeries
 def run(config: ReconstructionConfig, display: Console) -> int:
     """Reconstructs every series of the input and says where the results are."""
     from restore_dit.data.storage import join_uri
-    from restore_dit.evaluation.composites import FALSE_COLOUR, TRUE_COLOUR
     from restore_dit.evaluation.figures import reconstruction_figure, save_figure
+    from restore_dit.pictures.composites import FALSE_COLOUR, TRUE_COLOUR
     from restore_dit.reconstruction.batch import reconstruct_all
     from restore_dit.reconstruction.model_directory import load_model
 

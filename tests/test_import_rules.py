@@ -12,7 +12,7 @@ import importlib, pkgutil, sys
 import restore_dit
 assert not {"ray", "deepspeed", "torch"} & set(sys.modules), "import restore_dit alone"
 
-for package in ("config", "model", "diffusion", "data", "clouds", "reconstruction", "evaluation"):
+for package in ("config", "model", "diffusion", "data", "clouds", "reconstruction", "evaluation", "pictures"):
     name = "restore_dit." + package
     names = [name]
     for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):

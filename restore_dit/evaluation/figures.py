@@ -21,8 +21,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from restore_dit.data.storage import write_bytes_atomically
-from restore_dit.evaluation.composites import Composite, natural_composite, robust_stretch, vegetation_index
-from restore_dit.evaluation.panels import (
+from restore_dit.pictures.composites import Composite, natural_composite, robust_stretch, vegetation_index
+from restore_dit.pictures.panels import (
     GAP_COLOUR,
     INK,
     OUTLINE_COLOUR,

@@ -9,14 +9,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 
 from restore_dit.evaluation.baselines import fill
-from restore_dit.evaluation.composites import (
-    FALSE_COLOUR,
-    SHORTWAVE,
-    TRUE_COLOUR,
-    natural_composite,
-    robust_stretch,
-    vegetation_index,
-)
 from restore_dit.evaluation.figures import (
     choose_frames,
     choose_pixels,
@@ -26,7 +18,15 @@ from restore_dit.evaluation.figures import (
     strip_figure,
     to_png,
 )
-from restore_dit.evaluation.panels import GAP_COLOUR, OUTLINE_COLOUR
+from restore_dit.pictures.composites import (
+    FALSE_COLOUR,
+    SHORTWAVE,
+    TRUE_COLOUR,
+    natural_composite,
+    robust_stretch,
+    vegetation_index,
+)
+from restore_dit.pictures.panels import GAP_COLOUR, OUTLINE_COLOUR
 from restore_dit.series import S2_BANDS
 
 

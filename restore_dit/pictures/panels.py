@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from restore_dit.evaluation.composites import Stretch
+from restore_dit.pictures.composites import Stretch
 
 WIDTH = 10.0
 """Inches, of a figure with as many panels as fit."""

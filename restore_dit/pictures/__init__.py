@@ -1,0 +1,1 @@
+"""Images of series for people: colour composites and grids of panels."""

@@ -23,10 +23,19 @@ class OpticalPasses:
     orbit: NDArray[np.int64]
 
 
-def period(config: SimulationConfig) -> Dates:
-    """Every day of the simulated period."""
+def period(config: SimulationConfig, *acquired: Dates) -> Dates:
+    """Every day of the simulated period, which is as long as the settings say or as the given dates need."""
     first = np.datetime64(config.start, "D")
-    return np.arange(first, first + config.days)
+    last = first + config.days - 1
+    for dates in acquired:
+        first, last = min(first, dates.min()), max(last, dates.max())
+    return np.arange(first, last + 1)
+
+
+def given_passes(dates: Dates) -> OpticalPasses:
+    """Passes on dates that are known. Those a multiple of the revisit from the first are of its orbit."""
+    orbit = ((dates - dates[0]) / np.timedelta64(1, "D")).astype(np.int64) % OPTICAL_REVISIT != 0
+    return OpticalPasses(dates, orbit.astype(np.int64))
 
 
 def optical_passes(

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation.clouds import draw_sky
+from restore_dit.data.simulation.covers import COVERS
 from restore_dit.data.simulation.radar import Ground, draw_ground, draw_track, render_backscatter
 from restore_dit.data.simulation.reflectance import draw_offsets, render_reflectance
-from restore_dit.data.simulation.revisit import optical_passes, period, radar_passes, sun_angles
-from restore_dit.data.simulation.surface import Surface, draw_surface
+from restore_dit.data.simulation.revisit import (
+    Dates,
+    OpticalPasses,
+    given_passes,
+    optical_passes,
+    period,
+    radar_passes,
+    sun_angles,
+)
+from restore_dit.data.simulation.surface import LARGEST_LEAD, Surface, draw_surface
 from restore_dit.data.simulation.weather import Weather, draw_weather
 from restore_dit.series import (
     CLEAR,
@@ -44,22 +54,40 @@ def simulate_tiles(
         yield simulate_tile(config, seed, index, clouds=clouds)
 
 
-def simulate_tile(config: SimulationConfig, seed: int, index: int, *, clouds: bool = True) -> TileSeries:
+def simulate_tile(
+    config: SimulationConfig,
+    seed: int,
+    index: int,
+    *,
+    clouds: bool = True,
+    optical_dates: Dates | None = None,
+    radar_dates: dict[str, Dates] | None = None,
+) -> TileSeries:
     """Tile `index` (from 0) of the simulated area `seed`, the same whatever else is made.
 
     With `clouds=False` the same land on the same dates without clouds, shadows or swath edges: the truth below them.
     Pixels that are clear in the cloudy tile have the same values in both; the radar is the same.
+
+    `optical_dates` and `radar_dates` (by track, all of `config.radar_tracks`), datetime64[D] ascending without
+    repeats, take the place of the simulated revisit.
     """
-    days = period(config)
+    days = _days(config, optical_dates, radar_dates)
     surface = draw_surface(config, days, _generator(seed, index, _LAND))
     weather = draw_weather(days, config.cloudiness, _generator(seed, index, _WEATHER))
-    optical, classes = _optical(config, seed, index, surface, weather, clouds)
+    if optical_dates is None:
+        first = int((np.datetime64(config.start, "D") - days[0]).astype(np.int64))
+        cover = weather.cloud_cover[first : first + config.days]
+        passes = optical_passes(config, cover, _generator(seed, index, _PASSES))
+    else:
+        passes = given_passes(optical_dates)
+    optical, classes = _optical(config, seed, index, days[0], surface, weather, passes, clouds)
     ground = draw_ground(surface, _generator(seed, index, _GROUND))
-    radar: dict[str, Acquisitions] = {
-        track: _radar(config, _generator(seed, index, _RADAR + stream), surface, ground, weather, track)
-        for stream, track in enumerate(("S1A", "S1D"))
-        if track in config.radar_tracks
-    }
+    radar: dict[str, Acquisitions] = {}
+    for stream, track in enumerate(("S1A", "S1D")):
+        if track in config.radar_tracks:
+            generator = _generator(seed, index, _RADAR + stream)
+            dates = radar_passes(config, generator) if radar_dates is None else radar_dates[track]
+            radar[track] = _radar(config, generator, days[0], surface, ground, weather, track, dates)
     return TileSeries(
         tile_id=tile_name(seed, index),
         optical=optical,
@@ -68,6 +96,40 @@ def simulate_tile(config: SimulationConfig, seed: int, index: int, *, clouds: bo
         georeference=_georeference(config, index),
         properties={"source": "simulation", "fold": index % _FOLDS + 1},
     )
+
+
+@dataclass(frozen=True)
+class LandCover:
+    """What grows where on a tile: `classes` uint8 [H, W] numbers into `names`, `parcels` int32 [H, W] numbers each
+    pixel's parcel from 0."""
+
+    classes: NDArray[np.uint8]
+    parcels: NDArray[np.int32]
+    names: tuple[str, ...]
+
+
+def simulate_landcover(
+    config: SimulationConfig,
+    seed: int,
+    index: int,
+    *,
+    optical_dates: Dates | None = None,
+    radar_dates: dict[str, Dates] | None = None,
+) -> LandCover:
+    """Crops and covers of the tile that `simulate_tile` makes of the same arguments; of a field its crop in mid-June
+    of the period's last summer, of a period without June that of its last day."""
+    days = _days(config, optical_dates, radar_dates)
+    surface = draw_surface(config, days, _generator(seed, index, _LAND))
+    june = np.flatnonzero((days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) == 165)
+    covers = surface.curves.covers[:, (june[-1] if june.size else len(days) - 1) + LARGEST_LEAD]
+    parcels = surface.landscape.parcels
+    return LandCover(covers[parcels], parcels, tuple(cover.name for cover in COVERS))
+
+
+def _days(config: SimulationConfig, optical_dates: Dates | None, radar_dates: dict[str, Dates] | None) -> Dates:
+    """The days that a tile needs."""
+    given = [] if optical_dates is None else [optical_dates]
+    return period(config, *given, *(radar_dates or {}).values())
 
 
 def tile_name(seed: int, index: int) -> str:
@@ -92,12 +154,18 @@ def _integers(values: NDArray[np.float32]) -> NDArray[np.int16]:
 
 
 def _optical(
-    config: SimulationConfig, seed: int, index: int, surface: Surface, weather: Weather, clouds: bool
+    config: SimulationConfig,
+    seed: int,
+    index: int,
+    first_day: np.datetime64,
+    surface: Surface,
+    weather: Weather,
+    passes: OpticalPasses,
+    clouds: bool,
 ) -> tuple[Acquisitions, NDArray[np.uint8]]:
     """The optical series and its cloud classes [T, H, W]."""
     shape = (config.height, config.width)
-    passes = optical_passes(config, weather.cloud_cover, _generator(seed, index, _PASSES))
-    day = (passes.dates - np.datetime64(config.start, "D")).astype(np.int64)
+    day = (passes.dates - first_day).astype(np.int64)
     offsets = draw_offsets(passes.orbit, shape, config.frame_offsets, _generator(seed, index, _OFFSETS))
     noise = _generator(seed, index, _NOISE)
     sky_generator = _generator(seed, index, _CLOUDS)
@@ -124,14 +192,15 @@ def _optical(
 def _radar(
     config: SimulationConfig,
     generator: np.random.Generator,
+    first_day: np.datetime64,
     surface: Surface,
     ground: Ground,
     weather: Weather,
     track: str,
+    dates: Dates,
 ) -> Acquisitions:
     """The series of one radar track."""
-    dates = radar_passes(config, generator)
-    day = (dates - np.datetime64(config.start, "D")).astype(np.int64)
+    day = (dates - first_day).astype(np.int64)
     variation = draw_track(surface, weather.frozen[day], generator)
     stored = np.empty((len(day), len(S1_BANDS), config.height, config.width), np.int16)
     for part in _batches(len(day), config):

@@ -5,7 +5,7 @@ import pytest
 import xarray
 
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.simulation import simulate_tile, simulate_tiles
+from restore_dit.data.simulation import simulate_landcover, simulate_tile, simulate_tiles
 from restore_dit.data.simulation.clouds import draw_sky
 from restore_dit.data.simulation.radar import speckle
 from restore_dit.data.simulation.random_fields import random_field
@@ -70,6 +70,29 @@ def test_form_of_a_tile():
         assert (np.diff(dates).astype(int) % revisit == 0).all()
     assert tile.radar["S1A"].bands == S1_BANDS
     assert not np.intersect1d(tile.optical.values, [NO_DATA]).size
+
+
+def test_given_dates_replace_the_revisit():
+    optical = np.array(["2018-09-24", "2018-09-26", "2019-01-02", "2019-10-19"], "datetime64[D]")
+    radar = {"S1A": np.array(["2018-08-04", "2019-12-04"], "datetime64[D]"), "S1D": optical[:3]}
+    tile = simulate_tile(SMALL, 0, 0, optical_dates=optical, radar_dates=radar)
+    np.testing.assert_array_equal(tile.optical.dates, optical)
+    for track, dates in radar.items():
+        np.testing.assert_array_equal(tile.radar[track].dates, dates)
+        assert tile.radar[track].values.shape == (len(dates), 2, 24, 20)
+    assert_same(tile, simulate_tile(SMALL, 0, 0, optical_dates=optical, radar_dates=radar))
+
+
+def test_land_cover_is_that_of_the_tile():
+    land = simulate_landcover(YEAR, 1, 0)
+    tile = simulate_tile(YEAR, 1, 0, clouds=False)
+    assert land.classes.shape == land.parcels.shape == tile.size
+    summer = ndvi(tile.optical.select(tile.optical.dates.astype("datetime64[M]") == np.datetime64("2019-06", "M")))
+    means = np.stack([summer[:, land.parcels == parcel].mean(axis=1) for parcel in range(land.parcels.max() + 1)])
+    # Parcels explain most of a summer's pattern, and a parcel has one class.
+    assert (means[land.parcels].mean(axis=-1) - summer.mean(axis=0)).var() < 0.5 * summer.mean(axis=0).var()
+    assert all(len(np.unique(land.classes[land.parcels == parcel])) <= 1 for parcel in np.unique(land.parcels))
+    assert land.classes.max() < len(land.names)
 
 
 def test_tiles_lie_side_by_side():

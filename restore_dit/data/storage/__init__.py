@@ -1,0 +1,38 @@
+"""Files at any URI: a plain path, `file://` or `s3://`.
+
+Every function takes a URI or a `Location`, which passes pickling. For `s3://` the address comes from
+`AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, the region from `AWS_REGION` or `AWS_DEFAULT_REGION`, credentials from
+AWS's usual chain (environment, profile, instance role); they are never part of a URI nor of a pickle. Whatever goes
+wrong is a `UserError` of one line.
+"""
+
+from restore_dit.data.storage.files import (
+    delete,
+    delete_abandoned_writes,
+    delete_folder,
+    exists,
+    is_folder,
+    list_names,
+    open_file,
+    read_bytes,
+    write_bytes_atomically,
+)
+from restore_dit.data.storage.locations import Location, Place, join_uri, locate
+from restore_dit.data.storage.ranges import read_ranges
+
+__all__ = [
+    "Location",
+    "Place",
+    "delete",
+    "delete_abandoned_writes",
+    "delete_folder",
+    "exists",
+    "is_folder",
+    "join_uri",
+    "list_names",
+    "locate",
+    "open_file",
+    "read_bytes",
+    "read_ranges",
+    "write_bytes_atomically",
+]

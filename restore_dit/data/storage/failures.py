@@ -1,0 +1,61 @@
+"""Failures of storage as one line: what, where, what to do."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+from botocore.exceptions import BotoCoreError, ClientError
+
+from restore_dit.errors import UserError
+
+# What a server or the AWS client says, and what the user can do about it; the first that matches counts.
+_ADVICE = (
+    (
+        r"NO_SUCH_BUCKET|NoSuchBucket|Bucket '.*' not found",
+        "the bucket does not exist: correct its name or create it first",
+    ),
+    (
+        r"INVALID_ACCESS_KEY_ID|InvalidAccessKeyId|SIGNATURE_DOES_NOT_MATCH|SignatureDoesNotMatch|INVALID_SIGNATURE"
+        r"|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN|ExpiredToken|INVALID_CLIENT_TOKEN_ID",
+        "the server refuses these keys: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
+    ),
+    (
+        r"ACCESS_DENIED|AccessDenied|HTTP status 403|\(403\)|Forbidden",
+        "access denied: check the keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and their rights on this bucket",
+    ),
+    (
+        r"NETWORK_CONNECTION|curlCode|Couldn't connect|Could not connect|Connection was closed|REQUEST_TIMEOUT"
+        r"|[Tt]imed? ?out|Could not resolve",
+        "the storage server cannot be reached: check AWS_ENDPOINT_URL, the network, and that the server runs",
+    ),
+    (r"NO_SUCH_KEY|NoSuchKey|\(404\)|Path does not exist|RESOURCE_NOT_FOUND", "not found: check the path"),
+)
+
+
+@contextmanager
+def explained(uri: str, action: str) -> Iterator[None]:
+    """Turn a storage failure into one line: what, where, what to do."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{uri}: not found: check the path") from None
+    except PermissionError:
+        raise UserError(
+            f"{uri}: cannot {action}: permission denied: check the rights of the file and its folder"
+        ) from None
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"{uri}: cannot {action}: {error.strerror or _first_line(error)}; check the path") from None
+    except (OSError, pa.ArrowException, ClientError, BotoCoreError) as error:
+        message = str(error)
+        advice = next((advice for pattern, advice in _ADVICE if re.search(pattern, message)), None)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "no space left: free some or choose another place"
+        raise UserError(f"{uri}: cannot {action}: {advice or _first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

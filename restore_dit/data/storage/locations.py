@@ -1,0 +1,94 @@
+"""What a URI or a path names: a file or folder on this machine or on an S3 server."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow import fs
+
+from restore_dit.data.storage.failures import explained
+from restore_dit.data.storage.s3_service import S3Service, s3_service
+from restore_dit.errors import UserError
+
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A file or folder: `uri` as shown to the user, `path` as its `filesystem` names it, `s3` its server if any."""
+
+    uri: str
+    path: str
+    s3: S3Service | None = None
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The file system that it lies on."""
+        return self.s3.filesystem() if self.s3 else fs.LocalFileSystem()
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rstrip("/").rpartition("/")[2]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it lies on this machine's own file system."""
+        return self.s3 is None
+
+    @property
+    def bucket_and_key(self) -> tuple[str, str]:
+        """On an S3 server: its bucket, and its key there."""
+        bucket, _, key = self.path.partition("/")
+        return bucket, key
+
+    def join(self, *parts: str) -> Location:
+        """The location below this one, such as `join("tiles", "a.parquet")`."""
+        return Location(join_uri(self.uri, *parts), join_uri(self.path, *parts), self.s3)
+
+
+def join_uri(uri: str, *parts: str) -> str:
+    """The URI of what lies below a folder, such as `join_uri("s3://bucket/store", "tiles", "a.parquet")`."""
+    return "/".join((uri.rstrip("/"), *parts))
+
+
+Place = Location | str | Path
+"""What every function of storage takes: a URI, a plain path, or a location already built from one."""
+
+
+def locate(uri: Place) -> Location:
+    """The location that a URI or plain path names. Nothing is contacted yet, but for an S3 bucket's unknown region.
+
+    Raises:
+        UserError: a scheme that nobody here serves, a URI without a bucket, or one that carries credentials.
+    """
+    if isinstance(uri, Location):
+        return uri
+    text = str(uri)
+    match = _SCHEME.match(text)
+    if match is None:
+        if not text:
+            raise UserError("an empty path: give a folder or a URI such as s3://bucket/folder")
+        return Location(text, os.path.abspath(os.path.expanduser(text)))
+    scheme = match.group(1).lower()
+    if scheme == "s3":
+        return _locate_s3(text)
+    if scheme == "file":
+        with explained(text, "parse"):
+            return Location(text, fs.FileSystem.from_uri(text)[1])
+    raise UserError(f"{text}: unknown scheme '{scheme}://'; use a path, file:// or s3://")
+
+
+def _locate_s3(uri: str) -> Location:
+    bucket, _, key = uri[len("s3://") :].partition("/")
+    if "@" in bucket:
+        # Not echoed: the message may end in a log.
+        raise UserError("s3://…@…: credentials do not belong in a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
+        raise UserError(f"{uri}: no valid bucket name; write s3://bucket/folder")
+    with explained(uri, "connect to"):
+        service = s3_service(bucket)
+    return Location(uri, f"{bucket}/{key}".rstrip("/"), service)

@@ -1,0 +1,136 @@
+"""Parts of a file, without reading the rest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+from restore_dit.data.storage.failures import explained
+from restore_dit.data.storage.locations import Location, Place, locate
+from restore_dit.data.storage.s3_service import ATTEMPTS
+from restore_dit.errors import UserError
+
+GAP = 256 << 10
+"""Bytes between two ranges that cost less to read along than another request does."""
+
+_PIECE = 8 << 20
+"""A request of this size grows no further: more of them, side by side, are faster."""
+
+_THREADS = 8
+
+
+@dataclass
+class _Piece:
+    """One request: the bytes from `start` to `stop`, which hold the ranges of these indices."""
+
+    start: int
+    stop: int
+    indices: list[int] = field(default_factory=list)
+
+
+def read_ranges(
+    place: Place, ranges: Sequence[tuple[int, int]], size: int | None = None, *, gap: int = GAP
+) -> list[pa.Buffer]:
+    """The bytes of each (offset, length), in the order asked for.
+
+    On an S3 server ranges at most `gap` bytes apart are one request, whose buffer they share, and requests run side by
+    side; nothing but these ranges is asked of the server. On this machine every range is read by itself: not mapped
+    into memory, where a file that shrinks or a failing disk would end the process without a word.
+
+    Args:
+        place: the file.
+        ranges: (offset, length), in any order; they may overlap or be empty.
+        size: bytes that the file has, if known; a range beyond it then fails before anything is read.
+        gap: bytes.
+
+    Raises:
+        UserError: a file that ends before a range does, or any failure of storage.
+    """
+    location = locate(place)
+    if any(offset < 0 or length < 0 for offset, length in ranges):
+        raise ValueError(f"ranges {list(ranges)}: negative")
+    end = max((offset + length for offset, length in ranges if length), default=0)
+    if size is not None and end > size:
+        raise _too_short(location, end)
+    if location.is_local:
+        return _read_local(location, ranges)
+    pieces = _pieces(ranges, gap)
+    if len(pieces) <= 1:
+        contents = [_get(location, piece) for piece in pieces]
+    else:
+        with ThreadPoolExecutor(min(len(pieces), _THREADS)) as pool:
+            contents = list(pool.map(lambda piece: _get(location, piece), pieces))
+    found = [pa.py_buffer(b"")] * len(ranges)
+    for piece, content in zip(pieces, contents, strict=True):
+        for index in piece.indices:
+            offset, length = ranges[index]
+            found[index] = content.slice(offset - piece.start, length)
+    return found
+
+
+def _pieces(ranges: Sequence[tuple[int, int]], gap: int) -> list[_Piece]:
+    """The requests that hold all ranges, but for empty ones."""
+    pieces: list[_Piece] = []
+    for index in sorted((index for index, (_, length) in enumerate(ranges) if length), key=lambda index: ranges[index]):
+        offset, length = ranges[index]
+        last = pieces[-1] if pieces else None
+        if last is None or offset > last.stop + gap or (offset >= last.stop and last.stop - last.start >= _PIECE):
+            last = _Piece(offset, offset)
+            pieces.append(last)
+        last.stop = max(last.stop, offset + length)
+        last.indices.append(index)
+    return pieces
+
+
+def _read_local(location: Location, ranges: Sequence[tuple[int, int]]) -> list[pa.Buffer]:
+    with explained(location.uri, "read"):
+        file = os.open(location.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return [_read_at(location, file, offset, length) for offset, length in ranges]
+        finally:
+            os.close(file)
+
+
+def _read_at(location: Location, file: int, offset: int, length: int) -> pa.Buffer:
+    content = os.pread(file, length, offset)
+    while len(content) < length:  # a call reads 2 GiB at most
+        more = os.pread(file, length - len(content), offset + len(content))
+        if not more:
+            raise _too_short(location, offset + length)
+        content += more
+    return pa.py_buffer(content)
+
+
+def _get(location: Location, piece: _Piece) -> pa.Buffer:
+    """One request. The client repeats what fails before the answer begins; an answer that breaks off is repeated
+    here."""
+    assert location.s3 is not None
+    bucket, key = location.bucket_and_key
+    with explained(location.uri, "read"):
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                answer = location.s3.client().get_object(
+                    Bucket=bucket, Key=key, Range=f"bytes={piece.start}-{piece.stop - 1}"
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] in ("InvalidRange", "416"):
+                    raise _too_short(location, piece.stop) from None
+                raise
+            try:
+                content = answer["Body"].read()
+                break
+            except (HTTPClientError, IncompleteReadError):
+                if attempt == ATTEMPTS:
+                    raise
+    if len(content) != piece.stop - piece.start:
+        raise _too_short(location, piece.stop)
+    return pa.py_buffer(content)
+
+
+def _too_short(location: Location, end: int) -> UserError:
+    return UserError(f"{location.uri}: cannot read: shorter than {end} bytes; restore the file, or write it again")

@@ -1,0 +1,106 @@
+"""The S3 server that the environment names: its address, and how patiently this project talks to it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pyarrow import fs
+
+from restore_dit.errors import UserError
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+CONNECT_SECONDS = 5
+REQUEST_SECONDS = 60
+ATTEMPTS = 3
+CONNECTIONS = 16
+"""At most so many connections a process keeps open."""
+
+
+@dataclass(frozen=True)
+class S3Service:
+    """Where a server is, without any credentials, so that it may be pickled: `endpoint` such as `http://host:9000`,
+    None for AWS itself."""
+
+    endpoint: str | None
+    region: str
+
+    def filesystem(self) -> fs.S3FileSystem:
+        """The server as a file system, for whole files and folders."""
+        return _filesystem(self)
+
+    def client(self) -> BaseClient:
+        """The server's own operations, for what a file system does not have: single ranges, versions, uploads."""
+        with _making_a_client:
+            return _client(self)
+
+
+def s3_service(bucket: str) -> S3Service:
+    """The server that holds `bucket`. Nothing is contacted but AWS, for a bucket's region that the environment does
+    not say.
+
+    Raises:
+        UserError: an endpoint that is not an address.
+    """
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not endpoint:
+        return S3Service(None, region or _region_of(bucket))
+    address = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise UserError(f"AWS_ENDPOINT_URL={endpoint}: not an address; write http://host:port or https://host")
+    return S3Service(f"{address.scheme}://{address.netloc}", region or "us-east-1")
+
+
+@lru_cache(maxsize=16)
+def _region_of(bucket: str) -> str:
+    return fs.resolve_s3_region(bucket)
+
+
+@lru_cache(maxsize=16)
+def _filesystem(service: S3Service) -> fs.S3FileSystem:
+    scheme, _, address = (service.endpoint or "").partition("://")
+    if address:
+        # Servers other than AWS's own reject the SDK's newer default checksums.
+        os.environ.setdefault("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+        os.environ.setdefault("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
+    return fs.S3FileSystem(
+        scheme=scheme or None,
+        endpoint_override=address or None,
+        region=service.region,
+        connect_timeout=CONNECT_SECONDS,
+        request_timeout=REQUEST_SECONDS,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        force_virtual_addressing=False,
+    )
+
+
+_making_a_client = threading.Lock()  # boto3 makes clients in one thread at a time; made, they serve any
+
+
+@lru_cache(maxsize=16)
+def _client(service: S3Service) -> BaseClient:
+    import boto3
+    from botocore.config import Config
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=service.endpoint,
+        region_name=service.region,
+        config=Config(
+            connect_timeout=CONNECT_SECONDS,
+            read_timeout=REQUEST_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            max_pool_connections=CONNECTIONS,
+            # Servers without a wildcard name need the bucket in the path.
+            s3={"addressing_style": "path" if service.endpoint else "auto"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )

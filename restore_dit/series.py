@@ -74,8 +74,9 @@ class TileSeries:
     """A tile: one optical series, its clouds, any number of radar series on the same H×W grid.
 
     `clouds` is uint8 [T, H, W] (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or None where nobody detected them;
-    `radar` maps a track (`S1A`, `S1D`: ascending, descending) to its series; `properties` holds what a source says of
-    the tile as a whole (`fold`, `source`, …) as JSON values.
+    `radar` maps a track (`S1A`, `S1D`: ascending, descending) to its series; `layers` holds whatever else a source
+    knows (`labels`, `bad_frames`, …), arrays of any shape by name; `properties` what it says of the tile as a whole
+    (`fold`, `source`, …) as JSON values.
     """
 
     tile_id: str
@@ -84,6 +85,7 @@ class TileSeries:
     radar: dict[str, Acquisitions] = field(default_factory=dict)
     georeference: Georeference | None = None
     properties: dict[str, str | int | float] = field(default_factory=dict)
+    layers: dict[str, NDArray[np.integer]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         frames, _, height, width = self.optical.values.shape

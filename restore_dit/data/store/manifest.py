@@ -20,10 +20,13 @@ from restore_dit.series import DECIBEL_SCALE, NO_DATA, REFLECTANCE_SCALE
 
 MANIFEST_NAME = "manifest.json"
 FORMAT: Literal["restore-dit tile store"] = "restore-dit tile store"
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 
 OPTICAL = "optical"
 RADAR_PREFIX = "radar/"
+
+CLOUDS = "clouds"
+"""The layer of cloud masks."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -106,7 +109,7 @@ class Manifest(Section):
     """The whole store at one generation. `bands` are all that any tile has, in the store's order."""
 
     format: Literal["restore-dit tile store"] = FORMAT
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     generation: int = Field(0, ge=0)
     source: str = ""
     bands: tuple[str, ...] = ()

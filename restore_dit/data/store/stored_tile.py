@@ -1,15 +1,18 @@
-"""A tile as a store hands it out: frames still compressed, decoded only as they are used."""
+"""A tile as a store hands it out: what it holds is known, its pixels are read and decoded only as they are used."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from restore_dit.data import storage
 from restore_dit.data.store.frame_codec import decode_frames
+from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, Georeference, TileSeries
 
@@ -18,30 +21,65 @@ FrameIndices = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_] | slice
 
 @dataclass(frozen=True)
 class StoredFrames:
-    """Compressed frames. `shape` is [T, …] with the dimensions of a frame after T; `dates` datetime64[D] [T] or empty
-    for a layer without time; `origin` the file they come from, for errors."""
+    """Frames of one sensor or layer in a file of `size` bytes. `content` is the file where it was read as a whole."""
 
-    encoded: list[pa.Buffer]
-    dtype: np.dtype[np.generic]
-    shape: tuple[int, ...]
-    dates: NDArray[np.datetime64]
-    origin: str
+    location: storage.Location
+    size: int
+    index: FrameIndex
+    content: pa.Buffer | None = field(default=None, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[T, …] with the dimensions of a frame after T."""
+        return self.index.shape
+
+    @property
+    def dates(self) -> NDArray[np.datetime64]:
+        """datetime64[D] [T], or empty for a layer without time."""
+        return self.index.dates
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def _decode(self, frame_indices: FrameIndices | None) -> NDArray[np.generic]:
-        indices = np.arange(len(self))
-        if frame_indices is not None:
-            indices = indices[np.asarray(frame_indices, int) if _is_empty(frame_indices) else frame_indices]
-        frames = np.empty((len(indices), *self.shape[1:]), self.dtype)
+    def encoded(self, indices: NDArray[np.integer]) -> list[pa.Buffer]:
+        """The compressed bytes of the given frames, each compared with its checksum.
+
+        Raises:
+            UserError: a file that is missing or damaged, or a storage failure.
+        """
+        ranges = [(int(self.index.offsets[index]), int(self.index.lengths[index])) for index in indices]
+        if self.content is not None:
+            buffers = [self.content.slice(offset, length) for offset, length in ranges]
+        else:
+            buffers = storage.read_ranges(self.location, ranges, self.size)
+        for index, buffer in zip(indices, buffers, strict=True):
+            if frame_checksum(buffer) != self.index.checksums[index]:
+                raise self._damaged("bytes do not match their checksum")
+        return buffers
+
+    def decode(self, frame_indices: FrameIndices | None = None) -> NDArray[Any]:
+        """Values of the given frames (all of them) in the order asked for; what has less than three dimensions comes as
+        a whole.
+
+        Raises:
+            UserError: a damaged frame, or a storage failure.
+        """
+        if len(self.shape) < 3:
+            frames = np.empty((1, *self.shape), self.index.dtype)
+            indices = np.zeros(1, int)
+        else:
+            indices = np.arange(len(self))
+            if frame_indices is not None:
+                indices = indices[np.asarray(frame_indices, int) if _is_empty(frame_indices) else frame_indices]
+            frames = np.empty((len(indices), *self.shape[1:]), self.index.dtype)
         try:
-            decode_frames([self.encoded[index] for index in indices], frames)
+            decode_frames(self.encoded(indices), frames)
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.origin}: damaged frame ({error}); restore the file or ingest the tile again") from (
-                None
-            )
-        return frames
+            raise self._damaged(error) from None
+        return frames if len(self.shape) > 2 else frames[0]
+
+    def _damaged(self, why: object) -> UserError:
+        return UserError(f"{self.location.uri}: damaged frame ({why}); restore the file or ingest the tile again")
 
 
 def _is_empty(frame_indices: FrameIndices) -> bool:
@@ -49,18 +87,16 @@ def _is_empty(frame_indices: FrameIndices) -> bool:
 
 
 class StoredLayer(StoredFrames):
-    """A named layer: `shape` [T, H, W]."""
-
-    def decode(self, frame_indices: FrameIndices | None = None) -> NDArray[np.uint8]:
-        """The layer's values [n, H, W] of the given frames (all of them), in the order asked for."""
-        return self._decode(frame_indices).astype(np.uint8, copy=False)
+    """A named layer, such as `clouds`: `shape` [T, H, W], or any other for one that is not of the acquisitions."""
 
 
-@dataclass(frozen=True)
 class StoredSeries(StoredFrames):
-    """One sensor's series: `shape` [T, C, H, W], `bands` the names of the C channels."""
+    """One sensor's series: `shape` [T, C, H, W]."""
 
-    bands: tuple[str, ...]
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The names of the C channels."""
+        return self.index.bands
 
     def decode(
         self, frame_indices: FrameIndices | None = None, bands: Sequence[str] | None = None
@@ -70,12 +106,12 @@ class StoredSeries(StoredFrames):
         Raises:
             UserError: a band that the tile does not have, or a damaged frame.
         """
-        frames = self._decode(frame_indices).astype(np.int16, copy=False)
+        frames = super().decode(frame_indices)
         if bands is None or tuple(bands) == self.bands:
             return frames
         missing = [band for band in bands if band not in self.bands]
         if missing:
-            raise UserError(f"{self.origin}: no band {', '.join(missing)}; it has {', '.join(self.bands)}")
+            raise UserError(f"{self.location.uri}: no band {', '.join(missing)}; it has {', '.join(self.bands)}")
         return frames[:, [self.bands.index(band) for band in bands]]
 
     def acquisitions(self) -> Acquisitions:
@@ -106,6 +142,7 @@ class StoredTile:
             optical=self.optical.acquisitions(),
             clouds=None if self.clouds is None else self.clouds.decode(),
             radar={track: stored.acquisitions() for track, stored in self.radar.items()},
+            layers={name: layer.decode() for name, layer in self.layers.items() if name != "clouds"},
             georeference=self.georeference,
             properties=dict(self.properties),
         )

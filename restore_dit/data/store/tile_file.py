@@ -1,13 +1,15 @@
 """The Parquet files of a tile store: one row a tile, one column a sensor, one `large_binary` an acquisition.
 
-What a manifest says of a tile also lies in its file's metadata, so that an interrupted ingest is picked up without
-decoding pixels.
+The file's metadata says where each acquisition's bytes lie (`FrameIndex`), so that a reader asks for the footer once
+and then for no other bytes than those of the frames that it uses. What a manifest says of a tile lies there too, so
+that an interrupted ingest is picked up without decoding pixels.
 """
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Sequence
+import zlib
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from restore_dit.config.loading import build
+from restore_dit.data import storage
 from restore_dit.data.store.frame_codec import CODEC, encode_frame
+from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
 from restore_dit.data.store.manifest import (
     OPTICAL,
     RADAR_PREFIX,
@@ -26,7 +30,6 @@ from restore_dit.data.store.manifest import (
     TileRecord,
     checksum,
 )
-from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries
 from restore_dit.data.store.tile_statistics import CloudCounts, Sums, cloud_counts, optical_sums, radar_sums
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, TileSeries
@@ -35,6 +38,8 @@ LAYER = "layer"
 """Column of a layer's file."""
 
 _METADATA_KEY = b"restore_dit"
+_CHECKSUM_KEY = b"restore_dit_checksum"
+_FOOTER_GUESS = 64 * 1024
 _FRAMES = pa.struct(
     [
         ("codec", pa.string()),
@@ -45,7 +50,6 @@ _FRAMES = pa.struct(
         ("frames", pa.list_(pa.large_binary())),
     ]
 )
-_DTYPES: dict[str, np.dtype[Any]] = {"int16": np.dtype(np.int16), "uint8": np.dtype(np.uint8)}
 
 
 def tile_record(series: TileSeries) -> TileRecord:
@@ -72,56 +76,84 @@ def _sensor_record(series: Acquisitions, sums: Sums) -> SensorRecord:
     )
 
 
-def encode_tile(series: TileSeries, record: TileRecord) -> pa.Buffer:
+def encode_tile(series: TileSeries, record: TileRecord) -> bytes:
     """The content of `tiles/<tile_id>.parquet`."""
-    columns = {OPTICAL: _encode_frames(series.optical.values, series.optical.dates, series.optical.bands)}
-    for track, radar in series.radar.items():
-        columns[RADAR_PREFIX + track] = _encode_frames(radar.values, radar.dates, radar.bands)
-    return _parquet(series.tile_id, columns, {"record": record.model_dump(mode="json")})
+    columns = {OPTICAL: series.optical} | {RADAR_PREFIX + track: radar for track, radar in series.radar.items()}
+    return _parquet(
+        series.tile_id,
+        {name: (sensor.values, sensor.dates, sensor.bands) for name, sensor in columns.items()},
+        {"record": record.model_dump(mode="json")},
+    )
 
 
 def encode_layer(
-    tile_id: str, name: str, values: NDArray[np.uint8], dates: NDArray[np.datetime64], sums: Sums | None = None
-) -> pa.Buffer:
-    """The content of `layers/<name>/<tile_id>.parquet`: values uint8 [T, H, W]. `sums` are the optical ones over what
-    the layer calls clear, for the layer `clouds`."""
-    counts = cloud_counts(values) if name == "clouds" else None
+    tile_id: str, name: str, values: NDArray[np.integer], dates: NDArray[np.datetime64], sums: Sums | None = None
+) -> bytes:
+    """The content of `layers/<name>/<tile_id>.parquet`: values of any shape, `dates` where the first dimension is time.
+    `sums` are the optical ones over what the layer calls clear, for the layer `clouds`."""
+    counts = cloud_counts(values.astype(np.uint8, copy=False)) if name == "clouds" else None
     metadata = {
         "layer": name,
         "clouds": counts.model_dump(mode="json") if counts else None,
         "optical_sums": {band: entry.model_dump() for band, entry in sums.items()} if sums else None,
     }
-    return _parquet(tile_id, {LAYER: _encode_frames(values, dates, ())}, metadata)
+    return _parquet(tile_id, {LAYER: (values, dates, ())}, metadata)
 
 
-def _encode_frames(values: NDArray[Any], dates: NDArray[np.datetime64], bands: tuple[str, ...]) -> dict[str, Any]:
-    return {
-        "codec": CODEC,
-        "dtype": str(values.dtype),
-        "shape": list(values.shape),
-        "bands": list(bands),
-        "dates": dates.astype("datetime64[D]").tolist(),
-        "frames": [encode_frame(frame) for frame in values],
+_Column = tuple[NDArray[Any], NDArray[np.datetime64], tuple[str, ...]]
+
+
+def _parquet(tile_id: str, columns: dict[str, _Column], metadata: dict[str, Any]) -> bytes:
+    encoded = {
+        name: [encode_frame(frame) for frame in (values if values.ndim > 2 else values[None])]
+        for name, (values, _, _) in columns.items()
     }
-
-
-def _parquet(tile_id: str, columns: dict[str, dict[str, Any]], metadata: dict[str, Any]) -> pa.Buffer:
-    table = pa.table(
-        {"tile_id": pa.array([tile_id])} | {name: pa.array([value], _FRAMES) for name, value in columns.items()}
-    )
-    table = table.replace_schema_metadata(
-        {_METADATA_KEY: json.dumps({"version": VERSION, "tile_id": tile_id, **metadata})}
-    )
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
+    arrays: dict[str, pa.Array] = {"tile_id": pa.array([tile_id])}
+    for name, (values, dates, bands) in columns.items():
+        row = {
+            "codec": CODEC,
+            "dtype": str(values.dtype),
+            "shape": list(values.shape),
+            "bands": list(bands),
+            "dates": dates.astype("datetime64[D]").tolist(),
+            "frames": encoded[name],
+        }
+        arrays[name] = pa.array([row], _FRAMES)
+    table = pa.table(arrays)
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
         sink,
-        compression="none",  # frames are compressed already
+        table.schema,
+        compression="none",  # frames are compressed already, and lie in the file as they are
         use_dictionary=False,
         write_statistics=False,
-        write_page_checksum=True,  # a flipped bit is noticed when a tile is read, not when a run went wrong
-    )
+        write_page_checksum=True,
+    ) as writer:
+        writer.write_table(table)
+        content, end, frames = sink.getvalue(), 0, {}
+        for name, (values, dates, bands) in columns.items():
+            offsets, end = _offsets(content, encoded[name], end)
+            frames[name] = FrameIndex(
+                values.dtype,
+                values.shape,
+                bands,
+                dates,
+                offsets,
+                np.array([len(frame) for frame in encoded[name]], np.int64),
+                np.array([frame_checksum(frame) for frame in encoded[name]], np.int64),
+            ).to_json()
+        about = json.dumps({"version": VERSION, "tile_id": tile_id, "frames": frames, **metadata}).encode()
+        writer.add_key_value_metadata({_METADATA_KEY: about, _CHECKSUM_KEY: str(zlib.crc32(about)).encode()})
     return sink.getvalue()
+
+
+def _offsets(content: bytes, frames: list[bytes], start: int) -> tuple[NDArray[np.int64], int]:
+    """Where the frames lie in the file, one after the other from `start` on, and where the last one ends."""
+    offsets = np.empty(len(frames), np.int64)
+    for index, frame in enumerate(frames):
+        offsets[index] = start = content.index(frame, start)
+        start += len(frame)
+    return offsets, start
 
 
 def recover_record(tile_id: str, tile: bytes, layers: dict[str, bytes], origin: str) -> TileRecord:
@@ -149,72 +181,52 @@ def recover_record(tile_id: str, tile: bytes, layers: dict[str, bytes], origin: 
     )
 
 
-def object_record(content: bytes | pa.Buffer) -> ObjectRecord:
+def object_record(content: bytes) -> ObjectRecord:
     """Size and checksum of a file's content."""
     return ObjectRecord(size=len(content), checksum=checksum(content))
 
 
-def _metadata(tile_id: str, content: bytes, origin: str) -> dict[str, Any]:
+def read_frame_indexes(
+    location: storage.Location, tile_id: str, size: int, content: pa.Buffer | None = None
+) -> dict[str, FrameIndex]:
+    """Column of a tile's or layer's file of `size` bytes → where its frames lie. Reads the footer only, and nothing
+    where `content` is the whole file.
+
+    Raises:
+        UserError: a file that is missing, or not what `encode_tile` or `encode_layer` wrote.
+    """
+    tail = content or _tail(location, size, min(size, _FOOTER_GUESS))
+    needed = int.from_bytes(bytes(tail[-8:-4]), "little") + 8
+    if bytes(tail[-4:]) != b"PAR1" or needed > size:
+        raise damaged(location.uri, "no Parquet footer")
+    if needed > len(tail):
+        tail = _tail(location, size, needed)
     try:
-        metadata = json.loads(pq.read_schema(pa.BufferReader(content)).metadata[_METADATA_KEY])
+        tree = _metadata(tile_id, tail, location.uri)["frames"]
+        indexes = {name: FrameIndex.from_json(entry) for name, entry in tree.items()}
+        if any((index.offsets + index.lengths > size).any() for index in indexes.values()):
+            raise ValueError("frames beyond the end of the file")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(location.uri, error) from None
+    return indexes
+
+
+def _tail(location: storage.Location, size: int, length: int) -> pa.Buffer:
+    return storage.read_ranges(location, [(size - length, length)], size)[0]
+
+
+def _metadata(tile_id: str, content: bytes | pa.Buffer, origin: str) -> dict[str, Any]:
+    """What `_parquet` kept beside the pixels, from a file's content or from its end alone."""
+    try:
+        found = pq.read_metadata(pa.BufferReader(content)).metadata
+        if zlib.crc32(found[_METADATA_KEY]) != int(found[_CHECKSUM_KEY]):
+            raise ValueError("metadata do not match their checksum")
+        metadata = json.loads(found[_METADATA_KEY])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise damaged(origin, error) from None
     if metadata.get("tile_id") != tile_id or metadata.get("version") != VERSION:
         raise damaged(origin, f"holds tile {metadata.get('tile_id')} in format version {metadata.get('version')}")
     return metadata
-
-
-def read_columns(source: pa.NativeFile, prefixes: Sequence[str], origin: str) -> dict[str, dict[str, Any]]:
-    """The row's columns whose names are among `prefixes`, or begin with one that ends in "/", as Arrow values by field.
-
-    Only these columns are read from the file.
-
-    Raises:
-        UserError: a file that is not what `encode_tile` or `encode_layer` wrote.
-    """
-    try:
-        file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
-        names = [
-            name
-            for name in file.schema_arrow.names
-            if name in prefixes or any(prefix.endswith("/") and name.startswith(prefix) for prefix in prefixes)
-        ]
-        table = file.read(columns=names, use_threads=False)
-        if table.num_rows != 1:
-            raise ValueError(f"{table.num_rows} rows instead of one")
-        return {name: {field.name: table[name][0][field.name] for field in _FRAMES} for name in names}
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise damaged(origin, error) from None
-
-
-def stored_series(column: dict[str, Any], expected: SensorRecord, size: tuple[int, int], origin: str) -> StoredSeries:
-    """One sensor's column, still compressed; its shape must be what the manifest says."""
-    shape = (expected.frames, len(expected.bands), *size)
-    encoded, dtype, dates = _frames(column, shape, "int16", origin)
-    bands = tuple(column["bands"].as_py())
-    if bands != expected.bands or len(dates) != expected.frames:
-        raise damaged(origin, f"bands {bands} and {len(dates)} dates are not those of the manifest")
-    return StoredSeries(encoded, dtype, shape, dates, origin, bands)
-
-
-def stored_layer(column: dict[str, Any], size: tuple[int, int], origin: str) -> StoredLayer:
-    """A layer's column, still compressed."""
-    shape = (len(column["frames"]), *size)
-    encoded, dtype, dates = _frames(column, shape, "uint8", origin)
-    return StoredLayer(encoded, dtype, shape, dates, origin)
-
-
-def _frames(
-    column: dict[str, Any], shape: tuple[int, ...], dtype: str, origin: str
-) -> tuple[list[pa.Buffer], np.dtype[np.generic], NDArray[np.datetime64]]:
-    found = (column["codec"].as_py(), column["dtype"].as_py(), tuple(column["shape"].as_py()))
-    if found != (CODEC, dtype, shape) or len(column["frames"]) != shape[0]:
-        raise damaged(origin, f"holds {found}, expected {(CODEC, dtype, shape)}")
-    try:
-        dates = np.array(column["dates"].as_py(), "datetime64[D]")
-    except ValueError as error:
-        raise damaged(origin, error) from None
-    return [frame.as_buffer() for frame in column["frames"]], _DTYPES[dtype], dates
 
 
 def damaged(origin: str, why: object) -> UserError:

@@ -11,22 +11,30 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from restore_dit.data import storage
+from restore_dit.data.store.frame_index import FrameIndex
 from restore_dit.data.store.manifest import (
+    CLOUDS,
     MANIFEST_NAME,
     OPTICAL,
     RADAR_PREFIX,
     Manifest,
+    SensorRecord,
     TileRecord,
     layer_object,
     read_manifest,
     tile_object,
 )
 from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries, StoredTile
-from restore_dit.data.store.tile_file import LAYER, damaged, read_columns, stored_layer, stored_series
+from restore_dit.data.store.tile_file import LAYER, damaged, read_frame_indexes
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference
+
+_READ_AT_ONCE = 512 * 1024
+"""Bytes up to which a layer's file is read in one request and kept: masks are small, and examples need them whole."""
 
 __all__ = ["StoredLayer", "StoredSeries", "StoredTile", "TileStore", "TileStoreWriter"]
 
@@ -92,7 +100,7 @@ class TileStore:
     def load(
         self, tile_id: str, radar_tracks: tuple[str, ...] | None = None, layers: tuple[str, ...] = ("clouds",)
     ) -> StoredTile:
-        """A tile with its frames still compressed; only the columns asked for are read.
+        """A tile whose frames are still in the store: footers are read now, pixels when they are decoded.
 
         Args:
             tile_id: one of `tile_ids`.
@@ -104,32 +112,40 @@ class TileStore:
         """
         record = self.record(tile_id)
         tracks = [track for track in record.radar if radar_tracks is None or track in radar_tracks]
-        location = self.location.join(tile_object(tile_id))
-        columns = [OPTICAL, *(RADAR_PREFIX + track for track in tracks)]
-        with storage.open_file(location) as file:
-            found = read_columns(file, columns, location.uri)
-        missing = [column for column in columns if column not in found]
-        if missing:
-            raise damaged(location.uri, f"no column {', '.join(missing)}")
+        path = tile_object(tile_id)
+        location, size = self.location.join(path), record.objects[path].size
+        indexes = read_frame_indexes(location, tile_id, size)
+        expected = {OPTICAL: record.optical} | {RADAR_PREFIX + track: record.radar[track] for track in tracks}
+        for column, sensor in expected.items():
+            _check_sensor(indexes.get(column), sensor, record.size, f"{location.uri}, column {column}")
         georeference = None
         if record.crs is not None and record.transform is not None:
             georeference = Georeference(record.crs, record.transform)
         return StoredTile(
             tile_id=tile_id,
-            optical=stored_series(found[OPTICAL], record.optical, record.size, location.uri),
-            radar={
-                track: stored_series(found[RADAR_PREFIX + track], record.radar[track], record.size, location.uri)
-                for track in tracks
-            },
+            optical=StoredSeries(location, size, indexes[OPTICAL]),
+            radar={track: StoredSeries(location, size, indexes[RADAR_PREFIX + track]) for track in tracks},
             layers={layer: self._layer(tile_id, layer, record) for layer in layers if layer in record.layers},
             georeference=georeference,
             properties=dict(record.properties),
         )
 
     def _layer(self, tile_id: str, name: str, record: TileRecord) -> StoredLayer:
-        location = self.location.join(layer_object(name, tile_id))
-        with storage.open_file(location) as file:
-            found = read_columns(file, [LAYER], location.uri)
-        if LAYER not in found:
+        path = layer_object(name, tile_id)
+        location, size = self.location.join(path), record.objects[path].size
+        content = storage.read_ranges(location, [(0, size)], size)[0] if size <= _READ_AT_ONCE else None
+        index = read_frame_indexes(location, tile_id, size, content).get(LAYER)
+        if index is None:
             raise damaged(location.uri, f"no column {LAYER}")
-        return stored_layer(found[LAYER], record.size, location.uri)
+        if name == CLOUDS and (index.dtype, index.shape) != (np.uint8, (record.optical.frames, *record.size)):
+            raise damaged(location.uri, f"masks {index.dtype} {index.shape} of {record.optical.frames} acquisitions")
+        return StoredLayer(location, size, index, content)
+
+
+def _check_sensor(index: FrameIndex | None, expected: SensorRecord, size: tuple[int, int], origin: str) -> None:
+    if index is None:
+        raise damaged(origin, "not in the file")
+    shape = (expected.frames, len(expected.bands), *size)
+    found = (index.dtype, index.shape, index.bands, len(index.dates))
+    if found != (np.int16, shape, expected.bands, expected.frames):
+        raise damaged(origin, f"holds {found}, the manifest says {shape} of {', '.join(expected.bands)}")

@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from restore_dit.data import storage
 from restore_dit.data.store.manifest import (
     MANIFEST_NAME,
     Manifest,
     TileRecord,
-    check_name,
     layer_object,
     read_manifest,
     tile_object,
 )
-from restore_dit.data.store.tile_file import encode_layer, encode_tile, object_record, recover_record, tile_record
-from restore_dit.data.store.tile_statistics import cloud_counts, optical_sums
+from restore_dit.data.store.tile_file import object_record, recover_record
+from restore_dit.data.store.tile_statistics import optical_sums
+from restore_dit.data.store.tile_writing import write_clouds, write_tile
 from restore_dit.errors import UserError
 from restore_dit.series import S2_BANDS, TileSeries
-
-CLOUDS = "clouds"
-"""The layer of cloud masks."""
 
 _SUFFIX = ".parquet"
 
@@ -86,30 +80,20 @@ class TileStoreWriter:
         return tile_id in self._present
 
     def add(self, series: TileSeries) -> None:
-        """Write a tile and its clouds. It is part of the store once `commit` is called.
+        """Write a tile and its layers. It is part of the store once `commit` is called.
 
         Raises:
             UserError: an unsafe tile id, bands that the store does not take, a tile that is there already, or a
                 storage failure.
         """
-        tile_id = check_name(series.tile_id)
-        if self.has(tile_id):
-            raise UserError(f"{self.location.uri}: tile {tile_id} is there already, and tiles never change")
-        for track in series.radar:
-            check_name(track, "radar track")
-        if series.optical.bands != tuple(band for band in self.bands if band in series.optical.bands):
-            raise UserError(
-                f"tile {tile_id}: bands {', '.join(series.optical.bands)} are not among, or not in the order of, the "
-                f"store's {', '.join(self.bands)}"
-            )
-        record = tile_record(series)
-        if series.clouds is not None:
-            # The layer first: a tile that is there has its clouds.
-            record = self._write_clouds(series, series.clouds, record)
-        path = tile_object(tile_id)
-        content = encode_tile(series, record)
-        storage.write_bytes_atomically(self.location.join(path), content)
-        self._tiles[tile_id] = record.model_copy(update={"objects": {**record.objects, path: object_record(content)}})
+        if self.has(series.tile_id):
+            raise UserError(f"{self.location.uri}: tile {series.tile_id} is there already, and tiles never change")
+        self.adopt(series.tile_id, write_tile(self.location, series, self.bands))
+
+    def adopt(self, tile_id: str, record: TileRecord) -> None:
+        """Take over a tile that `write_tile` wrote, here or in another process. It is part of the store once `commit`
+        is called."""
+        self._tiles[tile_id] = record
         self._present.add(tile_id)
         self._quarantined.pop(tile_id, None)
 
@@ -126,19 +110,7 @@ class TileStoreWriter:
         record = self._tiles.get(series.tile_id) or self._recovered(series.tile_id)
         sums = optical_sums(series.optical, series.clouds)
         record = record.model_copy(update={"optical": record.optical.model_copy(update={"sums": sums})})
-        self._tiles[series.tile_id] = self._write_clouds(series, series.clouds, record)
-
-    def _write_clouds(self, series: TileSeries, clouds: NDArray[np.uint8], record: TileRecord) -> TileRecord:
-        path = layer_object(CLOUDS, series.tile_id)
-        content = encode_layer(series.tile_id, CLOUDS, clouds, series.optical.dates, record.optical.sums)
-        storage.write_bytes_atomically(self.location.join(path), content)
-        return record.model_copy(
-            update={
-                "clouds": cloud_counts(clouds),
-                "layers": tuple(sorted({*record.layers, CLOUDS})),
-                "objects": {**record.objects, path: object_record(content)},
-            }
-        )
+        self._tiles[series.tile_id] = write_clouds(self.location, series, series.clouds, record)
 
     def quarantine(self, tile_id: str, reason: str) -> None:
         """Note that a tile could not be taken, and why. A later run may still add it."""

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from restore_dit.config import SplitConfig
@@ -16,7 +16,11 @@ from restore_dit.errors import UserError
 )
 def test_tiles_are_disjoint_and_complete(count, test, validation, seed):
     folds = {f"t{i:02d}": None for i in range(count)}
-    split = split_tiles(folds, SplitConfig(test_fraction=test, validation_fraction=validation), seed)
+    try:
+        split = split_tiles(folds, SplitConfig(test_fraction=test, validation_fraction=validation), seed)
+    except UserError as error:  # large shares of few tiles may by chance leave none to train on
+        assert "no tile of" in str(error)
+        assume(False)
     parts = [*split.train, *split.validation, *split.test]
     assert sorted(parts) == sorted(folds)
     assert bool(split.test) == (test > 0)

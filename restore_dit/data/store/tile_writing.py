@@ -1,0 +1,68 @@
+"""One tile into a store's folder: a function of the tile alone, which any process may call for any tile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.data import storage
+from restore_dit.data.store.manifest import CLOUDS, TileRecord, check_name, layer_object, tile_object
+from restore_dit.data.store.tile_file import encode_layer, encode_tile, object_record, tile_record
+from restore_dit.data.store.tile_statistics import cloud_counts
+from restore_dit.errors import UserError
+from restore_dit.series import S2_BANDS, TileSeries
+
+_NO_DATES = np.array([], "datetime64[D]")
+
+
+def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = S2_BANDS) -> TileRecord:
+    """Write a tile's layers and then the tile, each file as a whole, and return what a manifest says of it.
+
+    Args:
+        store: the store's folder.
+        series: the tile, with its clouds and other layers.
+        bands: the bands that the store takes, in its order; a tile may lack some.
+
+    Raises:
+        UserError: an unsafe name, bands that the store does not take, or a storage failure.
+    """
+    location, tile_id = storage.locate(store), check_name(series.tile_id)
+    for track in series.radar:
+        check_name(track, "radar track")
+    if series.optical.bands != tuple(band for band in bands if band in series.optical.bands):
+        raise UserError(
+            f"tile {tile_id}: bands {', '.join(series.optical.bands)} are not among, or not in the order of, the "
+            f"store's {', '.join(bands)}"
+        )
+    record = tile_record(series)
+    # Layers first: a tile that is there has its layers.
+    for name, values in series.layers.items():
+        record = _write_layer(location, tile_id, name, encode_layer(tile_id, name, values, _NO_DATES), record)
+    if series.clouds is not None:
+        record = write_clouds(location, series, series.clouds, record)
+    path = tile_object(tile_id)
+    content = encode_tile(series, record)
+    storage.write_bytes_atomically(location.join(path), content)
+    return record.model_copy(update={"objects": {**record.objects, path: object_record(content)}})
+
+
+def write_clouds(
+    location: storage.Location, series: TileSeries, clouds: NDArray[np.uint8], record: TileRecord
+) -> TileRecord:
+    """Write a tile's cloud masks; its record with what they say. `record` holds the sums over what they call clear."""
+    content = encode_layer(series.tile_id, CLOUDS, clouds, series.optical.dates, record.optical.sums)
+    record = record.model_copy(update={"clouds": cloud_counts(clouds)})
+    return _write_layer(location, series.tile_id, CLOUDS, content, record)
+
+
+def _write_layer(location: storage.Location, tile_id: str, name: str, content: bytes, record: TileRecord) -> TileRecord:
+    path = layer_object(name, tile_id)
+    storage.write_bytes_atomically(location.join(path), content)
+    return record.model_copy(
+        update={
+            "layers": tuple(sorted({*record.layers, name})),
+            "objects": {**record.objects, path: object_record(content)},
+        }
+    )

@@ -19,7 +19,8 @@ def test_tiles_are_disjoint_and_complete(count, test, validation, seed):
     try:
         split = split_tiles(folds, SplitConfig(test_fraction=test, validation_fraction=validation), seed)
     except UserError as error:  # large shares of few tiles may by chance leave none to train on
-        assert "no tile of" in str(error)
+        if "no tile of" not in str(error):
+            raise
         assume(False)
     parts = [*split.train, *split.validation, *split.test]
     assert sorted(parts) == sorted(folds)

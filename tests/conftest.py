@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from restore_dit.config import (
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
+from tests.s3.ceph_server import CephNotInstalled, CephServer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -76,3 +79,33 @@ def small_run(small_store: TileStore, tmp_path_factory: pytest.TempPathFactory) 
             validation_examples=4,
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[CephServer]:
+    """A real S3 server; tests that need it are marked `s3`."""
+    try:
+        server = CephServer()
+    except CephNotInstalled as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    with server:
+        yield server
+
+
+@pytest.fixture
+def s3(ceph_server: CephServer, monkeypatch: pytest.MonkeyPatch) -> CephServer:
+    """The S3 server, named in the environment as users name theirs, and answering."""
+    for name, value in ceph_server.environment().items():
+        monkeypatch.setenv(name, value)
+    ceph_server.start_gateway()
+    return ceph_server
+
+
+@pytest.fixture
+def bucket(s3: CephServer) -> str:
+    """The name of an empty bucket of the test's own."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    s3.client().create_bucket(Bucket=name)
+    return name

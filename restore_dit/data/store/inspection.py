@@ -1,15 +1,19 @@
-"""What is in a tile store, for people; and whether its files are still what was committed."""
+"""What a tile store holds: counts, dates, clouds, band statistics, and what was left out."""
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from restore_dit.data import storage
-from restore_dit.data.store.manifest import MANIFEST_NAME, TileRecord, checksum
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_statistics import BandSums
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -17,8 +21,13 @@ from restore_dit.errors import UserError
 CLEAR_FRAME_SHARE = 0.95
 """Least share of clear pixels in a frame that is counted as clear."""
 
-_MOST_TILES = 40
-"""Longer lists of tiles are cut in the text, never in the structure."""
+HIDDEN_FRAME_SHARE = 0.5
+"""Share of clear pixels below which a frame is counted as mostly hidden."""
+
+DATED_TILES = 64
+"""Of so many tiles at most, evenly chosen, all dates are read: the manifest has the first and last only."""
+
+_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -40,18 +49,54 @@ class TileDescription:
 
 @dataclass(frozen=True)
 class BandDescription:
-    """Mean and standard deviation of a band: reflectance over clear pixels, or dB."""
+    """Mean and standard deviation of a band: reflectance over clear pixels, or dB; and how many of these lack data."""
 
     count: int
     mean: float
     std: float
+    no_data_share: float
+
+
+@dataclass(frozen=True)
+class SeriesDescription:
+    """The acquisitions of a sensor over the tiles that have it: frames a tile, and the usual days between two."""
+
+    tiles: int
+    frames: int
+    fewest: int
+    median: float
+    most: int
+    first_date: datetime.date | None
+    last_date: datetime.date | None
+    revisit_days: float | None
+
+
+@dataclass(frozen=True)
+class FrameClouds:
+    """How clear a set of optical frames is. What is not clear is cloud, shadow or no data."""
+
+    frames: int
+    clear_frames: int
+    hidden_frames: int
+    mean_hidden: float
+
+
+@dataclass(frozen=True)
+class CloudDescription:
+    """Clouds of the tiles that have masks: share of each class among all pixels, frames, and frames by month (1–12)."""
+
+    tiles: int
+    classes: dict[str, float]
+    frames: FrameClouds
+    months: dict[int, FrameClouds]
 
 
 @dataclass(frozen=True)
 class StoreDescription:
-    """A whole store, from its manifest alone."""
+    """A whole store: from its manifest, and the dates of up to `DATED_TILES` of its tiles."""
 
     uri: str
+    format: str
     source: str
     generation: int
     fingerprint: str
@@ -59,70 +104,65 @@ class StoreDescription:
     radar_tracks: tuple[str, ...]
     first_date: datetime.date | None
     last_date: datetime.date | None
+    pixels: int
+    objects: int
     bytes: int
+    sizes: dict[str, int]
+    crs: dict[str, int]
+    folds: dict[str, int]
+    layers: dict[str, int]
     tiles: tuple[TileDescription, ...]
+    series: dict[str, SeriesDescription]
     optical: dict[str, BandDescription]
     radar: dict[str, dict[str, BandDescription]]
+    clouds: CloudDescription | None
+    dated_tiles: int
     quarantined: dict[str, str]
+    unreadable: dict[str, str]
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
         return _plain(asdict(self))
 
-    def __str__(self) -> str:
-        """The same to be read by people, on any terminal or none."""
-        tiles, dates = self.tiles, f"{self.first_date} to {self.last_date}" if self.first_date else "none"
-        lines = [
-            f"tile store   {self.uri}",
-            f"source       {self.source or 'not said'}",
-            f"generation   {self.generation}, fingerprint {self.fingerprint}",
-            f"tiles        {len(tiles)} ({self.bytes / 1e6:.1f} MB), {len(self.quarantined)} quarantined",
-            f"bands        {', '.join(self.bands) or 'none'}",
-            f"radar        {', '.join(self.radar_tracks) or 'none'}",
-            f"dates        {dates}",
-            "",
-            *_table(
-                ("tile", "pixels", "m", "bands", "optical", "radar", "cloud", "clear frames", "first", "last"),
-                [_tile_row(tile) for tile in tiles[:_MOST_TILES]],
-            ),
-        ]
-        if len(tiles) > _MOST_TILES:
-            lines.append(f"… and {len(tiles) - _MOST_TILES} more tiles")
-        sensors = {"optical (reflectance)": self.optical}
-        sensors |= {f"radar {track} (dB)": bands for track, bands in self.radar.items()}
-        for name, bands in sensors.items():
-            rows = [(band, f"{entry.mean:.4f}", f"{entry.std:.4f}", str(entry.count)) for band, entry in bands.items()]
-            lines += ["", *_table((name, "mean", "std", "pixels"), rows)]
-        if self.quarantined:
-            lines += ["", "quarantined"] + [f"  {tile}: {reason}" for tile, reason in self.quarantined.items()]
-        return "\n".join(lines)
-
 
 def describe_store(store: TileStore) -> StoreDescription:
-    """What the store holds, from its manifest alone: no tile is read."""
+    """What the store holds. A tile whose dates cannot be read is named in `unreadable`."""
     manifest = store.manifest
+    records = manifest.tiles
     tiles = tuple(_describe_tile(tile_id, store.record(tile_id)) for tile_id in store.tile_ids)
-    first = [tile.first_date for tile in tiles if tile.first_date]
-    last = [tile.last_date for tile in tiles if tile.last_date]
-    sums = manifest.optical_sums()
+    dates, unreadable = _read_dates(store, evenly(store.tile_ids, DATED_TILES))
     return StoreDescription(
         uri=store.uri,
+        format=f"{manifest.format}, version {manifest.version}",
         source=manifest.source,
         generation=manifest.generation,
         fingerprint=store.fingerprint,
         bands=manifest.bands,
         radar_tracks=manifest.radar_tracks,
-        first_date=min(first, default=None),
-        last_date=max(last, default=None),
+        first_date=min((tile.first_date for tile in tiles if tile.first_date), default=None),
+        last_date=max((tile.last_date for tile in tiles if tile.last_date), default=None),
+        pixels=sum(record.size[0] * record.size[1] for record in records.values()),
+        objects=sum(len(record.objects) for record in records.values()),
         bytes=sum(tile.bytes for tile in tiles),
+        sizes=_counted(_size(tile) for tile in tiles),
+        crs=_counted(_short_crs(record.crs) for record in records.values()),
+        folds=_counted(str(record.fold) for record in records.values() if record.fold is not None),
+        layers=_counted(layer for record in records.values() for layer in record.layers),
         tiles=tiles,
-        optical={band: _describe_band(sums[band]) for band in manifest.bands},
-        radar={
-            track: {band: _describe_band(entry) for band, entry in manifest.radar_sums(track).items()}
-            for track in manifest.radar_tracks
-        },
+        series=_describe_series(store, dates),
+        optical=_describe_optical(store),
+        radar={track: _describe_radar(store, track) for track in manifest.radar_tracks},
+        clouds=_describe_clouds(store, {tile: found[_OPTICAL] for tile, found in dates.items()}),
+        dated_tiles=len(dates),
         quarantined=dict(manifest.quarantined),
+        unreadable=unreadable,
     )
+
+
+def evenly(tile_ids: Sequence[str], count: int) -> list[str]:
+    """At most `count` of the tiles, evenly spread over their order, the first and the last among them."""
+    positions = np.linspace(0, len(tile_ids) - 1, min(count, len(tile_ids)))
+    return [tile_ids[round(position)] for position in positions]
 
 
 def _describe_tile(tile_id: str, record: TileRecord) -> TileDescription:
@@ -144,66 +184,122 @@ def _describe_tile(tile_id: str, record: TileRecord) -> TileDescription:
     )
 
 
-def _describe_band(sums: BandSums) -> BandDescription:
-    return BandDescription(sums.count, sums.mean, sums.std)
+_OPTICAL = "optical"
+_Dates = dict[str, NDArray[np.datetime64]]
 
 
-def _tile_row(tile: TileDescription) -> tuple[str, ...]:
-    def share(value: float | None) -> str:
-        return "-" if value is None else f"{value:.1%}"
+def _read_dates(store: TileStore, tile_ids: Sequence[str]) -> tuple[dict[str, _Dates], dict[str, str]]:
+    """Tile → sensor → dates, and tile → why they cannot be read."""
 
-    return (
-        tile.tile_id,
-        f"{tile.size[0]}×{tile.size[1]}",
-        "-" if tile.pixel_size is None else f"{tile.pixel_size:g}",
-        str(len(tile.bands)),
-        str(tile.optical_acquisitions),
-        " ".join(f"{track}:{count}" for track, count in tile.radar_acquisitions.items()) or "-",
-        share(tile.cloud_share),
-        share(tile.clear_frame_share),
-        str(tile.first_date or "-"),
-        str(tile.last_date or "-"),
+    def read(tile_id: str) -> _Dates | UserError:
+        try:
+            tile = store.load(tile_id, layers=())
+        except UserError as error:
+            return error
+        return {_OPTICAL: tile.optical.dates} | {f"radar {track}": radar.dates for track, radar in tile.radar.items()}
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = dict(zip(tile_ids, pool.map(read, tile_ids), strict=True))
+    dates = {tile_id: one for tile_id, one in found.items() if not isinstance(one, UserError)}
+    return dates, {tile_id: str(one) for tile_id, one in found.items() if isinstance(one, UserError)}
+
+
+def _describe_series(store: TileStore, dates: dict[str, _Dates]) -> dict[str, SeriesDescription]:
+    records = list(store.manifest.tiles.values())
+    sensors = {_OPTICAL: [record.optical for record in records]} if records else {}
+    for track in store.manifest.radar_tracks:
+        sensors[f"radar {track}"] = [record.radar[track] for record in records if track in record.radar]
+    described = {}
+    for name, sensor in sensors.items():
+        counts = [record.frames for record in sensor]
+        steps = np.concatenate(
+            [np.empty(0), *(np.diff(found[name]).astype(float) for found in dates.values() if name in found)]
+        )
+        described[name] = SeriesDescription(
+            tiles=len(sensor),
+            frames=sum(counts),
+            fewest=min(counts),
+            median=float(np.median(counts)),
+            most=max(counts),
+            first_date=min((record.first_date for record in sensor if record.first_date), default=None),
+            last_date=max((record.last_date for record in sensor if record.last_date), default=None),
+            revisit_days=float(np.median(steps)) if len(steps) else None,
+        )
+    return described
+
+
+def _describe_optical(store: TileStore) -> dict[str, BandDescription]:
+    """No data is counted among the pixels that the sums are taken from: the clear ones, where masks tell them."""
+    expected: Counter[str] = Counter()
+    for record in store.manifest.tiles.values():
+        pixels = record.optical.frames * record.size[0] * record.size[1]
+        looked_at = pixels if record.clouds is None else sum(record.clouds.clear_pixels)
+        expected.update(dict.fromkeys(record.optical.bands, looked_at))
+    sums = store.manifest.optical_sums()
+    return {band: _describe_band(sums[band], expected[band]) for band in store.manifest.bands}
+
+
+def _describe_radar(store: TileStore, track: str) -> dict[str, BandDescription]:
+    records = [record for record in store.manifest.tiles.values() if track in record.radar]
+    expected = sum(record.radar[track].frames * record.size[0] * record.size[1] for record in records)
+    return {band: _describe_band(sums, expected) for band, sums in store.manifest.radar_sums(track).items()}
+
+
+def _describe_band(sums: BandSums, expected: int) -> BandDescription:
+    return BandDescription(sums.count, sums.mean, sums.std, 1 - sums.count / expected if expected else math.nan)
+
+
+def _describe_clouds(store: TileStore, dates: dict[str, NDArray[np.datetime64]]) -> CloudDescription | None:
+    classes: Counter[str] = Counter()
+    shares, months, dated = [], [], []
+    for tile_id, record in store.manifest.tiles.items():
+        if record.clouds is None or not record.clouds.clear_pixels:
+            continue
+        clear = np.array(record.clouds.clear_pixels) / (record.size[0] * record.size[1])
+        classes.update(record.clouds.pixels)
+        shares.append(clear)
+        if tile_id in dates:
+            dated.append(clear)
+            months.append(dates[tile_id].astype("datetime64[M]").astype(int) % 12 + 1)
+    if not shares:
+        return None
+    month, clear_of_dated = (np.concatenate([np.empty(0), *parts]) for parts in (months, dated))
+    total = classes.total()
+    return CloudDescription(
+        tiles=len(shares),
+        classes={name: count / total for name, count in classes.items()},
+        frames=_frame_clouds(np.concatenate(shares)),
+        months={int(one): _frame_clouds(clear_of_dated[month == one]) for one in np.unique(month)},
     )
 
 
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (header, *rows)
-    ]
+def _frame_clouds(clear: NDArray[np.floating]) -> FrameClouds:
+    return FrameClouds(
+        frames=len(clear),
+        clear_frames=int((clear >= CLEAR_FRAME_SHARE).sum()),
+        hidden_frames=int((clear < HIDDEN_FRAME_SHARE).sum()),
+        mean_hidden=float(1 - clear.mean()),
+    )
+
+
+def _size(tile: TileDescription) -> str:
+    metres = "" if tile.pixel_size is None else f" of {tile.pixel_size:g} m"
+    return f"{tile.size[0]}×{tile.size[1]}{metres}"
+
+
+def _short_crs(crs: str | None) -> str:
+    return "none" if crs is None else crs if len(crs) <= 40 else f"{crs[:40]}…"
+
+
+def _counted(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
+        return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(entry) for entry in value]
     if isinstance(value, datetime.date):
         return value.isoformat()
     return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def verify_store(store: TileStore, on_progress: Callable[[int, int], None] | None = None) -> list[str]:
-    """Read every file of the store and compare it with the manifest: one line for each that is missing or differs.
-
-    Args:
-        store: the store, as opened.
-        on_progress: called with (files read, files in all).
-    """
-    objects = [(path, entry) for tile in store.tile_ids for path, entry in store.record(tile).objects.items()]
-    problems = []
-    for done, (path, entry) in enumerate(objects, start=1):
-        location = store.location.join(path)
-        try:
-            content = storage.read_bytes(location)
-        except UserError as error:
-            problems.append(str(error))
-        else:
-            if len(content) != entry.size:
-                problems.append(f"{location.uri}: {len(content)} bytes, {MANIFEST_NAME} says {entry.size}: restore it")
-            elif checksum(content) != entry.checksum:
-                problems.append(f"{location.uri}: its checksum is not the one in {MANIFEST_NAME}: restore it")
-        if on_progress:
-            on_progress(done, len(objects))
-    return problems

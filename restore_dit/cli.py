@@ -15,6 +15,9 @@ from restore_dit.config import PRESETS, dump, load, shipped
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from restore_dit.config.simulation import SimulationConfig
     from restore_dit.data.store.tile_store import TileStore
 
 OVERRIDES = "key=value"
@@ -57,6 +60,16 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("simulate", simulate, "Write simulated tiles to a tile store.", "simulate stores/sim --tiles 24")
     sub.add_argument("out", help="tile store, a folder or URI")
+    sub.add_argument(
+        "--layout",
+        choices=("store", "pastis"),
+        default="store",
+        help="tile store, or PASTIS-R's folder (default store)",
+    )
+    sub.add_argument("--dates", metavar="FILE", help="pastis: JSON with the acquisition dates of its four tiles")
+    sub.add_argument(
+        "--bad-frames", metavar="FILE", help="pastis: bad_frames.json whose patches and lists to take over"
+    )
     sub.add_argument("--tiles", type=int, default=24, help="number of tiles (default 24)")
     sub.add_argument("--first", type=int, default=0, help="index of the first tile (default 0)")
     sub.add_argument("--seed", type=int, default=0, help="seed of the simulated area (default 0)")
@@ -72,6 +85,20 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("out", help="tile store, a folder or URI")
     sub.add_argument("--mapping", default="worldcereal", help="shipped mapping or YAML file (default worldcereal)")
     sub.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although tiles were quarantined")
+
+    sub = command(
+        "pastis", ingest_pastis, "PASTIS-R, unpacked or as the published ZIP, to a tile store.",
+        "ingest pastis 'https://zenodo.org/records/5735646/files/PASTIS-R.zip?download=1' s3://bucket/pastis", ingest,
+    )  # fmt: skip
+    sub.add_argument("source", help="PASTIS-R's folder, or its ZIP: a path, s3:// or https://")
+    sub.add_argument("out", help="tile store, a folder or URI")
+    sub.add_argument("--radar", metavar="S1A,S1D", help="radar tracks to take (default both)")
+    sub.add_argument("--patches", metavar="10000,10001", help="only these patches (default all)")
+    sub.add_argument("--folds", metavar="1,2", help="only patches of these folds (default all)")
+    sub.add_argument("--bad-frames", metavar="FILE", help="bad_frames.json (default the one in the source)")
+    sub.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although patches were quarantined")
+    sub.add_argument("--workers", type=int, help="Ray tasks at a time (default one a CPU); 0: this process, no Ray")
+    work(sub)
 
     sub = command(
         "inspect", inspect, "What is in a tile store or model directory.", "inspect stores/site --contact-sheet"
@@ -150,9 +177,15 @@ def simulate(given: argparse.Namespace) -> int:
     config = load_section(SimulationConfig, given.overrides)
     if given.tiles < 1:
         raise UserError(f"--tiles {given.tiles}: at least 1", status=2)
+    if given.layout == "store" and (given.dates or given.bad_frames):
+        raise UserError("--dates and --bad-frames go with --layout pastis", status=2)
+    if given.layout == "pastis" and given.first:
+        raise UserError("--first: PASTIS-R's layout begins with its first patches; give --tiles alone", status=2)
     if given.dry_run:
         return show(config)
     console = Console()
+    if given.layout == "pastis":
+        return _simulate_pastis(given, config, console)
     writer = TileStoreWriter(given.out, source=f"simulation, seed {given.seed}")
     indices = range(given.first, given.first + given.tiles)
     for index in track(indices, "simulating", console=console, disable=not console.is_terminal):
@@ -160,6 +193,25 @@ def simulate(given: argparse.Namespace) -> int:
             writer.add(simulate_tile(config, given.seed, index))
     manifest = writer.commit()
     print(f"{given.out}: {len(manifest.tiles)} tiles")
+    return 0
+
+
+def _simulate_pastis(given: argparse.Namespace, config: SimulationConfig, console: Console) -> int:
+    from rich.progress import Progress
+
+    from restore_dit.data.pastis.write import read_template, write_pastis
+
+    template = read_template(given.dates, given.bad_frames)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("simulating", total=given.tiles)
+
+        def on_patch(done: int) -> None:
+            progress.update(task, completed=done)
+            if not console.is_terminal and (done == given.tiles or done % 10 == 0):
+                console.print(f"patch {done} of {given.tiles}", highlight=False)
+
+        write_pastis(config, given.out, given.tiles, seed=given.seed, template=template, on_patch=on_patch)
+    print(f"{given.out}: {given.tiles} patches in PASTIS-R's layout")
     return 0
 
 

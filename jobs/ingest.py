@@ -1,0 +1,79 @@
+"""PASTIS-R to a tile store as a job: `python -m jobs.ingest --config F key=value`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jobs.entry import connect, job_main, require
+from restore_dit.config.loading import load_section
+from restore_dit.config.pastis import PastisConfig
+from restore_dit.data.pastis.ingest import Outcome, plan_ingest, run_ingest
+
+
+def run(config: PastisConfig, display: Console) -> int:
+    """Ingests, says what is there and what is quarantined; 1 if a patch of this run was, unless that is allowed."""
+    require(config, "source", "output")
+    plan = plan_ingest(config)
+    display.print(f"{len(plan.todo)} patches to ingest, {plan.there} there already", highlight=False)
+    if plan.todo and config.workers != 0:
+        connect()
+        from restore_dit.data.pastis.ingest_job import outcomes_on_cluster
+
+        outcomes = outcomes_on_cluster(plan)
+    else:
+        outcomes = map(plan.ingest, plan.todo)
+    columns = (TextColumn("ingesting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    begin = time.perf_counter()
+    with Progress(*columns, console=display, transient=True, disable=not display.is_terminal) as progress:
+        task = progress.add_task("patches", total=len(plan.todo))
+
+        def on_patch(outcome: Outcome, done: int, total: int) -> None:
+            progress.update(task, completed=done)
+            if outcome.reason:
+                print(f"quarantined {outcome.patch}: {outcome.reason}", file=sys.stderr, flush=True)
+            if not display.is_terminal and (done == total or done % 10 == 0):
+                display.print(f"ingested patch {done} of {total}", highlight=False)
+
+        report = run_ingest(plan, outcomes, on_patch)
+    for patch, reason in plan.bad.items():
+        print(f"quarantined {patch}: {reason}", file=sys.stderr)
+    if report.added:
+        written = sum(
+            file.size
+            for patch in plan.todo
+            if patch in report.manifest.tiles
+            for file in report.manifest.tiles[patch].objects.values()
+        )
+        seconds = time.perf_counter() - begin
+        reading, writing = report.seconds_read / report.added, report.seconds_written / report.added
+        display.print(
+            f"{report.added} patches in {seconds:.0f} s ({reading:.2f} s reading and {writing:.2f} s writing each), "
+            f"{written / 1e6:.0f} MB written",
+            highlight=False,
+        )
+    display.print(
+        f"{config.output}: {len(report.manifest.tiles)} tiles, {len(report.quarantined)} quarantined",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return 1 if report.quarantined and not config.allow_bad_tiles else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+
+    def read(path: str | None, overrides: list[str]) -> PastisConfig:
+        return load_section(PastisConfig, overrides, Path(path) if path else None)
+
+    return job_main(
+        "ingest", "PASTIS-R to a tile store; the same configuration as `restore-dit ingest pastis`.", read, run, argv
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Names, types and shapes of PASTIS-R as published (Zenodo record 5735646), with what RESTORE-DiT's authors add."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+METADATA = "metadata.geojson"
+BAD_FRAMES = "bad_frames.json"
+ARCHIVE_FOLDER = "PASTIS-R"
+"""Folder that the published ZIP unpacks to."""
+
+CRS = "EPSG:2154"
+"""Lambert-93, in which `metadata.geojson` gives footprints. The pixels themselves are those of each tile's UTM zone."""
+
+PIXEL = 10.0
+"""Side of a pixel in metres."""
+
+PATCH_SIZE = 128
+
+Sensor = Literal["S2", "S1A", "S1D"]
+TRACKS: tuple[Literal["S1A", "S1D"], ...] = ("S1A", "S1D")
+
+RADAR_CHANNELS = ("VV", "VH", "VV-VH")
+
+UTM_ORIGINS = {
+    "t30uxv": ("EPSG:32630", 600_000.0, 5_500_000.0),
+    "t31tfj": ("EPSG:32631", 600_000.0, 4_900_000.0),
+    "t31tfm": ("EPSG:32631", 600_000.0, 5_200_000.0),
+    "t32ulu": ("EPSG:32632", 300_000.0, 5_400_000.0),
+}
+"""The four Sentinel-2 tiles → CRS and upper left corner of their square in the military grid, metres."""
+
+TILES = tuple(UTM_ORIGINS)
+"""A patch's number begins with its tile's place in this list: 10000 lies in t30uxv, 40561 in t32ulu."""
+
+
+def data_file(sensor: str, patch: str) -> str:
+    """The series of one sensor: int16 [T, 10, H, W] in reflectance × 10000, or float [T, 3, H, W] in dB."""
+    return f"DATA_{sensor}/{sensor}_{patch}.npy"
+
+
+def labels_file(patch: str) -> str:
+    """uint8 [3, H, W]; the first channel is the crop: 0 background, 1–18 crops, 19 void."""
+    return f"ANNOTATIONS/TARGET_{patch}.npy"
+
+
+def parcel_ids_file(patch: str) -> str:
+    """int32 [H, W]: the parcel of each pixel, 0 none."""
+    return f"ANNOTATIONS/ParcelIDs_{patch}.npy"
+
+
+def instance_file(kind: Literal["INSTANCES", "HEATMAP", "ZONES"], patch: str) -> str:
+    """[H, W]: parcels numbered within the patch, centredness in 0 … 1, nearest parcel of each pixel."""
+    return f"INSTANCE_ANNOTATIONS/{kind}_{patch}.npy"
+
+
+def cloud_file(patch: str) -> str:
+    """int8 [T, 1, H, W]: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow. Not in the archive: RESTORE-DiT adds it."""
+    return f"REAL_MASKS/{patch}.npy"
+
+
+def normalisation_file(sensor: str) -> str:
+    """`{"Fold_1": {"mean": […], "std": […]}, …}`, an entry a channel."""
+    return f"NORM_{sensor}_patch.json"

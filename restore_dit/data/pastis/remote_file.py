@@ -1,0 +1,154 @@
+"""A file on a web server, read by ranges: what breaks off is taken up where it ended, what fails is tried again."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import re
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from restore_dit.config.pastis import TransferConfig
+from restore_dit.data.pastis.source_error import SourceUnreachable
+from restore_dit.errors import UserError
+
+_CHUNK = 1 << 18
+_PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_ADVICE = {
+    401: "the server asks for a login, which this program has not",
+    403: "the server refuses access: check the address and its rights",
+    404: "not found: check the address",
+    410: "the file is gone from there: check the address",
+    416: "the file is shorter than its directory says: it was cut off or replaced; check the address",
+}
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
+
+
+class _Passing(Exception):
+    """A failure that may be over at the next attempt; `wait` is what the server asks for, in seconds."""
+
+    def __init__(self, why: str, wait: float = 0.0) -> None:
+        super().__init__(why)
+        self.wait = wait
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file at an `http://` or `https://` address. It passes pickling; a request is a connection of its own."""
+
+    url: str
+    transfer: TransferConfig
+    sleep: Callable[[float], object] = field(default=time.sleep, compare=False)
+
+    def __post_init__(self) -> None:
+        address = urlsplit(self.url)
+        if address.username or address.password:
+            # Not echoed: the message may end in a log.
+            raise UserError(f"{address.scheme}://…@{address.hostname}: credentials do not belong in an address")
+
+    def size(self) -> int:
+        """Bytes in the file.
+
+        Raises:
+            UserError: the server does not have it, or does not serve ranges.
+            SourceUnreachable: the server does not answer.
+        """
+        return self._read(0, 1)[1]
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        """Bytes `start` up to, not including, `stop`; fewer where the file ends before.
+
+        Raises:
+            UserError: the server does not have the file, or does not serve ranges.
+            SourceUnreachable: the server failed `attempts` times in a row without sending anything.
+        """
+        return self._read(start, stop)[0]
+
+    def _read(self, start: int, stop: int) -> tuple[bytes, int]:
+        """The bytes, and the size of the whole file."""
+        received = bytearray()
+        total: int | None = None
+        failures = 0
+        while total is None or start + len(received) < min(stop, total):
+            before = len(received)
+            try:
+                total = self._request(start + before, stop, received)
+                if len(received) == before:
+                    raise _Passing("an answer without content")
+            except (_Passing, OSError, http.client.HTTPException) as error:
+                _raise_if_final(self.url, error)
+                # What came before the connection broke is kept: the next request begins behind it.
+                failures = 1 if len(received) > before else failures + 1
+                if failures >= self.transfer.attempts:
+                    raise SourceUnreachable(
+                        f"{self.url}: gave up after {failures} failures in a row ({_reason(error)}); check the "
+                        "network and the server, then run the same command again: what is done is kept"
+                    ) from None
+                self.sleep(self._wait(failures, error))
+            else:
+                failures = 0
+        return bytes(received), total
+
+    def _request(self, start: int, stop: int, received: bytearray) -> int:
+        """One request, whose body is added to `received` as it comes; the size of the whole file."""
+        request = urllib.request.Request(
+            self.url,
+            headers={
+                "Range": f"bytes={start}-{stop - 1}",
+                "Accept-Encoding": "identity",
+                "User-Agent": "restore-dit",
+            },
+        )
+        try:
+            answer = urllib.request.urlopen(request, timeout=self.transfer.timeout)
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code in _PASSING_STATUS:
+                    raise _Passing(f"HTTP {error.code}", _retry_after(error.headers.get("Retry-After"))) from None
+                advice = _ADVICE.get(error.code, "check the address")
+                raise UserError(f"{self.url}: HTTP {error.code}: {advice}") from None
+        with answer:
+            found = _CONTENT_RANGE.match(answer.headers.get("Content-Range") or "")
+            if answer.status != 206 or found is None:
+                raise UserError(
+                    f"{self.url}: the server does not serve parts of a file (byte ranges): download the archive and "
+                    "give its path"
+                )
+            if int(found[1]) != start:
+                raise _Passing(f"bytes from {found[1]} instead of {start}")
+            limit = len(received) + int(found[2]) - start + 1
+            while len(received) < limit:
+                chunk = answer.read1(min(_CHUNK, limit - len(received)))
+                if not chunk:
+                    raise _Passing("the connection broke off")
+                received += chunk
+            return int(found[3])
+
+    def _wait(self, failures: int, error: Exception) -> float:
+        asked = error.wait if isinstance(error, _Passing) else 0.0
+        doubled = self.transfer.first_wait * 2 ** (failures - 1) * random.uniform(0.75, 1.25)
+        return min(max(doubled, asked), self.transfer.longest_wait)
+
+
+def _raise_if_final(url: str, error: Exception) -> None:
+    """Some connection failures will be the same for ever."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        raise UserError(f"{url}: the server's certificate is not trusted ({cause.verify_message})") from None
+    if isinstance(cause, http.client.InvalidURL | UnicodeError):
+        raise UserError(f"{url}: not a valid address") from None
+
+
+def _retry_after(header: str | None) -> float:
+    """Seconds that the server asks to wait; a date instead of a number is taken for no wish."""
+    return float(header) if header and header.isdigit() else 0.0
+
+
+def _reason(error: Exception) -> str:
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    return " ".join((str(cause) or type(cause).__name__).split())[:200]

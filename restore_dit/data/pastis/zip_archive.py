@@ -1,0 +1,192 @@
+"""The members of a ZIP that is neither unpacked nor fetched as a whole: its directory once, each member by one read."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from restore_dit.data import storage
+from restore_dit.data.pastis.remote_file import RemoteFile
+from restore_dit.data.pastis.source_error import SourceUnreachable
+from restore_dit.errors import UserError
+
+_HEADER = struct.Struct("<4s22xHH")  # signature, …, length of the name, length of the extra field
+_MOST_BYTES = 1 << 30
+_ENCRYPTED = 0x1
+
+
+@dataclass(frozen=True)
+class StoredArchive:
+    """A ZIP at a local path or on object storage."""
+
+    location: storage.Location
+
+    @property
+    def uri(self) -> str:
+        """Where it lies, for messages."""
+        return self.location.uri
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        with storage.open_file(self.location) as file:
+            return int(file.size())
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        """Bytes `start` up to `stop`; fewer where the file ends before."""
+        try:
+            return bytes(storage.read_ranges(self.location, [(start, stop - start)])[0])
+        except UserError as error:
+            # All members lie in this one file: where it cannot be read, no single patch is to blame.
+            raise SourceUnreachable(str(error)) from None
+
+
+@dataclass(frozen=True)
+class RemoteArchive:
+    """A ZIP on a web server."""
+
+    file: RemoteFile
+
+    @property
+    def uri(self) -> str:
+        """Its address."""
+        return self.file.url
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self.file.size()
+
+    def read_range(self, start: int, stop: int) -> bytes:
+        """Bytes `start` up to `stop`; fewer where the file ends before."""
+        return self.file.read_range(start, stop)
+
+
+Archive = StoredArchive | RemoteArchive
+
+
+@dataclass(frozen=True)
+class ArchiveMember:
+    """Where a member lies: `span` bytes from `offset` hold its header and its content."""
+
+    archive: Archive
+    name: str
+    offset: int
+    span: int
+    compressed_size: int
+    size: int
+    crc: int
+    method: int
+    flags: int
+
+    @property
+    def bytes_to_read(self) -> int:
+        """What one `read` transfers."""
+        return self.span
+
+    def read(self) -> bytes:
+        """The unpacked content, by one read of the archive.
+
+        Raises:
+            UserError: damaged, cut off, encrypted or packed in a way that is not supported.
+            SourceUnreachable: the archive cannot be read any more.
+        """
+        if self.flags & _ENCRYPTED:
+            raise UserError(f"{self.name}: encrypted in the archive; give the published archive")
+        if self.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise UserError(f"{self.name}: packed by method {self.method}, which is not supported; pack with deflate")
+        if self.size > _MOST_BYTES:
+            raise UserError(
+                f"{self.name}: unpacks to {self.size} bytes, more than any file of PASTIS-R; fetch it again"
+            )
+        raw = self.archive.read_range(self.offset, self.offset + self.span)
+        if len(raw) < _HEADER.size:
+            raise UserError(f"{self.name}: cut off in the archive; fetch the archive again")
+        signature, name, extra = _HEADER.unpack_from(raw)
+        if signature != b"PK\x03\x04":
+            raise UserError(f"{self.name}: damaged in the archive (no file header there); fetch the archive again")
+        begin = _HEADER.size + name + extra
+        packed = memoryview(raw)[begin : begin + self.compressed_size]
+        if len(packed) < self.compressed_size:
+            raise UserError(f"{self.name}: cut off in the archive; fetch the archive again")
+        content = bytes(packed) if self.method == zipfile.ZIP_STORED else self._inflate(packed)
+        if len(content) != self.size or zlib.crc32(content) != self.crc:
+            raise UserError(f"{self.name}: damaged in the archive (its checksum is wrong); fetch the archive again")
+        return content
+
+    def _inflate(self, packed: memoryview) -> bytes:
+        try:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, self.size + 1)
+        except zlib.error as error:
+            raise UserError(f"{self.name}: damaged in the archive ({error}); fetch the archive again") from None
+
+
+def read_directory(archive: Archive) -> dict[str, ArchiveMember]:
+    """The members by name, from the directory at the archive's end.
+
+    Raises:
+        UserError: no ZIP, or one that was cut off.
+        SourceUnreachable: the archive cannot be read.
+    """
+    stream = io.BufferedReader(_RangeReader(archive.size(), archive.read_range), 1 << 16)
+    try:
+        with zipfile.ZipFile(stream) as directory:
+            entries = sorted(directory.infolist(), key=lambda entry: entry.header_offset)
+            ends = [*(entry.header_offset for entry in entries[1:]), directory.start_dir]
+    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{archive.uri}: not a ZIP archive, or one that was cut off ({reason}); fetch it again"
+        ) from None
+    return {
+        entry.filename: ArchiveMember(
+            archive=archive,
+            name=entry.filename,
+            offset=entry.header_offset,
+            # A header's own length is known only from the header: what lies between two members holds it in any case.
+            span=min(end - entry.header_offset, entry.compress_size + _HEADER.size + 2 * 0xFFFF),
+            compressed_size=entry.compress_size,
+            size=entry.file_size,
+            crc=entry.CRC,
+            method=entry.compress_type,
+            flags=entry.flag_bits,
+        )
+        for entry, end in zip(entries, ends, strict=True)
+        if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
+    }
+
+
+class _RangeReader(io.RawIOBase):
+    """What `zipfile` wants: a seekable stream, here on ranges."""
+
+    def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
+        self._size = size
+        self._read_range = read_range
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if position < 0:
+            raise ValueError("a position before the beginning")
+        self._position = position
+        return position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
+        stop = min(self._position + len(buffer), self._size)
+        if stop <= self._position:
+            return 0
+        content = self._read_range(self._position, stop)
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)

@@ -109,9 +109,9 @@ def write_pastis(
     """
     folder = storage.locate(out)
     template = template or Template()
+    numbers = [_number(index, template) for index in range(patches)]
     _claim(folder, config, seed, template)
     done = set(storage.list_names(folder.join(_DONE)))
-    numbers = [_number(index, template) for index in range(patches)]
     for index, number in enumerate(numbers):
         if f"{number}.json" not in done:
             _write_patch(folder, config, seed, index, number, template)

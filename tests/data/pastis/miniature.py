@@ -18,6 +18,11 @@ def ingest(source: object, store: Path, **options: object) -> IngestReport:
     return run_ingest(plan, map(plan.ingest, plan.todo))
 
 
+def ingest_with_many_commits(source: str, store: str) -> None:
+    """What a process does that is to be killed: it commits more often, so that commits are killed too."""
+    ingest(source, Path(store), commit_every=3)
+
+
 def fingerprint(store: Path, *but: str) -> str:
     """What a store's tiles hold, some left out."""
     manifest = TileStore.open(store).manifest

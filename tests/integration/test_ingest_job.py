@@ -1,0 +1,97 @@
+"""An ingest of PASTIS-R on Ray is the ingest in one process, also when a worker dies on the way."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from restore_dit.config.pastis import PastisConfig
+from restore_dit.data.pastis.ingest import plan_ingest, run_ingest
+from restore_dit.data.pastis.ingest_job import outcomes_on_cluster
+from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.store.tile_store import TileStore
+from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, pack
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pastis")
+    write_pastis(SMALL, str(folder / "PASTIS-R"), 24)
+    (folder / "PASTIS-R/DATA_S2/S2_10001.npy").unlink()
+    return pack(folder / "PASTIS-R", folder / "PASTIS-R.zip")
+
+
+@pytest.fixture(scope="module")
+def whole(archive: Path) -> Path:
+    store = archive.parent / "whole"
+    assert list(ingest(archive, store).quarantined) == ["10001"]
+    return store
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_tasks_at_a_time_write_what_one_process_writes(archive, whole, tmp_path):
+    plan = plan_ingest(PastisConfig(source=str(archive), output=str(tmp_path / "store"), patch_size=SIDE, workers=2))
+    done: list[int] = []
+    report = run_ingest(plan, outcomes_on_cluster(plan), lambda outcome, count, total: done.append(count))
+    assert done == list(range(1, 25))
+    assert report.added == 23
+    assert report.quarantined == TileStore.open(whole).manifest.quarantined
+    assert fingerprint(tmp_path / "store") == fingerprint(whole)
+    assert TileStore.open(tmp_path / "store").manifest.tiles == TileStore.open(whole).manifest.tiles
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_task_whose_worker_is_killed_is_run_again(archive, whole, tmp_path):
+    """SIGKILL for the worker that is at it once three tiles are there."""
+    store = tmp_path / "store"
+    plan = plan_ingest(PastisConfig(source=str(archive), output=str(store), patch_size=SIDE, workers=1))
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        until = time.monotonic() + 120
+        while not killed and time.monotonic() < until:
+            for pid in ingesting_workers():
+                if len(list(store.glob("tiles/*.parquet"))) >= 3:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                    return
+            time.sleep(0.002)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    report = run_ingest(plan, outcomes_on_cluster(plan))
+    killer.join(timeout=150)
+    assert killed
+    assert report.added == 23
+    assert fingerprint(store) == fingerprint(whole)
+
+
+def ingesting_workers() -> list[int]:
+    """The worker processes of this process's own cluster that run a map task."""
+    return [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if content(folder / "cmdline").startswith("ray::Map") and os.getpid() in ancestors(int(folder.name))
+    ]
+
+
+def ancestors(pid: int) -> list[int]:
+    """A process's parent, its parent's parent, and so on."""
+    found: list[int] = []
+    while status := content(Path(f"/proc/{pid}/stat")):
+        pid = int(status.rpartition(")")[2].split()[1])
+        found.append(pid)
+    return found
+
+
+def content(file: Path) -> str:
+    """Empty for a process that has ended meanwhile."""
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -18,13 +18,21 @@ class SimulationConfig(Section):
     start: date = Field(date(2018, 9, 1), description="first day that may have an acquisition")
     days: Positive = Field(425, description="length of the period")
     field_hectares: float = Field(3.0, gt=0, description="median area of a field")
+    latitude: float = Field(48.0, ge=0, le=70, description="degrees north: sets the sun's height")
+    january: float = Field(4.0, description="mean temperature of January in °C: sets how often it freezes and snows")
+    relief: float = Field(0.0, ge=0, le=1, description="slope of the ground, root mean square; shades by the sun")
     cloudiness: Fraction = Field(0.45, description="mean cloud cover over the days of the period")
+    cloudiness_spread: float = Field(0.4, ge=0, description="differences between tiles' cloudiness, on the logit scale")
+    mask_errors: Fraction = Field(
+        1.0, description="errors of the cloud masks: 1 as a real detector's, 0 none, so that what they call clear is"
+    )
+    registration_error: float = Field(0.25, ge=0, description="a frame's shift along each axis, pixels, 1 sigma")
     orbit_overlap: bool = Field(False, description="a second Sentinel-2 orbit sees the tile, with its own view angle")
     dropped: Fraction = Field(0.05, description="share of Sentinel-2 passes that the archive lacks")
     overcast_dropped: Fraction = Field(0.35, description="share of overcast passes left out of the archive on top")
     partial_swath: Fraction = Field(0.0, description="share of optical frames that the edge of the swath cuts")
     frame_offsets: float = Field(
-        1.0, ge=0, description="strength of a date's haze, gain and view-angle error; 1 as in real series, 0 none"
+        1.0, ge=0, description="strength of what atmospheric correction leaves of a date; 1 as in real series, 0 none"
     )
     radar_tracks: tuple[Literal["S1A", "S1D"], ...] = Field(("S1A", "S1D"), description="ascending, descending")
     radar_dropped: Fraction = Field(0.03, description="share of Sentinel-1 passes that the archive lacks")

@@ -1,4 +1,4 @@
-"""Clouds over a frame: thick cores, thin rims, veils, and the shadows that the sun casts."""
+"""Clouds over a frame: thick cores, thin rims, veils of cirrus, and the shadows that the sun casts."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from restore_dit.data.simulation.random_fields import random_field
+from restore_dit.data.simulation.revisit import Geometry
 from restore_dit.series import CLEAR, SHADOW, THICK_CLOUD, THIN_CLOUD
 
-#                     B02   B03   B04   B05   B06   B07   B08   B8A   B11   B12
-_CLOUD = np.array([0.62, 0.60, 0.61, 0.64, 0.66, 0.67, 0.68, 0.68, 0.45, 0.36], np.float32)
-# Share of the light that a shadow takes; skylight, strongest in the blue, remains.
-_SHADE = np.array([0.45, 0.52, 0.58, 0.60, 0.64, 0.66, 0.68, 0.69, 0.76, 0.80], np.float32)
+#                  B02   B03   B04   B05   B06   B07   B08   B8A   B11   B12
+_ALBEDO = np.array([1.0, 0.98, 0.97, 0.97, 0.96, 0.96, 0.96, 0.95, 1.00, 0.84], np.float32)
+_IS_SHORTWAVE = np.array([False] * 8 + [True] * 2)
+# Share of the light that a thick cloud's shadow takes; skylight, strongest in the blue, remains.
+_SHADE = np.array([0.40, 0.52, 0.60, 0.64, 0.68, 0.70, 0.71, 0.72, 0.80, 0.84], np.float32)
+# Seconds after B02 at which a band sees the same ground (Heiselberg 2019, Aircraft and ship velocity determination in
+# Sentinel-2 multispectral images, table 1): clouds, which are higher than the ground, lie elsewhere in each band.
+_DELAY = np.array([0.0, 0.527, 1.005, 1.269, 1.525, 1.790, 0.264, 2.055, 1.468, 2.085])
+_ORBIT_HEIGHT, _ORBIT_SPEED = 786_000.0, 7_450.0  # metres, metres a second
 
+_PIXEL = 10.0
 _VEIL_SHARE = 0.2  # of the frames lie below a veil of cirrus, times the cloudiness
-_LEAST_OPACITY = 0.05  # thinner cloud is left out, so that what is called clear is clear
-_THICK_OPACITY = 0.5
-_LEAST_SHADE = 0.2
+_LEAST_REFLECTANCE = 0.02  # thinner cloud is left out, so that what is called clear is clear
+_THICK_REFLECTANCE = 0.25
+_LEAST_SHADE = 0.1
 _PADDING = 64  # pixels of sky around the tile, in whose clouds shadows begin
 
 Field = NDArray[np.float32]
@@ -28,66 +35,89 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Sky:
-    """Over one frame, [H, W] each: `opacity` of cloud and `shade` of shadow in 0–1, `brightness` of the cloud."""
+    """Over one frame: `cloud` reflectance [10, H, W] of a cloud that absorbs nothing, as each band sees it, `shade` of
+    shadow in 0–1 [H, W], and `absorption`, the factor by which the cloud is darker around 1.6 µm."""
 
-    opacity: Field
+    cloud: Field
     shade: Field
-    brightness: Field
+    absorption: float
 
     def classes(self) -> NDArray[np.uint8]:
-        """Cloud classes uint8 [H, W]."""
-        classes = np.full(self.opacity.shape, CLEAR, np.uint8)
+        """Cloud classes uint8 [H, W]: any band's cloud makes a pixel cloudy."""
+        densest = self.cloud.max(axis=0)
+        classes = np.full(self.shade.shape, CLEAR, np.uint8)
         classes[self.shade > 0] = SHADOW
-        classes[self.opacity > 0] = THIN_CLOUD
-        classes[self.opacity > _THICK_OPACITY] = THICK_CLOUD
+        classes[densest > 0] = THIN_CLOUD
+        classes[self.cloud.mean(axis=0) > _THICK_REFLECTANCE] = THICK_CLOUD
         return classes
 
     def over(self, frame: Field) -> Field:
-        """The frame [10, H, W] as seen through this sky; pixels of class clear stay as they are."""
-        shaded = frame * (1 - _SHADE[:, None, None] * self.shade)
-        return shaded + self.opacity * (_CLOUD[:, None, None] * self.brightness - shaded)
+        """The frame [10, H, W] as seen through this sky; pixels of class clear stay as they are.
+
+        A cloud of reflectance c over ground of reflectance s shows c + (1 − c)²·s/(1 − c·s), the sum over the passages
+        between the two (van de Hulst 1980, Multiple light scattering, chapter 4).
+        """
+        albedo = np.where(_IS_SHORTWAVE, self.absorption, 1).astype(np.float32) * _ALBEDO
+        ground = frame * (1 - _SHADE[:, None, None] * self.shade)
+        bright = self.cloud * albedo[:, None, None]
+        return bright + (1 - self.cloud) ** 2 * ground / (1 - bright * ground)
 
 
 def draw_sky(
-    shape: tuple[int, int],
-    cover: float,
-    cloudiness: float,
-    zenith: float,
-    azimuth: float,
-    generator: np.random.Generator,
+    shape: tuple[int, int], cover: float, cloudiness: float, geometry: Geometry, generator: np.random.Generator
 ) -> Sky | None:
-    """The sky over a tile, or None where it is clear. `cover` is the expected share of cloud in it,
-    `cloudiness` that of the climate; the sun's angles (radians) and the clouds' height, 0.6–3 km, place the shadows."""
+    """The sky over a tile, or None where it is clear. `cover` is the expected share of cloud in it, `cloudiness` that
+    of the climate; the sun's and the sensor's angles and the clouds' height, 0.5–4 km, place the shadows."""
     veiled = generator.random() < _VEIL_SHARE * cloudiness
     if cover <= 0 and not veiled:
         return None
-    height, width = shape
-    padded = (fft.next_fast_len(height + _PADDING, real=True), fft.next_fast_len(width + _PADDING, real=True))
-    opacity, shade = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    thickness = np.zeros(shape, np.float32)
+    padded = tuple(fft.next_fast_len(size + _PADDING, real=True) for size in shape)
+    height = np.exp(generator.uniform(np.log(500), np.log(4000)))
+    cloud, shade = np.zeros((10, *shape), np.float32), np.zeros(shape, np.float32)
+    absorption = generator.uniform(0.65, 0.95)
     if cover > 0:
-        winter = zenith > np.deg2rad(60)
-        outer_scale = np.exp(generator.uniform(np.log(80 if winter else 25), np.log(250)))
-        form = random_field(padded, outer_scale, generator.uniform(3.3, 4.3), generator)
+        low_sun = geometry.sun_zenith > np.deg2rad(60)
+        outer_scale = np.exp(generator.uniform(np.log(100 if low_sun else 40), np.log(400)))
+        form = random_field((padded[0], padded[1]), outer_scale, generator.uniform(3.4, 4.4), generator)
         # No sky is quite full: the threshold stops at 4 standard deviations.
-        depth = np.maximum(form - float(ndtri(max(1 - cover, 3e-5))), 0)
-        depth *= np.float32(np.exp(generator.uniform(np.log(1.2), np.log(5))))
-        full = _visible(1 - np.exp(-depth))
-        opacity, thickness = full[:height, :width], depth[:height, :width]
-        length = generator.uniform(60, 300) * float(np.tan(zenith))  # pixels from a cloud to its shadow
-        down, right = round(length * np.cos(azimuth)), round(-length * np.sin(azimuth))
-        # Away from the sun: the shadow of the cloud at (row, column) falls on (row + down, column + right).
-        cast = np.roll(full, (down, right), axis=(0, 1))[:height, :width]
-        shade = np.where(cast > _LEAST_SHADE, cast, 0).astype(np.float32)
+        threshold = float(ndtri(max(1 - cover, 3e-5)))
+        depth = np.maximum(form - np.float32(threshold), 0)
+        mean_depth = np.exp(-(threshold**2) / 2) / np.sqrt(2 * np.pi) / max(1 - ndtr(threshold), 1e-6) - threshold
+        thickness = depth * np.float32(generator.lognormal(0.1, 0.65) / mean_depth)
+        sheet = _visible(thickness / (1 + thickness))
+        cloud = _as_bands_see(sheet, height, shape)
+        down, right = _shadow_offset(height, geometry)
+        # The sky is periodic: a shadow that comes from beyond its edge is one of the clouds on the other side.
+        cast = np.roll(sheet, (round(down / _PIXEL), round(right / _PIXEL)), axis=(0, 1))[: shape[0], : shape[1]]
+        shade = np.where(cast > _LEAST_SHADE, (cast - _LEAST_SHADE) / (1 - _LEAST_SHADE), 0) ** np.float32(0.7)
+        if generator.random() < 0.15:  # ice
+            absorption = generator.uniform(0.3, 0.65)
     if veiled:
-        veil = generator.uniform(0.08, 0.4) * np.exp(0.5 * random_field(padded, 60.0, 3.6, generator))
-        veil = _visible(veil[:height, :width].clip(0, 0.75))
-        opacity = (1 - (1 - opacity) * (1 - veil)).astype(np.float32)
-    albedo = generator.lognormal(-0.1, 0.25)
-    brightness = np.float32(albedo) * (np.float32(0.6) + np.float32(0.4) * np.tanh(thickness / 4))
-    return Sky(opacity, shade, brightness.clip(0.3, 1.5).astype(np.float32))
+        veil = generator.uniform(0.05, 0.3) * np.exp(0.5 * random_field((padded[0], padded[1]), 60.0, 3.6, generator))
+        veil = _visible((veil / (1 + veil)).astype(np.float32))
+        cirrus = _as_bands_see(veil, generator.uniform(7000, 11000), shape)
+        cloud = 1 - (1 - cloud) * (1 - cirrus)
+    return Sky(cloud, shade.astype(np.float32), float(absorption))
 
 
-def _visible(opacity: Field) -> Field:
-    """Opacity with what nobody would see taken away, and no step where it begins."""
-    return ((opacity - np.float32(_LEAST_OPACITY)) / np.float32(1 - _LEAST_OPACITY)).clip(0, 1)
+def _visible(reflectance: Field) -> Field:
+    """Cloud with what nobody would see taken away, and no step where it begins."""
+    least = np.float32(_LEAST_REFLECTANCE)
+    return ((reflectance - least) / (1 - least)).clip(0, 1)
+
+
+def _as_bands_see(sheet: Field, height: float, shape: tuple[int, int]) -> Field:
+    """The sheet [h, w] of cloud at a height in metres as the bands [10, H, W] see it, one after another from the north
+    (the orbit descends): a band that comes later looks back and sees the cloud farther north."""
+    parallax = height / _ORBIT_HEIGHT * _ORBIT_SPEED * (_DELAY - _DELAY.mean()) / _PIXEL
+    rows = (np.arange(shape[0]) + np.rint(parallax)[:, None].astype(int)) % len(sheet)
+    return sheet[rows][:, :, : shape[1]]
+
+
+def _shadow_offset(height: float, geometry: Geometry) -> tuple[float, float]:
+    """Metres (down, right) from the image of a cloud to its shadow: away from the sun, and back towards the sensor
+    from where its slanting view puts the cloud."""
+    from_sun = height * np.tan(geometry.sun_zenith)
+    down, right = from_sun * np.cos(geometry.sun_azimuth), -from_sun * np.sin(geometry.sun_azimuth)
+    # A sensor in the east (view above 0) puts the cloud too far west, so that the shadow lies farther east of it.
+    return float(down), float(right + height * np.tan(geometry.view))

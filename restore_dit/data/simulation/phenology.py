@@ -15,11 +15,13 @@ Curve = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Curves:
-    """Daily state of P parcels on D days: `leaf_area` (m²/m²) of the green canopy, `dry` share of the ground below it
-    that straw, stubble or dead leaves hide, `tilled` roughness since the last tillage (1 fresh, 0 gone), `flowers`
-    share of the canopy in yellow flower, `covers` uint8 the cover that grows, as a number in `COVERS`."""
+    """Daily state of P parcels on D days: `leaf_area` and `brown_area` (m²/m²) of green and of withered leaves, `dry`
+    share of the ground below that straw, stubble or dead leaves hide, `tilled` roughness since the last tillage (1
+    fresh, 0 gone), `flowers` share of the canopy in yellow flower, `covers` uint8 the cover that grows, as a number in
+    `COVERS`."""
 
     leaf_area: Curve
+    brown_area: Curve
     dry: Curve
     tilled: Curve
     flowers: Curve
@@ -31,14 +33,16 @@ def draw_curves(
 ) -> Curves:
     """Curves of each parcel over `days` (consecutive), with years' and parcels' own timing and vigour."""
     shape = (len(parcel_covers), len(days))
-    leaf_area, dry, tilled, flowers = (np.zeros(shape, np.float32) for _ in range(4))
     covers = np.repeat(parcel_covers[:, None], len(days), axis=1)
     arable = parcel_covers == ARABLE
-    (leaf_area[arable], dry[arable], tilled[arable], flowers[arable], covers[arable]) = _arable(
-        int(arable.sum()), days, generator
-    )
-    leaf_area[~arable], dry[~arable] = _perennial(parcel_covers[~arable], days, generator)
-    return Curves(leaf_area, dry, tilled, flowers, covers.astype(np.uint8))
+    fields = _arable(int(arable.sum()), days, generator)
+    perennial = _perennial(parcel_covers[~arable], days, generator)
+    curves = np.zeros((5, *shape), np.float32)
+    curves[:, arable] = (fields.leaf_area, fields.brown_area, fields.dry, fields.tilled, fields.flowers)
+    curves[:3, ~arable] = perennial
+    covers[arable] = fields.covers
+    leaf_area, brown_area, dry, tilled, flowers = curves
+    return Curves(leaf_area, brown_area, dry, tilled, flowers, covers.astype(np.uint8))
 
 
 def _logistic(days: NDArray[np.float32], inflection: NDArray, width: NDArray) -> Curve:
@@ -69,14 +73,12 @@ def _rotation(parcels: int, years: int, generator: np.random.Generator) -> NDArr
     return crops
 
 
-def _arable(
-    parcels: int, days: NDArray[np.datetime64], generator: np.random.Generator
-) -> tuple[Curve, Curve, Curve, Curve, NDArray[np.int64]]:
-    """Leaf area, dry share, tillage, flowers and crop of fields, one harvest after another."""
+def _arable(parcels: int, days: NDArray[np.datetime64], generator: np.random.Generator) -> Curves:
+    """Fields, one harvest after another."""
     time = np.arange(len(days), dtype=np.float32)
     januaries = _januaries(days)
     crops = _rotation(parcels, len(januaries), generator)
-    leaf_area, dry, tilled, flowers = (np.zeros((parcels, len(days)), np.float32) for _ in range(4))
+    leaf_area, brown_area, dry, tilled, flowers = np.zeros((5, parcels, len(days)), np.float32)
     covers = crops[0][:, None].repeat(len(days), axis=1)
     harvest = np.full(parcels, -1e6)
     for january, crop, following in zip(januaries[:-1], crops[:-1], crops[1:], strict=True):
@@ -84,12 +86,13 @@ def _arable(
         harvest = season.harvest
         fallow = _fallow(time, january, harvest, following, generator)
         leaf_area += season.leaf_area + fallow.leaf_area
-        dry += season.dry + fallow.dry
+        brown_area += season.brown_area
+        dry += fallow.dry
         tilled += fallow.tilled
         flowers += season.flowers
         covers = np.where(time[None] < harvest[:, None], covers, COVER_NUMBER["catch crop"])
         covers = np.where(time[None] < fallow.end[:, None], covers, following[:, None])
-    return leaf_area, dry.clip(0, 0.95), tilled.clip(0, 1.2), flowers, covers
+    return Curves(leaf_area, brown_area, dry.clip(0, 0.95), tilled.clip(0, 1.2), flowers, covers)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class _Season:
     """A crop until its `harvest` (day, [P]); curves [P, D], 0 from the harvest on."""
 
     leaf_area: Curve
-    dry: Curve
+    brown_area: Curve
     flowers: Curve
     harvest: NDArray[np.float64]
 
@@ -124,7 +127,8 @@ def _season(
     bloom = shift + 116 + generator.normal(0, 3, parcels)
     flowering = (crop == COVER_NUMBER["winter rapeseed"]) * generator.uniform(0.35, 0.7, parcels)
     flowers = present * flowering[:, None] * np.exp(-(((time[None] - bloom[:, None]) / 13) ** 2))
-    return _Season(leaf_area, present * (0.85 * ripe * rise), flowers, harvest)
+    withered = present * ((peak * _growth("standing", crop))[:, None] * rise * ripe)
+    return _Season(leaf_area, withered, flowers, harvest)
 
 
 @dataclass(frozen=True)
@@ -168,14 +172,18 @@ def _fallow(
 
 def _perennial(
     covers: NDArray[np.int64], days: NDArray[np.datetime64], generator: np.random.Generator
-) -> tuple[Curve, Curve]:
-    """Leaf area and dry share of what grows for many years; grassland is mown none to four times in a year."""
+) -> tuple[Curve, Curve, Curve]:
+    """Leaf area, brown area and dry share of what grows for many years; grassland is mown none to four times in a
+    year, and woods stand bare in winter over their fallen leaves."""
     parcels = len(covers)
     time = np.arange(len(days), dtype=np.float32)
     vigour = generator.normal(1.0, 0.12, parcels).clip(0.6, 1.4)
     leaf_area = np.repeat((vigour * _growth("base", covers))[:, None], len(days), axis=1).astype(np.float32)
-    litter = 0.35 * (covers == COVER_NUMBER["deciduous forest"])
-    dry = np.repeat(litter[:, None], len(days), axis=1).astype(np.float32)
+    deciduous = covers == COVER_NUMBER["deciduous forest"]
+    dry = np.repeat(0.5 * deciduous[:, None], len(days), axis=1).astype(np.float32)
+    # Branches and old grass: what stands brown all year.
+    standing = np.where(deciduous, 1.1, np.where(covers == COVER_NUMBER["coniferous forest"], 0.4, 0.0))
+    brown_area = np.repeat(standing[:, None], len(days), axis=1).astype(np.float32)
     spread = _growth("spread", covers) * generator.standard_normal(parcels)
     grass = covers == COVER_NUMBER["grassland"]
     cuts = generator.integers(0, 5, parcels) * grass
@@ -186,10 +194,17 @@ def _perennial(
         fall = _logistic(time, shift + _growth("senescence", covers), _growth("senescence_width", covers))
         season = (vigour * (_growth("peak", covers) - _growth("base", covers)).clip(0))[:, None] * (rise - fall)
         leaf_area += season
+        # Leaves turn before they fall, and a summer's drought or a winter's frost leaves grass half brown.
+        turning = 4 * fall * (1 - fall)
+        withering = np.where(deciduous, 1.5, np.where(grass, 0.5, 0.0)) * vigour
+        brown_area += (withering[:, None] * turning).astype(np.float32)
+        drought = january + 205 + 15 * generator.standard_normal()
+        strength = grass * generator.uniform(0.0, 1.6) * generator.uniform(0.5, 1.2, parcels)
+        brown_area += (strength[:, None] * np.exp(-(((time[None] - drought) / 28) ** 2))).astype(np.float32)
         for cut in range(4):
             day = january + 138 + 46 * cut + generator.normal(0, 9, parcels)
             since = time[None] - day[:, None]
             mown = (since >= 0) * np.exp(-np.abs(since) / 17) * (cut < cuts)[:, None]
             remaining *= (1 - 0.78 * mown).astype(np.float32)
             dry += (0.25 * mown * np.exp(-np.abs(since) / 10)).astype(np.float32)
-    return leaf_area * remaining, dry.clip(0, 0.9)
+    return leaf_area * remaining, brown_area * remaining, dry.clip(0, 0.9)

@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 
 from restore_dit.data.simulation.covers import COVER_NUMBER, COVERS
 from restore_dit.data.simulation.random_fields import texture
-from restore_dit.data.simulation.surface import PixelState, Surface
+from restore_dit.data.simulation.surface import PatchState, Surface
 
 _VOLUME = 10 ** (np.array([cover.volume for cover in COVERS], np.float32) / 10)  # [cover, polarisation], linear
 _ATTENUATION = np.array([cover.attenuation for cover in COVERS], np.float32)
@@ -19,6 +19,7 @@ _SOIL_DB = (-13.0, -20.5)  # dry and smooth, in VV and VH
 _MOISTURE_DB = (6.0, 4.5)  # from dry to saturated
 _TILLAGE_DB = (3.0, 3.4)  # from smooth to ploughed
 _FROST_DB = -3.0  # frozen ground and leaves reflect like dry ones
+_NEPER = np.float32(np.log(10) / 10)  # of a decibel
 _SPECKLE_KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 
 Backscatter = NDArray[np.float32]
@@ -90,7 +91,7 @@ def draw_track(surface: Surface, frozen: NDArray[np.bool_], generator: np.random
 def render_backscatter(
     surface: Surface,
     ground: Ground,
-    state: PixelState,
+    state: PatchState,
     moisture: NDArray[np.float32],
     variation: TrackVariation,
     track: str,
@@ -103,20 +104,22 @@ def render_backscatter(
     Vegetation modeled as a water cloud: V is the leaf area, since ripening takes water from both.
     """
     frames, shape = len(moisture), surface.landscape.parcels.shape
-    parcels = surface.landscape.parcels.ravel()
-    biomass = state.leaf_area + np.float32(0.5) * state.dry
+    parcels, patches = surface.landscape.parcels.ravel(), surface.patches
+    biomass = state.leaf_area + np.float32(0.5) * state.brown_area
     through = np.exp(_ATTENUATION[state.covers] * biomass * np.float32(-2 / np.cos(_INCIDENCE[track])))
-    shift = variation.shift[:, parcels].reshape(frames, *shape)
-    ruffle = variation.ruffle[:, parcels]
     values = np.empty((frames, 2, *shape), np.float32)
     for polarisation in range(2):
-        wet = np.float32(_MOISTURE_DB[polarisation]) * moisture[:, None] * ground.wettable
-        rough = np.float32(_TILLAGE_DB[polarisation]) * state.tilled
-        soil = np.exp(np.float32(np.log(10) / 10) * (ground.decibel[polarisation] + wet + rough + ruffle))
-        volume = _VOLUME[:, polarisation][state.covers]
-        power = (volume + (soil - volume) * through).reshape(frames, *shape)
-        power *= speckle(power.shape, looks, generator)
-        values[:, polarisation] = 10 * np.log10(np.maximum(power, np.float32(1e-5))) + shift
+        factor = through * np.exp(_NEPER * np.float32(_TILLAGE_DB[polarisation]) * state.tilled)
+        volume = _VOLUME[:, polarisation][state.covers] * (1 - through)
+        bare = np.exp(_NEPER * ground.decibel[polarisation])
+        for frame in range(frames):
+            wet = np.float32(_MOISTURE_DB[polarisation] * moisture[frame]) * ground.wettable
+            power = bare * np.exp(_NEPER * (wet + variation.ruffle[frame][parcels]))
+            power *= factor[frame][patches]
+            power += volume[frame][patches]
+            power = power.reshape(1, *shape) * speckle((1, *shape), looks, generator)
+            values[frame, polarisation] = np.log(np.maximum(power[0], np.float32(1e-5))) / _NEPER
+            values[frame, polarisation] += variation.shift[frame][parcels].reshape(shape)
     return values
 
 

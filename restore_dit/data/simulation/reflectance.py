@@ -1,100 +1,107 @@
-"""What the optical sensor sees of a cloudless surface: ten bands from canopy, straw, soil and moisture."""
+"""Reflectance of a cloudless surface in ten bands: canopies over soil, straw, snow, under the sun of the day."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.data.simulation.covers import CANOPY_REFLECTANCE, RAPESEED_FLOWERS, STRAW
-from restore_dit.data.simulation.random_fields import texture
-from restore_dit.data.simulation.surface import PixelState, Surface
+from restore_dit.data.simulation.canopy import canopy_table, leaf_area_nodes
+from restore_dit.data.simulation.covers import COVER_NUMBER, COVERS, RAPESEED_FLOWERS, SNOW, STRAW
+from restore_dit.data.simulation.revisit import Geometry
+from restore_dit.data.simulation.surface import PatchState, Surface
 
-_WAVELENGTH = np.array([0.49, 0.56, 0.665, 0.705, 0.74, 0.783, 0.842, 0.865, 1.61, 2.19])  # µm, S2_BANDS
-_IS_20_M = np.array([False, False, False, True, True, True, False, True, True, True])
-_EXTINCTION = np.array([0.75, 0.75, 0.75, 0.62, 0.42, 0.42, 0.42, 0.42, 0.55, 0.62], np.float32)
-_WET_DARKENING = np.array([0.38, 0.38, 0.38, 0.38, 0.36, 0.36, 0.36, 0.36, 0.42, 0.48], np.float32)
+_WET_DARKENING = np.array([0.38, 0.38, 0.38, 0.38, 0.36, 0.36, 0.36, 0.36, 0.44, 0.50], np.float32)
+_CLODS = np.float32(0.12)  # of the light is lost in the shadows of a freshly ploughed field
+_LEAST_BROWN = np.float32(0.10)  # of a green canopy's leaf area is stems, ears and old leaves
+_WITHERED = {"chlorophyll": 6.0, "water": 0.003}
+_SNOW_ON_CANOPY = np.array(
+    [0.15 if "forest" in cover.name else 0.0 if cover.name == "water" else 0.6 for cover in COVERS], np.float32
+)
 
-
-@dataclass(frozen=True)
-class FrameOffsets:
-    """What makes frames of one surface differ: `gain` and `haze` [T, 10] (reflectance = gain·surface + haze) and
-    `unevenness` [T, 1, H, W], the share by which haze varies over the tile."""
-
-    gain: NDArray[np.float32]
-    haze: NDArray[np.float32]
-    unevenness: NDArray[np.float32]
-
-    def select(self, frames: slice) -> FrameOffsets:
-        """The offsets of some frames."""
-        return FrameOffsets(self.gain[frames], self.haze[frames], self.unevenness[frames])
+Field = NDArray[np.float32]
 
 
-def draw_offsets(
-    orbit: NDArray[np.int64], shape: tuple[int, int], strength: float, generator: np.random.Generator
-) -> FrameOffsets:
-    """Offsets of T frames. A gain of some percent in all bands stands for sun and view angles and for atmospheric
-    correction, and differs between orbits; aerosol falls with wavelength^-1.3 (an Ångström exponent usual on land)."""
-    frames = len(orbit)
-    view = generator.normal(0, 0.06, 2)[orbit][:, None]
-    common = view + 0.075 * generator.standard_normal((frames, 1)) + 0.02 * generator.standard_normal((frames, 10))
-    aerosol = (generator.gamma(2.0, 0.012, (frames, 1)) - 0.017) * (_WAVELENGTH / 0.49) ** -1.3
-    patterns = np.stack([texture(shape, 80.0, 4.0, generator) for _ in range(3)])
-    mixture = generator.standard_normal((frames, 3), dtype=np.float32) * np.float32(0.2)
-    unevenness = np.tensordot(mixture, patterns, axes=1)[:, None]
-    return FrameOffsets(
-        np.exp(strength * common).astype(np.float32),
-        (strength * aerosol).astype(np.float32),
-        (1 + unevenness).astype(np.float32),
-    )
+def _of_covers(name: str) -> Field:
+    return np.array([getattr(cover.leaves, name) for cover in COVERS], np.float32)
+
+
+_LEAVES = {name: _of_covers(name) for name in ("chlorophyll", "water", "dry_matter", "angle", "gaps")}
 
 
 def render_reflectance(
-    surface: Surface,
-    state: PixelState,
-    moisture: NDArray[np.float32],
-    offsets: FrameOffsets,
-    generator: np.random.Generator,
-) -> NDArray[np.float32]:
-    """Reflectance [T, 10, H, W] of T frames without clouds; `moisture` [T].
+    surface: Surface, state: PatchState, frame: int, day: int, moisture: float, snow: float, geometry: Geometry
+) -> Field:
+    """Reflectance [10, H, W] on a `day` of the period that is number `frame` of `state`; `moisture` of the top soil
+    and `snow` cover of the ground in 0–1.
 
-    A band is R = R∞ + (R_ground − R∞)·exp(−K·LAI), after Baret and Guyot (1991), Potentials and limits of vegetation
-    indices for LAI and APAR assessment; ground is soil, darker when wet, below straw.
+    Canopy and soil are coupled exactly as in 4SAIL (see `canopy_table`); soil and straw are Lambertian but for the
+    shadows that roughness casts, which grow with the sun's zenith and hide from a sensor that looks with the sun.
     """
-    frames, shape = len(moisture), surface.landscape.parcels.shape
-    parcels = surface.landscape.parcels.ravel()
-    values = np.empty((frames, 10, *shape), np.float32)
-    transmitted = {k: np.exp(-k * state.leaf_area) for k in np.unique(_EXTINCTION)}
-    wetness = (moisture[:, None] * surface.wettable[None]).astype(np.float32)
-    shaded = 1 - np.float32(0.12) * state.tilled  # clods of a ploughed field
-    blooming = bool((state.flowers > 0.01).any())
-    for band in range(10):
-        ground = surface.background[band] * (1 - _WET_DARKENING[band] * wetness) * shaded
-        ground += state.dry * (STRAW[band] * (1 - np.float32(0.2) * wetness) - ground)
-        canopy = CANOPY_REFLECTANCE[:, band][state.covers]
-        canopy *= surface.canopy_tint[band][parcels]
-        if blooming:
-            canopy += state.flowers * (RAPESEED_FLOWERS[band] - canopy)
-        ground -= canopy
-        ground *= transmitted[_EXTINCTION[band]]
-        ground += canopy
-        frame = _blur(ground.reshape(frames, *shape), 0.25 if _IS_20_M[band] else 0.12)
-        frame *= offsets.gain[:, band, None, None]
-        frame += offsets.haze[:, band, None, None] * offsets.unevenness[:, 0]
-        noise = generator.standard_normal(frame.shape, dtype=np.float32)
-        frame += noise * (np.float32(0.002) + np.float32(0.01) * frame)
-        values[:, band] = frame
-    return values
+    sun, view = np.rad2deg(geometry.sun_zenith), np.rad2deg(geometry.view)
+    covers = state.covers[frame]
+    canopies = _patch_canopies(surface, state, frame, sun, view)
+    area = state.leaf_area[frame] + state.brown_area[frame]
+    position = np.interp(area[surface.patches] * surface.growth(day), leaf_area_nodes(), np.arange(canopies.shape[1]))
+    before = np.minimum(position.astype(np.intp), canopies.shape[1] - 2)
+    share = (position - before).astype(np.float32)[:, None]
+    rows = canopies.reshape(-1, 30)
+    row = surface.patches * canopies.shape[1] + before
+    coefficients = rows.take(row, axis=0)
+    coefficients += share * (rows.take(row + 1, axis=0) - coefficients)
+
+    soil = _ground(surface, state, frame, moisture)
+    soil *= np.float32(1 - 0.10 * (sun - 40) / 30 + 0.04 * view / 10 * np.tan(geometry.sun_zenith))
+    if snow > 0:
+        soil += np.float32(snow) * (SNOW - soil)
+    values = coefficients[:, 20:] * soil
+    np.subtract(1, values, out=values)
+    np.divide(soil, values, out=values)
+    values *= coefficients[:, 10:20]
+    values += coefficients[:, :10]
+    if snow > 0:
+        values += (np.float32(snow) * _SNOW_ON_CANOPY[covers])[surface.patches][:, None] * (SNOW - values)
+    north, east = surface.slopes
+    sunward = np.cos(geometry.sun_azimuth) * north + np.sin(geometry.sun_azimuth) * east
+    values *= (1 - np.float32(np.tan(geometry.sun_zenith)) * sunward.astype(np.float32)).clip(0.2, 2)[:, None]
+    return np.ascontiguousarray(values.T).reshape(10, *surface.landscape.parcels.shape)
 
 
-def _blur(frames: NDArray[np.float32], side: float) -> NDArray[np.float32]:
-    """[T, H, W] with each pixel sharing `side` with each neighbour along rows, then columns: the sensor's point spread,
-    and for bands of 20 m their coarser pixels."""
-    for axis in (1, 2):
-        padding = [(0, 0)] * 3
-        padding[axis] = (1, 1)
-        padded = np.pad(frames, padding, mode="edge")
-        before, after = (padded[:, :-2], padded[:, 2:]) if axis == 1 else (padded[:, :, :-2], padded[:, :, 2:])
-        frames = (1 - 2 * np.float32(side)) * frames + np.float32(side) * (before + after)
-    return frames
+def _patch_canopies(surface: Surface, state: PatchState, frame: int, sun: float, view: float) -> Field:
+    """Coefficients [Q, L, 3, 10] of each patch's canopy over the leaf areas of the table."""
+    covers, parcels = state.covers[frame], surface.patch_parcels
+    brown = state.brown_area[frame] / np.maximum(state.leaf_area[frame] + state.brown_area[frame], 1e-3)
+    brown = _LEAST_BROWN + (1 - _LEAST_BROWN) * brown
+    fresh = {
+        "chlorophyll": _LEAVES["chlorophyll"][covers] * surface.chlorophyll[parcels],
+        "water": _LEAVES["water"][covers] * surface.water[parcels],
+    }
+    leaves = {name: value + brown * (np.float32(_WITHERED[name]) - value) for name, value in fresh.items()}
+    leaves |= {"brown": brown, "dry_matter": _LEAVES["dry_matter"][covers]}
+    angle = _LEAVES["angle"][covers] + surface.angle[parcels]
+    canopies = canopy_table().seen(sun, view).canopies(leaves, angle)
+    # Crowns' shadows darken what the canopy itself reflects; gaps between crowns are in the leaf area.
+    gaps = _LEAVES["gaps"][covers] * np.float32(min(np.tan(np.deg2rad(sun)) / np.tan(np.pi / 3), 1.4))
+    canopies[:, 1:, :2] *= (1 - gaps)[:, None, None, None]
+    flowers = state.flowers[frame][:, None, None, None]
+    if flowers.max() > 0.01:
+        canopies[:, 1:, :2] *= 1 - flowers
+        canopies[:, 1:, 0] += flowers[:, :, 0] * RAPESEED_FLOWERS
+    return canopies
+
+
+def _ground(surface: Surface, state: PatchState, frame: int, moisture: float) -> Field:
+    """Reflectance [N, 10] of soil, roofs, water below the canopy: darker when wet or ploughed, below straw."""
+    patches = surface.patches
+    wet = np.float32(moisture) * surface.wettable[:, None]
+    ground = surface.background * (1 - _WET_DARKENING * wet)
+    ground *= (1 - _CLODS * state.tilled[frame])[patches][:, None]
+    straw = STRAW * (1 - np.float32(0.2) * wet)
+    straw -= ground
+    straw *= state.dry[frame][patches][:, None]
+    ground += straw
+    return ground
+
+
+def is_water(surface: Surface) -> NDArray[np.bool_]:
+    """Which of the N pixels are open water."""
+    return surface.landscape.covers[surface.landscape.parcels.ravel()] == COVER_NUMBER["water"]

@@ -1,4 +1,4 @@
-"""When the satellites pass, and where the sun stands then."""
+"""When the satellites pass, and where the sun and the sensor stand then."""
 
 from __future__ import annotations
 
@@ -11,8 +11,20 @@ from restore_dit.config.simulation import SimulationConfig
 
 OPTICAL_REVISIT = 5  # days, both Sentinel-2 satellites on one orbit
 RADAR_REVISIT = 6  # days, both Sentinel-1 satellites on one track
+_OVERPASS = 10.75  # hours of mean local solar time
+_SWATH_EDGE = np.deg2rad(10.3)  # view zenith angle; neighbouring orbits overlap at opposite edges
 
 Dates = NDArray[np.datetime64]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Angles of one overpass in radians: the sun's zenith and azimuth (clockwise from north), and the sensor's zenith
+    `view`, negative where it looks from the west."""
+
+    sun_zenith: float
+    sun_azimuth: float
+    view: float
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,18 @@ def optical_passes(
     return OpticalPasses(period(config)[kept], orbit[kept])
 
 
+def optical_geometry(config: SimulationConfig, passes: OpticalPasses, generator: np.random.Generator) -> list[Geometry]:
+    """Where the sun and the sensor stand at each pass. Where two orbits overlap, one sees the tile from its eastern
+    edge, the other from its western."""
+    place = generator.uniform(-1, 1)
+    if passes.orbit.any():
+        place = np.copysign(0.5 + 0.5 * abs(place), place)
+    opposite = place - np.copysign(1.4, place)
+    zenith, azimuth = sun_angles(passes.dates, config.latitude)
+    view = np.where(passes.orbit == 0, place, opposite) * _SWATH_EDGE
+    return [Geometry(*map(float, angles)) for angles in zip(zenith, azimuth, view, strict=True)]
+
+
 def radar_passes(config: SimulationConfig, generator: np.random.Generator) -> Dates:
     """The acquisitions of one track; at least one."""
     phase = int(generator.integers(min(RADAR_REVISIT, config.days)))
@@ -71,7 +95,7 @@ def sun_angles(dates: Dates, latitude: float) -> tuple[NDArray[np.float64], NDAr
     time. Declination after Cooper (1969), The absorption of radiation in solar stills."""
     day_of_year = (dates - dates.astype("datetime64[Y]").astype("datetime64[D]")) / np.timedelta64(1, "D") + 1
     declination = np.deg2rad(23.45) * np.sin(2 * np.pi * (284 + day_of_year) / 365)
-    hour_angle, north = np.deg2rad(-1.25 * 15), np.deg2rad(latitude)
+    hour_angle, north = np.deg2rad((_OVERPASS - 12) * 15), np.deg2rad(latitude)
     cosine = np.sin(north) * np.sin(declination) + np.cos(north) * np.cos(declination) * np.cos(hour_angle)
     zenith = np.arccos(cosine.clip(0.05, 1))
     east = -np.cos(declination) * np.sin(hour_angle)

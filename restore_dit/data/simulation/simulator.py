@@ -9,18 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.simulation.atmosphere import draw_offsets
+from restore_dit.data.simulation.cloud_mask import detect
 from restore_dit.data.simulation.clouds import draw_sky
 from restore_dit.data.simulation.covers import COVERS
+from restore_dit.data.simulation.optical_sensor import instrument_noise, sampling
 from restore_dit.data.simulation.radar import Ground, draw_ground, draw_track, render_backscatter
-from restore_dit.data.simulation.reflectance import draw_offsets, render_reflectance
+from restore_dit.data.simulation.reflectance import render_reflectance
 from restore_dit.data.simulation.revisit import (
     Dates,
     OpticalPasses,
     given_passes,
+    optical_geometry,
     optical_passes,
     period,
     radar_passes,
-    sun_angles,
 )
 from restore_dit.data.simulation.surface import LARGEST_LEAD, Surface, draw_surface
 from restore_dit.data.simulation.weather import Weather, draw_weather
@@ -37,12 +40,13 @@ from restore_dit.series import (
     TileSeries,
 )
 
-_EASTING, _NORTHING, _PIXEL = 500_000.0, 5_600_000.0, 10.0  # metres in UTM zone 31N, upper left corner of tile 0
-_LATITUDE = 50.5
+_EASTING, _PIXEL = 500_000.0, 10.0  # metres in UTM zone 31N, on its central meridian
+_METRES_A_DEGREE = 111_100.0
 _TILES_A_ROW = 64
 _FOLDS = 5
 # Each part of a tile has a stream of random numbers of its own, so that one may change and leave the others alone.
-_LAND, _WEATHER, _PASSES, _OFFSETS, _NOISE, _CLOUDS, _SWATH, _GROUND, _RADAR = range(9)
+_LAND, _WEATHER, _PASSES, _VIEW, _OFFSETS, _NOISE, _CLOUDS, _MASKS, _SWATH, _GROUND, _RADAR = range(11)
+_SNOW_SEEN = 0.2  # cover of the ground from which the masks call a frame snow, which is neither cloud nor clear
 _BATCH = 2**19  # pixels of all frames that are rendered at once: arrays that fit in a processor's cache
 
 
@@ -73,7 +77,7 @@ def simulate_tile(
     """
     days = _days(config, optical_dates, radar_dates)
     surface = draw_surface(config, days, _generator(seed, index, _LAND))
-    weather = draw_weather(days, config.cloudiness, _generator(seed, index, _WEATHER))
+    weather = draw_weather(days, config, _generator(seed, index, _WEATHER))
     if optical_dates is None:
         first = int((np.datetime64(config.start, "D") - days[0]).astype(np.int64))
         cover = weather.cloud_cover[first : first + config.days]
@@ -166,22 +170,30 @@ def _optical(
     """The optical series and its cloud classes [T, H, W]."""
     shape = (config.height, config.width)
     day = (passes.dates - first_day).astype(np.int64)
-    offsets = draw_offsets(passes.orbit, shape, config.frame_offsets, _generator(seed, index, _OFFSETS))
+    view_generator = _generator(seed, index, _VIEW)
+    geometry = optical_geometry(config, passes, view_generator)
+    shifts = config.registration_error * view_generator.standard_normal((len(day), 2))
+    air = draw_offsets(geometry, shape, config.frame_offsets, _generator(seed, index, _OFFSETS))
     noise = _generator(seed, index, _NOISE)
-    sky_generator = _generator(seed, index, _CLOUDS)
-    zenith, azimuth = sun_angles(passes.dates, _LATITUDE)
+    sky_generator, mask_generator = _generator(seed, index, _CLOUDS), _generator(seed, index, _MASKS)
     stored = np.empty((len(day), len(S2_BANDS), *shape), np.int16)
     classes = np.full((len(day), *shape), CLEAR, np.uint8)
-    for part in _batches(len(day), config):
-        state, moisture = surface.state(day[part]), weather.moisture[day[part]]
-        values = render_reflectance(surface, state, moisture, offsets.select(part), noise)
-        for frame in range(part.start, part.start + len(values)) if clouds else ():
-            cover = float(weather.cloud_cover[day[frame]])
-            sky = draw_sky(shape, cover, config.cloudiness, zenith[frame], azimuth[frame], sky_generator)
+    state = surface.state(day)
+    for frame, today in enumerate(day):
+        moisture, snow = float(weather.moisture[today]), float(weather.snow[today])
+        scene = render_reflectance(surface, state, frame, int(today), moisture, snow, geometry[frame])
+        scene += instrument_noise(scene, noise)
+        values = air.over(frame, sampling(shape, (shifts[frame, 0], shifts[frame, 1])).apply(scene))
+        if clouds:
+            cover = float(weather.cloud_cover[today])
+            sky = draw_sky(shape, cover, weather.cloudiness, geometry[frame], sky_generator)
             if sky is not None:
-                values[frame - part.start] = sky.over(values[frame - part.start])
-                classes[frame] = sky.classes()
-        stored[part] = _integers(values * REFLECTANCE_SCALE)
+                values = sky.over(values)
+                classes[frame] = detect(sky, config.mask_errors, mask_generator)
+        if clouds and snow > _SNOW_SEEN:
+            classes[frame] = CLOUD_NO_DATA
+        # Corrected reflectance is never written as nothing or less.
+        stored[frame] = np.rint(values * REFLECTANCE_SCALE).clip(1, 32767)
     if clouds:
         outside = _outside_swath(config, len(day), _generator(seed, index, _SWATH))
         np.copyto(stored, NO_DATA, where=outside[:, None])
@@ -225,5 +237,6 @@ def _outside_swath(config: SimulationConfig, frames: int, generator: np.random.G
 def _georeference(config: SimulationConfig, index: int) -> Georeference:
     """Tiles side by side in rows, the first at the upper left."""
     row, column = divmod(index, _TILES_A_ROW)
-    left, top = _EASTING + column * config.width * _PIXEL, _NORTHING - row * config.height * _PIXEL
+    northing = round(config.latitude * _METRES_A_DEGREE, -4)
+    left, top = _EASTING + column * config.width * _PIXEL, northing - row * config.height * _PIXEL
     return Georeference("EPSG:32631", (_PIXEL, 0.0, left, 0.0, -_PIXEL, top))

@@ -13,17 +13,20 @@ from restore_dit.data.simulation.landscape import Landscape, draw_landscape
 from restore_dit.data.simulation.phenology import Curves, draw_curves
 from restore_dit.data.simulation.random_fields import texture
 
-LARGEST_LEAD = 12
+LARGEST_LEAD = 8
 """Days by which a part of a field may be ahead of its parcel's curve, or behind."""
+
+_LEADS = np.array([-8, -4, 0, 4, 8])
 
 Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class PixelState:
-    """State on T days of N pixels, [T, N] each: see `Curves`."""
+class PatchState:
+    """State on T days of the Q patches of a tile, [T, Q] each: see `Curves`."""
 
     leaf_area: Field
+    brown_area: Field
     dry: Field
     tilled: Field
     flowers: Field
@@ -34,34 +37,43 @@ class PixelState:
 class Surface:
     """A tile's land through time. Pixels are flattened, N = H·W.
 
-    `curves` begin `LARGEST_LEAD` days before the period; `lead` int [N] days by which a pixel is late, `vigour`
-    [2, N] two patterns (log scale) between which a field's growth wanders, `background` [10, N] reflectance of dry
-    bare ground, `wettable` [N] how much rain darkens it, `canopy_tint` [10, P] a parcel's own factor.
+    A patch is the part of a parcel that is early or late by the same days: `patches` int [N] numbers each pixel's,
+    `patch_parcels`, `patch_leads` int [Q] say which parcel and how many days late. `curves` begin `LARGEST_LEAD` days
+    before the period; `vigour` [2, N] are two patterns (log scale) between which a field's growth wanders,
+    `background` [N, 10] reflectance of dry bare ground, `wettable` [N] how much rain darkens it, `slopes` [2, N] of
+    the ground towards north and east; `chlorophyll`, `water` and `angle` [P] are a parcel's own factors and degrees.
     """
 
     landscape: Landscape
     curves: Curves
-    lead: NDArray[np.int64]
+    patches: NDArray[np.intp]
+    patch_parcels: NDArray[np.int64]
+    patch_leads: NDArray[np.int64]
     vigour: Field
     background: Field
     wettable: Field
-    canopy_tint: Field
+    slopes: Field
+    chlorophyll: Field
+    water: Field
+    angle: Field
 
-    def state(self, day: NDArray[np.int64]) -> PixelState:
-        """The pixels on the given days of the period (0 the first)."""
-        parcels = self.landscape.parcels.ravel()
-        days = self.curves.leaf_area.shape[1]
-        entry = parcels * days + (day[:, None] + LARGEST_LEAD - self.lead[None])
-        phase = (2 * np.pi / 240 * day[:, None]).astype(np.float32)
-        growth = np.exp(np.cos(phase) * self.vigour[0] + np.sin(phase) * self.vigour[1])
+    def state(self, day: NDArray[np.int64]) -> PatchState:
+        """The patches on the given days of the period (0 the first)."""
+        entry = (self.patch_parcels, day[:, None] + LARGEST_LEAD - self.patch_leads)
         curves = self.curves
-        return PixelState(
-            leaf_area=curves.leaf_area.ravel()[entry] * growth,
-            dry=curves.dry.ravel()[entry],
-            tilled=curves.tilled.ravel()[entry],
-            flowers=curves.flowers.ravel()[entry],
-            covers=curves.covers.ravel()[entry],
+        return PatchState(
+            leaf_area=curves.leaf_area[entry],
+            brown_area=curves.brown_area[entry],
+            dry=curves.dry[entry],
+            tilled=curves.tilled[entry],
+            flowers=curves.flowers[entry],
+            covers=curves.covers[entry],
         )
+
+    def growth(self, day: int) -> Field:
+        """The factor [N] by which pixels are leafier than their patch on a day."""
+        phase = 2 * np.pi / 240 * day
+        return np.exp(np.float32(np.cos(phase)) * self.vigour[0] + np.float32(np.sin(phase)) * self.vigour[1])
 
 
 def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generator: np.random.Generator) -> Surface:
@@ -71,26 +83,40 @@ def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generat
     margin = np.timedelta64(LARGEST_LEAD, "D")
     curves = draw_curves(landscape.covers, np.arange(days[0] - margin, days[-1] + margin + 1), generator)
     parcels = landscape.parcels.ravel()
-    late = 3.0 * texture(shape, 15.0, 3.0, generator).ravel() + 0.6 * generator.standard_normal(parcels.size)
-    lead = np.rint(late).astype(np.int64).clip(-LARGEST_LEAD, LARGEST_LEAD)
+    count = len(landscape.covers)
+    # The single pixels' part blurs the borders between patches.
+    late = 3.2 * texture(shape, 15.0, 3.0, generator).ravel() + 1.2 * generator.standard_normal(parcels.size)
+    zone = np.abs(late[:, None] - _LEADS).argmin(axis=1)
+    patch, patches = np.unique(parcels * len(_LEADS) + zone, return_inverse=True)
     vigour = np.stack([0.16 * texture(shape, 12.0, 2.5, generator).ravel() for _ in range(2)])
     cover = landscape.covers[parcels]
     built = cover == COVER_NUMBER["built-up"]
     vigour[:, built] += 0.8 * generator.standard_normal((1, int(built.sum())), dtype=np.float32)  # gardens and roofs
     background, wettable = _ground(landscape, shape, generator)
-    brightness = generator.normal(1.0, 0.06, (1, len(landscape.covers)))
-    tint = (brightness * generator.normal(1.0, 0.05, (10, len(landscape.covers)))).astype(np.float32)
-    return Surface(landscape, curves, lead, vigour.astype(np.float32), background, wettable, tint)
+    return Surface(
+        landscape=landscape,
+        curves=curves,
+        patches=patches,
+        patch_parcels=patch // len(_LEADS),
+        patch_leads=_LEADS[patch % len(_LEADS)],
+        vigour=vigour.astype(np.float32),
+        background=background,
+        wettable=wettable,
+        slopes=_slopes(shape, config.relief, generator),
+        chlorophyll=np.exp(generator.normal(0, 0.15, count)).astype(np.float32),
+        water=np.exp(generator.normal(0, 0.15, count)).astype(np.float32),
+        angle=generator.normal(0, 5, count).astype(np.float32),
+    )
 
 
 def _ground(landscape: Landscape, shape: tuple[int, int], generator: np.random.Generator) -> tuple[Field, Field]:
-    """Dry background reflectance [10, N] and how much moisture darkens it [N]."""
+    """Dry background reflectance [N, 10] and how much moisture darkens it [N]."""
     parcels = landscape.parcels.ravel()
     cover = landscape.covers[parcels]
     tile_soil = SOIL * generator.normal(0.95, 0.1) * (1 + 0.08 * generator.standard_normal() * np.linspace(-1, 1, 10))
     patches = 0.10 * texture(shape, 25.0, 3.0, generator).ravel()
     field_tone = generator.normal(0.0, 0.14, len(landscape.covers))[parcels]
-    background = (tile_soil[:, None] * np.exp(patches + field_tone)[None]).astype(np.float32)
+    background = (tile_soil * np.exp(patches + field_tone)[:, None]).astype(np.float32)
     wettable = np.ones(len(parcels), np.float32)
     for name, spectrum, spread, wet in (
         ("built-up", ROOFS, 0.32, 0.2),
@@ -99,6 +125,14 @@ def _ground(landscape: Landscape, shape: tuple[int, int], generator: np.random.G
     ):
         pixels = cover == COVER_NUMBER[name]
         tone = np.exp(spread * generator.standard_normal(int(pixels.sum()), dtype=np.float32))
-        background[:, pixels] = spectrum[:, None] * tone
+        background[pixels] = spectrum * tone[:, None]
         wettable[pixels] = wet
     return background, wettable
+
+
+def _slopes(shape: tuple[int, int], relief: float, generator: np.random.Generator) -> Field:
+    """Rise towards north and towards east [2, N] of hills whose slope is `relief` (root mean square)."""
+    height = texture((shape[0] + 1, shape[1] + 1), 60.0, 4.5, generator)
+    slopes = np.stack([height[:-1, :-1] - height[1:, :-1], height[:-1, 1:] - height[:-1, :-1]])
+    slopes *= np.float32(relief) / max(float(np.sqrt((slopes**2).sum(axis=0).mean())), 1e-6)
+    return slopes.reshape(2, -1)

@@ -1,4 +1,4 @@
-"""The days' weather over a tile: clouds that come in spells, rain, soil moisture and frost."""
+"""The days' weather over a tile: clouds that come in spells, rain, soil moisture, frost and snow."""
 
 from __future__ import annotations
 
@@ -7,22 +7,30 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
-from scipy.special import ndtr
+from scipy.special import expit, logit, ndtr
+
+from restore_dit.config.simulation import SimulationConfig
 
 
 @dataclass(frozen=True)
 class Weather:
     """Daily, [D] each: `cloud_cover` the share of the sky at the hour of the overpass, `moisture` of the top soil
-    (0 dry, 1 saturated), `frozen` whether the ground is."""
+    (0 dry, 1 saturated), `snow` the share of the ground that snow covers, `frozen` whether the ground is. `cloudiness`
+    is the tile's mean cloud cover."""
 
     cloud_cover: NDArray[np.float32]
     moisture: NDArray[np.float32]
+    snow: NDArray[np.float32]
     frozen: NDArray[np.bool_]
+    cloudiness: float
 
 
-def draw_weather(days: NDArray[np.datetime64], cloudiness: float, generator: np.random.Generator) -> Weather:
-    """Weather of consecutive `days` on the northern hemisphere, cloudier in winter, with mean cover `cloudiness`."""
+def draw_weather(days: NDArray[np.datetime64], config: SimulationConfig, generator: np.random.Generator) -> Weather:
+    """Weather of consecutive `days` on the northern hemisphere, cloudier in winter. Tiles differ in cloudiness as
+    `cloudiness_spread` says, around a mean of about `cloudiness`."""
     count = len(days)
+    spread = config.cloudiness_spread * generator.standard_normal()
+    cloudiness = float(expit(logit(config.cloudiness) + spread)) if 0 < config.cloudiness < 1 else config.cloudiness
     season = np.cos(2 * np.pi * (_day_of_year(days) - 15) / 365.25)  # 1 in mid-January, -1 in mid-July
     spells = 0.75 * _autoregressive(count, 7.0, generator) + 0.66 * _autoregressive(count, 1.5, generator)
     rank = ndtr((spells + 0.35 * season) / np.sqrt(1 + 0.35**2 / 2))
@@ -30,14 +38,19 @@ def draw_weather(days: NDArray[np.datetime64], cloudiness: float, generator: np.
     between = max(min(cloudiness, 1 - cloudiness), 1e-6) * 0.5
     cover = ((rank - (1 - cloudiness)) / between + 0.5).clip(0, 1)
     rain = (generator.random(count) < np.where(cover > 0.7, 0.5, 0.08 * cover)) * generator.gamma(1.2, 0.28, count)
-    temperature = 10.5 - 8.0 * season + 3.0 * _autoregressive(count, 4.0, generator) - 1.5 * season * (cover < 0.3)
+    # July is 16 degrees warmer than January.
+    temperature = config.january + 8 - 8.0 * season + 3.0 * _autoregressive(count, 4.0, generator)
+    temperature -= 1.5 * season * (cover < 0.3)
     memory = np.exp(-1 / np.where(temperature < 8, 12.0, 5.0))  # days until the top soil has dried to 1/e
-    moisture = np.empty(count, np.float32)
-    level = 0.5
+    moisture, snow = np.empty((2, count), np.float32)
+    level, depth = 0.5, 0.0
     for day in range(count):
-        level = min(level * memory[day] + rain[day], 1.0)
-        moisture[day] = level
-    return Weather(cover.astype(np.float32), moisture, temperature < -0.5)
+        cold = temperature[day] < 0.0
+        depth = depth + rain[day] if cold else max(depth - 0.15 * temperature[day], 0.0)
+        level = min(level * memory[day] + (0.0 if cold else rain[day]), 1.0)
+        moisture[day], snow[day] = level, depth
+    covered = 1 - np.exp(-snow / np.float32(0.15))
+    return Weather(cover.astype(np.float32), moisture, covered, temperature < -0.5, cloudiness)
 
 
 def _day_of_year(days: NDArray[np.datetime64]) -> NDArray[np.float64]:

@@ -9,12 +9,13 @@ from restore_dit.data.simulation import simulate_landcover, simulate_tile, simul
 from restore_dit.data.simulation.clouds import draw_sky
 from restore_dit.data.simulation.radar import speckle
 from restore_dit.data.simulation.random_fields import random_field
-from restore_dit.data.simulation.revisit import sun_angles
+from restore_dit.data.simulation.revisit import Geometry, sun_angles
 from restore_dit.data.simulation.weather import draw_weather
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, S1_BANDS, S2_BANDS, SHADOW, THICK_CLOUD, THIN_CLOUD
 
 SMALL = SimulationConfig(height=24, width=20, days=150)
-YEAR = SimulationConfig(height=48, width=48)
+GEOMETRY = Geometry(sun_zenith=np.deg2rad(25), sun_azimuth=np.deg2rad(135), view=0.0)
+YEAR = SimulationConfig(height=48, width=48, mask_errors=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_form_of_a_tile():
     assert tile.optical.values.shape == (frames, 10, 24, 20)
     assert tile.optical.bands == S2_BANDS
     assert tile.clouds.shape == (frames, 24, 20)
-    assert set(np.unique(tile.clouds)) <= {CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW}
+    assert set(np.unique(tile.clouds)) <= {CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW, CLOUD_NO_DATA}
     assert tile.properties == {"source": "simulation", "fold": 2}
     assert set(tile.radar) == {"S1A", "S1D"}
     for dates, revisit in ((tile.optical.dates, 5), *((series.dates, 6) for series in tile.radar.values())):
@@ -144,8 +145,8 @@ def test_clouds_brighten_and_shadows_darken(year_tiles):
     thick, thin, shadow = (np.concatenate(change[kind]) for kind in (THICK_CLOUD, THIN_CLOUD, SHADOW))
     assert np.median(thick) > 2000
     assert 300 < np.median(thin) < 0.6 * np.median(thick)
-    assert (shadow < 0).mean() > 0.99
-    assert np.median(shadow) < -100
+    assert (shadow < 0).mean() > 0.97
+    assert np.median(shadow) < -60
 
 
 def test_no_cloud_without_cloudiness():
@@ -155,7 +156,7 @@ def test_no_cloud_without_cloudiness():
 
 def test_clouds_have_thin_rims():
     generator = np.random.default_rng(0)
-    skies = [draw_sky((128, 128), 0.5, 0.5, 0.7, 2.6, generator).classes() for _ in range(12)]
+    skies = [draw_sky((128, 128), 0.5, 0.5, Geometry(0.7, 2.6, 0.0), generator).classes() for _ in range(12)]
     thick_to_clear = thick_to_thin = 0
     for classes in skies:
         left, right = classes[:, :-1], classes[:, 1:]
@@ -166,14 +167,15 @@ def test_clouds_have_thin_rims():
 
 
 def test_shadows_fall_away_from_the_sun():
+    """From the south-east to the north-west, unless they lie outside the tile."""
     found = 0
     for seed in range(10):
-        sky = draw_sky((300, 300), 0.15, 0.0, np.deg2rad(25), np.deg2rad(135), np.random.default_rng(seed))
-        cloud, shade = (np.fft.rfft2(part - part.mean(), (600, 600)) for part in (sky.opacity, sky.shade))
+        sky = draw_sky((300, 300), 0.15, 0.0, GEOMETRY, np.random.default_rng(seed))
+        cloud, shade = (np.fft.rfft2(part - part.mean(), (600, 600)) for part in (sky.cloud.mean(axis=0), sky.shade))
         match = np.fft.irfft2(np.conj(cloud) * shade)
         row, column = (int(at) - 600 * (at > 300) for at in np.unravel_index(match.argmax(), match.shape))
         found += row < 0 and column < 0 and abs(row - column) <= 3
-    assert found >= 7  # from the south-east to the north-west; the rest lie mostly outside the tile
+    assert found >= 6
 
 
 def test_sun_stands_as_almanacs_say():
@@ -195,7 +197,7 @@ def test_edge_of_the_swath_is_no_data():
 
 def test_cloudiness_comes_in_spells_and_in_winter():
     days = np.arange(np.datetime64("2000-01-01"), np.datetime64("2020-01-01"))
-    weather = draw_weather(days, 0.45, np.random.default_rng(0))
+    weather = draw_weather(days, SimulationConfig(cloudiness_spread=0), np.random.default_rng(0))
     anomaly = weather.cloud_cover - weather.cloud_cover.mean()
     five_days = (anomaly[5:] * anomaly[:-5]).mean() / anomaly.var()
     month = days.astype("datetime64[M]").astype(int) % 12

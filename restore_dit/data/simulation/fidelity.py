@@ -1,0 +1,214 @@
+"""Statistics by which simulated series are held against real ones; the same for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.series import DECIBEL_SCALE, NO_DATA, S1_BANDS, S2_BANDS, SHADOW, TileSeries
+
+CLEAR_FRAME = 0.05
+"""Share of missing pixels below which a frame counts as clear."""
+
+LAGS = ((5, 3, 7), (10, 8, 12), (30, 25, 35), (60, 50, 70))
+"""Days apart: nominal, least, most."""
+
+DISTANCES = (1, 2, 5, 10)
+"""Pixels apart."""
+
+Table = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SeriesStatistics:
+    """What a set of series is like, reflectance × 10000 and dB. C bands of `bands`, M months, L of `LAGS`.
+
+    `mean`, `deviation` [C] and `correlation` [C, C] of clear pixels in clear frames; `all_mean`, `all_deviation` [C]
+    of every pixel, clouds and all. `ndvi` [12, 3] tenth, fiftieth and ninetieth percentile by month (NaN without
+    B04, B08 or clear frames). `change` [L, C] root mean square difference between clear frames some days apart,
+    `roughness` [D, C] the same between pixels of a clear frame some pixels apart, `interpolation` [C] mean over clear
+    frames of the RMSE of the line between their clear neighbours in time, `neighbour_days` the mean time between
+    those. `clear_frames`, `covered_frames` are shares of frames with less than 5 % and more than 50 % missing,
+    `patchiness` the share of neighbouring pixels of which one is cloud, of partly cloudy frames. `radar` maps a band
+    to (mean, deviation) and `radar_texture` to the RMS difference of neighbouring pixels, dB.
+    """
+
+    bands: tuple[str, ...]
+    mean: Table
+    deviation: Table
+    correlation: Table
+    all_mean: Table
+    all_deviation: Table
+    ndvi: Table
+    change: Table
+    roughness: Table
+    interpolation: Table
+    neighbour_days: float
+    clear_frames: float
+    covered_frames: float
+    patchiness: float
+    radar: dict[str, tuple[float, float]]
+    radar_texture: dict[str, float]
+
+
+def describe_series(tiles: Iterable[TileSeries], bands: Sequence[str] = S2_BANDS) -> SeriesStatistics:
+    """The statistics of series that all have the given bands."""
+    sums, all_sums = _Moments(len(bands)), _Moments(len(bands))
+    vegetation: list[list[NDArray[np.float32]]] = [[] for _ in range(12)]
+    change, roughness = _SquareMeans((len(LAGS), len(bands))), _SquareMeans((len(DISTANCES), len(bands)))
+    interpolation: list[NDArray[np.float64]] = []
+    apart: list[NDArray[np.float64]] = []
+    shares: list[NDArray[np.float64]] = []
+    edges = _SquareMeans((1, 1))
+    radar = {band: _Moments(1) for band in S1_BANDS}
+    texture = {band: _SquareMeans((1, 1)) for band in S1_BANDS}
+    for tile in tiles:
+        columns = [tile.optical.bands.index(band) for band in bands]
+        missing = tile.missing()
+        share = missing.mean(axis=(1, 2))
+        shares.append(share)
+        seen = ~(tile.optical.values == NO_DATA).any(axis=1)
+        values = tile.optical.values[:, columns]
+        all_sums.add(values.transpose(1, 0, 2, 3)[:, seen])
+        clear = share < CLEAR_FRAME
+        frames, present = values[clear].astype(np.float32), ~missing[clear]
+        sums.add(frames.transpose(1, 0, 2, 3)[:, present])
+        days = (tile.optical.dates[clear] - tile.optical.dates[0]).astype(float)
+        _add_changes(change, frames, present, days)
+        _add_roughness(roughness, frames, present)
+        errors, between = _interpolation_errors(frames, present, days)
+        interpolation.append(errors)
+        apart.append(between)
+        if {"B04", "B08"} <= set(bands):
+            red, near_infrared = frames[:, bands.index("B04")], frames[:, bands.index("B08")]
+            index = (near_infrared - red) / np.maximum(near_infrared + red, 1)
+            for month, image, kept in zip(_months(tile.optical.dates[clear]), index, present, strict=True):
+                vegetation[month].append(image[kept])
+        if tile.clouds is not None:
+            _add_edges(edges, (tile.clouds > 0) & (tile.clouds < SHADOW))
+        for series in tile.radar.values():
+            for number, band in enumerate(series.bands):
+                kept = series.values[:, number] != NO_DATA
+                decibel = series.values[:, number] / np.float32(DECIBEL_SCALE)
+                radar[band].add(decibel[kept][None])
+                both = kept[:, :, 1:] & kept[:, :, :-1]
+                texture[band].add(0, (decibel[:, :, 1:] - decibel[:, :, :-1])[both][None])
+    frame_shares = np.concatenate(shares)
+    return SeriesStatistics(
+        bands=tuple(bands),
+        mean=sums.mean,
+        deviation=sums.deviation,
+        correlation=sums.correlation,
+        all_mean=all_sums.mean,
+        all_deviation=all_sums.deviation,
+        ndvi=np.array([_percentiles(images) for images in vegetation]),
+        change=change.root(),
+        roughness=roughness.root(),
+        interpolation=np.concatenate(interpolation).mean(axis=0),
+        neighbour_days=float(np.concatenate(apart).mean()),
+        clear_frames=float((frame_shares < CLEAR_FRAME).mean()),
+        covered_frames=float((frame_shares > 0.5).mean()),
+        patchiness=float(edges.root()[0, 0] ** 2),
+        radar={band: (float(sums.mean[0]), float(sums.deviation[0])) for band, sums in radar.items()},
+        radar_texture={band: float(squares.root()[0, 0]) for band, squares in texture.items()},
+    )
+
+
+class _Moments:
+    """Means, deviations and correlations of vectors that come in parts, [C, n] each."""
+
+    def __init__(self, size: int) -> None:
+        self.count = 0
+        self.sum, self.products = np.zeros(size), np.zeros((size, size))
+
+    def add(self, values: NDArray[np.number]) -> None:
+        vectors = values.astype(np.float64)
+        self.count += vectors.shape[1]
+        self.sum += vectors.sum(axis=1)
+        self.products += vectors @ vectors.T
+
+    @property
+    def mean(self) -> Table:
+        return self.sum / self.count
+
+    @property
+    def covariance(self) -> Table:
+        return self.products / self.count - np.outer(self.mean, self.mean)
+
+    @property
+    def deviation(self) -> Table:
+        return np.sqrt(np.diag(self.covariance))
+
+    @property
+    def correlation(self) -> Table:
+        return self.covariance / np.outer(self.deviation, self.deviation)
+
+
+class _SquareMeans:
+    """Means of squares that come in parts: [rows, columns], a row at a time as [columns, n]."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.sum, self.count = np.zeros(shape), np.zeros(shape)
+
+    def add(self, row: int, values: NDArray[np.floating]) -> None:
+        self.sum[row] += (values.astype(np.float64) ** 2).sum(axis=1)
+        self.count[row] += values.shape[1]
+
+    def root(self) -> Table:
+        """The square roots; NaN where nothing came."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.sqrt(self.sum / self.count)
+
+
+def _months(dates: NDArray[np.datetime64]) -> NDArray[np.int64]:
+    return dates.astype("datetime64[M]").astype(np.int64) % 12
+
+
+def _percentiles(images: list[NDArray[np.float32]]) -> Table:
+    values = np.concatenate(images) if images else np.empty(0)
+    return np.percentile(values, (10, 50, 90)) if values.size else np.full(3, np.nan)
+
+
+def _add_changes(
+    sums: _SquareMeans, frames: NDArray[np.float32], present: NDArray[np.bool_], days: NDArray[np.float64]
+) -> None:
+    apart = days[None] - days[:, None]
+    for row, (_, least, most) in enumerate(LAGS):
+        for first, second in np.argwhere((apart >= least) & (apart <= most)):
+            both = present[first] & present[second]
+            sums.add(row, (frames[second] - frames[first])[:, both])
+
+
+def _add_roughness(sums: _SquareMeans, frames: NDArray[np.float32], present: NDArray[np.bool_]) -> None:
+    for row, apart in enumerate(DISTANCES):
+        for axis in (1, 2):
+            here, there = [slice(None)] * 3, [slice(None)] * 3
+            here[axis], there[axis] = slice(None, -apart), slice(apart, None)
+            both = present[tuple(here)] & present[tuple(there)]
+            bands = frames.transpose(1, 0, 2, 3)
+            sums.add(row, (bands[:, *there] - bands[:, *here])[:, both])
+
+
+def _interpolation_errors(
+    frames: NDArray[np.float32], present: NDArray[np.bool_], days: NDArray[np.float64]
+) -> tuple[Table, Table]:
+    """RMSE [n, C] of the line between the neighbours in time of each frame but the first and last, and the days
+    between those [n]."""
+    errors, apart = [], []
+    for frame in range(1, len(frames) - 1):
+        before, after = days[frame] - days[frame - 1], days[frame + 1] - days[frame]
+        line = (after * frames[frame - 1] + before * frames[frame + 1]) / (before + after)
+        kept = present[frame - 1 : frame + 2].all(axis=0)
+        errors.append(np.sqrt(((frames[frame] - line)[:, kept].astype(np.float64) ** 2).mean(axis=1)))
+        apart.append(before + after)
+    return np.array(errors).reshape(-1, frames.shape[1]), np.array(apart)
+
+
+def _add_edges(sums: _SquareMeans, cloud: NDArray[np.bool_]) -> None:
+    share = cloud.mean(axis=(1, 2))
+    partly = cloud[(share > CLEAR_FRAME) & (share < 1 - CLEAR_FRAME)]
+    for differs in (partly[:, 1:] != partly[:, :-1], partly[:, :, 1:] != partly[:, :, :-1]):
+        sums.add(0, differs.reshape(1, -1).astype(np.float32))

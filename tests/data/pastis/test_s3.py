@@ -1,0 +1,68 @@
+"""PASTIS-R on object storage, as folder and as archive, ingested to object storage."""
+
+from pathlib import Path
+
+import pytest
+
+from restore_dit.cli import main
+from restore_dit.data import storage
+from restore_dit.data.store.tile_store import TileStore
+from tests.data.pastis.miniature import SIDE, fingerprint, ingest, pack
+from tests.s3.ceph_server import CephServer
+
+pytestmark = pytest.mark.s3
+
+
+def upload(folder: Path, uri: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            storage.write_bytes_atomically(f"{uri}/{path.relative_to(folder)}", path.read_bytes())
+
+
+def test_folder_and_archive_on_s3_give_the_same_store_as_here(pastis, undamaged, tmp_path, bucket):
+    root = f"s3://{bucket}/source/PASTIS-R"
+    upload(pastis, root)
+    archive = pack(pastis, tmp_path / "PASTIS-R.zip")
+    storage.write_bytes_atomically(f"{root}.zip", archive.read_bytes())
+    for name, source in (("folder", f"s3://{bucket}/source"), ("archive", f"{root}.zip")):
+        report = ingest(source, f"s3://{bucket}/{name}")
+        assert (report.added, report.quarantined) == (4, {})
+        assert fingerprint(f"s3://{bucket}/{name}") == fingerprint(undamaged)
+    storage.delete(f"{root}/DATA_S2/S2_20000.npy")
+    report = ingest(root, f"s3://{bucket}/without")
+    assert list(report.quarantined) == ["20000"]
+    assert fingerprint(f"s3://{bucket}/without") == fingerprint(undamaged, "20000")
+
+
+@pytest.mark.parametrize("kind", ["PASTIS-R", "PASTIS-R.zip"])
+def test_a_server_that_goes_away_blames_no_patch(pastis, undamaged, tmp_path, s3: CephServer, bucket, capsys, kind):
+    """The source is gone after two patches; what is done is kept, and the next run ends it."""
+    from restore_dit.config.pastis import PastisConfig
+    from restore_dit.data.pastis.ingest import plan_ingest, run_ingest
+    from restore_dit.errors import UserError
+
+    source = f"s3://{bucket}/{kind}"
+    upload(pastis, f"s3://{bucket}/PASTIS-R")
+    storage.write_bytes_atomically(f"s3://{bucket}/PASTIS-R.zip", pack(pastis, tmp_path / "PASTIS-R.zip").read_bytes())
+    plan = plan_ingest(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
+
+    def outcomes():
+        yield from map(plan.ingest, plan.todo[:2])
+        s3.stop_gateway()
+        yield plan.ingest(plan.todo[2])
+
+    with pytest.raises(UserError, match="the storage server cannot be reached"):
+        run_ingest(plan, outcomes())
+    assert TileStore.open(tmp_path / "store").tile_ids == ("10000", "20000")
+    assert TileStore.open(tmp_path / "store").manifest.quarantined == {}
+    s3.start_gateway()
+    words = ["--workers", "0", f"patch_size={SIDE}"]
+    assert main(["ingest", "pastis", source, str(tmp_path / "store"), *words]) == 0
+    assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
+
+
+def test_a_key_that_is_not_there_ends_in_one_line(bucket, tmp_path, capsys):
+    assert main(["ingest", "pastis", f"s3://{bucket}/PASTIS.zip", str(tmp_path / "store"), "--workers", "0"]) == 1
+    err = capsys.readouterr().err
+    assert "no such folder or file" in err
+    assert err.count("\n") == 1

@@ -58,7 +58,7 @@ def run(config: ReconstructionConfig, display: Console) -> int:
 def series_of(config: ReconstructionConfig) -> Iterator[TileSeries]:
     """The series of a tile store, or of a data cube's folder."""
     from restore_dit.config.cube_mapping import load_cube_mapping
-    from restore_dit.data.cubes.ingest import read_cube
+    from restore_dit.data.cubes.site_series import read_cube
     from restore_dit.data.storage import exists, join_uri
     from restore_dit.data.store.manifest import MANIFEST_NAME
     from restore_dit.data.store.tile_store import TileStore

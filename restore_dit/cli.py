@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from restore_dit import __version__
 from restore_dit.config import PRESETS, dump, load, shipped
+from restore_dit.config.cube_mapping import shipped_cube_mappings
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,12 +80,17 @@ def parser() -> argparse.ArgumentParser:
         title="sources", metavar="SOURCE", required=True
     )
     sub = command(
-        "cube", ingest_cube, "Data cubes (NetCDF) to a tile store.", "ingest cube data/site stores/site", ingest
-    )
-    sub.add_argument("source", help="folder of one site's files, or of such folders")
+        "cube", ingest_cube, "Data cubes (NetCDF, Zarr, GeoTIFF) to a tile store.", "ingest cube data/site stores/site",
+        ingest,
+    )  # fmt: skip
+    sub.add_argument("source", help="folder of one site's files, or of such folders, or a single file")
     sub.add_argument("out", help="tile store, a folder or URI")
-    sub.add_argument("--mapping", default="worldcereal", help="shipped mapping or YAML file (default worldcereal)")
+    sub.add_argument(
+        "--mapping", default="worldcereal", metavar="F",
+        help=f"YAML file, or shipped: {', '.join(shipped_cube_mappings())} (default worldcereal)",
+    )  # fmt: skip
     sub.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although tiles were quarantined")
+    work(sub)
 
     sub = command(
         "pastis", ingest_pastis, "PASTIS-R, unpacked or as the published ZIP, to a tile store.",
@@ -216,11 +222,31 @@ def _simulate_pastis(given: argparse.Namespace, config: SimulationConfig, consol
 
 
 def ingest_cube(given: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from restore_dit.config.cube_mapping import load_cube_mapping
     from restore_dit.data.cubes.ingest import ingest_cubes
+    from restore_dit.data.cubes.sites import find_sites
 
-    mapping = load_cube_mapping(given.mapping)
-    manifest = ingest_cubes(given.source, given.out, mapping, on_progress=print)
+    mapping = load_cube_mapping(given.mapping, given.overrides)
+    if given.dry_run:
+        print(dump(mapping), end="")
+        for site in find_sites(given.source, mapping):
+            print(f"# {site.tile_id}: {site.problem or ', '.join(file.name for file in site.files) or 'no file'}")
+        return 0
+    console = Console(stderr=True)
+    # Lines go to standard output, also where that is no terminal and the bar's is.
+    with Progress(
+        console=console, transient=True, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty()
+    ) as progress:
+        task = progress.add_task("ingesting", total=None)
+
+        def report(done: int, total: int, outcome: str) -> None:
+            progress.update(task, completed=done, total=total)
+            print(f"{done}/{total} {outcome}", flush=True)
+
+        manifest = ingest_cubes(given.source, given.out, mapping, report)
     print(f"{given.out}: {len(manifest.tiles)} tiles, {len(manifest.quarantined)} quarantined")
     for tile, reason in manifest.quarantined.items():
         print(f"restore-dit: quarantined {tile}: {reason}", file=sys.stderr)

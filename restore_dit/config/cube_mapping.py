@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import datetime
 import re
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from restore_dit.config.loading import build, read_yaml
+from restore_dit.config.loading import apply_overrides, build, read_yaml
 from restore_dit.config.tree import Section
 from restore_dit.errors import UserError
 from restore_dit.series import S1_BANDS, S2_BANDS
+
+TrackName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 CloudClass = Literal["clear", "thick_cloud", "thin_cloud", "shadow", "no_data"]
 
 
 class Dimensions(Section):
-    """Names of the dimensions, which must have coordinates: dates, and pixel centres in the unit of the CRS."""
+    """Names of the dimensions, which must have coordinates: dates, and pixel centres in the unit of the CRS; `band`
+    where a product's bands lie along a dimension of one variable."""
 
     time: str = "time"
     x: str = "x"
     y: str = "y"
+    band: str = "band"
 
 
 class Product(Section):
     """Files of one sensor on one grid. A value v means v · scale + offset, unless it is no data."""
 
     files: str = Field(description="pattern of file names, such as S2_L2A_10m_*.nc")
+    variable: str | None = Field(
+        None, description="pattern of the one variable that has all bands along a dimension; none: a variable a band"
+    )
+    date: str | None = Field(
+        None, description="GeoTIFF: pattern with one group that finds the acquisition's date in a file's name"
+    )
+    band: str | None = Field(
+        None, description="GeoTIFF: pattern with one group that finds the band in a file's name; none: several a file"
+    )
+    packed: bool = Field(False, description="apply the file's own scale_factor and add_offset first")
     scale: float = Field(1.0, description="what a stored value is multiplied by")
     offset: float = 0.0
-    no_data: tuple[float, ...] = Field((), description="values that mean no data; NaN always does")
+    no_data: tuple[float, ...] = Field((), description="values that mean no data; NaN and _FillValue always do")
     no_data_at_or_below: float | None = Field(None, description="this value and all below mean no data")
     registration: tuple[float, float] = Field(
         (0.0, 0.0),
@@ -40,33 +56,91 @@ class Product(Section):
         "coordinates say",
     )
 
+    @field_validator("date", "band")
+    @classmethod
+    def _one_group(cls, pattern: str | None) -> str | None:
+        return _pattern_with_one_group(pattern)
+
+
+class OffsetChange(Section):
+    """Another offset for the acquisitions since a date, or since a processing baseline."""
+
+    offset: float
+    since: datetime.date | None = None
+    since_baseline: float | None = None
+
+    @field_validator("since_baseline", mode="before")
+    @classmethod
+    def _number(cls, baseline: object) -> float | None:
+        return None if baseline is None else baseline_number(baseline)
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> OffsetChange:
+        if (self.since is None) == (self.since_baseline is None):
+            raise ValueError("needs either since (a date) or since_baseline")
+        return self
+
+
+def baseline_number(text: object) -> float:
+    """A processing baseline as a number: 5.09 for "05.09", "N0509", "0509" or 5.09.
+
+    Raises:
+        ValueError: none of these.
+    """
+    found = re.fullmatch(r"N?(\d{2})\.?(\d{2})|(\d{1,2}(?:\.\d+)?)", str(text).strip())
+    if found is None:
+        raise ValueError(f"{text!r} is no processing baseline, such as '05.09'")
+    return float(f"{found[1]}.{found[2]}" if found[1] else found[3])
+
 
 class OpticalProduct(Product):
     """Optical bands; scale and offset lead to reflectance (1 = reflectance 1)."""
 
-    bands: dict[str, str] = Field(description="our band name → variable")
-    classification: str | None = Field(None, description="variable with the scene classification")
+    bands: dict[str, str] = Field(description="our band name → variable, or label along the dimension of bands")
+    classification: str | None = Field(None, description="the same for the scene classification")
     resampling: Literal["bilinear", "nearest"] = Field("bilinear", description="onto a finer grid; classes: nearest")
+    offsets: tuple[OffsetChange, ...] = Field((), description="the last one whose condition holds replaces `offset`")
+    baseline: str | None = Field(None, description="variable with each acquisition's processing baseline")
 
-    @field_validator("bands")
+    @field_validator("bands", mode="before")
     @classmethod
-    def _known(cls, bands: dict[str, str]) -> dict[str, str]:
+    def _known(cls, bands: dict[str, object]) -> dict[str, str]:
         return _only(bands, S2_BANDS)
+
+    @model_validator(mode="after")
+    def _baseline_known(self) -> OpticalProduct:
+        if any(change.since_baseline is not None for change in self.offsets) and self.baseline is None:
+            raise ValueError("baseline: name the variable that offsets.since_baseline is compared with")
+        return self
+
+
+class TrackVariable(Section):
+    """Acquisitions of several orbits in one file, told apart by a variable along time."""
+
+    variable: str = Field(description="such as sat:orbit_state or sat:relative_orbit")
+    names: dict[str, TrackName] = Field(
+        default={}, description="its value → track; empty: each value is a track, S1-<value>"
+    )
+
+    @field_validator("names", mode="before")
+    @classmethod
+    def _as_text(cls, names: dict[object, object]) -> dict[str, object]:
+        return {str(value): track for value, track in names.items()} if isinstance(names, dict) else names
 
 
 class RadarProduct(Product):
-    """Radar bands of one track; scale and offset lead to dB or to linear power, as `unit` says."""
+    """Radar bands of one track or several; scale and offset lead to what `unit` says."""
 
-    track: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    bands: dict[str, str] = Field(description="VV, VH → variable")
-    unit: Literal["db", "power"] = "db"
+    track: TrackName | TrackVariable
+    bands: dict[str, str] = Field(description="VV, VH → variable, or label along the dimension of bands")
+    unit: Literal["db", "power", "amplitude"] = Field("db", description="dB, linear power, or its square root")
 
-    @field_validator("bands")
+    @field_validator("bands", mode="before")
     @classmethod
-    def _known(cls, bands: dict[str, str]) -> dict[str, str]:
+    def _known(cls, bands: dict[str, object]) -> dict[str, str]:
         if set(bands) != set(S1_BANDS):
             raise ValueError(f"must map {' and '.join(S1_BANDS)}")
-        return bands
+        return _only(bands, S1_BANDS)
 
 
 class CubeMapping(Section):
@@ -80,19 +154,14 @@ class CubeMapping(Section):
     crs: str | None = Field(None, description="CRS of files that do not say it themselves, such as EPSG:32631")
     optical: tuple[OpticalProduct, ...] = Field(min_length=1)
     radar: tuple[RadarProduct, ...] = ()
-    classes: dict[int, CloudClass] = Field(default={}, description="value of the scene classification → cloud class")
+    classes: dict[int, CloudClass] = Field(
+        default={}, description="every value of the scene classification → its class"
+    )
 
     @field_validator("tile_id")
     @classmethod
     def _one_group(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                groups = re.compile(pattern).groups
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {error}") from None
-            if groups != 1:
-                raise ValueError(f"must have exactly one group, has {groups}")
-        return pattern
+        return _pattern_with_one_group(pattern)
 
     @model_validator(mode="after")
     def _consistent(self) -> CubeMapping:
@@ -101,11 +170,22 @@ class CubeMapping(Section):
         return self
 
 
-def _only(bands: dict[str, str], known: tuple[str, ...]) -> dict[str, str]:
+def _pattern_with_one_group(pattern: str | None) -> str | None:
+    if pattern is not None:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if groups != 1:
+            raise ValueError(f"must have exactly one group, has {groups}")
+    return pattern
+
+
+def _only(bands: dict[str, object], known: tuple[str, ...]) -> dict[str, str]:
     unknown = [band for band in bands if band not in known]
     if unknown:
         raise ValueError(f"unknown band {unknown[0]}; bands are {', '.join(known)}")
-    return bands
+    return {band: str(label) for band, label in bands.items()}  # labels may be numbers
 
 
 def shipped_cube_mappings() -> dict[str, Path]:
@@ -114,8 +194,8 @@ def shipped_cube_mappings() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_cube_mapping(mapping: str | Path) -> CubeMapping:
-    """The mapping in a YAML file, or the shipped one of that name.
+def load_cube_mapping(mapping: str | Path, overrides: Iterable[str] = ()) -> CubeMapping:
+    """The mapping in a YAML file, or the shipped one of that name, changed by `key=value`.
 
     Raises:
         UserError: no such file or name, bad YAML, unknown key, bad value.
@@ -126,4 +206,4 @@ def load_cube_mapping(mapping: str | Path) -> CubeMapping:
         if str(mapping) not in shipped:
             raise UserError(f"{mapping}: no such file; shipped mappings: {', '.join(shipped)}", status=2)
         path = shipped[str(mapping)]
-    return build(CubeMapping, read_yaml(path), str(path))
+    return build(CubeMapping, apply_overrides(read_yaml(path), overrides), str(path))

@@ -1,10 +1,9 @@
-"""One NetCDF file of a cube: its dates, grid and CRS, and its variables as arrays."""
+"""One file of a cube: its dates, grid and CRS, and its variables as arrays."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterator
+import fnmatch
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +11,23 @@ from typing import Any
 import numpy as np
 import xarray
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError
 
 from restore_dit.config.cube_mapping import CubeMapping, Dimensions, Product
 from restore_dit.data import storage
-from restore_dit.data.cubes.grid import Axis, Grid
+from restore_dit.data.cubes.datasets import open_dataset, readable
+from restore_dit.data.cubes.georeference import crs_of, grid_of
+from restore_dit.data.cubes.geotiff_series import is_geotiff, open_geotiff_series
+from restore_dit.data.cubes.grid import Grid
+from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.errors import UserError
 
-_CRS_ATTRIBUTES = ("crs_wkt", "spatial_ref", "crs", "epsg")
+_FILL_ATTRIBUTES = ("_FillValue", "missing_value", "nodata")
 
 
 @dataclass(frozen=True)
 class CubeFile:
-    """An open file: `times` datetime64[s] [T] as in the file, `grid` and `crs` of all its images."""
+    """An open file, or a series of GeoTIFFs: `times` datetime64[s] [T] in its own order, `grid` and `crs` of all its
+    images."""
 
     uri: str
     dataset: xarray.Dataset
@@ -34,118 +36,150 @@ class CubeFile:
     grid: Grid
     crs: str
 
-    def images(self, variable: str) -> NDArray[Any]:
-        """A variable's stored values [T, h, w], neither scaled nor masked.
+    def images(self, label: str, product: Product) -> xarray.DataArray:
+        """The stored values [T, h, w] of a variable, or of a band along the product's variable, not loaded yet.
 
         Raises:
-            UserError: no such variable, other dimensions, or damaged data.
+            UserError: no such variable or band, or other dimensions.
         """
-        if variable not in self.dataset:
-            known = ", ".join(str(name) for name in self.dataset.data_vars)
-            raise UserError(f"{self.uri}: no variable {variable}; it has {known}: correct the mapping")
+        array = self._array(label, product)
         wanted = (self.dimensions.time, self.dimensions.y, self.dimensions.x)
-        array = self.dataset[variable]
+        if self.dimensions.time not in array.dims and self.dimensions.time in self.dataset.coords:
+            array = array.expand_dims(self.dimensions.time)  # a single date is often no dimension
         if set(array.dims) != set(wanted):
             raise UserError(
-                f"{self.uri}: variable {variable} has dimensions {', '.join(map(str, array.dims))}, not "
+                f"{self.uri}: variable {array.name} has dimensions {', '.join(map(str, array.dims))}, not "
                 f"{', '.join(wanted)}: correct the mapping's dimensions"
             )
-        with _readable(self.uri):
-            return array.transpose(*wanted).values
+        return array.transpose(*wanted)
 
-    def physical(self, variable: str, product: Product) -> NDArray[np.float32]:
-        """A variable in the unit that the product's scale and offset lead to, [T, h, w], NaN where no data."""
-        stored = self.images(variable)
-        if stored.dtype.kind not in "iuf":
-            raise UserError(f"{self.uri}: variable {variable} holds {stored.dtype}, not numbers: correct the mapping")
-        missing = np.isin(stored, product.no_data) | ~np.isfinite(stored)
+    def _array(self, label: str, product: Product) -> xarray.DataArray:
+        if product.variable is None:
+            if label not in self.dataset:
+                raise UserError(f"{self.uri}: no variable {label}; it has {self._variables()}: correct the mapping")
+            return self.dataset[label]
+        found = [str(name) for name in self.dataset.data_vars if fnmatch.fnmatchcase(str(name), product.variable)]
+        place = {self.dimensions.band, self.dimensions.y, self.dimensions.x}  # else it says something of the bands
+        found = [name for name in found if place <= set(self.dataset[name].dims)]
+        if len(found) != 1:
+            raise UserError(
+                f"{self.uri}: {len(found)} variables along {self.dimensions.band}, y and x match {product.variable}; "
+                f"it has {self._variables()}: correct the mapping's variable or dimensions.band"
+            )
+        array = self.dataset[found[0]]
+        if self.dimensions.band not in array.coords:
+            raise UserError(f"{self.uri}: dimension {self.dimensions.band} says no names of bands: write them into it")
+        labels = [_text(value) for value in array[self.dimensions.band].values]
+        if label not in labels:
+            raise UserError(f"{self.uri}: no band {label}; it has {', '.join(labels)}: correct the mapping")
+        return array.isel({self.dimensions.band: labels.index(label)})
+
+    def _variables(self) -> str:
+        return ", ".join(str(name) for name in self.dataset.data_vars) or "none"
+
+    def stored(self, label: str, product: Product) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Stored values [T, h, w], and which of them are no data as the file itself says.
+
+        Raises:
+            UserError: as `images`, values that are no numbers, or damaged data.
+        """
+        array = self.images(label, product)
+        with readable(self.uri):
+            values = array.values
+        if values.dtype.kind not in "iuf":
+            raise UserError(f"{self.uri}: {label} holds {values.dtype}, not numbers: correct the mapping")
+        fills = [array.attrs[name] for name in _FILL_ATTRIBUTES if name in array.attrs]
+        missing = ~np.isfinite(values)
+        for fill in fills:
+            if isinstance(fill, np.generic | np.ndarray | int | float):
+                missing |= np.isin(values, fill)
+        return values, missing
+
+    def physical(
+        self, label: str, product: Product, offset: float | NDArray[np.floating] | None = None
+    ) -> NDArray[np.float32]:
+        """A band in the unit that the product's scale and offset lead to, [T, h, w], NaN where no data.
+
+        Args:
+            label: variable, or band along the product's variable.
+            product: what its values mean.
+            offset: replaces the product's, one for all or for each acquisition [T].
+        """
+        stored, missing = self.stored(label, product)
+        missing |= np.isin(stored, product.no_data)
         if product.no_data_at_or_below is not None:
             missing |= stored <= product.no_data_at_or_below
-        values = stored.astype(np.float64) * product.scale + product.offset
+        values = stored.astype(np.float64)
+        if product.packed:
+            attributes = self.images(label, product).attrs
+            values = values * float(attributes.get("scale_factor", 1)) + float(attributes.get("add_offset", 0))
+        offsets = np.asarray(product.offset if offset is None else offset, np.float64)
+        values = values * product.scale + offsets.reshape(-1, 1, 1)
         values[missing] = np.nan
         return values.astype(np.float32)
 
+    def of_each_acquisition(self, variable: str) -> list[str]:
+        """What a variable along time, or one for all, says of each acquisition, as text [T].
+
+        Raises:
+            UserError: no such variable, or other dimensions.
+        """
+        if variable not in self.dataset:
+            known = ", ".join(
+                str(name) for name, one in self.dataset.variables.items() if set(one.dims) <= {self.dimensions.time}
+            )
+            raise UserError(f"{self.uri}: no variable {variable} of acquisitions; it has {known}: correct the mapping")
+        array = self.dataset[variable]
+        if array.dims not in ((), (self.dimensions.time,)):
+            raise UserError(f"{self.uri}: {variable} has dimensions {', '.join(map(str, array.dims))}, not time alone")
+        with readable(self.uri):
+            return [_text(value) for value in np.broadcast_to(array.values, len(self.times))]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace").strip()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))  # 15.0 is orbit 15
+    return str(value).strip()
+
 
 @contextmanager
-def open_cube_file(location: storage.Location, mapping: CubeMapping) -> Iterator[CubeFile]:
-    """The file, opened without loading its images.
+def open_cube_files(files: Sequence[storage.Location], product: Product, mapping: CubeMapping) -> Iterator[CubeFile]:
+    """A file, or the GeoTIFFs of a product together, opened without loading images.
 
     Raises:
-        UserError: not readable NetCDF, a missing dimension or coordinate, times that are no dates, an irregular grid,
-            or no CRS.
+        UserError: not readable, a missing dimension or coordinate, times that are no dates, an irregular grid, no CRS
+            or one in degrees.
     """
-    # Attributes of these files may be arrays: whatever xarray would decode from them is read here, by name.
-    source: Any = location.path if location.is_local else io.BytesIO(storage.read_bytes(location))
-    if location.is_local and not storage.exists(location):
-        raise UserError(f"{location.uri}: not found: check the path")
-    with _readable(location.uri):
-        dataset = xarray.open_dataset(source, engine="h5netcdf", mask_and_scale=False, decode_coords=False)
-    with dataset:
-        dimensions = mapping.dimensions
-        for name in (dimensions.time, dimensions.y, dimensions.x):
-            if name not in dataset.dims or name not in dataset.variables:
-                raise UserError(
-                    f"{location.uri}: no dimension {name} with coordinates; it has "
-                    f"{', '.join(map(str, dataset.dims))}: correct the mapping's dimensions"
-                )
-        with _readable(location.uri):
-            times = dataset[dimensions.time].values
-            y, x = (dataset[name].values for name in (dimensions.y, dimensions.x))
-        if times.dtype.kind != "M" or np.isnat(times).any():
-            raise UserError(f"{location.uri}: {dimensions.time} holds no dates of the usual calendar: mend the file")
-        yield CubeFile(
-            uri=location.uri,
-            dataset=dataset,
-            dimensions=dimensions,
-            times=times.astype("datetime64[s]"),
-            grid=_grid(location.uri, y, x),
-            crs=_crs(location.uri, dataset, mapping.crs),
-        )
+    first = files[0]
+    if is_geotiff(first):
+        with open_geotiff_series(files, product, mapping.dimensions) as dataset:
+            yield _cube_file(files[0].uri, dataset, mapping)
+    else:
+        with open_dataset(first) as dataset:
+            yield _cube_file(first.uri, dataset, mapping)
 
 
-def _grid(uri: str, y: NDArray[Any], x: NDArray[Any]) -> Grid:
-    spacings = []
-    for name, centres in (("y", y), ("x", x)):
-        if centres.ndim != 1 or centres.dtype.kind not in "iuf" or not len(centres) or not np.isfinite(centres).all():
-            raise UserError(f"{uri}: the coordinates of {name} are no list of numbers: mend the file")
-        steps = np.diff(centres.astype(np.float64))
-        spacing = steps.mean() if len(steps) else np.nan
-        if len(steps) and (spacing == 0 or (abs(steps - spacing) > 0.01 * abs(spacing)).any()):
-            raise UserError(f"{uri}: the coordinates of {name} are not evenly spaced: resample the cube to a grid")
-        spacings.append(float(spacing))
-    down, right = spacings
-    if np.isnan(down) and np.isnan(right):
-        raise UserError(f"{uri}: a single pixel, whose size nobody can tell: give a larger cube")
-    down = -abs(right) if np.isnan(down) else down
-    right = abs(down) if np.isnan(right) else right
-    return Grid(Axis(float(y[0]), down, len(y)), Axis(float(x[0]), right, len(x)))
-
-
-def _crs(uri: str, dataset: xarray.Dataset, fallback: str | None) -> str:
-    """An authority string such as EPSG:32631 where the CRS has one, else WKT."""
-    mapped = {dataset.attrs.get("grid_mapping")} | {array.attrs.get("grid_mapping") for array in dataset.values()}
-    names = [name for name in dataset.variables if name in mapped or name in ("spatial_ref", "crs")]
-    holders = [dataset[name].attrs for name in names] + [dataset.attrs]
-    stated = [attributes[key] for attributes in holders for key in _CRS_ATTRIBUTES if key in attributes]
-    for text in [*stated, fallback]:
-        if text is None:
-            continue
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "+init=epsg:…" is old but clear
-                crs = CRS.from_user_input(int(text) if str(text).isdigit() else str(text))
-        except (CRSError, ValueError):
-            continue
-        code = crs.to_epsg()
-        return f"EPSG:{code}" if code else str(crs.to_wkt())
-    raise UserError(f"{uri}: says no CRS (crs_wkt, spatial_ref, crs or epsg): give it as `crs` in the mapping")
-
-
-@contextmanager
-def _readable(uri: str) -> Iterator[None]:
-    # What xarray, h5netcdf and h5py raise of a damaged file is not one kind of error.
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
-        message = " ".join(str(error).split())[:200]
-        raise UserError(f"{uri}: cannot be read as NetCDF 4 ({message}): fetch or convert it again") from None
+def _cube_file(uri: str, dataset: xarray.Dataset, mapping: CubeMapping) -> CubeFile:
+    dimensions = mapping.dimensions
+    for name in (dimensions.time, dimensions.y, dimensions.x):
+        single = name == dimensions.time and name in dataset.variables and dataset[name].ndim == 0
+        if not single and (name not in dataset.dims or name not in dataset.variables):
+            raise UserError(
+                f"{uri}: no dimension {name} with coordinates; it has {', '.join(map(str, dataset.dims)) or 'none'}: "
+                "correct the mapping's dimensions"
+            )
+    with readable(uri):
+        times = np.atleast_1d(dataset[dimensions.time].values)
+        y, x = (dataset[name].values for name in (dimensions.y, dimensions.x))
+    if not len(times):
+        raise UserError(f"{uri}: holds no acquisition: {dimensions.time} is empty: fetch it again")
+    return CubeFile(
+        uri=uri,
+        dataset=dataset,
+        dimensions=dimensions,
+        times=acquisition_times(times, uri, dimensions.time),
+        grid=grid_of(uri, y, x),
+        crs=crs_of(uri, dataset, mapping.crs, (dimensions.y, dimensions.x)),
+    )

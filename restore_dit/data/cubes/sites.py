@@ -12,23 +12,30 @@ from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data import storage
 from restore_dit.errors import UserError
 
+_SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".h5", ".hdf5", ".zarr", ".tif", ".tiff")
+"""Of what may be a cube's file, whatever a pattern matches; Zarr stores are folders."""
+
 
 @dataclass(frozen=True)
 class Site:
-    """The files of one tile."""
+    """The files of one tile; `problem` says why it cannot be taken, whatever they hold."""
 
     tile_id: str
     uri: str
     files: tuple[storage.Location, ...]
+    problem: str | None = None
 
 
 def find_sites(source: str | Path, mapping: CubeMapping) -> list[Site]:
-    """The sites in a folder that holds the files of one or several sites, or a folder for each.
+    """The sites of a source: a single file or Zarr store, a folder that holds the files of one or several sites, or one
+    that holds a folder for each.
 
     Raises:
         UserError: no such folder, or nothing in it matches the mapping.
     """
     folder = storage.locate(source)
+    if _matches(folder, mapping):
+        return sites_of_files([folder], folder, mapping)
     names = storage.list_names(folder)
     sites = sites_of_files([folder.join(name) for name in names], folder, mapping)
     if not sites:
@@ -41,14 +48,45 @@ def find_sites(source: str | Path, mapping: CubeMapping) -> list[Site]:
             raise UserError(
                 f"{folder.uri}: no file matches {patterns}, here or one folder down: check folder and mapping"
             )
-    return sorted(sites, key=lambda site: site.tile_id)
+    return _without_namesakes(sorted(sites, key=lambda site: site.tile_id))
 
 
 def sites_of_files(files: Sequence[storage.Location], folder: storage.Location, mapping: CubeMapping) -> list[Site]:
-    """The sites that these files of a folder belong to; files that no product of the mapping names are left out."""
+    """The sites that these files of a folder belong to; files that no product of the mapping names are left out.
+
+    Without a pattern for tile ids the folder is the site, named without the suffix of a single file.
+    """
     groups: dict[str, list[storage.Location]] = {}
     for file in files:
-        if any(fnmatch.fnmatchcase(file.name, product.files) for product in (*mapping.optical, *mapping.radar)):
+        if _matches(file, mapping):
             found = re.search(mapping.tile_id, file.name) if mapping.tile_id else None
-            groups.setdefault(found.group(1) if found else folder.name, []).append(file)
+            groups.setdefault(found.group(1) if found else _stem(folder, file), []).append(file)
     return [Site(tile_id, folder.uri, tuple(group)) for tile_id, group in groups.items()]
+
+
+def _stem(folder: storage.Location, file: storage.Location) -> str:
+    return file.name.rpartition(".")[0] or file.name if folder.path == file.path else folder.name
+
+
+def _matches(file: storage.Location, mapping: CubeMapping) -> bool:
+    if not file.name.lower().endswith(_SUFFIXES):
+        return False
+    return any(fnmatch.fnmatchcase(file.name, product.files) for product in (*mapping.optical, *mapping.radar))
+
+
+def _without_namesakes(sites: Sequence[Site]) -> list[Site]:
+    """Of several folders with the same tile id nobody knows which is meant: one site that says so stands for them."""
+    by_id: dict[str, list[Site]] = {}
+    for site in sites:
+        by_id.setdefault(site.tile_id, []).append(site)
+    return [
+        same[0]
+        if len(same) == 1
+        else Site(
+            tile_id,
+            same[0].uri,
+            (),
+            f"{same[0].uri}: the id {tile_id} is also that of {same[1].uri}: rename one, or mend the mapping's tile_id",
+        )
+        for tile_id, same in by_id.items()
+    ]

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping, shipped_cube_mappings
 from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.cubes.grid import Axis, Grid, resample, resample_classes
-from restore_dit.data.cubes.ingest import ingest_cubes, read_cube
+from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import find_sites
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -113,14 +114,14 @@ def test_units_and_classes(tmp_path: Path) -> None:
 
 
 def test_no_data_is_never_a_reflectance(tmp_path: Path) -> None:
-    stored = np.array([[[0, 1000], [40000, 65535]]], np.uint16)
+    stored = np.array([[[0, 1000], [40000, 65535], [2000, 2000], [2000, 2000]]], np.uint16)
     write_cube(tmp_path / "S2_10m.nc", {"B02": stored}, ["2019-01-01"])
     optical = {"files": "S2_10m*.nc", "bands": {"B02": "B02"}, "scale": 1e-4, "offset": -0.1, "no_data": [0, 65535]}
     values = read_cube(tmp_path, mapping(optical=[optical], radar=[])).optical.values
-    np.testing.assert_array_equal(values[0, 0], [[NO_DATA, 0], [32767, NO_DATA]])
+    np.testing.assert_array_equal(values[0, 0, :2], [[NO_DATA, 0], [32767, NO_DATA]])
     below = optical | {"no_data": [], "no_data_at_or_below": 1000}
     values = read_cube(tmp_path, mapping(optical=[below], radar=[])).optical.values
-    np.testing.assert_array_equal(values[0, 0], [[NO_DATA, NO_DATA], [32767, 32767]])
+    np.testing.assert_array_equal(values[0, 0, :2], [[NO_DATA, NO_DATA], [32767, 32767]])
 
 
 def test_an_acquisition_that_one_product_lacks_has_no_data_there(tmp_path: Path) -> None:
@@ -253,12 +254,12 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
     )
 
     seen: list[str] = []
-    manifest = ingest_cubes(source, store, mapping(), seen.append)
+    manifest = ingest_cubes(source, store, mapping(), lambda done, total, text: seen.append(f"{done}/{total} {text}"))
     assert len(seen) == 5
     assert seen[2] == "3/5 good: 2 acquisitions of 2 bands"
     says = {
-        "truncated": "truncated/S2_20m.nc: cannot be read as NetCDF 4",
-        "textual": "textual/S2_10m.nc: cannot be read as NetCDF 4",
+        "truncated": "truncated/S2_20m.nc: cannot be read as NetCDF",
+        "textual": "textual/S2_10m.nc: cannot be read as NetCDF",
         "empty": "empty: no optical file of empty matches S2_10m",
         "alien": "alien/S1_A.nc: its CRS EPSG:32632 is not EPSG:32631",
     }
@@ -272,7 +273,7 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
 
     site(source / "empty")
     seen.clear()
-    again = ingest_cubes(source, store, mapping(), seen.append)
+    again = ingest_cubes(source, store, mapping(), lambda done, total, text: seen.append(f"{done}/{total} {text}"))
     assert (list(again.tiles), again.generation) == (["empty", "good"], 2)
     assert "empty" not in again.quarantined
     assert "3/5 good: there already" in seen
@@ -309,8 +310,6 @@ def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     assert read_cube([file], plain.model_copy(update={"crs": UTM})).size == (2, 2)
     write_cube(file, {"B02": one[:, :1, :1]}, ["2019-01-01"])
     assert "a single pixel" in refusal()
-    write_cube(file, {"B02": np.ones((2, 2, 2), np.uint16)}, ["2019-01-01", "2019-01-01"])
-    assert "a time occurs twice" in refusal()
     write_cube(file, {"B02": one}, ["2019-01-01"])
     with h5py.File(file, "r+") as raw:
         raw["y"][:] = [7.0, 7.0]
@@ -336,7 +335,7 @@ def test_mappings_are_found_by_name_and_by_file(tmp_path: Path) -> None:
     file.write_text("source: own\nradars: []\noptical: [{files: '*.nc', bands: {B02: blue}}]\n")
     with pytest.raises(UserError, match=r"own.yaml: unknown key 'radars': did you mean 'radar'"):
         load_cube_mapping(file)
-    with pytest.raises(UserError, match="shipped mappings: worldcereal"):
+    with pytest.raises(UserError, match=r"shipped mappings: .*worldcereal"):
         load_cube_mapping("absent")
 
 

@@ -1,0 +1,98 @@
+"""NetCDF files and Zarr stores opened as xarray datasets, from local folders and object storage alike."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xarray
+from pyarrow import fs
+
+from restore_dit.data import storage
+from restore_dit.data.cubes.zarr_chunks import require_whole_chunks
+from restore_dit.data.storage.failures import explained
+from restore_dit.errors import UserError
+
+_CLASSIC_NETCDF = b"CDF"
+
+
+@contextmanager
+def open_dataset(location: storage.Location) -> Iterator[xarray.Dataset]:
+    """A NetCDF file or Zarr store without its images loaded. Values stay as they are stored; times are decoded.
+
+    Raises:
+        UserError: not found, or damaged.
+    """
+    if not storage.exists(location):
+        raise UserError(f"{location.uri}: not found: check the path")
+    kind = "Zarr" if location.name.lower().endswith(".zarr") else "NetCDF"
+    with readable(location.uri, kind):
+        dataset = _open_zarr(location) if kind == "Zarr" else _open_netcdf(location)
+    with dataset:
+        yield dataset
+
+
+def _open_netcdf(location: storage.Location) -> xarray.Dataset:
+    content = None if location.is_local else storage.read_bytes(location)
+    if content is None:
+        with storage.open_file(location) as file:
+            begins = file.read(3)
+    else:
+        begins = content[:3]
+    source: Any = location.path if content is None else io.BytesIO(content)
+    return _open(source, engine="scipy" if begins == _CLASSIC_NETCDF else "h5netcdf")
+
+
+def _open_zarr(location: storage.Location) -> xarray.Dataset:
+    paths = _files(location)
+    if location.is_local:
+
+        def read_local(path: str, count: int | None) -> tuple[bytes, int]:
+            file = Path(location.path, path)
+            with file.open("rb") as stream:
+                return stream.read(-1 if count is None else count), file.stat().st_size
+
+        require_whole_chunks(location.uri, paths, read_local)
+        return _open(location.path, engine="zarr")
+    import zarr.storage
+    from zarr.core.buffer import default_buffer_prototype
+
+    # A cube of one site is small: it is held in memory as a NetCDF file is.
+    content = {path: storage.read_bytes(location.join(path)) for path in paths}
+
+    def read(path: str, count: int | None) -> tuple[bytes, int]:
+        return content[path][:count], len(content[path])
+
+    require_whole_chunks(location.uri, paths, read)
+    buffer = default_buffer_prototype().buffer
+    return _open(
+        zarr.storage.MemoryStore({path: buffer.from_bytes(one) for path, one in content.items()}), engine="zarr"
+    )
+
+
+def _files(folder: storage.Location) -> list[str]:
+    """Paths of all files below a folder, hidden ones too: Zarr 2 keeps what it knows in `.zarray`."""
+    with explained(folder.uri, "list"):
+        entries = folder.filesystem.get_file_info(fs.FileSelector(folder.path, recursive=True))
+    return [entry.path[len(folder.path) :].lstrip("/") for entry in entries if entry.type == fs.FileType.File]
+
+
+def _open(source: Any, **options: Any) -> xarray.Dataset:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of fill values in coordinates and unconsolidated metadata: not our files
+        # Attributes of these files may be arrays: whatever xarray would decode from them is read here, by name.
+        return xarray.open_dataset(source, mask_and_scale=False, decode_coords=False, **options)
+
+
+@contextmanager
+def readable(uri: str, kind: str = "NetCDF") -> Iterator[None]:
+    """What xarray and the libraries below it raise of a damaged file is not one kind of error: here it becomes one."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise UserError(f"{uri}: cannot be read as {kind} ({message}): fetch or convert it again") from None

@@ -19,6 +19,7 @@ from restore_dit.data.storage.files import (
 )
 from restore_dit.data.storage.locations import Location, Place, join_uri, locate
 from restore_dit.data.storage.ranges import read_ranges
+from restore_dit.data.storage.versions import read_versioned, write_if_version
 
 __all__ = [
     "Location",
@@ -34,5 +35,7 @@ __all__ = [
     "open_file",
     "read_bytes",
     "read_ranges",
+    "read_versioned",
     "write_bytes_atomically",
+    "write_if_version",
 ]

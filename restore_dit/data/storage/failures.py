@@ -15,24 +15,42 @@ from restore_dit.errors import UserError
 # What a server or the AWS client says, and what the user can do about it; the first that matches counts.
 _ADVICE = (
     (
-        r"NO_SUCH_BUCKET|NoSuchBucket|Bucket '.*' not found",
+        r"NO_SUCH_BUCKET|NoSuchBucket|InvalidBucketName|Bucket '.*' not found",
         "the bucket does not exist: correct its name or create it first",
     ),
     (
         r"INVALID_ACCESS_KEY_ID|InvalidAccessKeyId|SIGNATURE_DOES_NOT_MATCH|SignatureDoesNotMatch|INVALID_SIGNATURE"
-        r"|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN|ExpiredToken|INVALID_CLIENT_TOKEN_ID",
+        r"|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN|ExpiredToken|INVALID_CLIENT_TOKEN_ID|InvalidToken",
         "the server refuses these keys: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
     ),
     (
-        r"ACCESS_DENIED|AccessDenied|HTTP status 403|\(403\)|Forbidden",
+        r"Unable to locate credentials|Partial credentials",
+        "no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+    ),
+    (r"RequestTimeTooSkewed", "the server refuses requests of this time: set this machine's clock"),
+    (
+        r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint",
+        "the bucket lies in another region: set AWS_REGION to it",
+    ),
+    (
+        r"ACCESS_DENIED|AccessDenied|AllAccessDisabled|HTTP status 403|\(403\)|Forbidden",
         "access denied: check the keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and their rights on this bucket",
     ),
     (
-        r"NETWORK_CONNECTION|curlCode|Couldn't connect|Could not connect|Connection was closed|REQUEST_TIMEOUT"
-        r"|[Tt]imed? ?out|Could not resolve",
+        r"SlowDown|ServiceUnavailable|InternalError|HTTP status 50[0234]|\(50[0234]\)",
+        "the storage server is overloaded or failing: try again later",
+    ),
+    (
+        r"NETWORK_CONNECTION|curlCode|Couldn't connect|Could not connect|Connection was closed|Connection broken"
+        r"|REQUEST_TIMEOUT|[Tt]imed? ?out|Could not resolve",
         "the storage server cannot be reached: check AWS_ENDPOINT_URL, the network, and that the server runs",
     ),
-    (r"NO_SUCH_KEY|NoSuchKey|\(404\)|Path does not exist|RESOURCE_NOT_FOUND", "not found: check the path"),
+    (r"NO_SUCH_KEY|NoSuchKey|Path does not exist|RESOURCE_NOT_FOUND", "not found: check the path"),
+    # A code that is a number was not said by S3, whose errors have names.
+    (
+        r"error occurred \(\d+\)|[Uu]nable to parse response|HTTP status 501",
+        "what answers is no S3 server: check AWS_ENDPOINT_URL",
+    ),
 )
 
 

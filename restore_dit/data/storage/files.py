@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-import time
-import uuid
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow import fs
 
+from restore_dit.data.storage import objects
 from restore_dit.data.storage.failures import explained
-from restore_dit.data.storage.locations import Location, Place, locate
-
-_PARTIAL = ".partial"
+from restore_dit.data.storage.local_files import delete_partial_files, replace_file
+from restore_dit.data.storage.locations import Place, locate
 
 
 def read_bytes(place: Place) -> bytes:
     """The whole content of a file."""
     location = locate(place)
-    with explained(location.uri, "read"), location.filesystem.open_input_stream(location.path) as stream:
-        return stream.read()
+    with explained(location.uri, "read"):
+        return Path(location.path).read_bytes() if location.is_local else objects.read_object(location)
 
 
 def open_file(place: Place) -> pa.NativeFile:
@@ -35,57 +33,25 @@ def write_bytes_atomically(place: Place, content: bytes | pa.Buffer) -> None:
     location = locate(place)
     with explained(location.uri, "write"):
         if location.is_local:
-            _replace_local(Path(location.path), content)
+            replace_file(Path(location.path), content)
         else:
-            # A single put, and a completed multipart upload, appear as a whole or not at all.
-            with location.filesystem.open_output_stream(location.path) as stream:
-                stream.write(content)
-
-
-def _replace_local(path: Path, content: bytes | pa.Buffer) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name, too, survives a power cut
-    finally:
-        os.close(folder)
+            objects.write_object(location, content)
 
 
 def exists(place: Place) -> bool:
     """Whether a file or folder is there."""
     location = locate(place)
     with explained(location.uri, "look up"):
-        found = location.filesystem.get_file_info(location.path).type != fs.FileType.NotFound
-    if not found:
-        _require_bucket(location)
-    return found
-
-
-def _require_bucket(location: Location) -> None:
-    """In a bucket that does not exist nothing is found either, and nothing can ever be written."""
-    if location.is_local:
-        return
-    bucket = location.path.partition("/")[0]
-    with explained(location.uri, "look up"):
-        if location.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
-            raise OSError("NO_SUCH_BUCKET")
+        if location.is_local:
+            return os.path.exists(location.path)
+        return objects.object_exists(location) or objects.folder_exists(location)
 
 
 def is_folder(place: Place) -> bool:
-    """Whether a folder is there; on an object store, whether any key begins with it."""
+    """Whether a folder is there; on an S3 server, whether any key begins with it."""
     location = locate(place)
     with explained(location.uri, "look up"):
-        return location.filesystem.get_file_info(location.path).type == fs.FileType.Directory
+        return os.path.isdir(location.path) if location.is_local else objects.folder_exists(location)
 
 
 def list_names(place: Place) -> list[str]:
@@ -93,32 +59,39 @@ def list_names(place: Place) -> list[str]:
     out."""
     location = locate(place)
     with explained(location.uri, "list"):
-        entries = location.filesystem.get_file_info(fs.FileSelector(location.path, allow_not_found=True))
-    if not entries:
-        _require_bucket(location)
-    return sorted(entry.base_name for entry in entries if not entry.base_name.startswith("."))
+        if not location.is_local:
+            names = list(objects.names_below(location))
+        else:
+            names = os.listdir(location.path) if os.path.lexists(location.path) else []
+    return sorted(name for name in names if not name.startswith("."))
 
 
 def delete(place: Place) -> None:
-    """Remove one file."""
+    """Remove one file; nothing happens where there is none."""
     location = locate(place)
     with explained(location.uri, "delete"):
-        location.filesystem.delete_file(location.path)
+        if location.is_local:
+            Path(location.path).unlink(missing_ok=True)
+        else:
+            objects.delete_object(location)
 
 
 def delete_folder(place: Place) -> None:
-    """Remove a folder and all that is in it."""
+    """Remove a folder and all that is in it; nothing happens where there is none."""
     location = locate(place)
     with explained(location.uri, "delete"):
-        location.filesystem.delete_dir(location.path)
+        if not location.is_local:
+            objects.delete_below(location)
+        elif os.path.lexists(location.path):
+            shutil.rmtree(location.path)
 
 
 def delete_abandoned_writes(place: Place, older_than: float = 3600.0) -> None:
-    """Remove what killed writers left in a folder, but for writes younger than `older_than` seconds: they may live."""
+    """Remove what killed writers left in a folder, but for writes younger than `older_than` seconds: they may live. On
+    an S3 server that is in a folder and all below it."""
     location = locate(place)
-    if not location.is_local or not os.path.isdir(location.path):
-        return
     with explained(location.uri, "clean"):
-        for partial in Path(location.path).glob(f".*{_PARTIAL}"):
-            if time.time() - partial.stat().st_mtime > older_than:
-                partial.unlink(missing_ok=True)
+        if location.is_local:
+            delete_partial_files(Path(location.path), older_than)
+        else:
+            objects.abort_uploads_below(location, older_than)

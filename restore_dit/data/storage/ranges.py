@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import ClientError
 
 from restore_dit.data.storage.failures import explained
 from restore_dit.data.storage.locations import Location, Place, locate
-from restore_dit.data.storage.s3_service import ATTEMPTS
+from restore_dit.data.storage.objects import read_object
 from restore_dit.errors import UserError
 
 GAP = 256 << 10
@@ -107,26 +107,13 @@ def _read_at(location: Location, file: int, offset: int, length: int) -> pa.Buff
 
 
 def _get(location: Location, piece: _Piece) -> pa.Buffer:
-    """One request. The client repeats what fails before the answer begins; an answer that breaks off is repeated
-    here."""
-    assert location.s3 is not None
-    bucket, key = location.bucket_and_key
     with explained(location.uri, "read"):
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                answer = location.s3.client().get_object(
-                    Bucket=bucket, Key=key, Range=f"bytes={piece.start}-{piece.stop - 1}"
-                )
-            except ClientError as error:
-                if error.response["Error"]["Code"] in ("InvalidRange", "416"):
-                    raise _too_short(location, piece.stop) from None
-                raise
-            try:
-                content = answer["Body"].read()
-                break
-            except (HTTPClientError, IncompleteReadError):
-                if attempt == ATTEMPTS:
-                    raise
+        try:
+            content = read_object(location, (piece.start, piece.stop))
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "InvalidRange":
+                raise _too_short(location, piece.stop) from None
+            raise
     if len(content) != piece.stop - piece.start:
         raise _too_short(location, piece.stop)
     return pa.py_buffer(content)

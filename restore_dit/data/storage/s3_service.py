@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pyarrow import fs
 
@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 CONNECT_SECONDS = 5
-REQUEST_SECONDS = 60
-ATTEMPTS = 3
+"""For a connection to be there, and for each block of a content to be taken."""
+
+REQUEST_SECONDS = 6
+"""For the next bytes of an answer. The client waits, in all, at most four times that and the pauses between."""
+
+ATTEMPTS = 4
+"""A request that fails in passing (500, 503 Slow Down, a broken connection) is sent so many times, with pauses that
+grow."""
+
 CONNECTIONS = 16
 """At most so many connections a process keeps open."""
 
@@ -53,9 +60,16 @@ def s3_service(bucket: str) -> S3Service:
     if not endpoint:
         return S3Service(None, region or _region_of(bucket))
     address = urlsplit(endpoint if "://" in endpoint else f"https://{endpoint}")
-    if address.scheme not in ("http", "https") or not address.hostname:
+    if address.scheme not in ("http", "https") or not address.hostname or not _has_valid_port(address):
         raise UserError(f"AWS_ENDPOINT_URL={endpoint}: not an address; write http://host:port or https://host")
     return S3Service(f"{address.scheme}://{address.netloc}", region or "us-east-1")
+
+
+def _has_valid_port(address: SplitResult) -> bool:
+    try:
+        return address.port != 0
+    except ValueError:
+        return False
 
 
 @lru_cache(maxsize=16)

@@ -1,0 +1,153 @@
+"""Objects of an S3 server, taken as files and folders. Failures are those of boto3: `explained` says them.
+
+A file is read or written with one request, without a look-up before it and without the empty objects that stand for
+folders elsewhere; where such objects exist they are no files.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
+
+from restore_dit.data.storage.locations import Location
+from restore_dit.data.storage.s3_service import ATTEMPTS
+from restore_dit.errors import UserError
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
+PART = 16 << 20
+"""Larger contents go up in parts of so many bytes, each of which may be repeated by itself."""
+
+_PARALLEL_PARTS = 4
+_DELETED_AT_ONCE = 1000  # the most that S3 takes
+
+
+def read_object(location: Location, span: tuple[int, int] | None = None) -> bytes:
+    """The object's content, or its bytes from span[0] up to span[1]. The client repeats a request that fails before
+    its answer begins; an answer that breaks off is repeated here."""
+    return get_object(location, span)[0]
+
+
+def get_object(location: Location, span: tuple[int, int] | None = None) -> tuple[bytes, str]:
+    """The content as `read_object` gives it, and the object's ETag."""
+    request = {"Range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
+    for attempt in range(1, ATTEMPTS + 1):
+        answer = _client(location).get_object(**_object(location), **request)
+        try:
+            return answer["Body"].read(), answer["ETag"]
+        except (HTTPClientError, IncompleteReadError):
+            if attempt == ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def write_object(location: Location, content: bytes | pa.Buffer) -> None:
+    """Write the object. It appears as a whole or not at all."""
+    if len(content) <= PART:
+        put_object(location, content)
+        return
+    from boto3.s3.transfer import TransferConfig
+
+    parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=_PARALLEL_PARTS)
+    _client(location).upload_fileobj(_stream(content), *_object(location).values(), Config=parts)
+
+
+def put_object(location: Location, content: bytes | pa.Buffer, **condition: str) -> None:
+    """Write the object with one request, under a condition such as `IfMatch`."""
+    _client(location).put_object(**_object(location), Body=_stream(content), **condition)
+
+
+def _stream(content: bytes | pa.Buffer) -> io.BytesIO | pa.NativeFile:
+    """The content as a file: sent block by block. Sent as one, it would have to pass within the time limit of one
+    operation on the connection, which a slow line cannot."""
+    return io.BytesIO(content) if isinstance(content, bytes) else pa.BufferReader(content)
+
+
+def object_exists(location: Location) -> bool:
+    """Whether it is an object."""
+    _, key = location.bucket_and_key
+    if not key:
+        return False
+    try:
+        _client(location).head_object(**_object(location))
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "403"):
+            raise
+        # The answer has no body to say more. Listing may: that the keys are wrong, or the bucket is not there.
+        next(_page(location, MaxKeys=1))
+        if error.response["Error"]["Code"] == "403":
+            raise
+        return False
+    return True
+
+
+def folder_exists(location: Location) -> bool:
+    """Whether any object lies below, or it is a bucket."""
+    _, key = location.bucket_and_key
+    return bool(next(_page(location, MaxKeys=1)).get("KeyCount")) or not key
+
+
+def names_below(location: Location) -> Iterator[str]:
+    """The names of the objects and folders right below, in no order."""
+    prefix = _prefix(location)
+    for page in _page(location, Delimiter="/"):
+        for entry in page.get("Contents", ()):
+            if entry["Key"] != prefix:  # an empty object that stands for the folder
+                yield entry["Key"][len(prefix) :]
+        for entry in page.get("CommonPrefixes", ()):
+            yield entry["Prefix"][len(prefix) : -1]
+
+
+def delete_object(location: Location) -> None:
+    """Remove the object; nothing happens where there is none."""
+    _client(location).delete_object(**_object(location))
+
+
+def delete_below(location: Location) -> None:
+    """Remove every object below."""
+    bucket, _ = location.bucket_and_key
+    for page in _page(location, PaginationConfig={"PageSize": _DELETED_AT_ONCE}):
+        keys = [{"Key": entry["Key"]} for entry in page.get("Contents", ())]
+        if keys:
+            answer = _client(location).delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+            for failure in answer.get("Errors", ())[:1]:
+                raise OSError(f"{failure['Code']}: {failure['Key']}")
+
+
+def abort_uploads_below(location: Location, older_than: float) -> None:
+    """Give up uploads in parts that began more than `older_than` seconds ago: their writers are dead."""
+    bucket, _ = location.bucket_and_key
+    client = _client(location)
+    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=_prefix(location)):
+        for upload in page.get("Uploads", ()):
+            if time.time() - upload["Initiated"].timestamp() > older_than:
+                client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def _client(location: Location) -> BaseClient:
+    assert location.s3 is not None
+    return location.s3.client()
+
+
+def _object(location: Location) -> dict[str, str]:
+    bucket, key = location.bucket_and_key
+    if not key:
+        raise UserError(f"{location.uri}: a bucket, not a file; write s3://{bucket}/file")
+    return {"Bucket": bucket, "Key": key}
+
+
+def _prefix(location: Location) -> str:
+    _, key = location.bucket_and_key
+    return f"{key}/" if key else ""
+
+
+def _page(location: Location, **words: Any) -> Iterator[dict[str, Any]]:
+    bucket, _ = location.bucket_and_key
+    pages = _client(location).get_paginator("list_objects_v2")
+    return iter(pages.paginate(Bucket=bucket, Prefix=_prefix(location), **words))

@@ -59,6 +59,6 @@ def _ingest(site: Site, writer: TileStoreWriter, mapping: CubeMapping) -> str:
         series = read_cube(site, mapping)
     except UserError as error:
         writer.quarantine(site.tile_id, str(error))
-        return f"quarantined: {error}"
+        return "quarantined"
     writer.add(series)
     return f"{len(series.optical)} acquisitions of {len(series.optical.bands)} bands"

@@ -43,4 +43,4 @@ def test_contracts_between_packages_hold():
 def test_the_core_imports_neither_ray_nor_deepspeed():
     result = run_python("-c", IMPORT_CORE)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 7
+    assert len(result.stdout.splitlines()) == 8

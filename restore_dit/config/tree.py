@@ -63,6 +63,11 @@ class DataConfig(Section):
     frames: Positive = Field(15, description="optical frames in an example")
     crop: Positive | None = Field(None, description="side of a random square crop in pixels; none: the whole tile")
     examples_per_tile: Positive = Field(1, description="examples cut from each tile in an epoch")
+    targets: Literal["clear_share", "not_bad"] = Field(
+        "clear_share",
+        description="which frames may be targets: those with enough clear pixels, or those that the source's list of "
+        "bad frames leaves",
+    )
     clear_share: Fraction = Field(0.95, description="least share of clear pixels in a frame that may be a target")
     frame_choice: Literal["consecutive", "spread"] = Field(
         "consecutive", description="a run of clear frames, or clear frames drawn from a longer stretch"

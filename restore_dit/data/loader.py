@@ -8,19 +8,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from restore_dit.config import DataConfig
-from restore_dit.data.examples.batch import stack
-from restore_dit.data.examples.maker import Example, ExampleMaker
-from restore_dit.data.examples.plan import EpochPlan, PlannedExample
+from restore_dit.data.examples.maker import ExampleMaker
+from restore_dit.data.examples.plan import EpochPlan
 from restore_dit.data.store.tile_store import StoredTile, TileStore
+
+KEPT_TILES = 512
+"""Open tiles that a process keeps at hand."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class TileReader:
-    """Loads tiles of a store, keeping the last few (still compressed) at hand."""
+    """Opens tiles of a store and keeps the last of them at hand: their dates, where their frames lie, and their masks,
+    some 50 to 100 kB for a tile of PASTIS-R. Frames are read anew each time."""
 
-    def __init__(self, store: TileStore, radar_tracks: tuple[str, ...], keep: int = 64) -> None:
+    def __init__(self, store: TileStore, radar_tracks: tuple[str, ...], keep: int = KEPT_TILES) -> None:
         self.store = store
         self.radar_tracks = radar_tracks
         self.keep = keep
@@ -38,7 +41,7 @@ class TileReader:
         return {**self.__dict__, "_tiles": OrderedDict()}
 
 
-def tile_reader(store: TileStore, config: DataConfig, keep: int = 64) -> TileReader:
+def tile_reader(store: TileStore, config: DataConfig, keep: int = KEPT_TILES) -> TileReader:
     """Reads no more of a tile than examples of this configuration use."""
     return TileReader(store, (config.radar.track,) if config.radar else (), keep)
 
@@ -49,10 +52,8 @@ def step_batches(
     """For each optimiser step from `start` to `stop` its micro-batches as stacked columns, prepared one step ahead."""
 
     def build(step: int) -> list[dict[str, Any]]:
-        def example(planned: PlannedExample) -> Example:
-            return maker.training(reader(planned.tile_id), planned)
-
-        return [stack([example(entry) for entry in micro]) for micro in plan.share(step, 0, 1, micro_batch_size)]
+        micro_batches = plan.share(step, 0, 1, micro_batch_size)
+        return [maker.training([reader(entry.tile_id) for entry in micro], micro) for micro in micro_batches]
 
     return ahead(build, range(start, stop))
 

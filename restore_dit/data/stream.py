@@ -1,73 +1,117 @@
-"""Planned examples through Ray Data: read, decoded and cut in tasks, delivered in plan order to a training worker."""
+"""Planned examples through Ray Data: read, decoded and cut in tasks, delivered in plan order to a training worker.
+
+A task makes one block: some examples of one micro-batch, as stacked columns. What it needs to know of the run (plan,
+manifest, configuration) is megabytes for a large store; it lies in the object store once and is unpickled once in each
+process, where the tiles' indexes stay too. A block goes through the object store as it was made, and a training worker
+that takes micro-batches of one block copies nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import ray
 import ray.data
+from ray.data.block import BlockAccessor, BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
 
-from restore_dit.data.examples.batch import stack_column
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
-from restore_dit.data.examples.plan import EpochPlan
+from restore_dit.data.examples.plan import EpochPlan, PlannedExample
 from restore_dit.data.loader import TileReader
 
-EXAMPLES_A_SEGMENT = 4096
+EXAMPLES_A_SEGMENT = 16384
 """Examples of a rank that one Ray dataset covers: long enough to hide its start, short enough to plan at once."""
 
-EXAMPLES_A_BLOCK = 4
-"""Examples that one task cuts: the unit that is scheduled, and held in the object store."""
+MOST_EXAMPLES_A_BLOCK = 8
+"""Examples that one task makes at most: about 50 MB of the published size, the unit that is scheduled and held in the
+object store."""
 
 
-class ExampleSource:
-    """Callable of Ray Data's `map`: row `{"id": n}` → the n-th example of a rank's share, counted from `start`.
+@dataclass(frozen=True)
+class StreamSource:
+    """What every task of a run needs. `decoded` optionally maps tile ids to object references of decoded tiles (see
+    `cache_decoded`)."""
 
-    `decoded` optionally maps tile ids to object references of decoded tiles (see `cache_decoded`).
-    """
+    plan: EpochPlan
+    reader: TileReader
+    maker: ExampleMaker
+    decoded: dict[str, Any] | None = None
 
-    def __init__(
-        self,
-        plan: EpochPlan,
-        reader: TileReader,
-        maker: ExampleMaker,
-        *,
-        rank: int,
-        world_size: int,
-        micro_batch_size: int,
-        start: int,
-        decoded: dict[str, Any] | None = None,
-    ) -> None:
-        self.plan = plan
-        self.reader = reader
-        self.maker = maker
-        self.rank = rank
-        self.world_size = world_size
-        self.micro_batch_size = micro_batch_size
-        self.start = start
-        self.decoded = decoded
-        self.examples_a_step = plan.batch_size // world_size
+    def block(self, planned: list[PlannedExample]) -> dict[str, Any]:
+        """The examples, stacked; truth values as bytes, since Arrow would pack them into bits and out again."""
+        columns = self.maker.training([self._tile(entry.tile_id) for entry in planned], planned)
+        return {name: values.view(np.uint8) if values.dtype == bool else values for name, values in columns.items()}
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """The example, its weight and its tile with it."""
-        step, index = divmod(int(row["id"]), self.examples_a_step)
-        share = self.plan.share(self.start + step, self.rank, self.world_size, self.micro_batch_size)
-        micro, position = divmod(index, self.micro_batch_size)
-        planned = share[micro][position]
-        if self.decoded is None:
-            tile = self.reader(planned.tile_id)
-        else:
-            tile = ray.get(self.decoded[planned.tile_id])
-        return self.maker.training(tile, planned)
+    def _tile(self, tile_id: str) -> Any:
+        return self.reader(tile_id) if self.decoded is None else ray.get(self.decoded[tile_id])
+
+
+@dataclass(frozen=True)
+class Share:
+    """A rank's part of the steps from `start` on, cut into blocks of `block_size` examples, which divides the
+    micro-batch."""
+
+    rank: int
+    world_size: int
+    micro_batch_size: int
+    block_size: int
+    start: int
+
+    def blocks_a_step(self, plan: EpochPlan) -> int:
+        """Blocks of this rank in an optimiser step."""
+        return plan.batch_size // self.world_size // self.block_size
+
+    def planned(self, plan: EpochPlan, block: int) -> list[PlannedExample]:
+        """The examples of the block with this number, counted from `start`."""
+        step, index = divmod(block, self.blocks_a_step(plan))
+        micro_batches = plan.share(self.start + step, self.rank, self.world_size, self.micro_batch_size)
+        micro, position = divmod(index * self.block_size, self.micro_batch_size)
+        return micro_batches[micro][position : position + self.block_size]
+
+
+class Blocks(Datasource):
+    """The blocks of a rank's share as a source of Ray Data: one read task each, in order."""
+
+    def __init__(self, source: ray.ObjectRef, plan: EpochPlan, share: Share, steps: int) -> None:
+        super().__init__()
+        self.source = source
+        self.share = share
+        self.count = steps * share.blocks_a_step(plan)
+
+    def get_name(self) -> str:
+        """As Ray shows it."""
+        return "Examples"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Unknown: it follows from the tiles."""
+        return None
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        """A task for each block, whatever the parallelism."""
+        metadata = BlockMetadata(num_rows=self.share.block_size, size_bytes=None, exec_stats=None)
+        return [ReadTask(partial(_read, self.source, self.share, block), metadata) for block in range(self.count)]
+
+
+def _read(source: ray.ObjectRef, share: Share, block: int) -> Iterable[Any]:
+    run = _of_this_process(source)
+    return [BlockAccessor.batch_to_block(run.block(share.planned(run.plan, block)))]
+
+
+@lru_cache(maxsize=2)
+def _of_this_process(source: ray.ObjectRef) -> StreamSource:
+    return ray.get(source)
 
 
 def step_batches(
+    source: ray.ObjectRef,
     plan: EpochPlan,
-    reader: TileReader,
-    maker: ExampleMaker,
     start: int,
     stop: int,
     micro_batch_size: int,
@@ -76,44 +120,45 @@ def step_batches(
     world_size: int,
     cpus_for_training: float,
     cpus_a_task: float,
-    decoded: dict[str, Any] | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """For each optimiser step from `start` to `stop` this rank's micro-batches as stacked columns, in plan order.
 
-    The position is `start`, the last committed step: what was prefetched and not computed is made again. CPUs held by
-    all training workers (`cpus_for_training`) are kept out of Ray Data's count.
+    The position is `start`, the last committed step: what was prefetched and not computed is made again. Ray Data takes
+    this rank's share of the CPUs that all training workers (`cpus_for_training`) leave. `source` refers to a
+    `StreamSource`.
     """
-    examples_a_step = plan.batch_size // world_size
-    steps_a_segment = max(1, EXAMPLES_A_SEGMENT // examples_a_step)
+    cpus = max((ray.cluster_resources().get("CPU", 0) - cpus_for_training) / world_size, cpus_a_task)
+    sizes = range(1, min(micro_batch_size, MOST_EXAMPLES_A_BLOCK) + 1)
+    block_size = max(size for size in sizes if micro_batch_size % size == 0)
+    steps_a_segment = max(1, EXAMPLES_A_SEGMENT * world_size // plan.batch_size)
     for first in range(start, stop, steps_a_segment):
-        steps = min(steps_a_segment, stop - first)
-        source = ExampleSource(
-            plan,
-            reader,
-            maker,
-            rank=rank,
-            world_size=world_size,
-            micro_batch_size=micro_batch_size,
-            start=first,
-            decoded=decoded,
-        )
-        examples = steps * examples_a_step
-        dataset = ray.data.range(examples, override_num_blocks=-(-examples // EXAMPLES_A_BLOCK)).map(
-            source, num_cpus=cpus_a_task
-        )
-        context = dataset.context
-        context.execution_options.preserve_order = True
-        context.execution_options.exclude_resources = context.execution_options.exclude_resources.add(
-            type(context.execution_options.exclude_resources)(cpu=cpus_for_training)
-        )
-        context.enable_progress_bars = False
-        batches = dataset.iter_batches(batch_size=micro_batch_size, batch_format="numpy", prefetch_batches=2)
-        micro_batches: list[dict[str, Any]] = []
-        for columns in batches:
-            micro_batches.append({name: _as_array(name, values) for name, values in columns.items()})
-            if len(micro_batches) * micro_batch_size == examples_a_step:
-                yield micro_batches
-                micro_batches = []
+        share = Share(rank, world_size, micro_batch_size, block_size, first)
+        blocks_source = Blocks(source, plan, share, min(steps_a_segment, stop - first))
+        dataset = ray.data.read_datasource(blocks_source, override_num_blocks=blocks_source.count, num_cpus=cpus_a_task)
+        options = dataset.context.execution_options
+        options.preserve_order = True
+        options.resource_limits = options.resource_limits.copy(cpu=cpus)
+        blocks: list[dict[str, Any]] = []
+        for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
+            blocks.append(block)
+            if len(blocks) == share.blocks_a_step(plan):
+                yield _micro_batches(blocks, micro_batch_size // block_size)
+                blocks = []
+
+
+def _micro_batches(blocks: list[dict[str, Any]], blocks_each: int) -> list[dict[str, Any]]:
+    groups = [blocks[first : first + blocks_each] for first in range(0, len(blocks), blocks_each)]
+    return [{name: _column(name, [block[name] for block in group]) for name in group[0]} for group in groups]
+
+
+_TRUTH = ("valid", "gap_mask", "frame_mask", "radar_mask")
+
+
+def _column(name: str, parts: list[np.ndarray]) -> np.ndarray:
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if values.dtype == object:
+        return values.astype(str)
+    return values.view(bool) if name in _TRUTH else values
 
 
 def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: float) -> dict[str, Any]:
@@ -125,10 +170,6 @@ def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: fl
         return DecodedTile(reader(tile_id).series())
 
     return {tile_id: decode.remote(tile_id) for tile_id in tile_ids}
-
-
-def _as_array(name: str, values: np.ndarray) -> np.ndarray:
-    return stack_column(name, list(values)) if values.dtype == object else values
 
 
 @lru_cache(maxsize=1)

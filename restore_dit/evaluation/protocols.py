@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config.jobs import EvaluationConfig
+from restore_dit.data.examples.cutting import size
 from restore_dit.data.examples.decoded_tile import DecodedTile
-from restore_dit.data.examples.maker import ExampleMaker, size
+from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.normalisation import OPTICAL_CEILING, published_scale_to_reflectance
 from restore_dit.data.randomness import generator
 from restore_dit.data.store.stored_tile import StoredTile

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restore_dit.data.examples.batch import Batch, stack, to_batch
+from restore_dit.data.examples.batch import Batch, to_batch
+from restore_dit.data.examples.cutting import Example, Window, stack
 from restore_dit.data.examples.decoded_tile import DecodedTile
-from restore_dit.data.examples.maker import Example, ExampleMaker
+from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.normalisation import published_scale_to_stored
 from restore_dit.data.loader import ahead
 from restore_dit.diffusion.noise import field_noise
@@ -134,19 +135,20 @@ def _predict(
     schedule = NoiseSchedule.from_config(model.config.diffusion)
     steps = options.steps or model.config.diffusion.sampling_steps
     maker = ExampleMaker(model.config.data, model.config.model.bands, seed=options.seed)
-    patch, missing = model.config.model.patch_size, maker.missing(tile)
+    patch = model.config.model.patch_size
 
-    def example(start: int, stop: int) -> Example:
+    def example(start: int, stop: int, *, padded: bool) -> Example:
         hidden = gaps[start:stop, place.rows, place.columns]
         side = (place.height, place.width)
-        return _fit_patches(maker.window(tile, frames[start:stop], hidden, (0, 0), side, missing=missing), patch)
+        window = Window(frames[start:stop], hidden, (0, 0), side)
+        return _fit_patches(maker.cutter.cut(tile, window, padded=padded), patch)
 
     def build(group: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], Batch]:
-        columns = stack([maker.padded(example(*window)) for window in group])
+        columns = stack([example(*window, padded=True) for window in group])
         mask_padding = model.config.data.mask_padding
         return group, to_batch(columns, model.normalisation, mask_padding=mask_padding, device=device)
 
-    anchor = _anchor(model, example(0, len(frames)), device)
+    anchor = _anchor(model, example(0, len(frames), padded=False), device)
     groups = [windows[i : i + options.batch_size] for i in range(0, len(windows), options.batch_size)]
     for group, batch in ahead(build, groups):
         conditioning = batch.conditioning

@@ -11,7 +11,7 @@ from restore_dit.config import RunConfig
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.examples.plan import EpochPlan
-from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles
+from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles, target_frames
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
 from restore_dit.data.storage import Location, locate
@@ -130,7 +130,8 @@ def usable_tiles(
             raise UserError(f"{where} is {record.size[0]}×{record.size[1]} pixels, smaller than data.crop={data.crop}")
         if data.radar and data.radar.pairing == "nearest_date" and data.radar.track not in record.radar:
             raise UserError(f"{where} has no radar track {data.radar.track}; set data.radar.track")
-        clear = np.array(record.clouds.clear_pixels) >= data.clear_share * record.size[0] * record.size[1]
+        pixels = record.size[0] * record.size[1]
+        clear = target_frames(data, record.clouds.clear_pixels, record.bad_frame_mask, pixels, where)
         if frames_of_part(clear, part, data.split, config.seed, tile_id)[1].any():
             kept.append(tile_id)
     return tuple(kept)

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from restore_dit.data.examples.batch import Batch, stack, to_batch
+from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.examples.normalisation import published_scale_to_reflectance
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.diffusion.schedule import NoiseSchedule
@@ -41,20 +41,18 @@ def validate(setup: TrainingSetup, denoiser: Denoiser, rank: int, world_size: in
     for index in range(rank, len(setup.validation), world_size):
         tile_id, draw = setup.validation[index]
         example = setup.maker.validation(setup.reader(tile_id), draw)
-        batch = to_batch(
-            stack([example]), setup.normalisation, mask_padding=setup.config.data.mask_padding, device=device
-        )
+        batch = to_batch(example, setup.normalisation, mask_padding=setup.config.data.mask_padding, device=device)
         prediction = _sample(setup, denoiser, batch, schedule)
         frames = batch.conditioning.frame_mask[0].cpu().numpy() if batch.conditioning.frame_mask is not None else ...
         target = to_unit_range(batch.target)[0].cpu().numpy()[frames]
-        gaps = example["gap_mask"][frames, 0]
-        unknown = ~example["valid"][frames, 0]
+        gaps = example["gap_mask"][0, frames, 0]
+        unknown = ~example["valid"][0, frames, 0]
         estimate = prediction[0].cpu().numpy()[frames]
         missing = score_series(target, estimate, gaps, unknown, scale_name=PUBLISHED_SCALE).missing
         if missing.psnr is not None and missing.mae is not None and np.isfinite(missing.psnr):
             sums += torch.tensor([missing.psnr, missing.mae, 1.0], dtype=torch.float64)
         if index == 0:
-            picture = _picture(setup, target, estimate, gaps, unknown, example["optical_dates"][frames])
+            picture = _picture(setup, target, estimate, gaps, unknown, example["optical_dates"][0, frames])
     sums = sums.to(device)
     dist.all_reduce(sums)
     psnr, mae, count = sums.tolist()

@@ -1,34 +1,58 @@
-"""Examples through Ray Data are those of the plan, in its order, for any number of workers."""
+"""Examples through Ray Data are those of the plan, in its order, for any number of workers and any cut into blocks."""
+
+from collections import Counter
 
 import numpy as np
 import pytest
+import ray
 
 from restore_dit.config import RunConfig
 from restore_dit.data import loader, stream
-from restore_dit.training.setup import set_up
+from restore_dit.training.setup import TrainingSetup, set_up
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 
+def streamed(setup: TrainingSetup, source: ray.ObjectRef, start: int, stop: int, micro: int, rank: int, of: int):
+    return stream.step_batches(
+        source, setup.plan, start, stop, micro, rank=rank, world_size=of, cpus_for_training=0.5, cpus_a_task=0.5
+    )
+
+
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(("world_size", "cached"), [(1, False), (2, True)])
-def test_ranks_get_their_share_of_the_plan_in_order(small_run: RunConfig, world_size: int, cached: bool):
+@pytest.mark.parametrize(("world_size", "micro", "cached"), [(1, 2, False), (2, 2, True), (1, 4, False)])
+def test_ranks_get_their_share_of_the_plan_in_order(
+    small_run: RunConfig, monkeypatch: pytest.MonkeyPatch, world_size: int, micro: int, cached: bool
+):
+    monkeypatch.setattr(stream, "MOST_EXAMPLES_A_BLOCK", 2)  # a micro-batch of 4 comes in two blocks
     setup = set_up(small_run)
-    start, stop, micro = 2, setup.plan.steps_per_epoch + 2, 2  # across the end of an epoch
+    start, stop = 2, setup.plan.steps_per_epoch + 2  # across the end of an epoch
     expected = list(loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, micro))
     decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, 0.5) if cached else None
+    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker, decoded))
     for rank in range(world_size):
-        steps = stream.step_batches(
-            setup.plan, setup.reader, setup.maker, start, stop, micro,
-            rank=rank, world_size=world_size, cpus_for_training=0.5, cpus_a_task=0.5, decoded=decoded,
-        )  # fmt: skip
-        count = 0
+        steps = list(streamed(setup, source, start, stop, micro, rank, world_size))
+        assert len(steps) == stop - start
         for step, micro_batches in zip(expected, steps, strict=True):
             own = step[rank::world_size]
             assert len(own) == len(micro_batches)
             for one, other in zip(own, micro_batches, strict=True):
                 assert one.keys() == other.keys()
                 for name in one:
+                    assert one[name].dtype == other[name].dtype, name
                     np.testing.assert_array_equal(one[name], other[name], err_msg=name)
-            count += 1
-        assert count == stop - start
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_epoch_shows_each_example_once_over_several_datasets(small_run: RunConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(stream, "EXAMPLES_A_SEGMENT", 4)
+    setup = set_up(small_run)
+    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
+    seen: Counter[tuple[int, str, int]] = Counter()
+    for rank in range(2):
+        for micro_batches in streamed(setup, source, 0, 2 * setup.plan.steps_per_epoch, 2, rank, 2):
+            for columns in micro_batches:
+                real = columns["weight"] > 0
+                seen.update(zip(columns["epoch"][real], columns["tile_id"][real], columns["draw"][real], strict=True))
+    draws = range(setup.plan.examples_per_tile)
+    assert seen == {(epoch, tile, draw): 1 for epoch in range(2) for tile in setup.plan.tile_ids for draw in draws}

@@ -172,17 +172,22 @@ def test_without_validation_the_model_is_that_of_the_lowest_loss(small_run):
     assert min(line["loss"] for line in lines) <= model.metrics["training_loss"] <= max(line["loss"] for line in lines)
 
 
-def test_the_reported_loss_is_a_mean_after_a_stop_too(small_run):
+def reported_losses(config: RunConfig) -> dict[int, float]:
+    lines = Path(config.output, config.name, "logs", "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: line["loss"] for line in map(json.loads, lines) if "loss" in line}
+
+
+def test_the_reported_loss_is_a_mean_after_a_stop_too(small_run, uninterrupted):
     config = named(small_run, "sparse", log_every=4)
     setup = set_up(config)
     setup.folder.claim(setup.store_fingerprint)
     stop = LocalMonitor(lambda report: isinstance(report, StartedReport) and stop.request_stop())
     assert not fit_here(setup, stop)  # after one step
     assert run_module.run_training(config, QUIET).finished
-    lines = Path(config.output, "sparse", "logs", "metrics.jsonl").read_text().splitlines()
-    losses = {line["step"]: line["loss"] for line in map(json.loads, lines) if "loss" in line}
+    losses, each = reported_losses(config), reported_losses(uninterrupted)
     assert sorted(losses) == [*range(4, setup.total_steps, 4), setup.total_steps]
-    assert max(losses.values()) < 4 * min(losses.values())
+    assert losses[4] == pytest.approx(sum(each[step] for step in (2, 3, 4)) / 3, rel=1e-3)
+    assert losses[8] == pytest.approx(sum(each[step] for step in (5, 6, 7, 8)) / 4, rel=1e-3)
 
 
 def test_a_fit_begins_with_the_weights_of_another(small_run, uninterrupted):

@@ -1,8 +1,8 @@
-"""Examples stacked into a batch, and the batch on the network's scale."""
+"""Stacked examples as a batch on the network's scale."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from restore_dit.data.examples.normalisation import Normalisation, optical_to_network
-from restore_dit.errors import UserError
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.series import NO_DATA, S1_BANDS
 
@@ -39,26 +38,6 @@ class Batch:
         for index, seed in enumerate(self.noise_seed.tolist()):
             drawn[index].normal_(generator=torch.Generator(device).manual_seed(seed))
         return drawn
-
-
-def stack(examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Examples as one dict of arrays with a leading batch dimension.
-
-    Raises:
-        UserError: examples of different sizes.
-    """
-    return {name: stack_column(name, [example[name] for example in examples]) for name in examples[0]}
-
-
-def stack_column(name: str, values: Sequence[Any]) -> Any:
-    """One column of a batch; Ray hands tensors of unequal shape over as a list of objects."""
-    if isinstance(values[0], str):
-        return np.asarray(values)
-    arrays = [np.asarray(value) for value in values]
-    if len({array.shape for array in arrays}) > 1:
-        sizes = sorted({"×".join(map(str, array.shape[-2:])) for array in arrays})
-        raise UserError(f"examples of different sizes in one batch ({name}: {', '.join(sizes)}); set data.crop")
-    return np.stack(arrays)
 
 
 def to_batch(

@@ -2,49 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.series import Acquisitions, TileSeries
+from restore_dit.data.store.manifest import BAD_FRAMES
+from restore_dit.series import CLEAR, Acquisitions, TileSeries
 
 
 @dataclass(frozen=True)
-class DecodedSeries:
-    """One sensor's series; see `StoredSeries`."""
+class DecodedFrames:
+    """Frames of one sensor or layer, [T, …]; see `StoredFrames`."""
 
-    acquisitions: Acquisitions
-
-    @property
-    def dates(self) -> NDArray[np.datetime64]:
-        """Acquisition dates [T]."""
-        return self.acquisitions.dates
+    values: NDArray[Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(T, C, H, W)."""
-        return self.acquisitions.values.shape
+        """[T, …]."""
+        return self.values.shape
 
-    def decode(
-        self, frame_indices: NDArray[np.integer] | None = None, bands: tuple[str, ...] | None = None
-    ) -> NDArray[np.int16]:
-        """Chosen frames and bands, int16 [n, C, H, W]."""
-        values = self.acquisitions.values if frame_indices is None else self.acquisitions.values[frame_indices]
-        if bands is None or bands == self.acquisitions.bands:
-            return values
-        return values[:, [self.acquisitions.bands.index(band) for band in bands]]
+    def decode(self, frame_indices: NDArray[np.integer] | None = None) -> NDArray[Any]:
+        """Values of the given frames (all of them)."""
+        return self.values if frame_indices is None else self.values[frame_indices]
+
+    def frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Iterator[NDArray[Any]]:
+        """The given frames, one after the other."""
+        return (self.values[index] for index in indices)
 
 
 @dataclass(frozen=True)
-class DecodedLayer:
-    """A named layer; see `StoredLayer`."""
+class DecodedSeries(DecodedFrames):
+    """One sensor's series; see `StoredSeries`."""
 
-    values: NDArray[np.uint8]
+    dates: NDArray[np.datetime64]
+    bands: tuple[str, ...]
 
-    def decode(self, frame_indices: NDArray[np.integer] | None = None) -> NDArray[np.uint8]:
-        """Chosen frames, uint8 [n, H, W]."""
-        return self.values if frame_indices is None else self.values[frame_indices]
+    @classmethod
+    def of(cls, acquisitions: Acquisitions) -> DecodedSeries:
+        """The series of these acquisitions."""
+        return cls(acquisitions.values, acquisitions.dates, acquisitions.bands)
+
+    def channels(self, bands: Sequence[str]) -> slice | list[int]:
+        """Which channels of a frame these bands are; all of them, as a slice, where nothing is to be picked."""
+        if tuple(bands) == self.bands:
+            return slice(None)
+        return [self.bands.index(band) for band in bands]
+
+    def decode(
+        self, frame_indices: NDArray[np.integer] | None = None, bands: Sequence[str] | None = None
+    ) -> NDArray[np.int16]:
+        """Chosen frames and bands, int16 [n, C, H, W]."""
+        values = super().decode(frame_indices)
+        return values if bands is None else values[:, self.channels(bands)]
 
 
 class DecodedTile:
@@ -52,6 +65,13 @@ class DecodedTile:
 
     def __init__(self, series: TileSeries) -> None:
         self.tile_id = series.tile_id
-        self.optical = DecodedSeries(series.optical)
-        self.radar = {track: DecodedSeries(acquisitions) for track, acquisitions in series.radar.items()}
-        self.clouds = None if series.clouds is None else DecodedLayer(series.clouds)
+        self.optical = DecodedSeries.of(series.optical)
+        self.radar = {track: DecodedSeries.of(acquisitions) for track, acquisitions in series.radar.items()}
+        self.clouds = None if series.clouds is None else DecodedFrames(series.clouds)
+        bad_frames = series.layers.get(BAD_FRAMES)
+        self.bad_frames = None if bad_frames is None else bad_frames.astype(bool)
+
+    @cached_property
+    def clear_pixels(self) -> NDArray[np.int64] | None:
+        """Number of clear pixels in each frame [T]."""
+        return None if self.clouds is None else (self.clouds.values == CLEAR).sum(axis=(1, 2))

@@ -9,32 +9,29 @@ from restore_dit.config import GapConfig
 from restore_dit.data.examples.symmetry import transform
 
 
-def draw_masks(
-    masks: NDArray[np.bool_], excluded: NDArray[np.integer], count: int, random: np.random.Generator
-) -> NDArray[np.bool_]:
-    """`count` masks of a pool [N, H, W] of the tile's own masks, drawn without replacement from the dates that are not
-    `excluded`; where those are too few, every date is drawn once more before any comes a second time."""
-    pool = np.setdiff1d(np.arange(len(masks)), excluded)
-    drawn = [random.permutation(pool)]
+def draw_dates(
+    number: int, excluded: NDArray[np.integer], count: int, random: np.random.Generator
+) -> NDArray[np.integer]:
+    """`count` of a tile's `number` dates, without replacement from those that are not `excluded`; where those are too
+    few, every date is drawn once more before any comes a second time."""
+    drawn = [random.permutation(np.setdiff1d(np.arange(number), excluded))]
     while sum(map(len, drawn)) < count:
-        drawn.append(random.permutation(len(masks)))
-    return masks[np.concatenate(drawn)[:count]]
+        drawn.append(random.permutation(number))
+    return np.concatenate(drawn)[:count]
 
 
 def training_gaps(
     masks: NDArray[np.bool_],
-    excluded: NDArray[np.integer],
-    count: int,
     side: tuple[int, int],
     corner: tuple[int, int],
     config: GapConfig,
     random: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Gaps [count, h, w] of a training example cut at `corner` with `side`. With `mask_flips` each mask is mirrored,
-    transposed and cut at a place of its own, so that few masks give many gaps."""
-    drawn = draw_masks(masks, excluded, count, random)
+    """Gaps [n, h, w] of a training example cut at `corner` with `side`, from masks [n, H, W] of drawn dates. With
+    `mask_flips` each mask is mirrored, transposed and cut at a place of its own, so that few masks give many gaps."""
+    count = len(masks)
     gaps = np.empty((count, *side), bool)
-    for index, mask in enumerate(drawn):
+    for index, mask in enumerate(masks):
         row, column = corner
         if config.mask_flips:
             mask = transform(mask, int(random.integers(8)) if mask.shape[0] == mask.shape[1] else 0)

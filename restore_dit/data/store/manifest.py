@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from restore_dit.config import Section
@@ -27,6 +29,9 @@ RADAR_PREFIX = "radar/"
 
 CLOUDS = "clouds"
 """The layer of cloud masks."""
+
+BAD_FRAMES = "bad_frames"
+"""The layer, one value an optical acquisition, of frames that the source calls too bad to be a target."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -87,8 +92,16 @@ class TileRecord(Section):
     radar: dict[str, SensorRecord]
     properties: dict[str, str | int | float]
     clouds: CloudCounts | None = None
+    bad_frames: tuple[int, ...] | None = Field(None, description="indices of the frames that the source calls bad")
     layers: tuple[str, ...] = ()
     objects: dict[str, ObjectRecord] = Field(default={}, description="path inside the store → its size and checksum")
+
+    @property
+    def bad_frame_mask(self) -> NDArray[np.bool_] | None:
+        """Which acquisitions the source calls bad, bool [T]; None where it has no list."""
+        if self.bad_frames is None:
+            return None
+        return np.isin(np.arange(self.optical.frames), self.bad_frames)
 
     @property
     def fold(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from restore_dit.data import storage
-from restore_dit.data.store.frame_codec import decode_frames
+from restore_dit.data.store.frame_codec import decode_frame
 from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
+from restore_dit.data.store.manifest import BAD_FRAMES, CLOUDS
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, Georeference, TileSeries
 
@@ -41,7 +42,7 @@ class StoredFrames:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def encoded(self, indices: NDArray[np.integer]) -> list[pa.Buffer]:
+    def encoded(self, indices: Sequence[int] | NDArray[np.integer]) -> list[pa.Buffer]:
         """The compressed bytes of the given frames, each compared with its checksum.
 
         Raises:
@@ -65,18 +66,36 @@ class StoredFrames:
             UserError: a damaged frame, or a storage failure.
         """
         if len(self.shape) < 3:
-            frames = np.empty((1, *self.shape), self.index.dtype)
-            indices = np.zeros(1, int)
-        else:
-            indices = np.arange(len(self))
-            if frame_indices is not None:
-                indices = indices[np.asarray(frame_indices, int) if _is_empty(frame_indices) else frame_indices]
-            frames = np.empty((len(indices), *self.shape[1:]), self.index.dtype)
+            values = np.empty(self.shape, self.index.dtype)
+            self._decode_into([0], values[None])
+            return values
+        indices = np.arange(len(self))
+        if frame_indices is not None:
+            indices = indices[np.asarray(frame_indices, int) if _is_empty(frame_indices) else frame_indices]
+        values = np.empty((len(indices), *self.shape[1:]), self.index.dtype)
+        self._decode_into(indices, values)
+        return values
+
+    def frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Iterator[NDArray[Any]]:
+        """The given frames, one after the other, each in the same memory: use it before asking for the next.
+
+        Raises:
+            UserError: a damaged frame, or a storage failure.
+        """
+        frame = np.empty(self.shape[1:], self.index.dtype)
+        for buffer in self.encoded(indices):
+            self._decode_frame(buffer, frame)
+            yield frame
+
+    def _decode_into(self, indices: Sequence[int] | NDArray[np.integer], frames: NDArray[Any]) -> None:
+        for buffer, frame in zip(self.encoded(indices), frames, strict=True):
+            self._decode_frame(buffer, frame)
+
+    def _decode_frame(self, buffer: pa.Buffer, frame: NDArray[Any]) -> None:
         try:
-            decode_frames(self.encoded(indices), frames)
+            decode_frame(buffer, frame)
         except (OSError, ValueError) as error:
             raise self._damaged(error) from None
-        return frames if len(self.shape) > 2 else frames[0]
 
     def _damaged(self, why: object) -> UserError:
         return UserError(f"{self.location.uri}: damaged frame ({why}); restore the file or ingest the tile again")
@@ -106,13 +125,19 @@ class StoredSeries(StoredFrames):
         Raises:
             UserError: a band that the tile does not have, or a damaged frame.
         """
-        frames = super().decode(frame_indices)
-        if bands is None or tuple(bands) == self.bands:
-            return frames
+        channels = slice(None) if bands is None else self.channels(bands)
+        return super().decode(frame_indices)[:, channels]
+
+    def channels(self, bands: Sequence[str]) -> slice | list[int]:
+        """Which channels of a frame these bands are; all of them, as a slice, where nothing is to be picked.
+
+        Raises:
+            UserError: a band that the tile does not have.
+        """
         missing = [band for band in bands if band not in self.bands]
         if missing:
             raise UserError(f"{self.location.uri}: no band {', '.join(missing)}; it has {', '.join(self.bands)}")
-        return frames[:, [self.bands.index(band) for band in bands]]
+        return slice(None) if tuple(bands) == self.bands else [self.bands.index(band) for band in bands]
 
     def acquisitions(self) -> Acquisitions:
         """The whole series, decoded."""
@@ -121,7 +146,8 @@ class StoredSeries(StoredFrames):
 
 @dataclass(frozen=True)
 class StoredTile:
-    """One tile of a store with the radar tracks and layers that were asked for and exist."""
+    """One tile of a store with the radar tracks and layers that were asked for and exist. The manifest knows the number
+    of `clear_pixels` in each frame (where clouds were detected) and the `bad_frames` (where the source names them)."""
 
     tile_id: str
     optical: StoredSeries
@@ -129,20 +155,25 @@ class StoredTile:
     layers: dict[str, StoredLayer]
     georeference: Georeference | None
     properties: dict[str, str | int | float] = field(default_factory=dict)
+    clear_pixels: NDArray[np.int64] | None = None
+    bad_frames: NDArray[np.bool_] | None = None
 
     @property
     def clouds(self) -> StoredLayer | None:
         """The cloud masks, or None where nobody detected them (or nobody asked for the layer)."""
-        return self.layers.get("clouds")
+        return self.layers.get(CLOUDS)
 
     def series(self) -> TileSeries:
         """Everything that was loaded, decoded."""
+        layers = {name: layer.decode() for name, layer in self.layers.items() if name != CLOUDS}
+        if self.bad_frames is not None:
+            layers[BAD_FRAMES] = self.bad_frames.astype(np.uint8)
         return TileSeries(
             tile_id=self.tile_id,
             optical=self.optical.acquisitions(),
             clouds=None if self.clouds is None else self.clouds.decode(),
             radar={track: stored.acquisitions() for track, stored in self.radar.items()},
-            layers={name: layer.decode() for name, layer in self.layers.items() if name != "clouds"},
+            layers=layers,
             georeference=self.georeference,
             properties=dict(self.properties),
         )

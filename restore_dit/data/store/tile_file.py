@@ -22,6 +22,8 @@ from restore_dit.data import storage
 from restore_dit.data.store.frame_codec import CODEC, encode_frame
 from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
 from restore_dit.data.store.manifest import (
+    BAD_FRAMES,
+    CLOUDS,
     OPTICAL,
     RADAR_PREFIX,
     VERSION,
@@ -91,13 +93,19 @@ def encode_layer(
 ) -> bytes:
     """The content of `layers/<name>/<tile_id>.parquet`: values of any shape, `dates` where the first dimension is time.
     `sums` are the optical ones over what the layer calls clear, for the layer `clouds`."""
-    counts = cloud_counts(values.astype(np.uint8, copy=False)) if name == "clouds" else None
+    counts = cloud_counts(values.astype(np.uint8, copy=False)) if name == CLOUDS else None
     metadata = {
         "layer": name,
         "clouds": counts.model_dump(mode="json") if counts else None,
         "optical_sums": {band: entry.model_dump() for band, entry in sums.items()} if sums else None,
+        "bad_frames": bad_frame_indices(values) if name == BAD_FRAMES else None,
     }
     return _parquet(tile_id, {LAYER: (values, dates, ())}, metadata)
+
+
+def bad_frame_indices(layer: NDArray[np.integer]) -> tuple[int, ...]:
+    """The acquisitions that the layer `bad_frames` [T] marks."""
+    return tuple(np.flatnonzero(layer).tolist())
 
 
 _Column = tuple[NDArray[Any], NDArray[np.datetime64], tuple[str, ...]]
@@ -170,15 +178,17 @@ def recover_record(tile_id: str, tile: bytes, layers: dict[str, bytes], origin: 
     """
     record = build(TileRecord, _metadata(tile_id, tile, origin).get("record", {}), origin)
     clouds: CloudCounts | None = None
+    bad_frames: tuple[int, ...] | None = None
     optical = record.optical
     for name, content in layers.items():
         about = _metadata(tile_id, content, f"{origin} (layer {name})")
-        if name == "clouds":
+        if name == CLOUDS:
             clouds = build(CloudCounts, about["clouds"], origin)
             optical = build(SensorRecord, {**optical.model_dump(), "sums": about["optical_sums"]}, origin)
-    return record.model_copy(
-        update={"optical": optical, "clouds": clouds, "layers": tuple(sorted(layers)), "objects": {}}
-    )
+        if name == BAD_FRAMES:
+            bad_frames = tuple(about["bad_frames"])
+    found = {"optical": optical, "clouds": clouds, "bad_frames": bad_frames}
+    return record.model_copy(update={**found, "layers": tuple(sorted(layers)), "objects": {}})
 
 
 def object_record(content: bytes) -> ObjectRecord:

@@ -128,6 +128,8 @@ class TileStore:
             layers={layer: self._layer(tile_id, layer, record) for layer in layers if layer in record.layers},
             georeference=georeference,
             properties=dict(record.properties),
+            clear_pixels=None if record.clouds is None else np.array(record.clouds.clear_pixels),
+            bad_frames=record.bad_frame_mask,
         )
 
     def _layer(self, tile_id: str, name: str, record: TileRecord) -> StoredLayer:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data import storage
-from restore_dit.data.store.manifest import CLOUDS, TileRecord, check_name, layer_object, tile_object
-from restore_dit.data.store.tile_file import encode_layer, encode_tile, object_record, tile_record
+from restore_dit.data.store.manifest import BAD_FRAMES, CLOUDS, TileRecord, check_name, layer_object, tile_object
+from restore_dit.data.store.tile_file import bad_frame_indices, encode_layer, encode_tile, object_record, tile_record
 from restore_dit.data.store.tile_statistics import cloud_counts
 from restore_dit.errors import UserError
 from restore_dit.series import S2_BANDS, TileSeries
@@ -37,6 +37,8 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
             f"store's {', '.join(bands)}"
         )
     record = tile_record(series)
+    if BAD_FRAMES in series.layers:
+        record = record.model_copy(update={"bad_frames": bad_frame_indices(series.layers[BAD_FRAMES])})
     # Layers first: a tile that is there has its layers.
     for name, values in series.layers.items():
         record = _write_layer(location, tile_id, name, encode_layer(tile_id, name, values, _NO_DATES), record)

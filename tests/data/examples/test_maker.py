@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,9 +8,8 @@ from hypothesis import strategies as st
 
 from restore_dit.config import DataConfig, GapConfig, RadarConfig, SplitConfig
 from restore_dit.data.examples import radar_choice
-from restore_dit.data.examples.batch import stack
 from restore_dit.data.examples.decoded_tile import DecodedTile
-from restore_dit.data.examples.gaps import draw_masks
+from restore_dit.data.examples.gaps import draw_dates
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.errors import UserError
@@ -19,6 +19,16 @@ from restore_dit.series import S2_BANDS, Acquisitions, TileSeries, days_since_or
 def maker(**changes) -> ExampleMaker:
     defaults = {"frames": 6, "crop": 16, "clear_share": 0.9, "radar": RadarConfig(frames=7)}
     return ExampleMaker(DataConfig(**(defaults | changes)), S2_BANDS, seed=4)
+
+
+def train(make: ExampleMaker, tile, draw: int = 0, epoch: int = 0) -> dict:
+    """One training example, out of a batch of one."""
+    batch = make.training([tile], [planned(tile.tile_id, draw, epoch)])
+    return {name: values[0] for name, values in batch.items()}
+
+
+def validate(make: ExampleMaker, tile, draw: int) -> dict:
+    return {name: values[0] for name, values in make.validation(tile, draw).items()}
 
 
 def planned(tile_id: str, draw: int = 0, epoch: int = 0) -> PlannedExample:
@@ -32,18 +42,21 @@ def tile(small_store):
 
 def test_an_example_is_a_function_of_seed_epoch_tile_and_draw(small_store, tile):
     make = maker(flips=True, gaps=GapConfig(mask_flips=True, frame_dropout=0.2), frame_choice="spread")
-    first = make.training(tile, planned(tile.tile_id))
-    again = make.training(DecodedTile(small_store.load(tile.tile_id).series()), planned(tile.tile_id))
+    first = train(make, tile)
+    again = train(make, DecodedTile(small_store.load(tile.tile_id).series()))
     for name, value in first.items():
         np.testing.assert_array_equal(value, again[name], err_msg=name)
-    others = [make.training(tile, planned(tile.tile_id, draw, epoch)) for draw, epoch in ((1, 0), (0, 1))]
+    others = [train(make, tile, draw, epoch) for draw, epoch in ((1, 0), (0, 1))]
     assert all(other["noise_seed"] != first["noise_seed"] for other in others)
 
 
 def test_shapes_stack_and_padding_is_marked(small_store):
     make = maker(frames=30)
-    examples = [make.training(small_store.load(t), planned(t)) for t in small_store.tile_ids[:4]]
-    columns = stack(examples)
+    tile_ids = small_store.tile_ids[:4]
+    columns = make.training([small_store.load(t) for t in tile_ids], [planned(t) for t in tile_ids])
+    for index, tile_id in enumerate(tile_ids):  # an example does not depend on which others are with it
+        for name, value in train(make, small_store.load(tile_id)).items():
+            np.testing.assert_array_equal(columns[name][index], value, err_msg=name)
     assert columns["optical"].shape == (4, 30, 10, 16, 16)
     assert columns["radar"].shape == (4, 7, 2, 16, 16)
     padding = ~columns["frame_mask"]
@@ -53,7 +66,7 @@ def test_shapes_stack_and_padding_is_marked(small_store):
 
 
 def test_what_is_shown_is_what_the_tile_holds(tile):
-    example = maker().training(tile, planned(tile.tile_id))
+    example = train(maker(), tile)
     series = tile.series()
     frames = np.flatnonzero(np.isin(days_since_origin(series.optical.dates), example["optical_dates"]))
     assert len(frames) == 6
@@ -72,20 +85,28 @@ def test_what_is_shown_is_what_the_tile_holds(tile):
 
 
 def test_gaps_are_masks_of_other_dates_each_once(tile):
-    masks = tile.clouds.decode() != 0
-    chosen = np.array([0, 3, 5])
-    drawn = draw_masks(masks, chosen, 8, np.random.default_rng(0))
-    sources = [np.flatnonzero((masks == mask).all(axis=(1, 2))) for mask in drawn]
-    assert all(len(np.setdiff1d(source, chosen)) for source in sources)
-    partly = [s[0] for s in sources if len(s) == 1]
-    assert len(partly) == len(set(partly)) > 0
+    clouds = np.random.default_rng(0).choice(np.array([0, 1, 2, 3], np.uint8), (20, 24, 24))
+    clouds[::3] = 0  # seven clear dates, thirteen cloudy ones, each in its own way
+    series = TileSeries(
+        "t",
+        Acquisitions(np.ones((20, 10, 24, 24), np.int16), np.datetime64("2019-01-01") + 5 * np.arange(20), S2_BANDS),
+        clouds=clouds,
+    )
+    example = train(maker(crop=None), DecodedTile(series))
+    assert example["valid"].all()
+    sources = [np.flatnonzero((gaps == (clouds != 0)).all(axis=(1, 2))) for gaps in example["gap_mask"][:, 0]]
+    dates = np.concatenate([source for source in sources if len(source) == 1])
+    assert len(np.unique(dates)) == len(dates) >= 5
+    assert all(len(source) for source in sources)
 
 
 @given(count=st.integers(1, 40))
 @settings(max_examples=20)
 def test_too_few_other_dates_are_drawn_again(count):
-    masks = np.zeros((5, 2, 2), bool)
-    assert draw_masks(masks, np.arange(4), count, np.random.default_rng(0)).shape == (count, 2, 2)
+    drawn = draw_dates(5, np.arange(4), count, np.random.default_rng(0))
+    assert drawn[0] == 4
+    assert len(drawn) == count
+    assert np.ptp(np.bincount(drawn[1:], minlength=5)) <= 1
 
 
 def test_radar_pairing_as_published(reference):
@@ -118,7 +139,7 @@ def test_paper_preset_pairs_and_rounds(tile):
     make = maker(
         crop=None, date_rounding=10, radar=RadarConfig(pairing="nearest_date", frames=35), frames=5, clear_share=0.5
     )
-    example = make.training(tile, planned(tile.tile_id))
+    example = train(make, tile)
     assert (example["optical_dates"] % 10 == 0).all()
     assert example["radar"].shape == (5, 2, 24, 24)
     subset = days_since_origin(tile.radar["S1A"].dates)[radar_choice.evenly_spread(len(tile.radar["S1A"].dates), 35)]
@@ -127,7 +148,7 @@ def test_paper_preset_pairs_and_rounds(tile):
 
 
 def test_dropped_radar_is_absent_and_masked(tile):
-    example = maker(radar=RadarConfig(frames=7, dropout=1.0)).training(tile, planned(tile.tile_id))
+    example = train(maker(radar=RadarConfig(frames=7, dropout=1.0)), tile)
     assert not example["radar_mask"].any()
 
 
@@ -135,9 +156,9 @@ def test_validation_by_dates_scores_only_what_training_never_saw(tile):
     split = SplitConfig(by="dates", test_fraction=0.3, validation_fraction=0.4)
     make = maker(split=split)
     dates = days_since_origin(tile.optical.dates)
-    seen = np.concatenate([make.training(tile, planned(tile.tile_id, draw))["optical_dates"] for draw in range(40)])
+    seen = np.concatenate([train(make, tile, draw)["optical_dates"] for draw in range(40)])
     for draw in range(10):
-        example = make.validation(tile, draw)
+        example = validate(make, tile, draw)
         scored = example["optical_dates"][example["valid"].any(axis=(1, 2, 3))]
         assert len(scored) > 0
         assert not np.isin(scored, seen).any()
@@ -147,7 +168,7 @@ def test_validation_by_dates_scores_only_what_training_never_saw(tile):
 
 def test_errors_name_the_tile_and_the_key(tile):
     with pytest.raises(UserError, match=rf"{tile.tile_id} is 24×24 pixels, smaller than data\.crop=64"):
-        maker(crop=64).training(tile, planned(tile.tile_id))
+        train(maker(crop=64), tile)
     cloudy = TileSeries(
         "cloudy",
         Acquisitions(
@@ -156,15 +177,19 @@ def test_errors_name_the_tile_and_the_key(tile):
         clouds=np.ones((2, 24, 24), np.uint8),
     )
     with pytest.raises(UserError, match="cloudy: none of its 2 frames may be a train target"):
-        maker().training(DecodedTile(cloudy), planned("cloudy"))
-    with pytest.raises(UserError, match="different sizes in one batch"):
-        stack([{"optical": np.zeros((1, 2, 3))}, {"optical": np.zeros((1, 2, 4))}])
+        train(maker(), DecodedTile(cloudy))
+    clear = replace(cloudy, clouds=np.zeros((2, 24, 24), np.uint8))
+    small = TileSeries(
+        "small", replace(cloudy.optical, values=np.zeros((2, 10, 8, 8), np.int16)), clouds=clear.clouds[:, :8, :8]
+    )
+    with pytest.raises(UserError, match="tiles of different sizes in one batch"):
+        maker(crop=None).training([DecodedTile(clear), DecodedTile(small)], [planned("cloudy"), planned("small")])
 
 
 def test_shifted_dates_keep_their_distances(tile):
-    plain = maker().training(tile, planned(tile.tile_id))
+    plain = train(maker(), tile)
     for draw in range(5):
-        shifted = maker(date_shift=50).training(tile, planned(tile.tile_id, draw))
+        shifted = train(maker(date_shift=50), tile, draw)
         dates = days_since_origin(tile.optical.dates)
         offsets = {float(shifted["optical_dates"][0] - date) for date in dates}
         assert any(np.isin(shifted["optical_dates"] - offset, dates).all() for offset in offsets if abs(offset) <= 50)
@@ -174,15 +199,15 @@ def test_shifted_dates_keep_their_distances(tile):
             and np.isin(shifted["optical_dates"] - offset, dates).all()
             for offset in offsets
         )
-    validated = maker(date_shift=50).validation(tile, 0)
-    np.testing.assert_array_equal(validated["optical_dates"], maker().validation(tile, 0)["optical_dates"])
+    validated = validate(maker(date_shift=50), tile, 0)
+    np.testing.assert_array_equal(validated["optical_dates"], validate(maker(), tile, 0)["optical_dates"])
     assert np.isin(plain["optical_dates"], dates).all()
 
 
 def test_gaps_of_whole_frames_only(tile):
     make = maker(gaps=GapConfig(frames_only=1.0), clear_share=1.0, frames=3)
     for draw in range(10):
-        gaps = make.training(tile, planned(tile.tile_id, draw))["gap_mask"]
+        gaps = train(make, tile, draw)["gap_mask"]
         share = gaps.mean(axis=(1, 2, 3))
         assert set(share) <= {0.0, 1.0}
         assert share.sum() == 1

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from restore_dit.data import storage
 from restore_dit.data.storage import read_ranges
-from restore_dit.data.store.frame_codec import decode_frames
+from restore_dit.data.store.frame_codec import decode_frame
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
@@ -138,9 +138,9 @@ def test_a_file_stays_readable_for_any_parquet_reader(tmp_path: Path) -> None:
     row = pq.read_table(tmp_path / "tiles" / "t.parquet").to_pylist()[0]
     assert row["tile_id"] == "t"
     assert row["optical"]["dates"] == series.optical.dates.tolist()
-    frame = np.empty((1, 10, 6, 5), np.int16)
-    decode_frames([pa.py_buffer(row["optical"]["frames"][2])], frame)
-    np.testing.assert_array_equal(frame[0], series.optical.values[2])
+    frame = np.empty((10, 6, 5), np.int16)
+    decode_frame(pa.py_buffer(row["optical"]["frames"][2]), frame)
+    np.testing.assert_array_equal(frame, series.optical.values[2])
 
 
 def test_no_more_of_a_file_is_read_than_the_frames_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_a_lost_manifest_is_recovered_without_decoding(tmp_path: Path, monkeypat
     (tmp_path / MANIFEST_NAME).unlink()
     with pytest.raises(UserError, match="its ingest was not finished"):
         TileStore.open(tmp_path)
-    monkeypatch.setattr("restore_dit.data.store.stored_tile.decode_frames", None)
+    monkeypatch.setattr("restore_dit.data.store.stored_tile.decode_frame", None)
     assert TileStoreWriter(tmp_path, source="test").commit() == manifest
 
 

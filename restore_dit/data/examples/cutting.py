@@ -1,0 +1,173 @@
+"""Chosen acquisitions of a tile as the arrays of an example, each decoded by itself and written to its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.config import DataConfig
+from restore_dit.data.examples import radar_choice
+from restore_dit.data.examples.decoded_tile import DecodedTile
+from restore_dit.data.examples.symmetry import transform
+from restore_dit.data.store.stored_tile import StoredTile
+from restore_dit.errors import UserError
+from restore_dit.series import CLEAR, NO_DATA, S1_BANDS, days_since_origin
+
+Tile = StoredTile | DecodedTile
+"""A tile from the store, its frames still there and compressed, or one in memory."""
+
+Example = dict[str, Any]
+"""One example as arrays: T frames, S radar acquisitions, side h×w.
+
+optical int16 [T, C, h, w] reflectance × 10000; valid bool [T, 1, h, w] pixels whose value is known and scored;
+gap_mask bool [T, 1, h, w] pixels hidden from the model; frame_mask bool [T]; optical_dates float32 [T] days since
+2018-09-01; radar int16 [S, 2, h, w] dB × 100; radar_dates float32 [S]; radar_mask bool [S]. A drawn example also has
+quantile float32 and noise_seed int64, the diffusion step and noise; weight float32; tile_id str; draw, epoch int64.
+"""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What part of a tile is cut: `frames` [n] of its acquisitions, h×w pixels (`side`) at (row, column) `corner`, with
+    `gaps` [n, h, w] besides the tile's own clouds, mirrored and transposed by `symmetry` (squares only)."""
+
+    frames: NDArray[np.intp]
+    gaps: NDArray[np.bool_]
+    corner: tuple[int, int]
+    side: tuple[int, int]
+    symmetry: int = 0
+    with_radar: bool = True
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        """Rows and columns."""
+        (row, column), (height, width) = self.corner, self.side
+        return slice(row, row + height), slice(column, column + width)
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Cuts examples of one run's frames and `bands`."""
+
+    config: DataConfig
+    bands: tuple[str, ...]
+
+    @property
+    def _paired(self) -> bool:
+        return self.config.radar is not None and self.config.radar.pairing == "nearest_date"
+
+    def most_radar(self, frames: int) -> int:
+        """S of an example with T `frames`, padded."""
+        if self.config.radar is None:
+            return 0
+        return frames if self._paired else self.config.radar.frames
+
+    def allocate(self, side: tuple[int, int], frames: int, radar: int, count: int | None = None) -> Example:
+        """Memory for an example, or for `count` of them with a leading dimension, to be filled by `fill`."""
+        lead = () if count is None else (count,)
+        arrays: Example = {
+            "optical": np.zeros((*lead, frames, len(self.bands), *side), np.int16),
+            "valid": np.zeros((*lead, frames, 1, *side), bool),
+            "gap_mask": np.zeros((*lead, frames, 1, *side), bool),
+            "frame_mask": np.zeros((*lead, frames), bool),
+            "optical_dates": np.zeros((*lead, frames), np.float32),
+        }
+        if self.config.radar:
+            arrays["radar"] = np.empty((*lead, radar, len(S1_BANDS), *side), np.int16)
+            arrays["radar_dates"] = np.zeros((*lead, radar), np.float32)
+            arrays["radar_mask"] = np.zeros((*lead, radar), bool)
+        return arrays
+
+    def cut(self, tile: Tile, window: Window, *, padded: bool) -> Example:
+        """The window of a tile, of as many frames as it has; `padded` to T and S of the run, if it has less."""
+        days = days_since_origin(tile.optical.dates[window.frames])
+        frames = max(len(days), self.config.frames) if padded else len(days)
+        if padded or self._paired:
+            radar = self.most_radar(frames)
+        else:
+            radar = len(self._radar_indices(tile, days, window))
+        example = self.allocate(window.side, frames, radar)
+        self.fill(example, tile, window)
+        return example
+
+    def fill(self, example: Example, tile: Tile, window: Window) -> None:
+        """Write the window into an example's arrays as `allocate` made them, which may have room to spare: that is
+        padding, masked out.
+
+        Raises:
+            UserError: a tile without cloud masks, bands or radar that the run needs; a damaged or missing file.
+        """
+        rows, columns = window.pixels
+        masks = clouds_of(tile).frames(window.frames)
+        channels = tile.optical.channels(self.bands)
+        for slot, (frame, mask) in enumerate(zip(tile.optical.frames(window.frames), masks, strict=True)):
+            values = frame[channels, rows, columns]
+            known = (mask[rows, columns] == CLEAR) & (values.min(axis=0) != NO_DATA)
+            example["optical"][slot] = transform(values, window.symmetry)
+            example["valid"][slot, 0] = transform(known, window.symmetry)
+            example["gap_mask"][slot, 0] = transform(window.gaps[slot] | ~known, window.symmetry)
+        days, step = days_since_origin(tile.optical.dates[window.frames]), self.config.date_rounding
+        example["frame_mask"][: len(days)] = True
+        example["optical_dates"][: len(days)] = days if step == 1 else np.round(days / step) * np.float32(step)
+        if self.config.radar:
+            self._fill_radar(example, tile, window, days)
+
+    def _fill_radar(self, example: Example, tile: Tile, window: Window, days: NDArray[np.float32]) -> None:
+        assert self.config.radar is not None
+        indices = self._radar_indices(tile, days, window)
+        example["radar"][len(indices) :] = NO_DATA
+        if not len(indices):
+            if self._paired:
+                example["radar_dates"][: len(days)] = days
+            return
+        stored = tile.radar[self.config.radar.track]
+        rows, columns = window.pixels
+        channels = stored.channels(S1_BANDS)
+        needed, used_as = np.unique(indices, return_inverse=True)
+        for number, frame in enumerate(stored.frames(needed)):
+            values = transform(frame[channels, rows, columns], window.symmetry)
+            for slot in np.flatnonzero(used_as == number):
+                example["radar"][slot] = values
+        example["radar_dates"][: len(indices)] = days_since_origin(stored.dates)[indices]
+        example["radar_mask"][: len(indices)] = True
+
+    def _radar_indices(self, tile: Tile, days: NDArray[np.float32], window: Window) -> NDArray[np.intp]:
+        """Which radar acquisitions go with optical ones of these days."""
+        none = np.empty(0, np.intp)
+        if self.config.radar is None:
+            return none
+        stored = tile.radar.get(self.config.radar.track)
+        if stored is None and self._paired:
+            raise UserError(f"tile {tile.tile_id} has no radar track {self.config.radar.track}")
+        if stored is None or not window.with_radar:
+            return none
+        radar_days = days_since_origin(stored.dates)
+        if self._paired:
+            subset = radar_choice.evenly_spread(len(radar_days), self.config.radar.frames)
+            return subset[radar_choice.nearest_acquisitions(days, radar_days[subset])]
+        return radar_choice.around(days, radar_days, self.config.radar.frames)
+
+
+def stack(examples: Sequence[Example]) -> Example:
+    """Examples of one size with a leading batch dimension."""
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+
+
+def clouds_of(tile: Tile) -> Any:
+    """The tile's cloud masks.
+
+    Raises:
+        UserError: nobody detected them.
+    """
+    if tile.clouds is None:
+        raise UserError(f"tile {tile.tile_id} has no cloud masks; detect clouds first")
+    return tile.clouds
+
+
+def size(tile: Tile) -> tuple[int, int]:
+    """(H, W) of a tile in pixels."""
+    return tile.optical.shape[2], tile.optical.shape[3]

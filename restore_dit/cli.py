@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
         "pastis", ingest_pastis, "PASTIS-R, unpacked or as the published ZIP, to a tile store.",
         "ingest pastis 'https://zenodo.org/records/5735646/files/PASTIS-R.zip?download=1' s3://bucket/pastis", ingest,
     )  # fmt: skip
+    sub.set_defaults(name="ingest pastis")  # as messages call it
     sub.add_argument("source", help="PASTIS-R's folder, or its ZIP: a path, s3:// or https://")
     sub.add_argument("out", help="tile store, a folder or URI")
     sub.add_argument("--radar", metavar="S1A,S1D", help="radar tracks to take (default both)")

@@ -254,6 +254,14 @@ def test_every_shipped_mapping_is_tried_here() -> None:
     assert set(shipped_cube_mappings()) == tried | {"worldcereal"}
 
 
+def test_the_mapping_of_the_guide_reads(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+    block = next(part.partition("```")[0] for part in guide.split("```yaml\n")[1:] if part.startswith("source:"))
+    (tmp_path / "my_provider.yaml").write_text(block)
+    own = load_cube_mapping(tmp_path / "my_provider.yaml")
+    assert (len(own.optical), len(own.radar), own.classes[10]) == (2, 1, "thin_cloud")
+
+
 def geotiff_mapping(tmp_path: Path) -> Path:
     file = tmp_path / "own.yaml"
     file.write_text(

@@ -21,6 +21,7 @@ from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from tests.s3.ceph_server import CephNotInstalled, CephServer
+from tests.s3.failing_proxy import FailingProxy
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,3 +110,11 @@ def bucket(s3: CephServer) -> str:
     name = f"test-{uuid.uuid4().hex[:12]}"
     s3.client().create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture
+def proxy(s3: CephServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingProxy]:
+    """The S3 server behind a proxy that fails as the test wants it; the environment names the proxy."""
+    with FailingProxy(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy

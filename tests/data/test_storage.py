@@ -66,6 +66,14 @@ def test_a_folder_that_is_not_there_lists_as_empty(tmp_path: Path) -> None:
     assert storage.list_names(tmp_path / "absent") == []
 
 
+def test_what_is_not_there_may_be_deleted(tmp_path: Path) -> None:
+    storage.delete(tmp_path / "absent")
+    storage.delete_folder(tmp_path / "absent")
+    storage.write_bytes_atomically(tmp_path / "folder" / "deep" / "x", b"")
+    storage.delete_folder(tmp_path / "folder")
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_failed_write_leaves_the_old_content_and_no_debris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "manifest.json"
     storage.write_bytes_atomically(file, b"old")
@@ -164,6 +172,7 @@ def test_a_server_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_an_endpoint_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "ftp://host")
-    with pytest.raises(UserError, match="AWS_ENDPOINT_URL=ftp://host: not an address"):
-        storage.locate("s3://bucket/file")
+    for address in ("ftp://host", "http://", "http://host:port", "http://host:70000"):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(UserError, match=f"AWS_ENDPOINT_URL={address}: not an address"):
+            storage.locate("s3://bucket/file")

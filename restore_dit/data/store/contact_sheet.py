@@ -29,11 +29,11 @@ MOST_TILES = 12
 PARTS = 8
 """Of the period: from each the clearest frame is shown."""
 
-NO_DATA_COLOUR = "#1f3bff"
+NO_DATA_COLOUR = "#00d0ff"
 """Of no land and no cloud, in any composite."""
 
 _CLASS_COLOURS = dict(zip(STRIP_CLASSES, ("#8d8d98", "#c9c9d1", "#4b4b57", NO_DATA_COLOUR), strict=True))
-_INDEX_COLOUR, _SHOWN_COLOUR = "#00845f", INK
+_INDEX_COLOUR, _SHOWN_COLOUR, _BAD_COLOUR = "#00845f", INK, "#d7191c"
 _TRACK_COLOURS = ("#b5530a", "#6a3fb0", "#a01a58", "#00707a")
 
 _RADAR_STRETCH = Stretch(np.array([-20.0, -27.0, 2.0]), np.array([-3.0, -9.0, 14.0]))
@@ -200,6 +200,8 @@ def _show_strip(panel: Axes, tile: TileOverview, borders: NDArray[np.datetime64]
         depth -= 0.2
         at = dates.astype("datetime64[D]").astype(float)
         panel.plot(at, np.full(len(at), depth), "|", color=colour, markersize=5, markeredgewidth=0.9, zorder=3)
+    bad = days[tile.bad]
+    panel.plot(bad, np.full(len(bad), 0.5), "x", color=_BAD_COLOUR, markersize=5, markeredgewidth=1.5, zorder=6)
     panel.axhline(0, color=INK, linewidth=0.5, zorder=3)
     for border in borders[1:-1].astype(float):
         panel.axvline(border, color="#dcdce2", linewidth=0.6, zorder=0)
@@ -225,6 +227,8 @@ def _legend(figure: Figure, tiles: Sequence[TileOverview], height: float) -> Non
         Line2D([], [], marker="v", color=_SHOWN_COLOUR, label="shown above", **dot),
         Line2D([], [], marker="|", color=INK, label="optical", **dot),
     ]
+    if any(tile.bad.any() for tile in tiles):
+        handles.append(Line2D([], [], marker="x", color=_BAD_COLOUR, label="listed as bad", **dot))
     handles += [
         Line2D([], [], marker="|", color=colour, label=f"radar {track}", **dot)
         for track, colour in zip(tracks, _TRACK_COLOURS, strict=False)

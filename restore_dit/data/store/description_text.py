@@ -19,6 +19,9 @@ from restore_dit.data.store.inspection import (
 _MOST_TILES = 40
 """Longer lists of tiles are cut."""
 
+_MOST_KINDS = 8
+"""Of sizes, CRSs and so on, the commonest are named."""
+
 _BAR = 20
 """Letters of a bar that says 100 %."""
 
@@ -78,7 +81,10 @@ def _about(store: StoreDescription) -> list[str]:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} ({count} tile{'s' * (count != 1)})" for name, count in counts.items()) or "none"
+    most = sorted(counts, key=lambda name: -counts[name])[:_MOST_KINDS]
+    shown = [f"{name} ({counts[name]} tile{'s' * (counts[name] != 1)})" for name in counts if name in most]
+    more = [f"… and {len(counts) - len(most)} more"] if len(counts) > len(most) else []
+    return ", ".join([*shown, *more]) or "none"
 
 
 def _series_row(name: str, series: SeriesDescription) -> tuple[str, ...]:
@@ -132,7 +138,7 @@ def _tile_row(tile: TileDescription) -> tuple[str, ...]:
     return (
         tile.tile_id,
         f"{tile.size[0]}×{tile.size[1]}",
-        "-" if tile.pixel_size is None else f"{tile.pixel_size:g}",
+        "-" if tile.pixel_size is None else f"{round(tile.pixel_size, 1):g}",
         str(len(tile.bands)),
         str(tile.optical_acquisitions),
         " ".join(f"{track}:{count}" for track, count in tile.radar_acquisitions.items()) or "-",

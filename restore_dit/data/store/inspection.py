@@ -283,7 +283,8 @@ def _frame_clouds(clear: NDArray[np.floating]) -> FrameClouds:
 
 
 def _size(tile: TileDescription) -> str:
-    metres = "" if tile.pixel_size is None else f" of {tile.pixel_size:g} m"
+    # To the decimetre: tiles of other projections are rarely of one size to the millimetre.
+    metres = "" if tile.pixel_size is None else f" of {round(tile.pixel_size, 1):g} m"
     return f"{tile.size[0]}×{tile.size[1]}{metres}"
 
 

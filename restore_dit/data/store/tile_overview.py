@@ -25,6 +25,9 @@ from restore_dit.series import (
 STRIP_CLASSES = {"thick cloud": THICK_CLOUD, "thin cloud": THIN_CLOUD, "shadow": SHADOW, "no data": CLOUD_NO_DATA}
 """What hides a pixel, in the order in which it is stacked."""
 
+_BAD_FRAMES = "bad_frames"
+"""The layer uint8 [T] of frames that a source advises against."""
+
 _INDEX_BANDS = ("B04", "B05", "B08", "B8A")
 
 _ENOUGH_CLEAR = 0.1
@@ -53,7 +56,7 @@ class Picture:
 class TileOverview:
     """A tile's row: `frames`, one for each part of the period (None: no acquisition there), a `cloudy` one; radar in dB
     and a vegetation index where the bands allow them; `shares` [T, classes] of `STRIP_CLASSES` at `dates`; the
-    median `index` [T] of clear pixels, NaN where there are few."""
+    median `index` [T] of clear pixels, NaN where there are few; the frames [T] that the source lists as `bad`."""
 
     tile_id: str
     size: tuple[int, int]
@@ -67,6 +70,7 @@ class TileOverview:
     shares: NDArray[np.float64]
     index_name: str | None
     index: NDArray[np.float64]
+    bad: NDArray[np.bool_]
     radar_dates: dict[str, NDArray[np.datetime64]]
 
 
@@ -82,7 +86,8 @@ def overview_of(store: TileStore, tile_id: str, borders: NDArray[np.datetime64])
     Raises:
         UserError: no such tile, or a damaged file.
     """
-    series = store.load(tile_id).series()
+    tile = store.load(tile_id, layers=("clouds", _BAD_FRAMES))
+    series = tile.series()
     optical = series.optical
     shares = _shares(series)
     hidden_share = shares.sum(axis=1)
@@ -112,6 +117,7 @@ def overview_of(store: TileStore, tile_id: str, borders: NDArray[np.datetime64])
         shares=shares,
         index_name=name,
         index=curve,
+        bad=tile.layers[_BAD_FRAMES].decode() > 0 if _BAD_FRAMES in tile.layers else np.zeros(len(optical), bool),
         radar_dates={track: radar.dates for track, radar in series.radar.items()},
     )
 
@@ -199,7 +205,7 @@ def _radar(series: TileSeries, near: np.datetime64 | None) -> Picture | None:
 
 def _facts(store: TileStore, tile_id: str) -> str:
     record = store.record(tile_id)
-    metres = f" of {abs(record.transform[0]):g} m" if record.transform else ""
+    metres = f" of {round(abs(record.transform[0]), 1):g} m" if record.transform else ""
     facts = [
         f"{record.size[0]}×{record.size[1]} pixels{metres}",
         f"{len(record.optical.bands)} bands",

@@ -63,6 +63,19 @@ def test_a_part_without_acquisition_is_empty(tmp_path: Path) -> None:
     assert found.radar is None
 
 
+def test_frames_that_the_source_lists_as_bad_are_marked(tmp_path: Path) -> None:
+    bad = np.zeros(len(TEN_DAYS), np.uint8)
+    bad[[3, 7]] = 1
+    plain = tile("plain")
+    listed = TileSeries("listed", plain.optical, plain.clouds, layers={"bad_frames": bad})
+    store = write(tmp_path, plain=plain, listed=listed)
+    borders = parts_of((TEN_DAYS[0], TEN_DAYS[-1]), 4)
+    np.testing.assert_array_equal(np.flatnonzero(overview_of(store, "listed", borders).bad), [3, 7])
+    assert not overview_of(store, "plain", borders).bad.any()
+    red = [colour_share(contact_sheet(store, [name]), "#d7191c") for name in ("plain", "listed")]
+    assert red[0] == 0 < red[1]
+
+
 @pytest.mark.parametrize(
     ("bands", "composite", "index"),
     [

@@ -135,6 +135,17 @@ def test_the_real_sites_are_as_cloudy_as_their_source_says(shared: Path, tmp_pat
     assert 0.4 < first.cloud_share < 0.55  # type: ignore[operator]
 
 
+def test_of_many_kinds_the_commonest_are_named(tmp_path: Path) -> None:
+    writer = TileStoreWriter(tmp_path)
+    for number in range(12):
+        values = np.full((1, 1, 3, 3 + max(number - 2, 0)), 1, np.int16)
+        writer.add(TileSeries(f"t{number}", Acquisitions(values, DATES[:1], ("B02",))))
+    writer.commit()
+    text = description_text(describe_store(TileStore.open(tmp_path)))
+    assert "3×3 (3 tiles), " in text
+    assert "… and 2 more" in text
+
+
 @pytest.mark.parametrize(("count", "says"), [(999, "999 B"), (5_900_000, "5.9 MB"), (2.5e15, "2500.0 TB")])
 def test_bytes_are_said_in_a_readable_unit(count: float, says: str) -> None:
     assert readable_bytes(count) == says

@@ -53,13 +53,13 @@ class PatchIngest:
 
     config: PastisConfig
     store: storage.Location
-    sources: Mapping[str, PatchSource]
 
-    def __call__(self, patch: str) -> Outcome:
+    def __call__(self, source: PatchSource) -> Outcome:
         """One patch, whatever is wrong with it."""
+        patch = source.patch.patch
         begin = time.perf_counter()
         try:
-            series = read_patch(self.sources[patch], self.config)
+            series = read_patch(source, self.config)
         except SourceUnreachable as error:
             return Outcome(patch, fatal=str(error))
         except UserError as error:
@@ -83,7 +83,7 @@ class IngestPlan:
     config: PastisConfig
     writer: TileStoreWriter
     ingest: PatchIngest
-    todo: Sequence[str]
+    todo: Sequence[PatchSource]
     there: int
     bad: Mapping[str, str]
 
@@ -112,16 +112,13 @@ def plan_ingest(config: PastisConfig) -> IngestPlan:
     files = {**source.files, **(cloud_mask_files(config.cloud_masks) if config.cloud_masks else {})}
     lists = _bad_frames(config, source)
     writer = TileStoreWriter(config.output, source=SOURCE)
-    todo = [patch for patch in patches if not writer.has(patch.patch)]
-    sources = {
-        patch.patch: PatchSource(
-            patch, _files(files, patch.patch), None if lists is None else lists.get(patch.patch, [])
-        )
-        for patch in todo
-    }
-    ingest = PatchIngest(config, writer.location, sources)
+    todo = tuple(
+        PatchSource(patch, _files(files, patch.patch), None if lists is None else lists.get(patch.patch, []))
+        for patch in patches
+        if not writer.has(patch.patch)
+    )
     bad = {patch: reason for patch, reason in bad.items() if not writer.has(patch)}
-    return IngestPlan(config, writer, ingest, tuple(sources), len(patches) - len(todo), bad)
+    return IngestPlan(config, writer, PatchIngest(config, writer.location), todo, len(patches) - len(todo), bad)
 
 
 def _chosen(
@@ -197,7 +194,7 @@ def run_ingest(
             done += 1
             uncommitted += 1
             if uncommitted == plan.config.commit_every:
-                writer.commit()
+                writer.commit(recover=False)
                 uncommitted = 0
             if on_patch is not None:
                 on_patch(outcome, done, len(plan.todo))

@@ -45,21 +45,16 @@ class TileStoreWriter:
         """
         self.location = storage.locate(uri)
         self.bands = tuple(bands)
-        committed = self._committed()
-        self._committed_generation = committed.generation if committed else 0
-        self._source = source or (committed.source if committed else "")
+        self._committed = self._read_committed()
+        self._source = source
         self._present = set(self._names("tiles"))
-        # A file that somebody removed, say because it was damaged, is to be written again.
-        self._tiles = {
-            tile_id: record
-            for tile_id, record in (committed.tiles if committed else {}).items()
-            if tile_id in self._present
-        }
-        self._quarantined = dict(committed.quarantined) if committed else {}
+        self._written: dict[str, TileRecord] = {}
+        """Records of the tiles that this writer wrote or gave new clouds."""
+        self._quarantined: dict[str, str] = {}
         for folder in ("", "tiles", *(f"layers/{layer}" for layer in self._layers())):
             storage.delete_abandoned_writes(self.location.join(folder))
 
-    def _committed(self) -> Manifest | None:
+    def _read_committed(self) -> Manifest | None:
         manifest = self.location.join(MANIFEST_NAME)
         names = storage.list_names(self.location)
         if MANIFEST_NAME in names:
@@ -93,7 +88,7 @@ class TileStoreWriter:
     def adopt(self, tile_id: str, record: TileRecord) -> None:
         """Take over a tile that `write_tile` wrote, here or in another process. It is part of the store once `commit`
         is called."""
-        self._tiles[tile_id] = record
+        self._written[tile_id] = record
         self._present.add(tile_id)
         self._quarantined.pop(tile_id, None)
 
@@ -107,35 +102,48 @@ class TileStoreWriter:
             raise UserError(f"{self.location.uri}: no tile {series.tile_id!r} to give clouds to; ingest it first")
         if series.clouds is None:
             raise ValueError(f"the series of tile {series.tile_id} has no clouds to write")
-        record = self._tiles.get(series.tile_id) or self._recovered(series.tile_id)
+        committed = {} if self._committed is None else self._committed.tiles
+        record = self._written.get(series.tile_id) or committed.get(series.tile_id) or self._recovered(series.tile_id)
         sums = optical_sums(series.optical, series.clouds)
         record = record.model_copy(update={"optical": record.optical.model_copy(update={"sums": sums})})
-        self._tiles[series.tile_id] = write_clouds(self.location, series, series.clouds, record)
+        self._written[series.tile_id] = write_clouds(self.location, series, series.clouds, record)
 
     def quarantine(self, tile_id: str, reason: str) -> None:
         """Note that a tile could not be taken, and why. A later run may still add it."""
         self._quarantined[tile_id] = reason
 
-    def commit(self) -> Manifest:
-        """Make everything written so far, by this writer or others, part of the store: its next generation."""
+    def commit(self, *, recover: bool = True) -> Manifest:
+        """Make everything written so far part of the store: its next generation. What others committed meanwhile stays.
+
+        With `recover`, tiles that are there and in no manifest are taken over too: what a killed writer left, or what
+        another has not yet committed. Each of them is read for that, so leave it out of commits on the way.
+        """
+        location = self.location.join(MANIFEST_NAME)
         self._present |= set(self._names("tiles"))
-        for tile_id in sorted(self._present - set(self._tiles)):
-            self._tiles[tile_id] = self._recovered(tile_id)
-        records = [self._tiles[tile_id] for tile_id in sorted(self._tiles)]
+        while True:
+            content, version = storage.read_versioned(location)
+            manifest = self._next(None if content is None else read_manifest(content, location.uri), recover)
+            if storage.write_if_version(location, manifest.to_json(), version):
+                return manifest
+
+    def _next(self, committed: Manifest | None, recover: bool) -> Manifest:
+        """The generation after `committed`, with this writer's tiles and quarantine."""
+        others = {} if committed is None else committed.tiles
+        tiles = {tile_id: record for tile_id, record in others.items() if tile_id in self._present} | self._written
+        if recover:
+            for tile_id in sorted(self._present - set(tiles)):
+                tiles[tile_id] = self._written[tile_id] = self._recovered(tile_id)
+        quarantined = ({} if committed is None else committed.quarantined) | self._quarantined
+        records = tiles.values()
         found = {band for record in records for band in record.optical.bands}
-        manifest = Manifest(
-            generation=self._committed_generation + 1,
-            source=self._source,
+        return Manifest(
+            generation=1 if committed is None else committed.generation + 1,
+            source=self._source or ("" if committed is None else committed.source),
             bands=tuple(band for band in self.bands if band in found) + tuple(sorted(found - set(self.bands))),
             radar_tracks=tuple(sorted({track for record in records for track in record.radar})),
-            tiles=dict(sorted(self._tiles.items())),
-            quarantined={
-                tile_id: reason for tile_id, reason in sorted(self._quarantined.items()) if tile_id not in self._tiles
-            },
+            tiles=dict(sorted(tiles.items())),
+            quarantined={tile: reason for tile, reason in sorted(quarantined.items()) if tile not in tiles},
         )
-        storage.write_bytes_atomically(self.location.join(MANIFEST_NAME), manifest.to_json())
-        self._committed_generation = manifest.generation
-        return manifest
 
     def _recovered(self, tile_id: str) -> TileRecord:
         """The record of a tile that was written but never committed, without decoding its pixels."""

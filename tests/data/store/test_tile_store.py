@@ -287,6 +287,27 @@ def test_a_killed_ingest_leaves_no_half_tile_and_resumes(tmp_path: Path) -> None
         assert_same(store.load(name).series(), tile(name))
 
 
+def test_commits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    script = """
+        import sys
+        sys.path.insert(0, sys.argv[2])
+        from test_tile_store import tile
+        from restore_dit.data.store.tile_store import TileStoreWriter
+        writer = TileStoreWriter(sys.argv[1])
+        for index in range(12):
+            writer.add(tile(f"{sys.argv[3]}{index:02d}"))
+            writer.quarantine(f"bad-{sys.argv[3]}{index}", "no dates")
+            writer.commit(recover=False)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), str(Path(__file__).parent)]
+    writers = [subprocess.Popen([*command, name]) for name in "xyz"]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    manifest = TileStore.open(tmp_path).manifest
+    assert list(manifest.tiles) == [f"{name}{index:02d}" for name in "xyz" for index in range(12)]
+    assert len(manifest.quarantined) == 36
+    assert manifest.generation == 36  # each commit is one of its own
+
+
 @pytest.mark.parametrize("name", ["../a", "a/b", ".a", "", "a\0", "a" * 200, "..", "/etc/passwd"])
 def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
     series = tile("t")

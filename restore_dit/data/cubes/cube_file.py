@@ -44,7 +44,7 @@ class CubeFile:
         """
         array = self._array(label, product)
         wanted = (self.dimensions.time, self.dimensions.y, self.dimensions.x)
-        if self.dimensions.time not in array.dims and self.dimensions.time in self.dataset.coords:
+        if self.dataset[self.dimensions.time].ndim == 0:
             array = array.expand_dims(self.dimensions.time)  # a single date is often no dimension
         if set(array.dims) != set(wanted):
             raise UserError(

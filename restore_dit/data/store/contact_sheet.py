@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ MOST_TILES = 12
 
 PARTS = 8
 """Of the period: from each the clearest frame is shown."""
+
+_THREADS = 4
+"""Tiles read and decoded at the same time."""
 
 NO_DATA_COLOUR = "#00d0ff"
 """Of no land and no cloud, in any composite."""
@@ -66,7 +70,9 @@ def contact_sheet(store: TileStore, tile_ids: Sequence[str] | None = None) -> by
     if not dates:
         raise UserError(f"{store.uri}: holds no acquisition that could be drawn")
     borders = parts_of((np.datetime64(min(dates), "D"), np.datetime64(max(dates), "D")), PARTS)
-    figure = _draw(store, [overview_of(store, tile_id, borders) for tile_id in shown], borders)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tiles = list(pool.map(lambda tile_id: overview_of(store, tile_id, borders), shown))
+    figure = _draw(store, tiles, borders)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     return content.getvalue()

@@ -74,6 +74,12 @@ def no_date() -> xarray.Dataset:
     return optical().assign_coords(time=times)
 
 
+def in_degrees() -> xarray.Dataset:
+    dataset = optical().drop_attrs(deep=False).assign_coords(y=50 - 1e-4 * np.arange(4), x=3 + 1e-4 * np.arange(5))
+    dataset.y.attrs, dataset.x.attrs = {"units": "degrees_north"}, {"units": "degrees_east"}
+    return dataset
+
+
 def truncated(folder: Path) -> None:
     file = folder / "s2.nc"
     content = file.read_bytes()
@@ -118,6 +124,7 @@ DAMAGES: dict[str, tuple[xarray.Dataset | Callable[[Path], None], str]] = {
     "missing variable": (optical().drop_vars("nir"), "no variable nir; it has red, scl"),
     "no crs": (optical().drop_attrs(deep=False), "says no CRS"),
     "degrees": (optical().assign_attrs(crs="EPSG:4326"), "CRS EPSG:4326 is in degrees of latitude and longitude"),
+    "degrees without crs": (in_degrees(), "its coordinates y and x are in degrees"),
     "another zone": (optical().assign_attrs(crs="EPSG:32632"), "its CRS EPSG:32631 is not EPSG:32632"),
     "another place": (optical().assign_coords(x=900000 + 10.0 * np.arange(5)), "does not overlap"),
     "shapes that differ": (

@@ -262,6 +262,13 @@ def test_the_mapping_of_the_guide_reads(tmp_path: Path) -> None:
     assert (len(own.optical), len(own.radar), own.classes[10]) == (2, 1, "thin_cloud")
 
 
+def test_a_single_date_need_not_be_a_dimension(tmp_path: Path) -> None:
+    cube = odc(dict.fromkeys(COMMON_NAMES.values(), numbers()), "scl")
+    write(cube.isel(time=1), tmp_path / "site" / "s2_a.nc")
+    write(cube.isel(time=0), tmp_path / "site" / "s2_b.nc")
+    check_optical(tmp_path / "site", "earth_search")
+
+
 def geotiff_mapping(tmp_path: Path) -> Path:
     file = tmp_path / "own.yaml"
     file.write_text(

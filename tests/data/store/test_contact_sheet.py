@@ -98,11 +98,11 @@ def test_no_data_and_cloud_are_seen_at_a_glance(tmp_path: Path) -> None:
     bad.optical.values[:, :, :, :6] = NO_DATA
     assert cloudy.clouds is not None
     cloudy.clouds[:, 3:9, 3:9] = THICK_CLOUD
-    stores = [write(tmp_path / one.tile_id, one=one) for one in (good, bad, cloudy)]
-    blue = [colour_share(contact_sheet(store), NO_DATA_COLOUR) for store in stores]
-    assert blue[1] > 0.05
-    assert max(blue[0], blue[2]) < 0.002  # the legend
-    outlined = [colour_share(contact_sheet(store), OUTLINE_COLOUR) for store in stores]
+    sheets = [contact_sheet(write(tmp_path / one.tile_id, one=one)) for one in (good, bad, cloudy)]
+    missing = [colour_share(sheet, NO_DATA_COLOUR) for sheet in sheets]
+    assert missing[1] > 0.05
+    assert max(missing[0], missing[2]) < 0.002  # the legend
+    outlined = [colour_share(sheet, OUTLINE_COLOUR) for sheet in sheets]
     assert outlined[2] > 5 * max(outlined[:2])
 
 

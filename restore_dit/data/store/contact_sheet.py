@@ -141,7 +141,8 @@ def _stretches(tiles: Sequence[TileOverview]) -> dict[str, Stretch]:
 
 
 def _named(tile: TileOverview) -> str:
-    return f"{tile.composite.name} ({', '.join(tile.composite.bands)})"
+    one = len(set(tile.composite.bands)) == 1
+    return f"{tile.composite.name} in grey" if one else f"{tile.composite.name} ({', '.join(tile.composite.bands)})"
 
 
 def _bare(panel: Axes) -> None:

@@ -123,13 +123,12 @@ def overview_of(store: TileStore, tile_id: str, borders: NDArray[np.datetime64])
 
 
 def _shares(series: TileSeries) -> NDArray[np.float64]:
-    """[T, classes]; of a series without masks only what has no data is known."""
+    """[T, classes]; a pixel that lacks a band has no data, whatever its mask says."""
+    lacking = (series.optical.values == NO_DATA).any(axis=1)
     shares = np.zeros((len(series.optical), len(STRIP_CLASSES)))
-    if series.clouds is None:
-        shares[:, -1] = (series.optical.values == NO_DATA).any(axis=1).mean(axis=(1, 2))
-        return shares
     for column, value in enumerate(STRIP_CLASSES.values()):
-        shares[:, column] = (series.clouds == value).mean(axis=(1, 2))
+        shares[:, column] = 0 if series.clouds is None else ((series.clouds == value) & ~lacking).mean(axis=(1, 2))
+    shares[:, -1] += lacking.mean(axis=(1, 2))
     return shares
 
 
@@ -208,7 +207,7 @@ def _facts(store: TileStore, tile_id: str) -> str:
     metres = f" of {round(abs(record.transform[0]), 1):g} m" if record.transform else ""
     facts = [
         f"{record.size[0]}×{record.size[1]} pixels{metres}",
-        f"{len(record.optical.bands)} bands",
+        f"{len(record.optical.bands)} band{'s' * (len(record.optical.bands) != 1)}",
         f"{record.optical.frames} optical",
         *(f"{radar.frames} {track}" for track, radar in record.radar.items()),
     ]

@@ -16,7 +16,7 @@ from restore_dit.data.store.tile_overview import overview_of, parts_of
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.pictures.panels import OUTLINE_COLOUR
-from restore_dit.series import NO_DATA, S1_BANDS, THICK_CLOUD, Acquisitions, TileSeries
+from restore_dit.series import CLOUD_NO_DATA, NO_DATA, S1_BANDS, THICK_CLOUD, Acquisitions, TileSeries
 
 TEN_DAYS = np.arange("2019-01-01", "2019-12-01", 10, dtype="datetime64[D]")
 
@@ -53,6 +53,18 @@ def test_of_each_part_the_clearest_frame_is_shown_and_one_with_cloud(tmp_path: P
     np.testing.assert_array_equal(found.shares[[2, 5, 6], 0], [0, 0.5, 1])
     # Greenness is known where the land was seen.
     np.testing.assert_array_equal(np.flatnonzero(np.isfinite(found.index)), [2, 5, 20])
+
+
+def test_a_pixel_that_lacks_a_band_has_no_data_whatever_its_mask_says(tmp_path: Path) -> None:
+    series = tile("a")
+    assert series.clouds is not None
+    series.clouds[1] = THICK_CLOUD
+    series.clouds[1, :3] = CLOUD_NO_DATA
+    series.optical.values[:2, 1, :, :6] = NO_DATA
+    found = overview_of(write(tmp_path, a=series), "a", parts_of((TEN_DAYS[0], TEN_DAYS[-1]), 2))
+    thick, no_data = found.shares[:3, 0], found.shares[:3, -1]
+    np.testing.assert_allclose(thick, [0, 0.375, 0])
+    np.testing.assert_allclose(no_data, [0.5, 0.625, 0])
 
 
 def test_a_part_without_acquisition_is_empty(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-BENCHMARKS = ("denoiser",)
+BENCHMARKS = ("denoiser", "data_path")
 
 
 def main() -> int:

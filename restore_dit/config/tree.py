@@ -181,7 +181,9 @@ class WorkersConfig(Section):
     count: int = Field(0, ge=0)
     use_gpu: bool = False
     cpus_each: float = Field(1.0, gt=0, description="CPUs reserved for a worker; leave some for the data stream")
-    data_cpus: float = Field(1.0, gt=0, description="CPUs reserved for a task that reads and cuts tiles")
+    data_cpus: float = Field(
+        0.5, gt=0, description="CPUs reserved for a task that reads and cuts tiles; two a core hide what lies between"
+    )
     max_failures: int = Field(2, ge=0, description="worker groups that may fail before the run does")
 
 

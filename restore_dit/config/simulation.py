@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -21,19 +21,50 @@ class SimulationConfig(Section):
     latitude: float = Field(48.0, ge=0, le=70, description="degrees north: sets the sun's height")
     january: float = Field(4.0, description="mean temperature of January in °C: sets how often it freezes and snows")
     relief: float = Field(0.0, ge=0, le=1, description="slope of the ground, root mean square; shades by the sun")
-    cloudiness: Fraction = Field(0.45, description="mean cloud cover over the days of the period")
-    cloudiness_spread: float = Field(0.4, ge=0, description="differences between tiles' cloudiness, on the logit scale")
+    woods: Fraction = Field(0.2, description="mean share of the land that woods cover")
+    vigour: float = Field(0.55, gt=0, description="leaf area of all plants, against that of rich, moist farmland")
+    cloudiness: Fraction = Field(0.35, description="mean cloud cover over the days of the period")
+    cloudiness_spread: float = Field(0.5, ge=0, description="differences between tiles' cloudiness, on the logit scale")
     mask_errors: Fraction = Field(
         1.0, description="errors of the cloud masks: 1 as a real detector's, 0 none, so that what they call clear is"
     )
-    registration_error: float = Field(0.25, ge=0, description="a frame's shift along each axis, pixels, 1 sigma")
+    registration_error: float = Field(0.45, ge=0, description="a frame's shift along each axis, pixels, 1 sigma")
     orbit_overlap: bool = Field(False, description="a second Sentinel-2 orbit sees the tile, with its own view angle")
-    dropped: Fraction = Field(0.05, description="share of Sentinel-2 passes that the archive lacks")
-    overcast_dropped: Fraction = Field(0.35, description="share of overcast passes left out of the archive on top")
+    dropped: Fraction = Field(0.3, description="share of Sentinel-2 passes that the archive lacks")
+    overcast_dropped: Fraction = Field(0.9, description="share of overcast passes left out of the archive on top")
     partial_swath: Fraction = Field(0.0, description="share of optical frames that the edge of the swath cuts")
     frame_offsets: float = Field(
         1.0, ge=0, description="strength of what atmospheric correction leaves of a date; 1 as in real series, 0 none"
     )
     radar_tracks: tuple[Literal["S1A", "S1D"], ...] = Field(("S1A", "S1D"), description="ascending, descending")
     radar_dropped: Fraction = Field(0.03, description="share of Sentinel-1 passes that the archive lacks")
-    speckle_looks: float = Field(4.4, gt=0, description="equivalent number of looks; 4.4 is that of IW GRD products")
+    speckle_looks: float = Field(
+        6.5,
+        gt=0,
+        description="equivalent number of looks: IW GRD products have 4.4, and resampling to the grid averages",
+    )
+
+
+CLIMATES: dict[str, dict[str, float]] = {
+    "t30uxv": {"latitude": 49.0, "january": 6.0, "cloudiness": 0.46, "cloudiness_spread": 0.0},
+    "t31tfj": {"latitude": 44.3, "january": 6.0, "cloudiness": 0.22, "cloudiness_spread": 0.0},
+    "t31tfm": {"latitude": 47.0, "january": 3.5, "cloudiness": 0.39, "cloudiness_spread": 0.0},
+    "t32ulu": {"latitude": 48.2, "january": 2.5, "cloudiness": 0.36, "cloudiness_spread": 0.0},
+    "flanders": {
+        "latitude": 50.9,
+        "january": 4.0,
+        "cloudiness": 0.42,
+        "cloudiness_spread": 0.0,
+        "overcast_dropped": 0.0,
+        "dropped": 0.1,
+        "woods": 0.03,
+        "vigour": 0.95,
+    },
+}
+"""What differs from the defaults, which are their mean, in PASTIS-R's four tiles (Normandy, the Rhône valley, Burgundy,
+Lorraine and Alsace); and in Flanders, of whose passes the archive of the real test sites kept the overcast ones too."""
+
+
+def climate(name: str, **changes: Any) -> SimulationConfig:
+    """The settings of one of `CLIMATES`, with further changes."""
+    return SimulationConfig.model_validate(CLIMATES[name] | changes)

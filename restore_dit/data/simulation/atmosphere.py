@@ -12,10 +12,11 @@ from restore_dit.data.simulation.revisit import Geometry
 
 WAVELENGTH = np.array([0.49, 0.56, 0.665, 0.705, 0.74, 0.783, 0.833, 0.865, 1.61, 2.19])  # µm, S2_BANDS
 _HAZE_BRIGHTNESS = 0.35  # of an infinitely thick layer: what haze adds to dark land it takes from bright
-_RETRIEVAL_ERROR = 0.011  # standard deviation of reflectance left in the blue at a zenith of 45°
+_RETRIEVAL_ERROR = 0.006  # standard deviation of reflectance left in the blue at a zenith of 45°
 _STRAY_LIGHT = 0.007  # light scattered in from a pixel's surroundings, which correction leaves in dark land
-_GAIN_ERROR = 0.05  # common to all bands
-_BAND_ERROR = 0.012  # of each band alone
+_GAIN_ERROR = 0.075  # common to all bands
+# Of each band alone; around water vapour and on films of dew larger.
+_BAND_ERROR = np.array([0.012] * 8 + [0.06, 0.08])
 
 Field = NDArray[np.float32]
 

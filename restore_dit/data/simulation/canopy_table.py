@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from restore_dit.data.simulation.canopy import AXES, TABLE
 from restore_dit.series import S2_BANDS
 
-LEAF_LAYERS = 1.8
+LEAF_LAYERS = 2.0
 HOT_SPOT = 0.1
 RELATIVE_AZIMUTH = (120.0, 60.0)
 """Degrees between sun and sensor where the sensor looks from the west (view angle below 0) and from the east."""
@@ -98,8 +98,8 @@ def build_table(nodes: dict[str, tuple[float, ...]]) -> NDArray[np.float32]:
 NODES = {
     "chlorophyll": (6.0, 22.0, 42.0, 70.0),
     "brown": (0.0, 0.4, 1.0),
-    "water": (0.004, 0.013, 0.026),
-    "dry_matter": (0.003, 0.010),
+    "water": (0.004, 0.016, 0.034),
+    "dry_matter": (0.0025, 0.009),
     "angle": (35.0, 55.0, 70.0),
     "leaf_area": (0.25, 0.6, 1.1, 1.8, 2.8, 4.2, 6.5),
     "sun": (20.0, 35.0, 50.0, 62.0, 72.0),

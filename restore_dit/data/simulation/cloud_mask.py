@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 from restore_dit.data.simulation.clouds import Sky
 from restore_dit.series import CLEAR, SHADOW, THICK_CLOUD, THIN_CLOUD
 
-_CLOUD_SEEN = 0.06  # reflectance of the thinnest cloud that the detector finds, median of frames
+_CLOUD_SEEN = 0.05  # reflectance of the thinnest cloud that the detector finds, median of frames
 _SPREAD = 0.7  # of that between frames, of its logarithm
-_SHADOW_MISSED = 0.5  # share of frames whose shadows the detector does not find at all
+_SHADOW_MISSED = 0.8  # share of frames whose shadows the detector does not find at all
 _SHADE_SEEN = 0.35
 
 
 def detect(sky: Sky, errors: float, generator: np.random.Generator) -> NDArray[np.uint8]:
     """Classes uint8 [H, W] as detected; with `errors` 0 the truth, with 1 what Sen2Cor's scene classification shows.
 
-    It works at 20 m, misses thin cloud, more on some dates than on others, and on half of them all shadow.
+    It works at 20 m, misses thin cloud, more on some dates than on others, and on most of them all shadow.
     """
     threshold = errors * _CLOUD_SEEN * generator.lognormal(0, _SPREAD)
     shadows_missed = generator.random() < errors * _SHADOW_MISSED
@@ -29,6 +29,6 @@ def detect(sky: Sky, errors: float, generator: np.random.Generator) -> NDArray[n
     if not shadows_missed:
         found[sky.shade > errors * _SHADE_SEEN] = SHADOW
     found[densest > threshold] = THIN_CLOUD
-    found[truth == THICK_CLOUD] = THICK_CLOUD
+    found[(truth == THICK_CLOUD) & (densest > min(threshold, 0.3))] = THICK_CLOUD
     height, width = truth.shape
     return found[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)[:height, :width]

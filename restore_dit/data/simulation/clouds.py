@@ -28,7 +28,7 @@ _VEIL_SHARE = 0.2  # of the frames lie below a veil of cirrus, times the cloudin
 _LEAST_REFLECTANCE = 0.02  # thinner cloud is left out, so that what is called clear is clear
 _THICK_REFLECTANCE = 0.25
 _LEAST_SHADE = 0.1
-_PADDING = 64  # pixels of sky around the tile, in whose clouds shadows begin
+_PADDING = 192  # pixels of sky around the tile, in whose clouds shadows begin
 
 Field = NDArray[np.float32]
 
@@ -36,11 +36,13 @@ Field = NDArray[np.float32]
 @dataclass(frozen=True)
 class Sky:
     """Over one frame: `cloud` reflectance [10, H, W] of a cloud that absorbs nothing, as each band sees it, `shade` of
-    shadow in 0–1 [H, W], and `absorption`, the factor by which the cloud is darker around 1.6 µm."""
+    shadow in 0–1 [H, W], `absorption`, the factor by which the cloud is darker around 1.6 µm, and `brightness`, by
+    which its flanks towards the sun and an atmospheric correction not made for it make it brighter or darker."""
 
     cloud: Field
     shade: Field
     absorption: float
+    brightness: float
 
     def classes(self) -> NDArray[np.uint8]:
         """Cloud classes uint8 [H, W]: any band's cloud makes a pixel cloudy."""
@@ -60,7 +62,7 @@ class Sky:
         albedo = np.where(_IS_SHORTWAVE, self.absorption, 1).astype(np.float32) * _ALBEDO
         ground = frame * (1 - _SHADE[:, None, None] * self.shade)
         bright = self.cloud * albedo[:, None, None]
-        return bright + (1 - self.cloud) ** 2 * ground / (1 - bright * ground)
+        return self.brightness * bright + (1 - self.cloud) ** 2 * ground / (1 - bright * ground)
 
 
 def draw_sky(
@@ -83,7 +85,7 @@ def draw_sky(
         threshold = float(ndtri(max(1 - cover, 3e-5)))
         depth = np.maximum(form - np.float32(threshold), 0)
         mean_depth = np.exp(-(threshold**2) / 2) / np.sqrt(2 * np.pi) / max(1 - ndtr(threshold), 1e-6) - threshold
-        thickness = depth * np.float32(generator.lognormal(0.1, 0.65) / mean_depth)
+        thickness = depth * np.float32(generator.lognormal(-0.25, 0.9) / mean_depth)
         sheet = _visible(thickness / (1 + thickness))
         cloud = _as_bands_see(sheet, height, shape)
         down, right = _shadow_offset(height, geometry)
@@ -97,7 +99,7 @@ def draw_sky(
         veil = _visible((veil / (1 + veil)).astype(np.float32))
         cirrus = _as_bands_see(veil, generator.uniform(7000, 11000), shape)
         cloud = 1 - (1 - cloud) * (1 - cirrus)
-    return Sky(cloud, shade.astype(np.float32), float(absorption))
+    return Sky(cloud, shade.astype(np.float32), float(absorption), float(generator.lognormal(-0.2, 0.55)))
 
 
 def _visible(reflectance: Field) -> Field:

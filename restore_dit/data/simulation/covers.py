@@ -27,7 +27,7 @@ class Growth:
     base: float = 0.0
     emergence: float = 0.0
     autumn: float = 0.0
-    spread: float = 7.0
+    spread: float = 9.0
     standing: float = 0.6
 
 
@@ -50,23 +50,23 @@ class Cover:
 
     name: str
     leaves: Leaves = Leaves()
-    volume: tuple[float, float] = (-13.0, -19.0)
+    volume: tuple[float, float] = (-13.0, -18.6)
     attenuation: float = 0.1
     growth: Growth = Growth()
     winter_crop: bool = False
     share: float = 0.0
 
 
-_CEREAL = Leaves(38, 0.016, 0.0040, 60)
-_BROAD = Leaves(38, 0.021, 0.0045, 42)
-_MAIZE = Leaves(38, 0.016, 0.0045, 55)
-_GRASS = Leaves(32, 0.014, 0.0045, 58)
+_CEREAL = Leaves(43, 0.019, 0.0035, 60)
+_BROAD = Leaves(43, 0.024, 0.0045, 42)
+_MAIZE = Leaves(43, 0.019, 0.0040, 55)
+_GRASS = Leaves(37, 0.017, 0.0045, 58)
 
 CROPS = (
     Cover(
         "winter wheat",
         _CEREAL,
-        (-16.0, -21.0),
+        (-16.0, -20.6),
         0.15,
         Growth(84, 11, 172, 6, 203, 4.6, emergence=-52, autumn=1.2),
         True,
@@ -74,8 +74,8 @@ CROPS = (
     ),
     Cover(
         "winter barley",
-        Leaves(35, 0.015, 0.0040, 58),
-        (-15.0, -20.0),
+        Leaves(40, 0.018, 0.0040, 58),
+        (-15.0, -19.6),
         0.14,
         Growth(76, 10, 157, 6, 186, 4.0, emergence=-66, autumn=1.6),
         True,
@@ -84,35 +84,35 @@ CROPS = (
     Cover(
         "winter rapeseed",
         _BROAD,
-        (-9.5, -14.5),
+        (-9.5, -14.1),
         0.14,
         Growth(72, 9, 168, 8, 197, 4.0, emergence=-108, autumn=2.0),
         True,
         0.08,
     ),
-    Cover("maize", _MAIZE, (-9.0, -14.5), 0.17, Growth(167, 7, 256, 9, 272, 3.8, spread=10), False, 0.22),
+    Cover("maize", _MAIZE, (-9.0, -14.1), 0.17, Growth(167, 7, 256, 9, 272, 3.8, spread=13), False, 0.22),
     Cover(
         "sugar beet",
-        Leaves(38, 0.024, 0.0045, 40),
-        (-8.5, -13.5),
+        Leaves(43, 0.027, 0.0040, 40),
+        (-8.5, -13.1),
         0.16,
-        Growth(159, 8, 330, 20, 292, 4.0, spread=12),
+        Growth(159, 8, 330, 20, 292, 4.0, spread=13),
         False,
         0.11,
     ),
     Cover(
         "potato",
-        Leaves(32, 0.019, 0.0040, 40),
-        (-8.0, -13.0),
+        Leaves(37, 0.022, 0.0040, 40),
+        (-8.0, -12.6),
         0.18,
-        Growth(160, 6, 236, 7, 262, 3.8, spread=10, standing=0.2),
+        Growth(160, 6, 236, 7, 262, 3.8, spread=12, standing=0.2),
         False,
         0.11,
     ),
     Cover(
         "spring barley",
-        Leaves(34, 0.015, 0.0040, 58),
-        (-13.5, -19.5),
+        Leaves(39, 0.018, 0.0040, 58),
+        (-13.5, -19.1),
         0.11,
         Growth(124, 8, 186, 6, 210, 3.4),
         False,
@@ -120,19 +120,19 @@ CROPS = (
     ),
 )
 
-CATCH_CROP = Cover("catch crop", Leaves(35, 0.018, 0.0045, 45), (-10.5, -16.0), 0.13, Growth(peak=2.2))
-GRASSLAND = Cover("grassland", _GRASS, (-12.5, -18.5), 0.09, Growth(92, 13, 318, 20, peak=3.3, base=1.3))
+CATCH_CROP = Cover("catch crop", Leaves(40, 0.020, 0.0040, 45), (-10.5, -15.6), 0.13, Growth(peak=2.2))
+GRASSLAND = Cover("grassland", _GRASS, (-12.5, -18.1), 0.09, Growth(92, 13, 318, 20, peak=3.3, base=1.3))
 DECIDUOUS = Cover(
     "deciduous forest",
-    Leaves(44, 0.011, 0.0080, 45, gaps=0.32),
-    (-9.5, -15.0),
+    Leaves(49, 0.014, 0.0070, 45, gaps=0.32),
+    (-9.5, -14.6),
     0.2,
     Growth(113, 6, 297, 9, peak=5.0, base=0.2, spread=4),
 )
 CONIFER = Cover(
     "coniferous forest",
-    Leaves(50, 0.020, 0.0100, 50, gaps=0.55),
-    (-9.8, -15.3),
+    Leaves(55, 0.020, 0.0100, 50, gaps=0.55),
+    (-9.8, -14.9),
     0.2,
     Growth(140, 20, 290, 25, peak=4.4, base=3.6),
 )
@@ -147,8 +147,8 @@ CROP_SHARES = np.array([crop.share for crop in CROPS])
 """How often a field carries each of `CROPS`; adds up to 1."""
 
 #                        B02    B03    B04    B05   B06   B07   B08   B8A   B11   B12
-SOIL = np.array([0.105, 0.150, 0.205, 0.235, 0.265, 0.29, 0.30, 0.32, 0.365, 0.310], np.float32)
-STRAW = np.array([0.100, 0.145, 0.205, 0.240, 0.28, 0.30, 0.33, 0.35, 0.37, 0.29], np.float32)
+SOIL = np.array([0.105, 0.150, 0.205, 0.235, 0.265, 0.29, 0.305, 0.33, 0.380, 0.330], np.float32)
+STRAW = np.array([0.100, 0.145, 0.205, 0.240, 0.28, 0.30, 0.33, 0.35, 0.39, 0.31], np.float32)
 WATER_BODY = np.array([0.035, 0.042, 0.030, 0.027, 0.022, 0.020, 0.018, 0.016, 0.011, 0.009], np.float32)
 ROOFS = np.array([0.115, 0.130, 0.150, 0.170, 0.19, 0.20, 0.21, 0.22, 0.24, 0.22], np.float32)
 TARMAC = np.array([0.100, 0.115, 0.125, 0.140, 0.15, 0.16, 0.17, 0.18, 0.20, 0.18], np.float32)

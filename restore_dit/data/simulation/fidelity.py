@@ -13,6 +13,9 @@ from restore_dit.series import DECIBEL_SCALE, NO_DATA, S1_BANDS, S2_BANDS, SHADO
 CLEAR_FRAME = 0.05
 """Share of missing pixels below which a frame counts as clear."""
 
+BAD_FRAME = 0.1
+"""Share of missing pixels above which a frame is no target."""
+
 LAGS = ((5, 3, 7), (10, 8, 12), (30, 25, 35), (60, 50, 70))
 """Days apart: nominal, least, most."""
 
@@ -31,9 +34,10 @@ class SeriesStatistics:
     B04, B08 or clear frames). `change` [L, C] root mean square difference between clear frames some days apart,
     `roughness` [D, C] the same between pixels of a clear frame some pixels apart, `interpolation` [C] mean over clear
     frames of the RMSE of the line between their clear neighbours in time, `neighbour_days` the mean time between
-    those. `clear_frames`, `covered_frames` are shares of frames with less than 5 % and more than 50 % missing,
-    `patchiness` the share of neighbouring pixels of which one is cloud, of partly cloudy frames. `radar` maps a band
-    to (mean, deviation) and `radar_texture` to the RMS difference of neighbouring pixels, dB.
+    those. `clear_frames`, `bad_frames`, `covered_frames` are shares of frames with less than 5 %, more than 10 % and
+    more than 50 % missing, `patchiness` the share of neighbouring pixels of which one is cloud, in partly cloudy
+    frames. `radar` maps a band to mean and deviation of means of 2×2 pixels and the RMS difference of neighbouring
+    ones, `monthly_radar` to mean and deviation of the pixels' monthly means, in dB.
     """
 
     bands: tuple[str, ...]
@@ -48,10 +52,11 @@ class SeriesStatistics:
     interpolation: Table
     neighbour_days: float
     clear_frames: float
+    bad_frames: float
     covered_frames: float
     patchiness: float
-    radar: dict[str, tuple[float, float]]
-    radar_texture: dict[str, float]
+    radar: dict[str, tuple[float, float, float]]
+    monthly_radar: dict[str, tuple[float, float]]
 
 
 def describe_series(tiles: Iterable[TileSeries], bands: Sequence[str] = S2_BANDS) -> SeriesStatistics:
@@ -64,6 +69,7 @@ def describe_series(tiles: Iterable[TileSeries], bands: Sequence[str] = S2_BANDS
     shares: list[NDArray[np.float64]] = []
     edges = _SquareMeans((1, 1))
     radar = {band: _Moments(1) for band in S1_BANDS}
+    monthly = {band: _Moments(1) for band in S1_BANDS}
     texture = {band: _SquareMeans((1, 1)) for band in S1_BANDS}
     for tile in tiles:
         columns = [tile.optical.bands.index(band) for band in bands]
@@ -91,11 +97,13 @@ def describe_series(tiles: Iterable[TileSeries], bands: Sequence[str] = S2_BANDS
             _add_edges(edges, (tile.clouds > 0) & (tile.clouds < SHADOW))
         for series in tile.radar.values():
             for number, band in enumerate(series.bands):
-                kept = series.values[:, number] != NO_DATA
-                decibel = series.values[:, number] / np.float32(DECIBEL_SCALE)
-                radar[band].add(decibel[kept][None])
-                both = kept[:, :, 1:] & kept[:, :, :-1]
-                texture[band].add(0, (decibel[:, :, 1:] - decibel[:, :, :-1])[both][None])
+                decibel = _decibels(series.values[:, number])
+                blocks = _block_means(decibel)
+                radar[band].add(_present(blocks))
+                texture[band].add(0, _present(blocks[:, :, 1:] - blocks[:, :, :-1]))
+                months = series.dates.astype("datetime64[M]")
+                for month in np.unique(months):
+                    monthly[band].add(_present(decibel[months == month].mean(axis=0)))
     frame_shares = np.concatenate(shares)
     return SeriesStatistics(
         bands=tuple(bands),
@@ -110,10 +118,11 @@ def describe_series(tiles: Iterable[TileSeries], bands: Sequence[str] = S2_BANDS
         interpolation=np.concatenate(interpolation).mean(axis=0),
         neighbour_days=float(np.concatenate(apart).mean()),
         clear_frames=float((frame_shares < CLEAR_FRAME).mean()),
+        bad_frames=float((frame_shares > BAD_FRAME).mean()),
         covered_frames=float((frame_shares > 0.5).mean()),
         patchiness=float(edges.root()[0, 0] ** 2),
-        radar={band: (float(sums.mean[0]), float(sums.deviation[0])) for band, sums in radar.items()},
-        radar_texture={band: float(squares.root()[0, 0]) for band, squares in texture.items()},
+        radar={band: (*_summary(radar[band]), float(texture[band].root()[0, 0])) for band in S1_BANDS},
+        monthly_radar={band: _summary(monthly[band]) for band in S1_BANDS},
     )
 
 
@@ -161,6 +170,28 @@ class _SquareMeans:
         """The square roots; NaN where nothing came."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.sqrt(self.sum / self.count)
+
+
+def _summary(moments: _Moments) -> tuple[float, float]:
+    return float(moments.mean[0]), float(moments.deviation[0])
+
+
+def _decibels(stored: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Stored integers as dB, NaN where missing."""
+    return np.where(stored == NO_DATA, np.float32(np.nan), stored / np.float32(DECIBEL_SCALE))
+
+
+def _block_means(decibel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean power of 2×2 pixels [T, H/2, W/2] in dB: about what a radar product at 20 m shows."""
+    frames, height, width = decibel.shape
+    power = 10 ** (decibel[:, : height // 2 * 2, : width // 2 * 2] / 10)
+    blocks = power.reshape(frames, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
+    return 10 * np.log10(blocks)
+
+
+def _present(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """All values that are not NaN, [1, n]."""
+    return values[np.isfinite(values)][None]
 
 
 def _months(dates: NDArray[np.datetime64]) -> NDArray[np.int64]:

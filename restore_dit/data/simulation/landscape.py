@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
+from scipy.special import ndtri
 
+from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation.covers import COVER_NUMBER
 from restore_dit.data.simulation.random_fields import texture
 
@@ -27,8 +29,9 @@ class Landscape:
     covers: NDArray[np.int64]
 
 
-def draw_landscape(height: int, width: int, field_hectares: float, generator: np.random.Generator) -> Landscape:
-    """A random map of H×W pixels of 10 m with fields of about `field_hectares` (median)."""
+def draw_landscape(config: SimulationConfig, generator: np.random.Generator) -> Landscape:
+    """A random map with fields and woods as the settings say."""
+    height, width, field_hectares = config.height, config.width, config.field_hectares
     rows, columns = (axis.ravel().astype(np.float32) for axis in np.indices((height, width)))
     blocks, hedge, road = _field_blocks(rows, columns, height, width, generator)
     parcels = np.empty(height * width, np.int32)
@@ -44,7 +47,7 @@ def draw_landscape(height: int, width: int, field_hectares: float, generator: np
             covers.append(COVER_NUMBER["grassland"] if generator.random() < grass_share else ARABLE)
     covers = _overlay(parcels, covers, road, "road")
     covers = _overlay(parcels, covers, hedge, "deciduous forest")
-    for name, mask in _patches(height, width, generator):
+    for name, mask in _patches(height, width, config.woods, generator):
         covers = _overlay(parcels, covers, mask.ravel(), name)
     return Landscape(parcels.reshape(height, width), np.array(covers))
 
@@ -87,14 +90,16 @@ def _split(
     return fields
 
 
-def _patches(height: int, width: int, generator: np.random.Generator) -> list[tuple[str, NDArray[np.bool_]]]:
+def _patches(
+    height: int, width: int, woods: float, generator: np.random.Generator
+) -> list[tuple[str, NDArray[np.bool_]]]:
     """Woods, a village, a stream or a pond: name of the cover and mask [H, W] each; most tiles lack some."""
     shape = (height, width)
     patches: list[tuple[str, NDArray[np.bool_]]] = []
-    for name, chance in (("deciduous forest", 0.6), ("coniferous forest", 0.25)):
+    for name, part in (("deciduous forest", 0.7), ("coniferous forest", 0.3)):
         extent = texture(shape, 60.0, 4.0, generator)
-        if generator.random() < chance:
-            patches.append((name, extent > generator.uniform(1.0, 2.0)))
+        share = min(part * woods * float(generator.gamma(1.0)), 0.9)
+        patches.append((name, extent > ndtri(1 - share)))
     rows, columns = np.indices(shape, np.float32)
     ragged = texture(shape, 20.0, 3.0, generator)
     for name, chance, largest in (("built-up", 0.45, 18.0), ("water", 0.2, 7.0)):

@@ -115,7 +115,7 @@ def _season(
     """The crop [P] harvested in the year that begins on day `january`, early or late as the year and the farmer are."""
     parcels = len(crop)
     shift = january + 4 * generator.standard_normal() + _growth("spread", crop) * generator.standard_normal(parcels)
-    vigour = generator.normal(1.0, 0.14, parcels).clip(0.5, 1.4)
+    vigour = generator.normal(1.0, 0.28, parcels).clip(0.35, 1.7)
     harvest = shift + _growth("harvest", crop) + generator.normal(0, 5, parcels)
     emergence = np.maximum(shift + _growth("emergence", crop), harvest_before + 18)
     present = time[None] < harvest[:, None]
@@ -177,7 +177,7 @@ def _perennial(
     year, and woods stand bare in winter over their fallen leaves."""
     parcels = len(covers)
     time = np.arange(len(days), dtype=np.float32)
-    vigour = generator.normal(1.0, 0.12, parcels).clip(0.6, 1.4)
+    vigour = generator.normal(1.0, 0.2, parcels).clip(0.5, 1.5)
     leaf_area = np.repeat((vigour * _growth("base", covers))[:, None], len(days), axis=1).astype(np.float32)
     deciduous = covers == COVER_NUMBER["deciduous forest"]
     dry = np.repeat(0.5 * deciduous[:, None], len(days), axis=1).astype(np.float32)

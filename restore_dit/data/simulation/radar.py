@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,11 @@ from restore_dit.data.simulation.surface import PatchState, Surface
 
 _VOLUME = 10 ** (np.array([cover.volume for cover in COVERS], np.float32) / 10)  # [cover, polarisation], linear
 _ATTENUATION = np.array([cover.attenuation for cover in COVERS], np.float32)
-_INCIDENCE = {"S1A": np.deg2rad(38.0), "S1D": np.deg2rad(41.0)}
-_SOIL_DB = (-13.0, -20.5)  # dry and smooth, in VV and VH
+_INCIDENCE = (31.0, 45.0)  # degrees, across the swath of the interferometric wide mode
+_MEAN_INCIDENCE = 38.0
+_SOIL_SLOPE = -0.13  # dB a degree of incidence, of bare fields (Ulaby and Dobson 1989, Handbook of radar scattering)
+_SOIL_DB = (-12.6, -19.8)  # dry and smooth at 38°, in VV and VH
+_WALLS, _WALL_DB = 0.10, 7.0  # share of built-up pixels that shine in one look direction, and how much, median
 _MOISTURE_DB = (6.0, 4.5)  # from dry to saturated
 _TILLAGE_DB = (3.0, 3.4)  # from smooth to ploughed
 _FROST_DB = -3.0  # frozen ground and leaves reflect like dry ones
@@ -36,14 +39,17 @@ class Ground:
 @dataclass(frozen=True)
 class TrackVariation:
     """How a track's T acquisitions differ over the P parcels beyond leaf area and moisture, in dB, [T, P] each:
-    `shift` of all the backscatter, `ruffle` of the surface alone (wind on water)."""
+    `shift` of all the backscatter, `ruffle` of the surface alone (wind on water). `incidence` is the angle in degrees
+    and `walls` [N] how much brighter, in dB, a pixel is for a wall and a street that face the sensor."""
 
     shift: Backscatter
     ruffle: Backscatter
+    incidence: float
+    walls: Backscatter
 
     def select(self, frames: slice) -> TrackVariation:
         """The variation of some acquisitions."""
-        return TrackVariation(self.shift[frames], self.ruffle[frames])
+        return replace(self, shift=self.shift[frames], ruffle=self.ruffle[frames])
 
 
 def draw_ground(surface: Surface, generator: np.random.Generator) -> Ground:
@@ -52,8 +58,8 @@ def draw_ground(surface: Surface, generator: np.random.Generator) -> Ground:
     parcels = surface.landscape.parcels.ravel()
     cover = surface.landscape.covers[parcels]
     tone = (
-        generator.normal(0, 1.1, len(surface.landscape.covers))[parcels]
-        + 0.5 * texture(shape, 20.0, 3.0, generator).ravel()
+        generator.normal(0, 1.7, len(surface.landscape.covers))[parcels]
+        + 0.9 * texture(shape, 20.0, 3.0, generator).ravel()
     )
     decibel = np.array(_SOIL_DB)[:, None] + tone[None]
     wettable = np.ones(len(parcels))
@@ -76,7 +82,7 @@ def draw_track(surface: Surface, frozen: NDArray[np.bool_], generator: np.random
     covers = surface.landscape.covers
     frames, parcels = len(frozen), len(covers)
     water = covers == COVER_NUMBER["water"]
-    aspect = generator.normal(0, 0.6, parcels)  # rows and slopes, the same on each date
+    aspect = generator.normal(0, 1.0, parcels)  # rows and slopes, the same on each date
     # What leaf area does not tell of a canopy: slow, and each parcel's own.
     memory = 0.85
     steps = generator.standard_normal((frames, parcels))
@@ -85,7 +91,15 @@ def draw_track(surface: Surface, frozen: NDArray[np.bool_], generator: np.random
     calibration = 0.25 * generator.standard_normal((frames, 1))
     frost = _FROST_DB * (frozen[:, None] & ~water)
     wind = 2.5 * generator.standard_normal((frames, 1)) * water
-    return TrackVariation((aspect + structure + calibration + frost).astype(np.float32), wind.astype(np.float32))
+    built = covers[surface.landscape.parcels.ravel()] == COVER_NUMBER["built-up"]
+    facing = built & (generator.random(built.size) < _WALLS)
+    walls = np.where(facing, _WALL_DB * generator.lognormal(0.0, 0.4, built.size), 0.0)
+    return TrackVariation(
+        shift=(aspect + structure + calibration + frost).astype(np.float32),
+        ruffle=wind.astype(np.float32),
+        incidence=float(generator.uniform(*_INCIDENCE)),
+        walls=walls.astype(np.float32),
+    )
 
 
 def render_backscatter(
@@ -94,24 +108,27 @@ def render_backscatter(
     state: PatchState,
     moisture: NDArray[np.float32],
     variation: TrackVariation,
-    track: str,
     looks: float,
     generator: np.random.Generator,
 ) -> Backscatter:
     """VV and VH in dB, [T, 2, H, W], of T acquisitions of one track; `moisture` [T].
 
     The water-cloud model, σ = A·(1 − τ²) + σ_ground·τ² with τ² = exp(−2·B·V/cos θ), after Attema and Ulaby (1978),
-    Vegetation modeled as a water cloud: V is the leaf area, since ripening takes water from both.
+    Vegetation modeled as a water cloud: V is the green leaf area and a little of the withered. Soil is linear in
+    moisture and roughness, in dB.
     """
     frames, shape = len(moisture), surface.landscape.parcels.shape
     parcels, patches = surface.landscape.parcels.ravel(), surface.patches
     biomass = state.leaf_area + np.float32(0.5) * state.brown_area
-    through = np.exp(_ATTENUATION[state.covers] * biomass * np.float32(-2 / np.cos(_INCIDENCE[track])))
+    through = np.exp(_ATTENUATION[state.covers] * biomass * np.float32(-2 / np.cos(np.deg2rad(variation.incidence))))
+    slope = np.float32(_SOIL_SLOPE * (variation.incidence - _MEAN_INCIDENCE))
+    # A cloud's own backscatter goes with the cosine of the incidence.
+    slant = np.float32(np.cos(np.deg2rad(variation.incidence)) / np.cos(np.deg2rad(_MEAN_INCIDENCE)))
     values = np.empty((frames, 2, *shape), np.float32)
     for polarisation in range(2):
         factor = through * np.exp(_NEPER * np.float32(_TILLAGE_DB[polarisation]) * state.tilled)
-        volume = _VOLUME[:, polarisation][state.covers] * (1 - through)
-        bare = np.exp(_NEPER * ground.decibel[polarisation])
+        volume = slant * _VOLUME[:, polarisation][state.covers] * (1 - through)
+        bare = np.exp(_NEPER * (ground.decibel[polarisation] + variation.walls + slope))
         for frame in range(frames):
             wet = np.float32(_MOISTURE_DB[polarisation] * moisture[frame]) * ground.wettable
             power = bare * np.exp(_NEPER * (wet + variation.ruffle[frame][parcels]))

@@ -10,9 +10,10 @@ from restore_dit.data.simulation.covers import COVER_NUMBER, COVERS, RAPESEED_FL
 from restore_dit.data.simulation.revisit import Geometry
 from restore_dit.data.simulation.surface import PatchState, Surface
 
-_WET_DARKENING = np.array([0.38, 0.38, 0.38, 0.38, 0.36, 0.36, 0.36, 0.36, 0.44, 0.50], np.float32)
+_WET_DARKENING = np.array([0.38, 0.38, 0.38, 0.38, 0.36, 0.36, 0.36, 0.36, 0.50, 0.56], np.float32)
+_WET_LEAVES = np.array([0] * 8 + [0.10, 0.14], np.float32)  # films of water on all that stands
 _CLODS = np.float32(0.12)  # of the light is lost in the shadows of a freshly ploughed field
-_LEAST_BROWN = np.float32(0.10)  # of a green canopy's leaf area is stems, ears and old leaves
+_LEAST_BROWN = np.float32(0.06)  # of a green canopy's leaf area is stems, ears and old leaves
 _WITHERED = {"chlorophyll": 6.0, "water": 0.003}
 _SNOW_ON_CANOPY = np.array(
     [0.15 if "forest" in cover.name else 0.0 if cover.name == "water" else 0.6 for cover in COVERS], np.float32
@@ -39,7 +40,7 @@ def render_reflectance(
     """
     sun, view = np.rad2deg(geometry.sun_zenith), np.rad2deg(geometry.view)
     covers = state.covers[frame]
-    canopies = _patch_canopies(surface, state, frame, sun, view)
+    canopies = _patch_canopies(surface, state, frame, day, sun, view)
     area = state.leaf_area[frame] + state.brown_area[frame]
     position = np.interp(area[surface.patches] * surface.growth(day), leaf_area_nodes(), np.arange(canopies.shape[1]))
     before = np.minimum(position.astype(np.intp), canopies.shape[1] - 2)
@@ -58,6 +59,7 @@ def render_reflectance(
     np.divide(soil, values, out=values)
     values *= coefficients[:, 10:20]
     values += coefficients[:, :10]
+    values *= 1 - _WET_LEAVES * np.float32(moisture)
     if snow > 0:
         values += (np.float32(snow) * _SNOW_ON_CANOPY[covers])[surface.patches][:, None] * (SNOW - values)
     north, east = surface.slopes
@@ -66,18 +68,18 @@ def render_reflectance(
     return np.ascontiguousarray(values.T).reshape(10, *surface.landscape.parcels.shape)
 
 
-def _patch_canopies(surface: Surface, state: PatchState, frame: int, sun: float, view: float) -> Field:
+def _patch_canopies(surface: Surface, state: PatchState, frame: int, day: int, sun: float, view: float) -> Field:
     """Coefficients [Q, L, 3, 10] of each patch's canopy over the leaf areas of the table."""
     covers, parcels = state.covers[frame], surface.patch_parcels
     brown = state.brown_area[frame] / np.maximum(state.leaf_area[frame] + state.brown_area[frame], 1e-3)
     brown = _LEAST_BROWN + (1 - _LEAST_BROWN) * brown
     fresh = {
         "chlorophyll": _LEAVES["chlorophyll"][covers] * surface.chlorophyll[parcels],
-        "water": _LEAVES["water"][covers] * surface.water[parcels],
+        "water": _LEAVES["water"][covers] * surface.water[day][parcels],
     }
     leaves = {name: value + brown * (np.float32(_WITHERED[name]) - value) for name, value in fresh.items()}
     leaves |= {"brown": brown, "dry_matter": _LEAVES["dry_matter"][covers]}
-    angle = _LEAVES["angle"][covers] + surface.angle[parcels]
+    angle = _LEAVES["angle"][covers] + surface.angle[day][parcels]
     canopies = canopy_table().seen(sun, view).canopies(leaves, angle)
     # Crowns' shadows darken what the canopy itself reflects; gaps between crowns are in the leaf area.
     gaps = _LEAVES["gaps"][covers] * np.float32(min(np.tan(np.deg2rad(sun)) / np.tan(np.pi / 3), 1.4))

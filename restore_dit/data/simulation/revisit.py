@@ -11,6 +11,7 @@ from restore_dit.config.simulation import SimulationConfig
 
 OPTICAL_REVISIT = 5  # days, both Sentinel-2 satellites on one orbit
 RADAR_REVISIT = 6  # days, both Sentinel-1 satellites on one track
+_OVERCAST = 0.95
 _OVERPASS = 10.75  # hours of mean local solar time
 _SWATH_EDGE = np.deg2rad(10.3)  # view zenith angle; neighbouring orbits overlap at opposite edges
 
@@ -44,6 +45,17 @@ def period(config: SimulationConfig, *acquired: Dates) -> Dates:
     return np.arange(first, last + 1)
 
 
+def kept_cover(
+    config: SimulationConfig, cloud_cover: NDArray[np.float32], generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """The cloud cover of days [D] that are known to have a frame in the archive: some overcast skies are replaced by
+    that of another day, as often as `optical_passes` would have left such a pass out."""
+    lost = (cloud_cover > _OVERCAST) & (generator.random(len(cloud_cover)) < config.overcast_dropped)
+    if lost.all():
+        return cloud_cover
+    return np.where(lost, generator.choice(cloud_cover[~lost], len(cloud_cover)), cloud_cover)
+
+
 def given_passes(dates: Dates) -> OpticalPasses:
     """Passes on dates that are known. Those a multiple of the revisit from the first are of its orbit."""
     orbit = ((dates - dates[0]) / np.timedelta64(1, "D")).astype(np.int64) % OPTICAL_REVISIT != 0
@@ -62,7 +74,7 @@ def optical_passes(
     if config.orbit_overlap:
         orbit[(day - phase) % OPTICAL_REVISIT == apart] = 1
     lost = generator.random(config.days)
-    chance = config.dropped + (1 - config.dropped) * config.overcast_dropped * (cloud_cover > 0.95)
+    chance = config.dropped + (1 - config.dropped) * config.overcast_dropped * (cloud_cover > _OVERCAST)
     kept = (orbit >= 0) & (lost >= chance)
     if not kept.any():
         kept = day == phase

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from restore_dit.data.simulation.revisit import (
     Dates,
     OpticalPasses,
     given_passes,
+    kept_cover,
     optical_geometry,
     optical_passes,
     period,
@@ -84,6 +85,8 @@ def simulate_tile(
         passes = optical_passes(config, cover, _generator(seed, index, _PASSES))
     else:
         passes = given_passes(optical_dates)
+        cover = kept_cover(config, weather.cloud_cover, _generator(seed, index, _PASSES))
+        weather = replace(weather, cloud_cover=cover)
     optical, classes = _optical(config, seed, index, days[0], surface, weather, passes, clouds)
     ground = draw_ground(surface, _generator(seed, index, _GROUND))
     radar: dict[str, Acquisitions] = {}
@@ -91,7 +94,7 @@ def simulate_tile(
         if track in config.radar_tracks:
             generator = _generator(seed, index, _RADAR + stream)
             dates = radar_passes(config, generator) if radar_dates is None else radar_dates[track]
-            radar[track] = _radar(config, generator, days[0], surface, ground, weather, track, dates)
+            radar[track] = _radar(config, generator, days[0], surface, ground, weather, dates)
     return TileSeries(
         tile_id=tile_name(seed, index),
         optical=optical,
@@ -208,7 +211,6 @@ def _radar(
     surface: Surface,
     ground: Ground,
     weather: Weather,
-    track: str,
     dates: Dates,
 ) -> Acquisitions:
     """The series of one radar track."""
@@ -218,7 +220,7 @@ def _radar(
     for part in _batches(len(day), config):
         state, moisture = surface.state(day[part]), weather.moisture[day[part]]
         decibel = render_backscatter(
-            surface, ground, state, moisture, variation.select(part), track, config.speckle_looks, generator
+            surface, ground, state, moisture, variation.select(part), config.speckle_looks, generator
         )
         stored[part] = _integers(decibel * DECIBEL_SCALE)
     return Acquisitions(stored, dates, S1_BANDS)

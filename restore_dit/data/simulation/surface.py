@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation.covers import COVER_NUMBER, ROOFS, SOIL, TARMAC, WATER_BODY
@@ -17,6 +18,8 @@ LARGEST_LEAD = 8
 """Days by which a part of a field may be ahead of its parcel's curve, or behind."""
 
 _LEADS = np.array([-8, -4, 0, 4, 8])
+
+_LEAF_MEMORY = 8.0  # days
 
 Field = NDArray[np.float32]
 
@@ -39,9 +42,10 @@ class Surface:
 
     A patch is the part of a parcel that is early or late by the same days: `patches` int [N] numbers each pixel's,
     `patch_parcels`, `patch_leads` int [Q] say which parcel and how many days late. `curves` begin `LARGEST_LEAD` days
-    before the period; `vigour` [2, N] are two patterns (log scale) between which a field's growth wanders,
+    before the period; `vigour` [2, N] are two patterns (log scale) between which growth wanders around `mean_vigour`,
     `background` [N, 10] reflectance of dry bare ground, `wettable` [N] how much rain darkens it, `slopes` [2, N] of
-    the ground towards north and east; `chlorophyll`, `water` and `angle` [P] are a parcel's own factors and degrees.
+    the ground towards north and east; `chlorophyll` [P] is a parcel's own factor, `water` and `angle` [D, P] its factor
+    and degrees of each day of the period: wind, drought and dew move leaves more than models of growth know.
     """
 
     landscape: Landscape
@@ -50,6 +54,7 @@ class Surface:
     patch_parcels: NDArray[np.int64]
     patch_leads: NDArray[np.int64]
     vigour: Field
+    mean_vigour: np.float32
     background: Field
     wettable: Field
     slopes: Field
@@ -73,13 +78,14 @@ class Surface:
     def growth(self, day: int) -> Field:
         """The factor [N] by which pixels are leafier than their patch on a day."""
         phase = 2 * np.pi / 240 * day
-        return np.exp(np.float32(np.cos(phase)) * self.vigour[0] + np.float32(np.sin(phase)) * self.vigour[1])
+        wandering = np.float32(np.cos(phase)) * self.vigour[0] + np.float32(np.sin(phase)) * self.vigour[1]
+        return self.mean_vigour * np.exp(wandering)
 
 
 def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generator: np.random.Generator) -> Surface:
     """A random tile over the consecutive `days` of the period."""
     shape = (config.height, config.width)
-    landscape = draw_landscape(*shape, config.field_hectares, generator)
+    landscape = draw_landscape(config, generator)
     margin = np.timedelta64(LARGEST_LEAD, "D")
     curves = draw_curves(landscape.covers, np.arange(days[0] - margin, days[-1] + margin + 1), generator)
     parcels = landscape.parcels.ravel()
@@ -100,12 +106,13 @@ def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generat
         patch_parcels=patch // len(_LEADS),
         patch_leads=_LEADS[patch % len(_LEADS)],
         vigour=vigour.astype(np.float32),
+        mean_vigour=np.float32(config.vigour),
         background=background,
         wettable=wettable,
         slopes=_slopes(shape, config.relief, generator),
-        chlorophyll=np.exp(generator.normal(0, 0.15, count)).astype(np.float32),
-        water=np.exp(generator.normal(0, 0.15, count)).astype(np.float32),
-        angle=generator.normal(0, 5, count).astype(np.float32),
+        chlorophyll=np.exp(generator.normal(0, 0.2, count)).astype(np.float32),
+        water=np.exp(generator.normal(0, 0.2, count) + 0.2 * _wander(len(days), count, generator)).astype(np.float32),
+        angle=generator.normal(0, 6, count).astype(np.float32) + np.float32(7) * _wander(len(days), count, generator),
     )
 
 
@@ -113,9 +120,9 @@ def _ground(landscape: Landscape, shape: tuple[int, int], generator: np.random.G
     """Dry background reflectance [N, 10] and how much moisture darkens it [N]."""
     parcels = landscape.parcels.ravel()
     cover = landscape.covers[parcels]
-    tile_soil = SOIL * generator.normal(0.95, 0.1) * (1 + 0.08 * generator.standard_normal() * np.linspace(-1, 1, 10))
+    tile_soil = SOIL * generator.normal(1.0, 0.1) * (1 + 0.08 * generator.standard_normal() * np.linspace(-1, 1, 10))
     patches = 0.10 * texture(shape, 25.0, 3.0, generator).ravel()
-    field_tone = generator.normal(0.0, 0.14, len(landscape.covers))[parcels]
+    field_tone = generator.normal(0.0, 0.18, len(landscape.covers))[parcels]
     background = (tile_soil * np.exp(patches + field_tone)[:, None]).astype(np.float32)
     wettable = np.ones(len(parcels), np.float32)
     for name, spectrum, spread, wet in (
@@ -128,6 +135,16 @@ def _ground(landscape: Landscape, shape: tuple[int, int], generator: np.random.G
         background[pixels] = spectrum * tone[:, None]
         wettable[pixels] = wet
     return background, wettable
+
+
+def _wander(days: int, parcels: int, generator: np.random.Generator) -> Field:
+    """Stationary processes [D, P] of variance 1 whose correlation falls to 1/e in `_LEAF_MEMORY` days, half of their
+    variance common to all parcels, as the weather is."""
+    correlation = np.exp(-1 / _LEAF_MEMORY)
+    steps = generator.standard_normal((days, parcels), dtype=np.float32)
+    steps = np.float32(np.sqrt(0.5)) * (steps + generator.standard_normal((days, 1), dtype=np.float32))
+    steps[1:] *= np.float32(np.sqrt(1 - correlation**2))
+    return lfilter([1.0], [1.0, -correlation], steps, axis=0).astype(np.float32)
 
 
 def _slopes(shape: tuple[int, int], relief: float, generator: np.random.Generator) -> Field:

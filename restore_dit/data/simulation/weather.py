@@ -33,15 +33,15 @@ def draw_weather(days: NDArray[np.datetime64], config: SimulationConfig, generat
     cloudiness = float(expit(logit(config.cloudiness) + spread)) if 0 < config.cloudiness < 1 else config.cloudiness
     season = np.cos(2 * np.pi * (_day_of_year(days) - 15) / 365.25)  # 1 in mid-January, -1 in mid-July
     spells = 0.75 * _autoregressive(count, 7.0, generator) + 0.66 * _autoregressive(count, 1.5, generator)
-    rank = ndtr((spells + 0.35 * season) / np.sqrt(1 + 0.35**2 / 2))
-    # Few skies are half covered: the share of days in between is half of the rarer of clear and overcast.
-    between = max(min(cloudiness, 1 - cloudiness), 1e-6) * 0.5
+    rank = ndtr((spells + 0.2 * season) / np.sqrt(1 + 0.2**2 / 2))
+    # Clear and overcast skies are common, those in between less so: their share is nine tenths of the rarer.
+    between = max(min(cloudiness, 1 - cloudiness), 1e-6) * 0.9
     cover = ((rank - (1 - cloudiness)) / between + 0.5).clip(0, 1)
-    rain = (generator.random(count) < np.where(cover > 0.7, 0.5, 0.08 * cover)) * generator.gamma(1.2, 0.28, count)
+    rain = (generator.random(count) < np.where(cover > 0.7, 0.55, 0.15 * cover)) * generator.gamma(1.2, 0.28, count)
     # July is 16 degrees warmer than January.
     temperature = config.january + 8 - 8.0 * season + 3.0 * _autoregressive(count, 4.0, generator)
     temperature -= 1.5 * season * (cover < 0.3)
-    memory = np.exp(-1 / np.where(temperature < 8, 12.0, 5.0))  # days until the top soil has dried to 1/e
+    memory = np.exp(-1 / np.where(temperature < 8, 12.0, 6.0))  # days until the top soil has dried to 1/e
     moisture, snow = np.empty((2, count), np.float32)
     level, depth = 0.5, 0.0
     for day in range(count):

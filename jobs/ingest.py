@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jobs.entry import connect, job_main, require
 from restore_dit.config.loading import load_section
 from restore_dit.config.pastis import PastisConfig
-from restore_dit.data.pastis.ingest import Outcome, plan_ingest, run_ingest
+from restore_dit.data.pastis.ingest import Outcome, outcomes, plan_ingest, run_ingest
 
 
 def run(config: PastisConfig, display: Console) -> int:
@@ -24,9 +24,9 @@ def run(config: PastisConfig, display: Console) -> int:
         connect()
         from restore_dit.data.pastis.ingest_job import outcomes_on_cluster
 
-        outcomes = outcomes_on_cluster(plan)
+        found = outcomes_on_cluster(plan)
     else:
-        outcomes = map(plan.ingest, plan.todo)
+        found = outcomes(plan)
     columns = (TextColumn("ingesting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begin = time.perf_counter()
     with Progress(*columns, console=display, transient=True, disable=not display.is_terminal) as progress:
@@ -39,15 +39,15 @@ def run(config: PastisConfig, display: Console) -> int:
             if not display.is_terminal and (done == total or done % 10 == 0):
                 display.print(f"ingested patch {done} of {total}", highlight=False)
 
-        report = run_ingest(plan, outcomes, on_patch)
+        report = run_ingest(plan, found, on_patch)
     for patch, reason in plan.bad.items():
         print(f"quarantined {patch}: {reason}", file=sys.stderr)
     if report.added:
         written = sum(
             file.size
-            for patch in plan.todo
-            if patch in report.manifest.tiles
-            for file in report.manifest.tiles[patch].objects.values()
+            for source in plan.todo
+            if source.patch.patch in report.manifest.tiles
+            for file in report.manifest.tiles[source.patch.patch].objects.values()
         )
         seconds = time.perf_counter() - begin
         reading, writing = report.seconds_read / report.added, report.seconds_written / report.added

@@ -16,6 +16,12 @@ class TransferConfig(Section):
     attempts: Positive = Field(8, description="failures in a row, none of which brought a byte, before giving up")
     first_wait: float = Field(0.5, ge=0, description="seconds before the first repetition; each further wait doubles")
     longest_wait: float = Field(60.0, ge=0, description="seconds that a wait does not exceed")
+    longest_limit: float = Field(
+        7200.0, ge=0, description="seconds in a row for which a server may ask to wait (Retry-After) before giving up"
+    )
+    patches_a_request: Positive = Field(
+        4, description="patches that a task reads together: files side by side in the archive are one request"
+    )
 
 
 class PastisConfig(Section):

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from restore_dit.data.pastis.ingest_job import outcomes_on_cluster
 from restore_dit.data.pastis.write import write_pastis
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, pack
+from tests.data.pastis.web_server import Behaviour, serving
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -34,10 +34,13 @@ def whole(archive: Path) -> Path:
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_two_tasks_at_a_time_write_what_one_process_writes(archive, whole, tmp_path):
-    plan = plan_ingest(PastisConfig(source=str(archive), output=str(tmp_path / "store"), patch_size=SIDE, workers=2))
+@pytest.mark.parametrize("remote", [False, True])
+def test_two_tasks_at_a_time_write_what_one_process_writes(archive, whole, tmp_path, remote):
     done: list[int] = []
-    report = run_ingest(plan, outcomes_on_cluster(plan), lambda outcome, count, total: done.append(count))
+    with serving(Behaviour(archive.read_bytes())) as url:
+        source = url if remote else str(archive)
+        plan = plan_ingest(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE, workers=2))
+        report = run_ingest(plan, outcomes_on_cluster(plan), lambda outcome, count, total: done.append(count))
     assert done == list(range(1, 25))
     assert report.added == 23
     assert report.quarantined == TileStore.open(whole).manifest.quarantined
@@ -51,21 +54,24 @@ def test_a_task_whose_worker_is_killed_is_run_again(archive, whole, tmp_path):
     store = tmp_path / "store"
     plan = plan_ingest(PastisConfig(source=str(archive), output=str(store), patch_size=SIDE, workers=1))
     killed: list[int] = []
+    over = threading.Event()
 
     def kill_one() -> None:
-        until = time.monotonic() + 120
-        while not killed and time.monotonic() < until:
+        while not over.is_set():
             for pid in ingesting_workers():
                 if len(list(store.glob("tiles/*.parquet"))) >= 3:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
                     return
-            time.sleep(0.002)
+            over.wait(0.002)
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    report = run_ingest(plan, outcomes_on_cluster(plan))
-    killer.join(timeout=150)
+    try:
+        report = run_ingest(plan, outcomes_on_cluster(plan))
+    finally:
+        over.set()
+        killer.join(timeout=10)
     assert killed
     assert report.added == 23
     assert fingerprint(store) == fingerprint(whole)
@@ -76,7 +82,7 @@ def ingesting_workers() -> list[int]:
     return [
         int(folder.name)
         for folder in Path("/proc").glob("[0-9]*")
-        if content(folder / "cmdline").startswith("ray::Map") and os.getpid() in ancestors(int(folder.name))
+        if content(folder / "cmdline").startswith("ray::FlatMap") and os.getpid() in ancestors(int(folder.name))
     ]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.data import storage
 from restore_dit.data.pastis.layout import ARCHIVE_FOLDER, METADATA
 from restore_dit.data.pastis.remote_file import RemoteFile
 from restore_dit.data.pastis.source_error import SourceUnreachable
-from restore_dit.data.pastis.zip_archive import Archive, ArchiveMember, RemoteArchive, StoredArchive, read_directory
+from restore_dit.data.pastis.zip_archive import Archive, RemoteArchive, StoredArchive, read_directory
 from restore_dit.errors import UserError
 
 _FOLDERS = ("DATA_S2", "DATA_S1A", "DATA_S1D", "ANNOTATIONS", "REAL_MASKS")
@@ -40,15 +41,21 @@ class FolderFile:
             raise
 
 
-SourceFile = FolderFile | ArchiveMember
+class SourceFile(Protocol):
+    """A file of the source, wherever it lies; it passes pickling."""
+
+    def read(self) -> bytes:
+        """The content; raises as `FolderFile.read` does."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What there is to read: name in the layout, such as `DATA_S2/S2_10000.npy` → file."""
+    """What there is to read: `files` by their names in the layout, such as `DATA_S2/S2_10000.npy`; `remote` where a web
+    server answers for them, request by request."""
 
     uri: str
     files: Mapping[str, SourceFile]
+    remote: bool = False
 
     def origin(self, name: str) -> str:
         """How messages name one of its files."""
@@ -108,6 +115,5 @@ def _archive_source(archive: Archive) -> Source:
     if not roots:
         raise UserError(f"{archive.uri}: not PASTIS-R (no {METADATA} in the archive): give PASTIS-R.zip")
     root = min(roots, key=len)
-    return Source(
-        archive.uri, {name.removeprefix(root): member for name, member in members.items() if name.startswith(root)}
-    )
+    files = {name.removeprefix(root): member for name, member in members.items() if name.startswith(root)}
+    return Source(archive.uri, files, remote=isinstance(archive, RemoteArchive))

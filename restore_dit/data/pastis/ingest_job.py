@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import ray
@@ -13,22 +14,30 @@ from ray.exceptions import RayError
 from ray.util.annotations import RayDeprecationWarning
 
 from restore_dit.data.pastis.ingest import IngestPlan, Outcome, PatchIngest
+from restore_dit.data.pastis.read import PatchSource
 from restore_dit.errors import UserError
 
 TASK_MEMORY = 768 << 20
-"""What a task may need beside the interpreter, in bytes: a patch packed, unpacked, sorted and packed again."""
+"""What a task may need, in bytes: some patches as they lie in the archive; one unpacked, sorted and packed again."""
 
 TASK_RETRIES = 3
 
 
+@dataclass(frozen=True)
+class _Patches:
+    """The patches of a task, as one object: Ray Data would make a column of their fields."""
+
+    sources: Sequence[PatchSource]
+
+
 class _Task:
-    """Callable of `map`: `{"patch": …}` → its outcome."""
+    """Callable of `flat_map`: `{"patches": …}` → a row `{"outcome": …}` for each of them."""
 
     def __init__(self, ingest: PatchIngest) -> None:
         self.ingest = ingest
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {"outcome": self.ingest(str(row["patch"]))}
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"outcome": outcome} for outcome in self.ingest.together(row["patches"].sources)]
 
 
 def outcomes_on_cluster(plan: IngestPlan) -> Iterator[Outcome]:
@@ -37,13 +46,13 @@ def outcomes_on_cluster(plan: IngestPlan) -> Iterator[Outcome]:
     workers = plan.config.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     # Ray Data's own bars and reports would stand between the lines of this program's.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    patches = ray.data.from_items([{"patch": patch} for patch in plan.todo], override_num_blocks=len(plan.todo))
+    tasks = [{"patches": _Patches(sources)} for sources in plan.tasks]
     with warnings.catch_warnings():
         # Ray 2.60 announces another way to say `max_retries` but has none yet; unsaid, a task is tried for ever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
-        dataset = patches.map(
+        dataset = ray.data.from_items(tasks, override_num_blocks=len(tasks)).flat_map(
             cast(Any, _Task(plan.ingest)),
-            compute=ray.data.TaskPoolStrategy(size=min(workers, len(plan.todo))),
+            compute=ray.data.TaskPoolStrategy(size=min(workers, len(tasks))),
             num_cpus=1,
             memory=TASK_MEMORY,
             max_retries=TASK_RETRIES,

@@ -140,7 +140,7 @@ def _check_crs(crs: Any, rings: list[NDArray[np.float64]], origin: str) -> None:
             name = crs["properties"]["name"]
         except (KeyError, TypeError):
             name = crs
-        if name not in _LAMBERT_93:
+        if str(name) not in _LAMBERT_93:
             raise UserError(f"{origin}: CRS {name} instead of {CRS}; give PASTIS-R's own file")
         return
     west, east, south, north = _EXTENT

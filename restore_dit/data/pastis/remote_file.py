@@ -30,10 +30,14 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
 
 
 class _Passing(Exception):
-    """A failure that may be over at the next attempt; `wait` is what the server asks for, in seconds."""
+    """A failure that may be over at the next attempt."""
 
-    def __init__(self, why: str, wait: float = 0.0) -> None:
-        super().__init__(why)
+
+class _Limited(_Passing):
+    """The server counts requests, and asks to come again after `wait` seconds."""
+
+    def __init__(self, why: str, wait: float) -> None:
+        super().__init__(f"{why}, asks to wait {wait:.0f} s")
         self.wait = wait
 
 
@@ -73,7 +77,7 @@ class RemoteFile:
         """The bytes, and the size of the whole file."""
         received = bytearray()
         total: int | None = None
-        failures = 0
+        failures, waited = 0, 0.0
         while total is None or start + len(received) < min(stop, total):
             before = len(received)
             try:
@@ -83,15 +87,21 @@ class RemoteFile:
             except (_Passing, OSError, http.client.HTTPException) as error:
                 _raise_if_final(self.url, error)
                 # What came before the connection broke is kept: the next request begins behind it.
-                failures = 1 if len(received) > before else failures + 1
-                if failures >= self.transfer.attempts:
+                if len(received) > before:
+                    failures, waited = 0, 0.0
+                if isinstance(error, _Limited) and waited + error.wait <= self.transfer.longest_limit:
+                    waited += error.wait
+                    self.sleep(error.wait)
+                    continue
+                failures += 1
+                if failures >= self.transfer.attempts or isinstance(error, _Limited):
                     raise SourceUnreachable(
                         f"{self.url}: gave up after {failures} failures in a row ({_reason(error)}); check the "
                         "network and the server, then run the same command again: what is done is kept"
                     ) from None
-                self.sleep(self._wait(failures, error))
+                self.sleep(self._wait(failures))
             else:
-                failures = 0
+                failures, waited = 0, 0.0
         return bytes(received), total
 
     def _request(self, start: int, stop: int, received: bytearray) -> int:
@@ -109,7 +119,8 @@ class RemoteFile:
         except urllib.error.HTTPError as error:
             with error:
                 if error.code in _PASSING_STATUS:
-                    raise _Passing(f"HTTP {error.code}", _retry_after(error.headers.get("Retry-After"))) from None
+                    asked = _retry_after(error.headers.get("Retry-After"))
+                    raise (_Limited(f"HTTP {error.code}", asked) if asked else _Passing(f"HTTP {error.code}")) from None
                 advice = _ADVICE.get(error.code, "check the address")
                 raise UserError(f"{self.url}: HTTP {error.code}: {advice}") from None
         with answer:
@@ -129,10 +140,9 @@ class RemoteFile:
                 received += chunk
             return int(found[3])
 
-    def _wait(self, failures: int, error: Exception) -> float:
-        asked = error.wait if isinstance(error, _Passing) else 0.0
+    def _wait(self, failures: int) -> float:
         doubled = self.transfer.first_wait * 2 ** (failures - 1) * random.uniform(0.75, 1.25)
-        return min(max(doubled, asked), self.transfer.longest_wait)
+        return min(doubled, self.transfer.longest_wait)
 
 
 def _raise_if_final(url: str, error: Exception) -> None:

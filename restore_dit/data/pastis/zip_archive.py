@@ -61,7 +61,11 @@ class RemoteArchive:
 
     def read_range(self, start: int, stop: int) -> bytes:
         """Bytes `start` up to `stop`; fewer where the file ends before."""
-        return self.file.read_range(start, stop)
+        try:
+            return self.file.read_range(start, stop)
+        except UserError as error:
+            # Such as a right to read that has run out.
+            raise SourceUnreachable(str(error)) from None
 
 
 Archive = StoredArchive | RemoteArchive
@@ -81,11 +85,6 @@ class ArchiveMember:
     method: int
     flags: int
 
-    @property
-    def bytes_to_read(self) -> int:
-        """What one `read` transfers."""
-        return self.span
-
     def read(self) -> bytes:
         """The unpacked content, by one read of the archive.
 
@@ -93,6 +92,10 @@ class ArchiveMember:
             UserError: damaged, cut off, encrypted or packed in a way that is not supported.
             SourceUnreachable: the archive cannot be read any more.
         """
+        return self.unpack(self.archive.read_range(self.offset, self.offset + self.span))
+
+    def unpack(self, raw: bytes | memoryview) -> bytes:
+        """The content out of `span` bytes of the archive from `offset` on; raises as `read` does."""
         if self.flags & _ENCRYPTED:
             raise UserError(f"{self.name}: encrypted in the archive; give the published archive")
         if self.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -101,7 +104,6 @@ class ArchiveMember:
             raise UserError(
                 f"{self.name}: unpacks to {self.size} bytes, more than any file of PASTIS-R; fetch it again"
             )
-        raw = self.archive.read_range(self.offset, self.offset + self.span)
         if len(raw) < _HEADER.size:
             raise UserError(f"{self.name}: cut off in the archive; fetch the archive again")
         signature, name, extra = _HEADER.unpack_from(raw)

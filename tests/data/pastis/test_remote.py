@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from restore_dit.cli import main
-from restore_dit.config.pastis import TransferConfig
+from restore_dit.config.pastis import PastisConfig, TransferConfig
+from restore_dit.data.pastis.ingest import outcomes, plan_ingest, run_ingest
 from restore_dit.data.pastis.remote_file import RemoteFile
 from restore_dit.data.pastis.source_error import SourceUnreachable
 from restore_dit.data.store.tile_store import TileStore
@@ -33,31 +34,63 @@ def needed(archive: Path, *folders: str) -> int:
         return archive.stat().st_size - directory.start_dir + sum(member.compress_size + 100 for member in members)
 
 
-def test_a_failing_server_gives_the_same_store_and_little_is_sent_twice(archive, undamaged, tmp_path):
+FOLDERS = ("DATA_S2", "DATA_S1A", "DATA_S1D", "ANNOTATIONS", "REAL_MASKS")
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_a_failing_server_gives_the_same_store_and_little_is_sent_twice(archive, undamaged, tmp_path, together):
     behaviour = Behaviour(archive.read_bytes(), drop=0.3, refuse=0.2, cut=3)
     with serving(behaviour) as url:
-        report = ingest(url, tmp_path / "store", transfer=QUICK)
+        report = ingest(url, tmp_path / "store", transfer={**QUICK, "patches_a_request": together})
     assert report.quarantined == {}
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
     assert behaviour.dropped > 3
     assert behaviour.refused > 3
     assert behaviour.cut == 0
-    folders = ("DATA_S2", "DATA_S1A", "DATA_S1D", "ANNOTATIONS", "REAL_MASKS")
-    assert behaviour.sent <= 1.1 * needed(archive, *folders) + behaviour.sent_in_vain
+    assert behaviour.sent <= 1.1 * needed(archive, *FOLDERS) + behaviour.sent_in_vain
 
 
-def test_of_a_good_server_only_what_is_wanted_is_asked_and_each_member_once(archive, tmp_path):
+@pytest.mark.parametrize(("together", "most_requests"), [(1, 4 * 6), (2, 2 * 6), (4, 6)])
+def test_of_a_good_server_everything_is_asked_once_and_neighbours_together(archive, tmp_path, together, most_requests):
     behaviour = Behaviour(archive.read_bytes())
     with serving(behaviour) as url:
-        ingest(url, tmp_path / "store", transfer=QUICK, radar=["S1D"], annotations=False)
+        ingest(url, tmp_path / "store", transfer={**QUICK, "patches_a_request": together})
+    assert behaviour.sent <= 1.1 * needed(archive, *FOLDERS)
+    assert behaviour.requests <= most_requests + 8  # for the directory and the lists
+
+
+def test_what_is_not_wanted_is_not_read(archive, tmp_path):
+    behaviour = Behaviour(archive.read_bytes())
+    options = {"radar": ["S1D"], "annotations": False, "transfer": {**QUICK, "patches_a_request": 1}}
+    with serving(behaviour) as url:
+        ingest(url, tmp_path / "store", **options)
     assert behaviour.sent <= 1.1 * needed(archive, "DATA_S2", "DATA_S1D", "REAL_MASKS")
-    directory_requests = behaviour.requests - 2 - 4 * 3
-    assert directory_requests <= 6
+
+
+def test_a_damaged_member_among_neighbours_is_one_patch_less(archive, undamaged, tmp_path):
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"PASTIS-R/DATA_S2/S2_20000.npy") + 300] ^= 0xFF
+    with serving(Behaviour(bytes(content))) as url:
+        report = ingest(url, tmp_path / "store", transfer=QUICK)
+    assert "DATA_S2/S2_20000.npy: damaged in the archive" in report.quarantined["20000"]
+    assert fingerprint(tmp_path / "store") == fingerprint(undamaged, "20000")
+
+
+def test_a_server_that_refuses_halfway_blames_no_patch(archive, tmp_path):
+    behaviour = Behaviour(archive.read_bytes())
+    with serving(behaviour) as url:
+        config = PastisConfig(source=url, output=str(tmp_path / "store"), patch_size=SIDE, transfer=QUICK)
+        plan = plan_ingest(config)
+        behaviour.status = 403
+        with pytest.raises(UserError, match="HTTP 403: the server refuses access"):
+            run_ingest(plan, outcomes(plan))
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_server_that_dies_for_good_leaves_what_is_done_and_the_next_run_ends_it(archive, undamaged, tmp_path, capsys):
     store = tmp_path / "store"
     words = ["--workers", "0", f"patch_size={SIDE}", "transfer.attempts=3", "transfer.first_wait=0.001"]
+    words.append("transfer.patches_a_request=1")
     behaviour = Behaviour(archive.read_bytes(), die_after=24)
     with serving(behaviour) as url:
         assert main(["ingest", "pastis", url, str(store), *words]) == 1
@@ -95,7 +128,7 @@ def test_a_server_without_the_archive_ends_in_one_line(archive, tmp_path, capsys
     assert not (tmp_path / "store").exists()
 
 
-def test_waits_grow_up_to_the_longest_and_begin_anew_after_progress():
+def test_waits_grow_up_to_the_longest():
     waits: list[float] = []
     behaviour = Behaviour(bytes(1000), refuse=1.0)
     with serving(behaviour) as url:
@@ -109,6 +142,20 @@ def test_waits_grow_up_to_the_longest_and_begin_anew_after_progress():
         behaviour.refuse = 0.0
         assert file.read_range(990, 2000) == bytes(10)
         assert file.size() == 1000
+
+
+def test_a_server_that_counts_requests_gets_its_pause_which_is_no_failure():
+    waits: list[float] = []
+    behaviour = Behaviour(bytes(1000), limit=7, retry_after=59)
+    with serving(behaviour) as url:
+        transfer = TransferConfig(attempts=2, timeout=5, longest_limit=600)
+        file = RemoteFile(url, transfer, sleep=waits.append)
+        assert file.read_range(0, 1000) == bytes(1000)
+        assert waits == [59.0] * 7
+        behaviour.limit = 11
+        with pytest.raises(SourceUnreachable, match="HTTP 429, asks to wait 59 s"):
+            file.read_range(0, 10)
+        assert sum(waits[7:]) <= 600
 
 
 def test_credentials_in_an_address_are_refused_and_not_shown():

@@ -12,7 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 @dataclass
 class Behaviour:
     """What the server does: `drop` and `refuse` are shares of requests that break off midway or are answered 503;
-    `cut` is how many answers hold fewer bytes than asked for, correctly declared; `ranges` whether it knows them."""
+    `cut` is how many answers hold fewer bytes than asked for, correctly declared; `ranges` whether it knows them;
+    `limit` how many requests are first answered 429 with `retry_after` seconds."""
 
     content: bytes
     drop: float = 0.0
@@ -21,6 +22,8 @@ class Behaviour:
     ranges: bool = True
     status: int = 206
     die_after: int | None = None
+    limit: int = 0
+    retry_after: int = 0
     chance: random.Random = field(default_factory=lambda: random.Random(7))
     lock: threading.Lock = field(default_factory=threading.Lock)
     requests: int = 0
@@ -46,6 +49,12 @@ def serving(behaviour: Behaviour) -> Iterator[str]:
                 dead = behaviour.die_after is not None and behaviour.requests > behaviour.die_after
             if dead:
                 self.connection.close()
+                return
+            if behaviour.limit > 0:
+                behaviour.limit -= 1
+                self.send_response(429)
+                self.send_header("Retry-After", str(behaviour.retry_after))
+                self.end_headers()
                 return
             if refuse:
                 behaviour.refused += 1

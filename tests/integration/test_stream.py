@@ -1,14 +1,17 @@
 """Examples through Ray Data are those of the plan, in its order, for any number of workers and any cut into blocks."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 
 from restore_dit.config import RunConfig
-from restore_dit.data import loader, stream
+from restore_dit.data import loader, storage, stream
+from restore_dit.data.store.tile_store import TileStore
 from restore_dit.training.setup import TrainingSetup, set_up
+from tests.s3.ceph_server import CephServer
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -56,3 +59,33 @@ def test_an_epoch_shows_each_example_once_over_several_datasets(small_run: RunCo
                 seen.update(zip(columns["epoch"][real], columns["tile_id"][real], columns["draw"][real], strict=True))
     draws = range(setup.plan.examples_per_tile)
     assert seen == {(epoch, tile, draw): 1 for epoch in range(2) for tile in setup.plan.tile_ids for draw in draws}
+
+
+@pytest.fixture
+def store_on_s3(small_store: TileStore, bucket: str) -> str:
+    """The small store's files in a bucket."""
+    folder, target = Path(small_store.uri), f"s3://{bucket}/store"
+    for file in sorted(folder.rglob("*.parquet")):
+        storage.write_bytes_atomically(f"{target}/{file.relative_to(folder)}", file.read_bytes())
+    storage.write_bytes_atomically(f"{target}/manifest.json", (folder / "manifest.json").read_bytes())
+    return target
+
+
+@pytest.mark.s3
+@pytest.mark.usefixtures("ray_cluster")
+def test_from_s3_come_the_same_examples_and_without_it_one_line(small_run: RunConfig, store_on_s3: str, s3: CephServer):
+    on_disk = set_up(small_run)
+    setup = set_up(small_run.model_copy(update={"data": small_run.data.model_copy(update={"store": store_on_s3})}))
+    assert setup.store_fingerprint == on_disk.store_fingerprint
+    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
+    epochs = 2 * setup.plan.steps_per_epoch
+    expected = loader.step_batches(on_disk.plan, on_disk.reader, on_disk.maker, 0, epochs, 2)
+    ranks = [streamed(setup, source, 0, epochs, 2, rank, 2) for rank in range(2)]
+    for step in expected:
+        received = [next(rank) for rank in ranks]
+        for index, micro_batch in enumerate(step):
+            for name, values in micro_batch.items():
+                np.testing.assert_array_equal(values, received[index % 2][index // 2][name], err_msg=name)
+    s3.stop_gateway()
+    with pytest.raises(Exception, match=r"UserError: s3://.*: the storage server cannot be reached: check"):
+        list(streamed(setup, source, 0, epochs, 2, 0, 1))

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZIP_BZIP2
 
 import numpy as np
 import pytest
@@ -221,11 +222,16 @@ def test_broken_metadata_ends_everything_before_anything_is_written(pastis, tmp_
         (lambda archive: archive.write_bytes(b""), "not a ZIP archive, or one that was cut off"),
         (lambda archive: pack(archive.parent / "other", archive), "no metadata.geojson in the archive"),
         (lambda archive: archive.unlink(), "no such folder or file"),
+        (
+            lambda archive: pack(archive.parent / "PASTIS-R", archive, ZIP_BZIP2),
+            "metadata.geojson: packed by method 12, which is not supported",
+        ),
     ],
 )
 def test_a_broken_archive_ends_in_one_line(pastis, tmp_path, capsys, made, line):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README").write_text("not PASTIS")
+    shutil.copytree(pastis, tmp_path / "PASTIS-R")
     archive = pack(pastis, tmp_path / "PASTIS-R.zip")
     made(archive)
     status = main(["ingest", "pastis", str(archive), str(tmp_path / "store"), "--workers", "0"])

@@ -1,5 +1,6 @@
 """Every file of PASTIS-R arrives in the store as it is, from a folder or an archive, in one go or in many."""
 
+import io
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from rasterio.warp import transform
 
+from jobs.ingest import main
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.data.pastis.ingest import plan_ingest, run_ingest
 from restore_dit.data.pastis.layout import UTM_ORIGINS
@@ -91,6 +93,53 @@ def test_an_archive_is_as_good_as_its_folder(pastis, undamaged, tmp_path, method
     assert ingest(archive, tmp_path / "store").added == 4
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
     assert ingest(pastis.parent, tmp_path / "one_above").added == 4
+
+
+def test_an_archive_beyond_four_gigabytes(pastis, undamaged, tmp_path):
+    """The members lie behind a hole of 5 GB, so that every position needs ZIP64, as in the published archive."""
+    small = pack(pastis, tmp_path / "small.zip")
+    archive = tmp_path / "PASTIS-R.zip"
+    with zipfile.ZipFile(small) as members, archive.open("wb") as file:
+        file.seek(5 << 30)
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as large:
+            for member in members.infolist():
+                large.writestr(member, members.read(member))
+    assert archive.stat().st_size > 5 << 30
+    assert ingest(archive, tmp_path / "store").quarantined == {}
+    assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
+
+
+def test_an_archive_that_was_written_as_a_stream(pastis, undamaged, tmp_path):
+    """Its members' headers say no sizes: those follow the content."""
+
+    class Stream(io.RawIOBase):
+        def __init__(self, file) -> None:
+            self.file = file
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, content) -> int:
+            return self.file.write(content)
+
+    archive = tmp_path / "PASTIS-R.zip"
+    with archive.open("wb") as file, zipfile.ZipFile(Stream(file), "w", zipfile.ZIP_DEFLATED) as streamed:
+        for path in sorted(pastis.rglob("*")):
+            if path.is_file():
+                streamed.write(path, f"PASTIS-R/{path.relative_to(pastis)}")
+    assert b"PK\x07\x08" in archive.read_bytes()
+    assert ingest(archive, tmp_path / "store").quarantined == {}
+    assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
+
+
+def test_the_job_for_a_cluster_takes_the_same_configuration(pastis, undamaged, tmp_path, capsys):
+    words = [f"source={pastis}", f"output={tmp_path / 'store'}", "workers=0", f"patch_size={SIDE}"]
+    assert main([*words, "--dry-run"]) == 0
+    assert "radar_nan: quarantine" in capsys.readouterr().out
+    assert main(words) == 0
+    assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
+    assert main([f"source={pastis}"]) == 2
+    assert "output is not set" in capsys.readouterr().err
 
 
 def test_the_same_data_in_other_clothes(changed, undamaged, tmp_path):

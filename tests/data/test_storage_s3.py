@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -208,6 +210,16 @@ def test_wrong_keys_are_one_line(
         storage.open_file(f"s3://{bucket}/x")
 
 
+def test_mended_keys_serve_in_the_same_process(bucket: str, s3: CephServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for read in (storage.list_names, storage.open_file):
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "sesame")
+        with pytest.raises(UserError, match="check"):
+            read(f"s3://{bucket}/file")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.keys.secret)
+        storage.write_bytes_atomically(f"s3://{bucket}/file", b"content")
+        read(f"s3://{bucket}/file")
+
+
 def test_no_keys_are_one_line(
     proxy: FailingProxy, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +276,7 @@ def test_a_server_that_is_away_is_one_line_and_soon(monkeypatch: pytest.MonkeyPa
 def test_a_server_that_never_answers_is_waited_for_so_long(monkeypatch: pytest.MonkeyPatch, s3: CephServer) -> None:
     assert s3_service.ATTEMPTS * max(s3_service.REQUEST_SECONDS, s3_service.CONNECT_SECONDS) < 30
     monkeypatch.setattr(s3_service, "REQUEST_SECONDS", 0.4)
+    s3_service._client.cache_clear()
     with socket.create_server(("127.0.0.1", 0), backlog=50) as deaf:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
         for name in ("read", "write"):
@@ -272,6 +285,7 @@ def test_a_server_that_never_answers_is_waited_for_so_long(monkeypatch: pytest.M
                 ACTIONS[name]("s3://bucket/x")
             # A writer first waits a second for leave to send its content.
             assert 0.4 * s3_service.ATTEMPTS <= time.monotonic() - begin < 2.5 * s3_service.ATTEMPTS
+    s3_service._client.cache_clear()  # another server may get this port
 
 
 @pytest.mark.parametrize("action", ["read", "write"])
@@ -326,3 +340,39 @@ def test_a_killed_writer_leaves_no_object_and_its_parts_are_removed_once_they_ar
     assert uploads(s3, bucket) == ["folder/file"]
     storage.delete_abandoned_writes(f"s3://{bucket}/folder", older_than=0)
     assert uploads(s3, bucket) == []
+
+
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "object_storage.md"
+
+
+@pytest.mark.parametrize(
+    "lacking", [None, ("s3:PutObject", "write"), ("s3:GetObject", "read"), ("s3:ListBucket", "list")]
+)
+def test_the_rights_that_the_guide_names_are_enough_and_needed(
+    proxy: FailingProxy,
+    s3: CephServer,
+    bucket: str,
+    stranger: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    lacking: tuple[str, str] | None,
+) -> None:
+    policy = json.loads(re.findall(r"```json\n(.*?)```", GUIDE.read_text(), re.DOTALL)[0].replace("BUCKET", bucket))
+    for statement in policy["Statement"]:
+        statement["Principal"] = {"AWS": ["arn:aws:iam:::user/stranger"]}
+        statement["Action"] = [action for action in statement["Action"] if lacking is None or action != lacking[0]]
+    s3.client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
+    storage.write_bytes_atomically(f"s3://{bucket}/folder/file", b"content")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", stranger.access)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stranger.secret)
+    if lacking:
+        with pytest.raises(UserError, match="access denied"):
+            ACTIONS[lacking[1]](f"s3://{bucket}/folder/file")
+        return
+    s3.client().create_multipart_upload(Bucket=bucket, Key="folder/unfinished")
+    storage.delete_abandoned_writes(f"s3://{bucket}", older_than=-60)
+    assert uploads(s3, bucket) == []
+    for action in ACTIONS.values():
+        storage.write_bytes_atomically(f"s3://{bucket}/folder/file", b"content")
+        action(f"s3://{bucket}/folder/file")
+    storage.delete_folder(f"s3://{bucket}/folder")
+    assert keys(s3, bucket) == []

@@ -40,12 +40,12 @@ class S3Service:
 
     def filesystem(self) -> fs.S3FileSystem:
         """The server as a file system, for whole files and folders."""
-        return _filesystem(self)
+        return _filesystem(self, _keys())
 
     def client(self) -> BaseClient:
         """The server's own operations, for what a file system does not have: single ranges, versions, uploads."""
         with _making_a_client:
-            return _client(self)
+            return _client(self, _keys())
 
 
 def s3_service(bucket: str) -> S3Service:
@@ -77,8 +77,14 @@ def _region_of(bucket: str) -> str:
     return fs.resolve_s3_region(bucket)
 
 
+def _keys() -> tuple[str | None, ...]:
+    """What changes when somebody mends the keys in a process that goes on, such as a notebook."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
+    return tuple(os.environ.get(name) for name in names)
+
+
 @lru_cache(maxsize=16)
-def _filesystem(service: S3Service) -> fs.S3FileSystem:
+def _filesystem(service: S3Service, keys: tuple[str | None, ...]) -> fs.S3FileSystem:
     scheme, _, address = (service.endpoint or "").partition("://")
     if address:
         # Servers other than AWS's own reject the SDK's newer default checksums.
@@ -99,7 +105,7 @@ _making_a_client = threading.Lock()  # boto3 makes clients in one thread at a ti
 
 
 @lru_cache(maxsize=16)
-def _client(service: S3Service) -> BaseClient:
+def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
     import boto3
     from botocore.config import Config
 

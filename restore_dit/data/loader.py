@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -14,6 +14,8 @@ from restore_dit.data.store.tile_store import StoredTile, TileStore
 
 KEPT_TILES = 512
 """Open tiles that a process keeps at hand."""
+
+_READS_AT_ONCE = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,11 +33,27 @@ class TileReader:
 
     def __call__(self, tile_id: str) -> StoredTile:
         """The tile, from memory or from the store."""
-        tile = self._tiles.pop(tile_id, None) or self.store.load(tile_id, radar_tracks=self.radar_tracks)
+        tile = self._tiles.pop(tile_id, None) or self._load(tile_id)
         self._tiles[tile_id] = tile
-        if len(self._tiles) > self.keep:
+        while len(self._tiles) > self.keep:
             self._tiles.popitem(last=False)
         return tile
+
+    def all(self, tile_ids: Sequence[str]) -> list[StoredTile]:
+        """Several tiles; those that are not at hand are opened side by side where the store is remote."""
+        unknown = [tile_id for tile_id in dict.fromkeys(tile_ids) if tile_id not in self._tiles]
+        if len(unknown) > 1 and self.threads > 1:
+            with ThreadPoolExecutor(self.threads) as pool:
+                self._tiles |= zip(unknown, pool.map(self._load, unknown), strict=True)
+        return [self(tile_id) for tile_id in tile_ids]
+
+    @property
+    def threads(self) -> int:
+        """How many reads to have under way: a server takes its time to answer, and answers many."""
+        return 1 if self.store.location.is_local else _READS_AT_ONCE
+
+    def _load(self, tile_id: str) -> StoredTile:
+        return self.store.load(tile_id, radar_tracks=self.radar_tracks)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tiles": OrderedDict()}
@@ -53,7 +71,10 @@ def step_batches(
 
     def build(step: int) -> list[dict[str, Any]]:
         micro_batches = plan.share(step, 0, 1, micro_batch_size)
-        return [maker.training([reader(entry.tile_id) for entry in micro], micro) for micro in micro_batches]
+        return [
+            maker.training(reader.all([entry.tile_id for entry in micro]), micro, threads=reader.threads)
+            for micro in micro_batches
+        ]
 
     return ahead(build, range(start, stop))
 

@@ -8,7 +8,7 @@ that takes micro-batches of one block copies nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -19,6 +19,7 @@ import ray.data
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from restore_dit.data.examples.cutting import Tile
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.plan import EpochPlan, PlannedExample
@@ -44,11 +45,12 @@ class StreamSource:
 
     def block(self, planned: list[PlannedExample]) -> dict[str, Any]:
         """The examples, stacked; truth values as bytes, since Arrow would pack them into bits and out again."""
-        columns = self.maker.training([self._tile(entry.tile_id) for entry in planned], planned)
+        tile_ids = [entry.tile_id for entry in planned]
+        tiles: Sequence[Tile] = (
+            self.reader.all(tile_ids) if self.decoded is None else ray.get([self.decoded[tile] for tile in tile_ids])
+        )
+        columns = self.maker.training(tiles, planned, threads=self.reader.threads if self.decoded is None else 1)
         return {name: values.view(np.uint8) if values.dtype == bool else values for name, values in columns.items()}
-
-    def _tile(self, tile_id: str) -> Any:
-        return self.reader(tile_id) if self.decoded is None else ray.get(self.decoded[tile_id])
 
 
 @dataclass(frozen=True)

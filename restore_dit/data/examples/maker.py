@@ -4,6 +4,7 @@ so an example does not depend on who makes it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,13 +36,14 @@ class ExampleMaker:
         """What cuts the windows that this one draws."""
         return Cutter(self.config, self.bands)
 
-    def training(self, tiles: Sequence[Tile], planned: Sequence[PlannedExample]) -> Example:
-        """The examples that the plan asks for, each from its tile, stacked with a leading dimension."""
-        return self._stacked(tiles, planned, "train")
+    def training(self, tiles: Sequence[Tile], planned: Sequence[PlannedExample], threads: int = 1) -> Example:
+        """The examples that the plan asks for, each from its tile, stacked with a leading dimension; made by several
+        `threads` where their frames come from afar."""
+        return self._stacked(tiles, planned, "train", threads)
 
     def validation(self, tile: Tile, draw: int) -> Example:
         """One of the fixed examples that a run is validated on, as a batch of one."""
-        return self._stacked([tile], [PlannedExample(-1, tile.tile_id, draw, 1.0)], "validation")
+        return self._stacked([tile], [PlannedExample(-1, tile.tile_id, draw, 1.0)], "validation", 1)
 
     def clear_frames(self, tile: Tile, part: Part = "test") -> NDArray[np.intp]:
         """Indices of the frames that a part may score."""
@@ -51,7 +53,7 @@ class ExampleMaker:
         """Cloud, shadow or no data in each frame: bool [T, H, W]."""
         return clouds_of(tile).decode() != CLEAR
 
-    def _stacked(self, tiles: Sequence[Tile], planned: Sequence[PlannedExample], part: Part) -> Example:
+    def _stacked(self, tiles: Sequence[Tile], planned: Sequence[PlannedExample], part: Part, threads: int) -> Example:
         sides = [self._side(tile) for tile in tiles]
         if len(set(sides)) > 1:
             sizes = ", ".join(sorted({f"{height}×{width}" for height, width in sides}))
@@ -59,9 +61,16 @@ class ExampleMaker:
         cutter = self.cutter
         frames = self.config.frames
         examples = cutter.allocate(sides[0], frames, cutter.most_radar(frames), len(planned))
-        drawn = []
-        for index, (tile, entry) in enumerate(zip(tiles, planned, strict=True)):
-            drawn.append(self._draw({name: values[index] for name, values in examples.items()}, tile, entry, part))
+
+        def draw(index: int) -> tuple[float, int]:
+            example = {name: values[index] for name, values in examples.items()}
+            return self._draw(example, tiles[index], planned[index], part)
+
+        if threads > 1 and len(planned) > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                drawn = list(pool.map(draw, range(len(planned))))
+        else:
+            drawn = [draw(index) for index in range(len(planned))]
         return examples | {
             "quantile": np.array([quantile for quantile, _ in drawn], np.float32),
             "noise_seed": np.array([seed for _, seed in drawn], np.int64),

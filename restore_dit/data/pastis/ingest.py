@@ -112,7 +112,7 @@ class IngestPlan:
 class IngestReport:
     """What was done: the manifest as committed, the patches of this run that are quarantined, seconds of work."""
 
-    manifest: Manifest
+    manifest: Manifest = field(default_factory=Manifest)
     quarantined: dict[str, str] = field(default_factory=dict)
     added: int = 0
     seconds_read: float = 0.0
@@ -206,7 +206,7 @@ def run_ingest(
     writer = plan.writer
     for patch, reason in plan.bad.items():
         writer.quarantine(patch, reason)
-    report = IngestReport(Manifest(), quarantined=dict(plan.bad))
+    report = IngestReport(quarantined=dict(plan.bad))
     done = uncommitted = 0
     try:
         for outcome in found:

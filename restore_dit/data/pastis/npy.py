@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def read_npy(content: bytes, origin: str) -> NDArray[Any]:
             shape, fortran, dtype = npy_format.read_array_header_1_0(stream)
         else:
             shape, fortran, dtype = npy_format.read_array_header_2_0(stream)
-    except (ValueError, SyntaxError, TypeError) as error:
+    except (ValueError, SyntaxError, TypeError, TokenError) as error:
         why = "it is empty" if not content else " ".join(str(error).split())[:120]
         raise UserError(f"{origin}: not a .npy file ({why}); fetch it again") from None
     if dtype.hasobject:

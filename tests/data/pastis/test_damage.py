@@ -69,6 +69,7 @@ DAMAGES = {
     "no labels": (removed(TARGET), f"{TARGET}: missing"),
     "optical truncated": (content(S2, lambda b: b[:-100]), f"{S2}: truncated: \\d+ bytes of pixels instead of \\d+"),
     "radar truncated in its header": (content(S1D, lambda b: b[:50]), f"{S1D}: not a .npy file"),
+    "header damaged": (content(S2, lambda b: b[:20] + b"\0(" + b[22:]), f"{S2}: not a .npy file"),
     "too long": (content(S2, lambda b: b + b"x"), f"{S2}: too long"),
     "empty file": (content(S2, lambda b: b""), f"{S2}: not a .npy file \\(it is empty\\)"),
     "not a .npy": (content(S2, lambda b: b"<html>rate limit</html>" * 9), f"{S2}: not a .npy file"),

@@ -57,6 +57,7 @@ CLIMATES: dict[str, dict[str, float]] = {
         "cloudiness_spread": 0.0,
         "overcast_dropped": 0.0,
         "dropped": 0.1,
+        "field_hectares": 1.5,
         "woods": 0.03,
         "vigour": 0.95,
     },

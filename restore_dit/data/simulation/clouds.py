@@ -27,7 +27,7 @@ _PIXEL = 10.0
 _VEIL_SHARE = 0.2  # of the frames lie below a veil of cirrus, times the cloudiness
 _LEAST_REFLECTANCE = 0.02  # thinner cloud is left out, so that what is called clear is clear
 _THICK_REFLECTANCE = 0.25
-_LEAST_SHADE = 0.1
+_LEAST_SHADE, _FULL_SHADE = 0.08, 0.6  # reflectance of the cloud from which it casts a shadow, and a full one
 _PADDING = 192  # pixels of sky around the tile, in whose clouds shadows begin
 
 Field = NDArray[np.float32]
@@ -80,7 +80,7 @@ def draw_sky(
     if cover > 0:
         low_sun = geometry.sun_zenith > np.deg2rad(60)
         outer_scale = np.exp(generator.uniform(np.log(100 if low_sun else 40), np.log(400)))
-        form = random_field((padded[0], padded[1]), outer_scale, generator.uniform(3.4, 4.4), generator)
+        form = random_field((padded[0], padded[1]), outer_scale, generator.uniform(3.6, 4.5), generator)
         # No sky is quite full: the threshold stops at 4 standard deviations.
         threshold = float(ndtri(max(1 - cover, 3e-5)))
         depth = np.maximum(form - np.float32(threshold), 0)
@@ -91,11 +91,11 @@ def draw_sky(
         down, right = _shadow_offset(height, geometry)
         # The sky is periodic: a shadow that comes from beyond its edge is one of the clouds on the other side.
         cast = np.roll(sheet, (round(down / _PIXEL), round(right / _PIXEL)), axis=(0, 1))[: shape[0], : shape[1]]
-        shade = np.where(cast > _LEAST_SHADE, (cast - _LEAST_SHADE) / (1 - _LEAST_SHADE), 0) ** np.float32(0.7)
+        shade = ((cast - _LEAST_SHADE) / (_FULL_SHADE - _LEAST_SHADE)).clip(0, 1)
         if generator.random() < 0.15:  # ice
             absorption = generator.uniform(0.3, 0.65)
     if veiled:
-        veil = generator.uniform(0.05, 0.3) * np.exp(0.5 * random_field((padded[0], padded[1]), 60.0, 3.6, generator))
+        veil = generator.uniform(0.05, 0.3) * np.exp(0.5 * random_field((padded[0], padded[1]), 150.0, 5.0, generator))
         veil = _visible((veil / (1 + veil)).astype(np.float32))
         cirrus = _as_bands_see(veil, generator.uniform(7000, 11000), shape)
         cloud = 1 - (1 - cloud) * (1 - cirrus)

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from restore_dit.config.simulation import climate
+from restore_dit.data.simulation.revisit import Dates
 from restore_dit.data.simulation.simulator import simulate_tile
 from restore_dit.series import Acquisitions, TileSeries
 
@@ -40,12 +40,12 @@ def counterparts_of_pastis(metadata: Path, name: str, count: int, seed: int, sid
     `pastis_r_dates_by_tile.json` in the folder `metadata`."""
     dates = json.loads((metadata / "pastis_r_dates_by_tile.json").read_text())[name]
     config = climate(name, height=side, width=side)
-    radar_dates = {track: _days(dates[f"dates-{track}"]) for track in config.radar_tracks}
+    radar_dates: dict[str, Dates] = {track: _days(dates[f"dates-{track}"]) for track in config.radar_tracks}
     for index in range(count):
         yield simulate_tile(config, seed, index, optical_dates=_days(dates["dates-S2"]), radar_dates=radar_dates)
 
 
-def _days(numbers: list[int]) -> NDArray[np.datetime64]:
+def _days(numbers: list[int]) -> Dates:
     """20180924 → 2018-09-24."""
     return np.array([f"{day // 10000}-{day // 100 % 100:02}-{day % 100:02}" for day in numbers], "datetime64[D]")
 

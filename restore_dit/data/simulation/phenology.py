@@ -17,14 +17,15 @@ Curve = NDArray[np.floating]
 class Curves:
     """Daily state of P parcels on D days: `leaf_area` and `brown_area` (m²/m²) of green and of withered leaves, `dry`
     share of the ground below that straw, stubble or dead leaves hide, `tilled` roughness since the last tillage (1
-    fresh, 0 gone), `flowers` share of the canopy in yellow flower, `covers` uint8 the cover that grows, as a number in
-    `COVERS`."""
+    fresh, 0 gone), `flowers` share of the canopy in yellow flower, `works` how often the field has been harvested, mown
+    or tilled until then, `covers` uint8 the cover that grows, as a number in `COVERS`."""
 
     leaf_area: Curve
     brown_area: Curve
     dry: Curve
     tilled: Curve
     flowers: Curve
+    works: Curve
     covers: NDArray[np.uint8]
 
 
@@ -37,12 +38,13 @@ def draw_curves(
     arable = parcel_covers == ARABLE
     fields = _arable(int(arable.sum()), days, generator)
     perennial = _perennial(parcel_covers[~arable], days, generator)
-    curves = np.zeros((5, *shape), np.float32)
-    curves[:, arable] = (fields.leaf_area, fields.brown_area, fields.dry, fields.tilled, fields.flowers)
-    curves[:3, ~arable] = perennial
+    curves = np.zeros((6, *shape), np.float32)
+    curves[:, arable] = (fields.leaf_area, fields.brown_area, fields.dry, fields.tilled, fields.flowers, fields.works)
+    for row, curve in zip((0, 1, 2, 5), perennial, strict=True):
+        curves[row, ~arable] = curve
     covers[arable] = fields.covers
-    leaf_area, brown_area, dry, tilled, flowers = curves
-    return Curves(leaf_area, brown_area, dry, tilled, flowers, covers.astype(np.uint8))
+    leaf_area, brown_area, dry, tilled, flowers, works = curves
+    return Curves(leaf_area, brown_area, dry, tilled, flowers, works, covers.astype(np.uint8))
 
 
 def _logistic(days: NDArray[np.float32], inflection: NDArray, width: NDArray) -> Curve:
@@ -78,7 +80,7 @@ def _arable(parcels: int, days: NDArray[np.datetime64], generator: np.random.Gen
     time = np.arange(len(days), dtype=np.float32)
     januaries = _januaries(days)
     crops = _rotation(parcels, len(januaries), generator)
-    leaf_area, brown_area, dry, tilled, flowers = np.zeros((5, parcels, len(days)), np.float32)
+    leaf_area, brown_area, dry, tilled, flowers, works = np.zeros((6, parcels, len(days)), np.float32)
     covers = crops[0][:, None].repeat(len(days), axis=1)
     harvest = np.full(parcels, -1e6)
     for january, crop, following in zip(januaries[:-1], crops[:-1], crops[1:], strict=True):
@@ -90,9 +92,10 @@ def _arable(parcels: int, days: NDArray[np.datetime64], generator: np.random.Gen
         dry += fallow.dry
         tilled += fallow.tilled
         flowers += season.flowers
+        works += fallow.works
         covers = np.where(time[None] < harvest[:, None], covers, COVER_NUMBER["catch crop"])
         covers = np.where(time[None] < fallow.end[:, None], covers, following[:, None])
-    return Curves(leaf_area, brown_area, dry.clip(0, 0.95), tilled.clip(0, 1.2), flowers, covers)
+    return Curves(leaf_area, brown_area, dry.clip(0, 0.95), tilled.clip(0, 1.2), flowers, works, covers)
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ class _Fallow:
     leaf_area: Curve
     dry: Curve
     tilled: Curve
+    works: Curve
     end: NDArray[np.float64]
 
 
@@ -167,13 +171,15 @@ def _fallow(
         tilled += (age >= 0) * strength * np.exp(-np.abs(age) / 35)
     height = np.where(catch, generator.normal(2.6, 0.6, parcels).clip(0.8), generator.uniform(0.0, 0.6, parcels))
     regrowth = _logistic(time, sown + 28, np.full(parcels, 7.0)) * (since_harvest >= 0)
-    return _Fallow(height[:, None] * regrowth * (time[None] < end[:, None]), dry, tilled, end)
+    done = np.stack([time[None] >= work[:, None] for work in (harvest, plough, end)])
+    works = done.sum(axis=0).astype(np.float32)
+    return _Fallow(height[:, None] * regrowth * (time[None] < end[:, None]), dry, tilled, works, end)
 
 
 def _perennial(
     covers: NDArray[np.int64], days: NDArray[np.datetime64], generator: np.random.Generator
-) -> tuple[Curve, Curve, Curve]:
-    """Leaf area, brown area and dry share of what grows for many years; grassland is mown none to four times in a
+) -> tuple[Curve, Curve, Curve, Curve]:
+    """Leaf area, brown area, dry share and works of what grows for many years; grassland is mown none to four times a
     year, and woods stand bare in winter over their fallen leaves."""
     parcels = len(covers)
     time = np.arange(len(days), dtype=np.float32)
@@ -187,7 +193,7 @@ def _perennial(
     spread = _growth("spread", covers) * generator.standard_normal(parcels)
     grass = covers == COVER_NUMBER["grassland"]
     cuts = generator.integers(0, 5, parcels) * grass
-    remaining = np.ones((parcels, len(days)), np.float32)
+    remaining, works = np.ones((parcels, len(days)), np.float32), np.zeros((parcels, len(days)), np.float32)
     for january in _januaries(days):
         shift = january + spread + 4 * generator.standard_normal()
         rise = _logistic(time, shift + _growth("green_up", covers), _growth("green_up_width", covers))
@@ -205,6 +211,7 @@ def _perennial(
             day = january + 138 + 46 * cut + generator.normal(0, 9, parcels)
             since = time[None] - day[:, None]
             mown = (since >= 0) * np.exp(-np.abs(since) / 17) * (cut < cuts)[:, None]
+            works += (since >= 0) & (cut < cuts)[:, None]
             remaining *= (1 - 0.78 * mown).astype(np.float32)
             dry += (0.25 * mown * np.exp(-np.abs(since) / 10)).astype(np.float32)
-    return leaf_area * remaining, brown_area * remaining, dry.clip(0, 0.9)
+    return leaf_area * remaining, brown_area * remaining, dry.clip(0, 0.9), works

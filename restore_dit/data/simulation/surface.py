@@ -64,8 +64,11 @@ class Surface:
 
     def state(self, day: NDArray[np.int64]) -> PatchState:
         """The patches on the given days of the period (0 the first)."""
-        entry = (self.patch_parcels, day[:, None] + LARGEST_LEAD - self.patch_leads)
-        curves = self.curves
+        curves, today = self.curves, day[:, None] + LARGEST_LEAD
+        led = today - self.patch_leads
+        # Parts of a field grow early or late, but the farmer works all of it on one day.
+        same = curves.works[self.patch_parcels, led] == curves.works[self.patch_parcels, today]
+        entry = (self.patch_parcels, np.where(same, led, today))
         return PatchState(
             leaf_area=curves.leaf_area[entry],
             brown_area=curves.brown_area[entry],

@@ -206,7 +206,8 @@ def simulate(given: argparse.Namespace) -> int:
 def _simulate_pastis(given: argparse.Namespace, config: SimulationConfig, console: Console) -> int:
     from rich.progress import Progress
 
-    from restore_dit.data.pastis.write import read_template, write_pastis
+    from restore_dit.data.pastis.template import read_template
+    from restore_dit.data.pastis.write import write_pastis
 
     template = read_template(given.dates, given.bad_frames)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

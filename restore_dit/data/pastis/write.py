@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,8 +33,8 @@ from restore_dit.data.pastis.layout import (
     normalisation_file,
     parcel_ids_file,
 )
-from restore_dit.data.pastis.metadata import Patch, read_bad_frames
 from restore_dit.data.pastis.npy import npy_bytes
+from restore_dit.data.pastis.template import Template
 from restore_dit.data.simulation import simulate_landcover, simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, DECIBEL_SCALE, NO_DATA, THICK_CLOUD, TileSeries
@@ -50,36 +49,6 @@ _DONE = ".simulated"
 _SETTINGS = "settings.json"
 _PATCHES_A_ROW = 64
 _PARCELS_A_PATCH = 10_000
-
-
-@dataclass(frozen=True)
-class Template:
-    """Real dates and lists that simulated patches take over: dates by tile as PASTIS-R gives them (keys `dates-S2`,
-    `dates-S1A`, `dates-S1D`), bad frames by patch. Patches are numbered as in `bad_frames`."""
-
-    dates: Mapping[str, Mapping[str, Any]] | None = None
-    bad_frames: Mapping[str, list[int]] | None = None
-
-
-def read_template(dates: str | None, bad_frames: str | None) -> Template:
-    """The template in two JSON files.
-
-    Raises:
-        UserError: a file that cannot be read or does not hold what it should; bad frames without dates.
-    """
-    if bad_frames and not dates:
-        raise UserError("--bad-frames: its indices count the frames of real dates; give --dates too", status=2)
-    if not dates:
-        return Template()
-    try:
-        tree = json.loads(storage.read_bytes(dates))
-    except ValueError as error:
-        raise UserError(f"{dates}: not JSON ({' '.join(str(error).split())})") from None
-    missing = [tile for tile in TILES if not isinstance(tree, dict) or not isinstance(tree.get(tile), dict)]
-    if missing:
-        raise UserError(f"{dates}: no dates of tile {missing[0]}; it must have {', '.join(TILES)}")
-    lists = read_bad_frames(storage.read_bytes(bad_frames), bad_frames) if bad_frames else None
-    return Template(tree, lists)
 
 
 def write_pastis(
@@ -109,7 +78,7 @@ def write_pastis(
     """
     folder = storage.locate(out)
     template = template or Template()
-    numbers = [_number(index, template) for index in range(patches)]
+    numbers = [template.number(index) for index in range(patches)]
     _claim(folder, config, seed, template)
     done = set(storage.list_names(folder.join(_DONE)))
     for index, number in enumerate(numbers):
@@ -153,22 +122,11 @@ def _claim(folder: storage.Location, config: SimulationConfig, seed: int, templa
     _write_json(place, settings)
 
 
-def _number(index: int, template: Template) -> int:
-    """The patch number at a place: the next one of its tile."""
-    turn, tile = divmod(index, len(TILES))
-    if template.bad_frames is None:
-        return (tile + 1) * 10_000 + turn
-    numbers = sorted(int(patch) for patch in template.bad_frames if int(patch) // 10_000 == tile + 1)
-    if turn >= len(numbers):
-        raise UserError(f"--bad-frames: lists {len(numbers)} patches in {TILES[tile]}; ask for fewer --tiles")
-    return numbers[turn]
-
-
 def _write_patch(
     folder: storage.Location, config: SimulationConfig, seed: int, index: int, number: int, template: Template
 ) -> None:
     patch, tile = str(number), TILES[index % len(TILES)]
-    dates = _dates(template, tile)
+    dates = template.simulated_dates(tile)
     series = simulate_tile(config, seed, index, **dates)
     bad = None if template.bad_frames is None else template.bad_frames[patch]
     if bad is not None:
@@ -194,13 +152,6 @@ def _write_patch(
         "sums": {sensor: _sums(files[data_file(sensor, patch)]) for sensor in ("S2", *series.radar)},
     }
     _write_json(folder.join(_DONE, f"{number}.json"), entry)
-
-
-def _dates(template: Template, tile: str) -> dict[str, Any]:
-    if template.dates is None:
-        return {}
-    given = Patch(tile, dict(template.dates[tile]), np.empty((0, 2)), f"--dates: {tile}")
-    return {"optical_dates": given.dates("S2"), "radar_dates": {track: given.dates(track) for track in TRACKS}}
 
 
 def _clear_but(series: TileSeries, truth: TileSeries, bad: list[int], patch: str) -> TileSeries:

@@ -10,8 +10,10 @@ import pytest
 
 from restore_dit.cli import main
 from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.pastis.layout import TILES
 from restore_dit.data.pastis.metadata import read_metadata
-from restore_dit.data.pastis.write import read_template, write_pastis
+from restore_dit.data.pastis.template import read_template
+from restore_dit.data.pastis.write import write_pastis
 from restore_dit.errors import UserError
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest
 
@@ -71,22 +73,24 @@ def test_normalisation_is_that_of_each_folds_pixels(pastis):
 
 
 def test_annotations_agree_with_each_other(pastis):
+    parcels_of_all = 0
     for patch in PATCHES:
         target, parcels = (np.load(pastis / f"ANNOTATIONS/{kind}_{patch}.npy") for kind in ("TARGET", "ParcelIDs"))
         instances, heatmap, zones = (
             np.load(pastis / f"INSTANCE_ANNOTATIONS/{kind}_{patch}.npy") for kind in ("INSTANCES", "HEATMAP", "ZONES")
         )
-        assert instances.max() > 1
+        parcels_of_all += instances.max()
         assert set(np.unique(target[0])) <= set(range(19))
         np.testing.assert_array_equal(parcels > 0, instances > 0)
         np.testing.assert_array_equal(target[0] > 0, instances > 0)
         np.testing.assert_array_equal(zones[instances > 0], instances[instances > 0])
-        assert (zones > 0).all()
+        assert (zones > 0).all() == (instances > 0).any()
         for parcel in range(1, instances.max() + 1):
             inside = instances == parcel
             assert len(np.unique(target[0][inside])) == len(np.unique(parcels[inside])) == 1
             assert heatmap[inside].max() == 1
         assert heatmap[instances == 0].max(initial=0) == 0
+    assert parcels_of_all > len(PATCHES)
 
 
 def test_torchgeo_opens_the_folder_with_equal_arrays_and_dates(pastis):
@@ -173,6 +177,8 @@ def test_a_killed_run_is_repaired_and_a_longer_one_adds_to_it(pastis, tmp_path):
         (["--bad-frames", "lists.json"], "--bad-frames: its indices count the frames of real dates; give --dates too"),
         (["--dates", "nowhere.json"], "nowhere.json: not found"),
         (["--dates", "lists.json"], "lists.json: no dates of tile t30uxv"),
+        (["--dates", "few.json", "--bad-frames", "lists.json"], "lists 0 patches in t31tfj; ask for fewer --tiles"),
+        (["--dates", "few.json", "--bad-frames", "few.json"], "few.json: must map patches to lists of frame indices"),
         (["--first", "3"], "--first: PASTIS-R's layout begins with its first patches"),
     ],
 )
@@ -180,6 +186,7 @@ def test_what_does_not_fit_is_refused_in_one_line(pastis, tmp_path, monkeypatch,
     shutil.copytree(pastis, tmp_path / "P")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lists.json").write_text('{"10000": [0]}')
+    (tmp_path / "few.json").write_text(json.dumps({tile: {} for tile in TILES}))
     before = contents(tmp_path / "P")
     size = [f"height={SIDE}", f"width={SIDE}", "days=60", "field_hectares=0.5"]
     assert main(["simulate", "P", "--layout", "pastis", "--tiles", "4", "--seed", "5", *words, *size]) in (1, 2)

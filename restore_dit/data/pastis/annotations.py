@@ -17,10 +17,8 @@ CROP_CLASSES = {
     "winter barley": 4,
     "winter rapeseed": 5,
     "spring barley": 6,
-    "sunflower": 7,
     "sugar beet": 9,
     "potato": 13,
-    "soybean": 15,
 }
 """Cover of the simulator → class of PASTIS; every other cover is background."""
 

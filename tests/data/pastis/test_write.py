@@ -10,10 +10,12 @@ import pytest
 
 from restore_dit.cli import main
 from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.pastis.annotations import CROP_CLASSES
 from restore_dit.data.pastis.layout import TILES
 from restore_dit.data.pastis.metadata import read_metadata
 from restore_dit.data.pastis.template import read_template
 from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.simulation.covers import CROPS
 from restore_dit.errors import UserError
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest
 
@@ -91,6 +93,12 @@ def test_annotations_agree_with_each_other(pastis):
             assert heatmap[inside].max() == 1
         assert heatmap[instances == 0].max(initial=0) == 0
     assert parcels_of_all > len(PATCHES)
+
+
+def test_every_field_of_the_simulator_has_a_class():
+    covers = {cover.name for cover in CROPS} | {"grassland"}
+    assert covers == set(CROP_CLASSES)
+    assert set(CROP_CLASSES.values()) <= set(range(1, 19))
 
 
 def test_torchgeo_opens_the_folder_with_equal_arrays_and_dates(pastis):

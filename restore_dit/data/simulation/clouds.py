@@ -18,8 +18,9 @@ _ALBEDO = np.array([1.0, 0.98, 0.97, 0.97, 0.96, 0.96, 0.96, 0.95, 1.00, 0.84], 
 _IS_SHORTWAVE = np.array([False] * 8 + [True] * 2)
 # Share of the light that a thick cloud's shadow takes; skylight, strongest in the blue, remains.
 _SHADE = np.array([0.40, 0.52, 0.60, 0.64, 0.68, 0.70, 0.71, 0.72, 0.80, 0.84], np.float32)
-# Seconds after B02 at which a band sees the same ground (Heiselberg 2019, Aircraft and ship velocity determination in
-# Sentinel-2 multispectral images, table 1): clouds, which are higher than the ground, lie elsewhere in each band.
+# Seconds after B02 at which a band sees the same ground (ESA, Sentinel-2 user handbook; true to 2 % after Binet,
+# Bergsma and Poulain 2022, ISPRS Annals V-1): clouds, which are higher than the ground, lie
+# elsewhere in each band.
 _DELAY = np.array([0.0, 0.527, 1.005, 1.269, 1.525, 1.790, 0.264, 2.055, 1.468, 2.085])
 _ORBIT_HEIGHT, _ORBIT_SPEED = 786_000.0, 7_450.0  # metres, metres a second
 

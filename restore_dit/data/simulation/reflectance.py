@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data.simulation.canopy import canopy_table, leaf_area_nodes
-from restore_dit.data.simulation.covers import COVER_NUMBER, COVERS, RAPESEED_FLOWERS, SNOW, STRAW
+from restore_dit.data.simulation.covers import COVERS, RAPESEED_FLOWERS, SNOW, STRAW
 from restore_dit.data.simulation.revisit import Geometry
 from restore_dit.data.simulation.surface import PatchState, Surface
 
@@ -102,8 +102,3 @@ def _ground(surface: Surface, state: PatchState, frame: int, moisture: float) ->
     straw *= state.dry[frame][patches][:, None]
     ground += straw
     return ground
-
-
-def is_water(surface: Surface) -> NDArray[np.bool_]:
-    """Which of the N pixels are open water."""
-    return surface.landscape.covers[surface.landscape.parcels.ravel()] == COVER_NUMBER["water"]

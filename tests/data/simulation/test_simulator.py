@@ -1,5 +1,7 @@
 """The simulator: reproducible, true below its clouds, and loosely like a real site."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -245,3 +247,67 @@ def test_radar_follows_the_vegetation(year_tiles):
         correlations.append(np.corrcoef(blocks(ndvi(truth.optical)).ravel(), ratio.ravel())[0, 1])
     # 0.48 on the real site of the next tests.
     assert 0.2 < np.mean(correlations) < 0.7
+
+
+def test_masks_err_and_nothing_else_changes():
+    truth = simulate_tile(YEAR, 1, 0)
+    detected = simulate_tile(YEAR.model_copy(update={"mask_errors": 1.0}), 1, 0)
+    np.testing.assert_array_equal(detected.optical.values, truth.optical.values)
+    shadow, cloud = truth.clouds == SHADOW, np.isin(truth.clouds, (THICK_CLOUD, THIN_CLOUD))
+    found = detected.clouds != CLEAR
+    assert found[shadow].mean() < 0.6
+    assert 0.6 < found[cloud].mean() < 0.98
+    assert found[truth.clouds == CLEAR].mean() < 0.05
+
+
+def test_bands_see_high_clouds_one_after_another():
+    """The satellite flies south: B12, two seconds after B02, sees them farther north."""
+    apart = []
+    for seed in range(8):
+        cloud = draw_sky((200, 200), 0.4, 0.0, GEOMETRY, np.random.default_rng(seed)).cloud
+        first, last = (np.fft.rfft2(cloud[band] - cloud[band].mean()) for band in (0, 9))
+        row, column = np.unravel_index(np.fft.irfft2(np.conj(first) * last).argmax(), (200, 200))
+        apart.append(row - 200 if row > 100 else row)
+        assert column == 0
+    assert max(apart) <= 0
+    assert min(apart) >= -8  # 4 km · 2.1 s · 7.45 km/s / 786 km = 80 m
+
+
+def test_snow_is_bright_in_the_visible_dark_in_the_short_wave_and_masked():
+    cold = SimulationConfig(height=24, width=24, january=-8.0, cloudiness=0.2, cloudiness_spread=0.0, woods=0.0)
+    tile = simulate_tile(cold, 0, 0)
+    month = tile.optical.dates.astype("datetime64[M]").astype(int) % 12
+    snowy = (tile.clouds == CLOUD_NO_DATA).all(axis=(1, 2))
+    assert snowy.any()
+    assert not np.isin(month[snowy], (5, 6, 7, 8)).any()
+    truth = simulate_tile(cold, 0, 0, clouds=False).optical.values[snowy].astype(float)
+    assert truth[:, 0].mean() > 2 * truth[:, 8].mean()
+
+
+def test_slopes_towards_the_sun_are_brighter():
+    flat, hilly = (simulate_tile(YEAR.model_copy(update={"relief": relief}), 1, 3, clouds=False) for relief in (0, 0.2))
+    ratio = hilly.optical.values[:, 6] / flat.optical.values[:, 6]
+    winter = np.isin(flat.optical.dates.astype("datetime64[M]").astype(int) % 12, (11, 0))
+    summer = np.isin(flat.optical.dates.astype("datetime64[M]").astype(int) % 12, (5, 6))
+    assert ratio[winter].std() > 1.5 * ratio[summer].std()
+    assert ratio.mean() == pytest.approx(1, abs=0.05)
+
+
+def test_dates_lie_beside_each_other_within_a_pixel():
+    still, shaken = (
+        simulate_tile(YEAR.model_copy(update={"registration_error": error, "frame_offsets": 0.0}), 1, 2, clouds=False)
+        for error in (0.0, 0.45)
+    )
+    moved = np.abs(shaken.optical.values[:, 6].astype(float) - still.optical.values[:, 6]).mean(axis=(1, 2))
+    assert (moved > 0).all()
+    # Half a pixel of a landscape whose neighbouring pixels differ by some hundredths.
+    assert moved.mean() < 200
+
+
+def test_a_tile_of_full_size_takes_less_than_two_seconds():
+    simulate_tile(SMALL, 0, 0)  # loads the table of canopies
+    start = time.process_time()
+    tile = simulate_tile(SimulationConfig(dropped=0.1), 0, 1)
+    assert time.process_time() - start < 2
+    assert len(tile.optical) >= 38
+    assert len(tile.radar["S1A"]) >= 65

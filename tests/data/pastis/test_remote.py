@@ -44,8 +44,8 @@ def test_a_failing_server_gives_the_same_store_and_little_is_sent_twice(archive,
         report = ingest(url, tmp_path / "store", transfer={**QUICK, "patches_a_request": together})
     assert report.quarantined == {}
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
-    assert behaviour.dropped > 3
-    assert behaviour.refused > 3
+    assert behaviour.dropped > 0
+    assert behaviour.refused > 0
     assert behaviour.cut == 0
     assert behaviour.sent <= 1.1 * needed(archive, *FOLDERS) + behaviour.sent_in_vain
 

@@ -41,6 +41,10 @@ _ADVICE = (
         "the storage server is overloaded or failing: try again later",
     ),
     (
+        r"SSL validation failed|SSL_CONNECT",
+        "no secure connection: check whether AWS_ENDPOINT_URL is http:// or https://, and AWS_CA_BUNDLE",
+    ),
+    (
         r"NETWORK_CONNECTION|curlCode|Couldn't connect|Could not connect|Connection was closed|Connection broken"
         r"|REQUEST_TIMEOUT|[Tt]imed? ?out|Could not resolve",
         "the storage server cannot be reached: check AWS_ENDPOINT_URL, the network, and that the server runs",

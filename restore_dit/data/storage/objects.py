@@ -39,7 +39,7 @@ def get_object(location: Location, span: tuple[int, int] | None = None) -> tuple
     """The content as `read_object` gives it, and the object's ETag."""
     request = {"Range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
     for attempt in range(1, ATTEMPTS + 1):
-        answer = _client(location).get_object(**_object(location), **request)
+        answer = _client(location).get_object(**object_name(location), **request)
         try:
             return answer["Body"].read(), answer["ETag"]
         except (HTTPClientError, IncompleteReadError):
@@ -56,12 +56,12 @@ def write_object(location: Location, content: bytes | pa.Buffer) -> None:
     from boto3.s3.transfer import TransferConfig
 
     parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=_PARALLEL_PARTS)
-    _client(location).upload_fileobj(_stream(content), *_object(location).values(), Config=parts)
+    _client(location).upload_fileobj(_stream(content), *object_name(location).values(), Config=parts)
 
 
 def put_object(location: Location, content: bytes | pa.Buffer, **condition: str) -> None:
     """Write the object with one request, under a condition such as `IfMatch`."""
-    _client(location).put_object(**_object(location), Body=_stream(content), **condition)
+    _client(location).put_object(**object_name(location), Body=_stream(content), **condition)
 
 
 def _stream(content: bytes | pa.Buffer) -> io.BytesIO | pa.NativeFile:
@@ -70,13 +70,21 @@ def _stream(content: bytes | pa.Buffer) -> io.BytesIO | pa.NativeFile:
     return io.BytesIO(content) if isinstance(content, bytes) else pa.BufferReader(content)
 
 
+def object_name(location: Location) -> dict[str, str]:
+    """Bucket and key, as boto3 takes them."""
+    bucket, key = location.bucket_and_key
+    if not key:
+        raise UserError(f"{location.uri}: a bucket, not a file; write s3://{bucket}/file")
+    return {"Bucket": bucket, "Key": key}
+
+
 def object_exists(location: Location) -> bool:
     """Whether it is an object."""
     _, key = location.bucket_and_key
     if not key:
         return False
     try:
-        _client(location).head_object(**_object(location))
+        _client(location).head_object(**object_name(location))
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("404", "403"):
             raise
@@ -107,7 +115,7 @@ def names_below(location: Location) -> Iterator[str]:
 
 def delete_object(location: Location) -> None:
     """Remove the object; nothing happens where there is none."""
-    _client(location).delete_object(**_object(location))
+    _client(location).delete_object(**object_name(location))
 
 
 def delete_below(location: Location) -> None:
@@ -136,13 +144,6 @@ def abort_uploads_below(location: Location, older_than: float) -> None:
 def _client(location: Location) -> BaseClient:
     assert location.s3 is not None
     return location.s3.client()
-
-
-def _object(location: Location) -> dict[str, str]:
-    bucket, key = location.bucket_and_key
-    if not key:
-        raise UserError(f"{location.uri}: a bucket, not a file; write s3://{bucket}/file")
-    return {"Bucket": bucket, "Key": key}
 
 
 def _prefix(location: Location) -> str:

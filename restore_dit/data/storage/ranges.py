@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from restore_dit.data.storage.failures import explained
 from restore_dit.data.storage.locations import Location, Place, locate
-from restore_dit.data.storage.objects import read_object
+from restore_dit.data.storage.object_spans import read_span
 from restore_dit.errors import UserError
 
 GAP = 256 << 10
@@ -109,7 +109,7 @@ def _read_at(location: Location, file: int, offset: int, length: int) -> pa.Buff
 def _get(location: Location, piece: _Piece) -> pa.Buffer:
     with explained(location.uri, "read"):
         try:
-            content = read_object(location, (piece.start, piece.stop))
+            content = read_span(location, piece.start, piece.stop)
         except ClientError as error:
             if error.response["Error"]["Code"] == "InvalidRange":
                 raise _too_short(location, piece.stop) from None

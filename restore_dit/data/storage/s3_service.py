@@ -39,11 +39,11 @@ class S3Service:
     region: str
 
     def filesystem(self) -> fs.S3FileSystem:
-        """The server as a file system, for whole files and folders."""
+        """The server as pyarrow's file system, for libraries that take one."""
         return _filesystem(self, _keys())
 
     def client(self) -> BaseClient:
-        """The server's own operations, for what a file system does not have: single ranges, versions, uploads."""
+        """The server's own operations, each of which is one request."""
         with _making_a_client:
             return _client(self, _keys())
 
@@ -118,6 +118,7 @@ def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
             read_timeout=REQUEST_SECONDS,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=CONNECTIONS,
+            signature_version="s3v4",  # for signed addresses too, which otherwise have the old one in some regions
             # Servers without a wildcard name need the bucket in the path.
             s3={"addressing_style": "path" if service.endpoint else "auto"},
             request_checksum_calculation="when_required",

@@ -18,7 +18,7 @@ class SimulationConfig(Section):
     start: date = Field(date(2018, 9, 1), description="first day that may have an acquisition")
     days: Positive = Field(425, description="length of the period")
     field_hectares: float = Field(3.0, gt=0, description="median area of a field")
-    latitude: float = Field(48.0, ge=0, le=70, description="degrees north: sets the sun's height")
+    latitude: float = Field(47.0, ge=0, le=70, description="degrees north: sets the sun's height")
     january: float = Field(4.0, description="mean temperature of January in °C: sets how often it freezes and snows")
     relief: float = Field(0.0, ge=0, le=1, description="slope of the ground, root mean square; shades by the sun")
     woods: Fraction = Field(0.2, description="mean share of the land that woods cover")
@@ -46,10 +46,10 @@ class SimulationConfig(Section):
 
 
 CLIMATES: dict[str, dict[str, float]] = {
-    "t30uxv": {"latitude": 49.0, "january": 6.0, "cloudiness": 0.46, "cloudiness_spread": 0.0},
-    "t31tfj": {"latitude": 44.3, "january": 6.0, "cloudiness": 0.22, "cloudiness_spread": 0.0},
-    "t31tfm": {"latitude": 47.0, "january": 3.5, "cloudiness": 0.39, "cloudiness_spread": 0.0},
-    "t32ulu": {"latitude": 48.2, "january": 2.5, "cloudiness": 0.36, "cloudiness_spread": 0.0},
+    "t30uxv": {"latitude": 49.2, "january": 6.0, "cloudiness": 0.46, "cloudiness_spread": 0.0},
+    "t31tfj": {"latitude": 43.8, "january": 6.0, "cloudiness": 0.22, "cloudiness_spread": 0.0},
+    "t31tfm": {"latitude": 46.5, "january": 3.5, "cloudiness": 0.39, "cloudiness_spread": 0.0},
+    "t32ulu": {"latitude": 47.4, "january": 2.5, "cloudiness": 0.36, "cloudiness_spread": 0.0},
     "flanders": {
         "latitude": 50.9,
         "january": 4.0,
@@ -59,11 +59,11 @@ CLIMATES: dict[str, dict[str, float]] = {
         "dropped": 0.1,
         "field_hectares": 1.5,
         "woods": 0.03,
-        "vigour": 0.95,
+        "vigour": 0.9,
     },
 }
-"""What differs from the defaults, which are their mean, in PASTIS-R's four tiles (Normandy, the Rhône valley, Burgundy,
-Lorraine and Alsace); and in Flanders, of whose passes the archive of the real test sites kept the overcast ones too."""
+"""What differs from the defaults, which are a mixture of the four, in the tiles of PASTIS-R; and in Flanders, where the
+archive of the real test sites kept overcast passes too."""
 
 
 def climate(name: str, **changes: Any) -> SimulationConfig:

@@ -2,8 +2,8 @@
 
     python -m restore_dit.data.simulation.canopy_table
 
-writes `canopy_table.npz` beside this file, in half a minute. It needs `prosail` and `pyrsr`, which only development
-installs: prosail's import compiles for seconds, and a tile has half a million different canopies at a millisecond each.
+writes `canopy_table.npz` beside this file, in six seconds. It needs `prosail` and `pyrsr`, which only development
+installs: prosail's import compiles for seconds, and a tile has a million pixels and dates at a millisecond each.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def draw_sky(
     if cover > 0:
         low_sun = geometry.sun_zenith > np.deg2rad(60)
         outer_scale = np.exp(generator.uniform(np.log(100 if low_sun else 40), np.log(400)))
-        form = random_field((padded[0], padded[1]), outer_scale, generator.uniform(3.6, 4.5), generator)
+        form = random_field((padded[0], padded[1]), outer_scale, generator.uniform(3.45, 4.4), generator)
         # No sky is quite full: the threshold stops at 4 standard deviations.
         threshold = float(ndtri(max(1 - cover, 3e-5)))
         depth = np.maximum(form - np.float32(threshold), 0)

@@ -189,8 +189,9 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _user_error(error: BaseException) -> UserError | None:
-    """The `UserError` behind an exception. Of what its data tasks raise, Ray hands over the text alone."""
-    if isinstance(error, UserError):
-        return error
+    """The `UserError` behind an exception. What its data tasks raise, Ray hands over as a text with the whole way
+    there, sometimes under our error's own class."""
     found = re.search(r"restore_dit\.errors\.UserError: (.+)", str(error))
-    return UserError(found[1]) if found else None
+    if found:
+        return UserError(found[1])
+    return error if isinstance(error, UserError) else None

@@ -55,14 +55,15 @@ class TileStore:
         """
         location = storage.locate(uri)
         manifest = location.join(MANIFEST_NAME)
-        if not storage.exists(manifest):
+        content, _ = storage.read_versioned(manifest)
+        if content is None:
             if storage.list_names(location.join("tiles")):
                 raise UserError(f"{location.uri}: its ingest was not finished (no {MANIFEST_NAME}); run it again")
             raise UserError(
                 f"{location.uri}: no tile store there (no {MANIFEST_NAME}); give a folder that `restore-dit ingest` or "
                 "`simulate` wrote"
             )
-        return cls(location, read_manifest(storage.read_bytes(manifest), manifest.uri))
+        return cls(location, read_manifest(content, manifest.uri))
 
     @property
     def uri(self) -> str:

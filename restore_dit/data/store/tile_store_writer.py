@@ -51,8 +51,9 @@ class TileStoreWriter:
         self._written: dict[str, TileRecord] = {}
         """Records of the tiles that this writer wrote or gave new clouds."""
         self._quarantined: dict[str, str] = {}
-        for folder in ("", "tiles", *(f"layers/{layer}" for layer in self._layers())):
-            storage.delete_abandoned_writes(self.location.join(folder))
+        folders = ["tiles", *(f"layers/{layer}" for layer in self._layers())] if self.location.is_local else []
+        for place in (self.location, *map(self.location.join, folders)):  # a bucket's are found all at once
+            storage.delete_abandoned_writes(place)
 
     def _read_committed(self) -> Manifest | None:
         manifest = self.location.join(MANIFEST_NAME)
@@ -119,9 +120,10 @@ class TileStoreWriter:
         another has not yet committed. Each of them is read for that, so leave it out of commits on the way.
         """
         location = self.location.join(MANIFEST_NAME)
-        self._present |= set(self._names("tiles"))
         while True:
             content, version = storage.read_versioned(location)
+            # Listed after the manifest was read, so that whatever it names is there, or was removed.
+            self._present = set(self._names("tiles"))
             manifest = self._next(None if content is None else read_manifest(content, location.uri), recover)
             if storage.write_if_version(location, manifest.to_json(), version):
                 return manifest

@@ -287,6 +287,23 @@ def test_a_killed_ingest_leaves_no_half_tile_and_resumes(tmp_path: Path) -> None
         assert_same(store.load(name).series(), tile(name))
 
 
+def test_a_commit_between_reading_and_writing_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = TileStoreWriter(tmp_path), TileStoreWriter(tmp_path)
+    first.add(tile("a"))
+    listing = storage.list_names
+
+    def other_commits_meanwhile(place: storage.Place) -> list[str]:
+        names = listing(place)
+        if not second.has("b"):
+            second.add(tile("b"))
+            second.commit(recover=False)
+        return names
+
+    monkeypatch.setattr(storage, "list_names", other_commits_meanwhile)
+    first.commit(recover=False)
+    assert TileStore.open(tmp_path).tile_ids == ("a", "b")
+
+
 def test_commits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     script = """
         import sys

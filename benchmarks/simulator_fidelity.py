@@ -61,6 +61,13 @@ def rows_of(real: SeriesStatistics, simulated: SeriesStatistics) -> list[tuple[s
     ]
     for name, title in (("all_mean", "mean with clouds"), ("all_deviation", "deviation with clouds")):
         rows.append((f"{title}, mean of bands", getattr(real, name).mean(), getattr(simulated, name).mean()))
+    for first, second in (("B02", "B04"), ("B04", "B08"), ("B05", "B8A"), ("B8A", "B11"), ("B11", "B12")):
+        if {first, second} <= set(real.bands):
+            entry = (real.bands.index(first), real.bands.index(second))
+            rows.append((f"correlation {first} {second}", real.correlation[entry], simulated.correlation[entry]))
+    for month in (2, 5, 8, 11):
+        if np.isfinite(real.ndvi[month - 1, 1]):
+            rows.append((f"median NDVI, month {month}", real.ndvi[month - 1, 1], simulated.ndvi[month - 1, 1]))
     for row, (days, _, _) in enumerate(LAGS):
         rows.append((f"change in {days} days, mean of bands", real.change[row].mean(), simulated.change[row].mean()))
     for row, pixels in enumerate((1, 2, 5, 10)):
@@ -106,11 +113,13 @@ def pastis_rows(folder: Path, count: int) -> list[tuple[str, float, float]]:
 
 
 def print_rows(title: str, rows: list[tuple[str, float, float]]) -> None:
-    """A Markdown table."""
-    print(f"\n{title}\n\n| statistic | real | simulated | ratio |\n|---|---|---|---|")
+    """A Markdown table; what may be negative or in dB is compared by its difference."""
+    print(f"\n{title}\n\n| statistic | real | simulated | ratio or difference |\n|---|---|---|---|")
     for what, real, simulated in rows:
         digits = 0 if abs(real) >= 100 else 3 if abs(real) < 1 else 2
-        print(f"| {what} | {real:.{digits}f} | {simulated:.{digits}f} | {simulated / real:.2f} |")
+        apart = what.endswith("dB") or what.startswith("correlation")
+        compared = f"{simulated - real:+.2f}" if apart else f"{simulated / real:.2f}"
+        print(f"| {what} | {real:.{digits}f} | {simulated:.{digits}f} | {compared} |")
 
 
 def frame_near(tile: TileSeries, season: str, day: int) -> int:

@@ -1,8 +1,9 @@
 """The catalogue of crops and land covers: when they grow, what their leaves are like, how a C-band radar sees them.
 
-Leaves and angles are typical values of the LOPEX and ANGERS collections (Jacquemoud and Baret's PROSPECT) and of crop
-literature; dates are those of farmland between Brittany and Flanders, days of the harvest year, negative ones in the
-autumn before. Backscatter parameters are fitted to a real site (see docs/simulator.md).
+Leaves and angles began as usual values for such plants and were fitted so that the ten bands come out as on a real site
+at each greenness (see docs/simulator.md); water is on the high side, since it stands for that of stems and ears too.
+Backscatter is fitted likewise. Dates are those of farmland between Brittany and Flanders, days of the harvest year,
+negative ones in the autumn before.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ class Cover:
     share: float = 0.0
 
 
-_CEREAL = Leaves(43, 0.019, 0.0035, 60)
-_BROAD = Leaves(43, 0.024, 0.0045, 42)
-_MAIZE = Leaves(43, 0.019, 0.0040, 55)
-_GRASS = Leaves(37, 0.017, 0.0045, 58)
+_CEREAL = Leaves(43, 0.024, 0.0035, 60)
+_BROAD = Leaves(43, 0.030, 0.0045, 42)
+_MAIZE = Leaves(43, 0.024, 0.0040, 55)
+_GRASS = Leaves(37, 0.021, 0.0045, 58)
 
 CROPS = (
     Cover(
@@ -74,7 +75,7 @@ CROPS = (
     ),
     Cover(
         "winter barley",
-        Leaves(40, 0.018, 0.0040, 58),
+        Leaves(40, 0.022, 0.0040, 58),
         (-15.0, -19.6),
         0.14,
         Growth(76, 10, 157, 6, 186, 4.0, emergence=-66, autumn=1.6),
@@ -93,7 +94,7 @@ CROPS = (
     Cover("maize", _MAIZE, (-9.0, -14.1), 0.17, Growth(167, 7, 256, 9, 272, 3.8, spread=13), False, 0.22),
     Cover(
         "sugar beet",
-        Leaves(43, 0.027, 0.0040, 40),
+        Leaves(43, 0.034, 0.0040, 40),
         (-8.5, -13.1),
         0.16,
         Growth(159, 8, 330, 20, 292, 4.0, spread=13),
@@ -102,7 +103,7 @@ CROPS = (
     ),
     Cover(
         "potato",
-        Leaves(37, 0.022, 0.0040, 40),
+        Leaves(37, 0.027, 0.0040, 40),
         (-8.0, -12.6),
         0.18,
         Growth(160, 6, 236, 7, 262, 3.8, spread=12, standing=0.2),
@@ -111,7 +112,7 @@ CROPS = (
     ),
     Cover(
         "spring barley",
-        Leaves(39, 0.018, 0.0040, 58),
+        Leaves(39, 0.022, 0.0040, 58),
         (-13.5, -19.1),
         0.11,
         Growth(124, 8, 186, 6, 210, 3.4),
@@ -120,18 +121,18 @@ CROPS = (
     ),
 )
 
-CATCH_CROP = Cover("catch crop", Leaves(40, 0.020, 0.0040, 45), (-10.5, -15.6), 0.13, Growth(peak=2.2))
+CATCH_CROP = Cover("catch crop", Leaves(40, 0.025, 0.0040, 45), (-10.5, -15.6), 0.13, Growth(peak=2.2))
 GRASSLAND = Cover("grassland", _GRASS, (-12.5, -18.1), 0.09, Growth(92, 13, 318, 20, peak=3.3, base=1.3))
 DECIDUOUS = Cover(
     "deciduous forest",
-    Leaves(49, 0.014, 0.0070, 45, gaps=0.32),
+    Leaves(49, 0.018, 0.0070, 45, gaps=0.32),
     (-9.5, -14.6),
     0.2,
     Growth(113, 6, 297, 9, peak=5.0, base=0.2, spread=4),
 )
 CONIFER = Cover(
     "coniferous forest",
-    Leaves(55, 0.020, 0.0100, 50, gaps=0.55),
+    Leaves(55, 0.025, 0.0100, 50, gaps=0.55),
     (-9.8, -14.9),
     0.2,
     Growth(140, 20, 290, 25, peak=4.4, base=3.6),
@@ -147,7 +148,7 @@ CROP_SHARES = np.array([crop.share for crop in CROPS])
 """How often a field carries each of `CROPS`; adds up to 1."""
 
 #                        B02    B03    B04    B05   B06   B07   B08   B8A   B11   B12
-SOIL = np.array([0.105, 0.150, 0.205, 0.235, 0.265, 0.29, 0.305, 0.33, 0.380, 0.330], np.float32)
+SOIL = np.array([0.105, 0.150, 0.205, 0.235, 0.265, 0.29, 0.305, 0.33, 0.405, 0.355], np.float32)
 STRAW = np.array([0.100, 0.145, 0.205, 0.240, 0.28, 0.30, 0.33, 0.35, 0.39, 0.31], np.float32)
 WATER_BODY = np.array([0.035, 0.042, 0.030, 0.027, 0.022, 0.020, 0.018, 0.016, 0.011, 0.009], np.float32)
 ROOFS = np.array([0.115, 0.130, 0.150, 0.170, 0.19, 0.20, 0.21, 0.22, 0.24, 0.22], np.float32)

@@ -47,7 +47,7 @@ _TILES_A_ROW = 64
 _FOLDS = 5
 # Each part of a tile has a stream of random numbers of its own, so that one may change and leave the others alone.
 _LAND, _WEATHER, _PASSES, _VIEW, _OFFSETS, _NOISE, _CLOUDS, _MASKS, _SWATH, _GROUND, _RADAR = range(11)
-_SNOW_SEEN = 0.2  # cover of the ground from which the masks call a frame snow, which is neither cloud nor clear
+_SNOW_SEEN = 0.2  # cover of the ground from which the masks call clear land snow: neither cloud nor a target
 _BATCH = 2**19  # pixels of all frames that are rendered at once: arrays that fit in a processor's cache
 
 
@@ -194,7 +194,7 @@ def _optical(
                 values = sky.over(values)
                 classes[frame] = detect(sky, config.mask_errors, mask_generator)
         if clouds and snow > _SNOW_SEEN:
-            classes[frame] = CLOUD_NO_DATA
+            classes[frame][classes[frame] == CLEAR] = CLOUD_NO_DATA
         # Corrected reflectance is never written as nothing or less.
         stored[frame] = np.rint(values * REFLECTANCE_SCALE).clip(1, 32767)
     if clouds:

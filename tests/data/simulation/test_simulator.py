@@ -279,7 +279,7 @@ def test_snow_is_bright_in_the_visible_dark_in_the_short_wave_and_masked():
     cold = SimulationConfig(height=24, width=24, january=-8.0, cloudiness=0.2, cloudiness_spread=0.0, woods=0.0)
     tile = simulate_tile(cold, 0, 0)
     month = tile.optical.dates.astype("datetime64[M]").astype(int) % 12
-    snowy = (tile.clouds == CLOUD_NO_DATA).all(axis=(1, 2))
+    snowy = (tile.clouds == CLOUD_NO_DATA).mean(axis=(1, 2)) > 0.5
     assert snowy.any()
     assert not np.isin(month[snowy], (5, 6, 7, 8)).any()
     truth = simulate_tile(cold, 0, 0, clouds=False).optical.values[snowy].astype(float)

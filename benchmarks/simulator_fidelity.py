@@ -65,9 +65,11 @@ def rows_of(real: SeriesStatistics, simulated: SeriesStatistics) -> list[tuple[s
         if {first, second} <= set(real.bands):
             entry = (real.bands.index(first), real.bands.index(second))
             rows.append((f"correlation {first} {second}", real.correlation[entry], simulated.correlation[entry]))
-    for month in (2, 5, 8, 11):
-        if np.isfinite(real.ndvi[month - 1, 1]):
-            rows.append((f"median NDVI, month {month}", real.ndvi[month - 1, 1], simulated.ndvi[month - 1, 1]))
+    rows += [
+        (f"median NDVI, month {month}", real.ndvi[month - 1, 1], simulated.ndvi[month - 1, 1])
+        for month in (2, 5, 8, 11)
+        if np.isfinite(real.ndvi[month - 1, 1])
+    ]
     for row, (days, _, _) in enumerate(LAGS):
         rows.append((f"change in {days} days, mean of bands", real.change[row].mean(), simulated.change[row].mean()))
     for row, pixels in enumerate((1, 2, 5, 10)):

@@ -19,8 +19,7 @@ _IS_SHORTWAVE = np.array([False] * 8 + [True] * 2)
 # Share of the light that a thick cloud's shadow takes; skylight, strongest in the blue, remains.
 _SHADE = np.array([0.40, 0.52, 0.60, 0.64, 0.68, 0.70, 0.71, 0.72, 0.80, 0.84], np.float32)
 # Seconds after B02 at which a band sees the same ground (ESA, Sentinel-2 user handbook; true to 2 % after Binet,
-# Bergsma and Poulain 2022, ISPRS Annals V-1): clouds, which are higher than the ground, lie
-# elsewhere in each band.
+# Bergsma and Poulain 2022, ISPRS Annals V-1): clouds, which are higher than the ground, lie elsewhere in each band.
 _DELAY = np.array([0.0, 0.527, 1.005, 1.269, 1.525, 1.790, 0.264, 2.055, 1.468, 2.085])
 _ORBIT_HEIGHT, _ORBIT_SPEED = 786_000.0, 7_450.0  # metres, metres a second
 
@@ -82,10 +81,10 @@ def draw_sky(
         low_sun = geometry.sun_zenith > np.deg2rad(60)
         outer_scale = np.exp(generator.uniform(np.log(100 if low_sun else 40), np.log(400)))
         form = random_field((padded[0], padded[1]), outer_scale, generator.uniform(3.45, 4.4), generator)
-        # No sky is quite full: the threshold stops at 4 standard deviations.
-        threshold = float(ndtri(max(1 - cover, 3e-5)))
+        # No sky is quite full, or has quite a single cloud: the threshold stops at 4 standard deviations.
+        threshold = float(ndtri(np.clip(1 - cover, 3e-5, 1 - 3e-5)))
         depth = np.maximum(form - np.float32(threshold), 0)
-        mean_depth = np.exp(-(threshold**2) / 2) / np.sqrt(2 * np.pi) / max(1 - ndtr(threshold), 1e-6) - threshold
+        mean_depth = np.exp(-(threshold**2) / 2) / np.sqrt(2 * np.pi) / ndtr(-threshold) - threshold
         thickness = depth * np.float32(generator.lognormal(-0.25, 0.9) / mean_depth)
         sheet = _visible(thickness / (1 + thickness))
         cloud = _as_bands_see(sheet, height, shape)

@@ -71,7 +71,8 @@ def simulate_tile(
     """Tile `index` (from 0) of the simulated area `seed`, the same whatever else is made.
 
     With `clouds=False` the same land on the same dates without clouds, shadows or swath edges: the truth below them.
-    Pixels that are clear in the cloudy tile have the same values in both; the radar is the same.
+    Pixels that are truly clear have the same values in both; the radar is the same. The series' cloud masks are those
+    of a detector that errs, the true ones with `mask_errors=0`; the images do not depend on it.
 
     `optical_dates` and `radar_dates` (by track, all of `config.radar_tracks`), datetime64[D] ascending without
     repeats, take the place of the simulated revisit.

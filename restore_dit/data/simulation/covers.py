@@ -155,5 +155,4 @@ ROOFS = np.array([0.115, 0.130, 0.150, 0.170, 0.19, 0.20, 0.21, 0.22, 0.24, 0.22
 TARMAC = np.array([0.100, 0.115, 0.125, 0.140, 0.15, 0.16, 0.17, 0.18, 0.20, 0.18], np.float32)
 RAPESEED_FLOWERS = np.array([0.040, 0.170, 0.165, 0.220, 0.38, 0.46, 0.49, 0.50, 0.21, 0.10], np.float32)
 SNOW = np.array([0.86, 0.87, 0.87, 0.86, 0.84, 0.82, 0.80, 0.79, 0.10, 0.07], np.float32)
-"""Reflectances of what is no canopy, at 10 m: read off clear Sentinel-2 frames (snow: Warren 1982, Optical properties
-of snow, figure 9, old snow)."""
+"""Reflectances of what is no canopy; soil and straw are fitted to the bare fields of a real site, the others usual."""

@@ -29,7 +29,10 @@ class NpySeries(Dataset[dict[str, Tensor]]):
         self.patches = [feature["properties"] for feature in features]
         self.bad_frames = json.loads((folder / "bad_frames.json").read_text())
         norm = json.loads((folder / "NORM_S1A_patch.json").read_text())
-        self.mean, self.std = (np.mean([fold[what] for fold in norm.values()], axis=0) for what in ("mean", "std"))
+        folds = norm.values()
+        self.mean, self.std = (
+            np.mean([fold[key] for fold in folds], axis=0, dtype=np.float32) for key in ("mean", "std")
+        )
 
     def __len__(self) -> int:
         return self.length
@@ -53,7 +56,7 @@ class NpySeries(Dataset[dict[str, Tensor]]):
         sample: dict[str, Any] = {
             "optical": values,
             "gap_mask": gaps.astype(np.float32),
-            "radar": (np.clip(scaled, -2, 2) / 2).astype(np.float32),
+            "radar": np.clip(scaled, -2, 2) / 2,
             "dates": np.round(days[chosen] / 10).astype(np.float32) * 10,
         }
         return {name: torch.from_numpy(_padded(array)) for name, array in sample.items()}

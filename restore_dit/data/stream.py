@@ -8,7 +8,7 @@ that takes micro-batches of one block copies nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -33,23 +33,25 @@ MOST_EXAMPLES_A_BLOCK = 8
 object store."""
 
 
+Decoded = dict[str, Any]
+"""Tile id → reference to the decoded tile in Ray's object store."""
+
+
 @dataclass(frozen=True)
 class StreamSource:
-    """What every task of a run needs. `decoded` optionally maps tile ids to object references of decoded tiles (see
-    `cache_decoded`)."""
+    """What every task of a run needs."""
 
     plan: EpochPlan
     reader: TileReader
     maker: ExampleMaker
-    decoded: dict[str, Any] | None = None
 
-    def block(self, planned: list[PlannedExample]) -> dict[str, Any]:
+    def block(self, planned: list[PlannedExample], decoded: Decoded | None = None) -> dict[str, Any]:
         """The examples, stacked; truth values as bytes, since Arrow would pack them into bits and out again."""
         tile_ids = [entry.tile_id for entry in planned]
         tiles: Sequence[Tile] = (
-            self.reader.all(tile_ids) if self.decoded is None else ray.get([self.decoded[tile] for tile in tile_ids])
+            self.reader.all(tile_ids) if decoded is None else ray.get([decoded[tile_id] for tile_id in tile_ids])
         )
-        columns = self.maker.training(tiles, planned, threads=self.reader.threads if self.decoded is None else 1)
+        columns = self.maker.training(tiles, planned, threads=self.reader.threads if decoded is None else 1)
         return {name: values.view(np.uint8) if values.dtype == bool else values for name, values in columns.items()}
 
 
@@ -79,9 +81,13 @@ class Share:
 class Blocks(Datasource):
     """The blocks of a rank's share as a source of Ray Data: one read task each, in order."""
 
-    def __init__(self, source: ray.ObjectRef, plan: EpochPlan, share: Share, steps: int) -> None:
+    def __init__(
+        self, source: ray.ObjectRef, plan: EpochPlan, share: Share, steps: int, decoded: Decoded | None
+    ) -> None:
         super().__init__()
         self.source = source
+        self.plan = plan
+        self.decoded = decoded
         self.share = share
         self.count = steps * share.blocks_a_step(plan)
 
@@ -98,15 +104,20 @@ class Blocks(Datasource):
     ) -> list[ReadTask]:
         """A task for each block, whatever the parallelism."""
         metadata = BlockMetadata(num_rows=self.share.block_size, size_bytes=None, exec_stats=None)
-        return [ReadTask(partial(_read, self.source, self.share, block), metadata) for block in range(self.count)]
+        return [ReadTask(self._task(block), metadata) for block in range(self.count)]
+
+    def _task(self, block: int) -> Callable[[], Iterable[Any]]:
+        planned = self.share.planned(self.plan, block)
+        # With the task and not with the run: what a process keeps must not hold all tiles in the object store.
+        decoded = None if self.decoded is None else {entry.tile_id: self.decoded[entry.tile_id] for entry in planned}
+        return partial(_read, self.source, planned, decoded)
 
 
-def _read(source: ray.ObjectRef, share: Share, block: int) -> Iterable[Any]:
-    run = _of_this_process(source)
-    return [BlockAccessor.batch_to_block(run.block(share.planned(run.plan, block)))]
+def _read(source: ray.ObjectRef, planned: list[PlannedExample], decoded: Decoded | None) -> Iterable[Any]:
+    return [BlockAccessor.batch_to_block(_of_this_process(source).block(planned, decoded))]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _of_this_process(source: ray.ObjectRef) -> StreamSource:
     return ray.get(source)
 
@@ -122,12 +133,13 @@ def step_batches(
     world_size: int,
     cpus_for_training: float,
     cpus_a_task: float,
+    decoded: Decoded | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
     """For each optimiser step from `start` to `stop` this rank's micro-batches as stacked columns, in plan order.
 
     The position is `start`, the last committed step: what was prefetched and not computed is made again. Ray Data takes
     this rank's share of the CPUs that all training workers (`cpus_for_training`) leave. `source` refers to a
-    `StreamSource`.
+    `StreamSource`; with `decoded` (see `cache_decoded`) no tile is read.
     """
     cpus = max((ray.cluster_resources().get("CPU", 0) - cpus_for_training) / world_size, cpus_a_task)
     sizes = range(1, min(micro_batch_size, MOST_EXAMPLES_A_BLOCK) + 1)
@@ -135,13 +147,16 @@ def step_batches(
     steps_a_segment = max(1, EXAMPLES_A_SEGMENT * world_size // plan.batch_size)
     for first in range(start, stop, steps_a_segment):
         share = Share(rank, world_size, micro_batch_size, block_size, first)
-        blocks_source = Blocks(source, plan, share, min(steps_a_segment, stop - first))
+        blocks_source = Blocks(source, plan, share, min(steps_a_segment, stop - first), decoded)
         dataset = ray.data.read_datasource(blocks_source, override_num_blocks=blocks_source.count, num_cpus=cpus_a_task)
+        dataset.context.target_max_block_size = None  # a block must stay whole: they are counted
         options = dataset.context.execution_options
         options.preserve_order = True
         options.resource_limits = options.resource_limits.copy(cpu=cpus)
         blocks: list[dict[str, Any]] = []
         for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
+            if len(block["weight"]) != block_size:
+                raise RuntimeError(f"Ray Data cut a block of {block_size} examples to {len(block['weight'])}")
             blocks.append(block)
             if len(blocks) == share.blocks_a_step(plan):
                 yield _micro_batches(blocks, micro_batch_size // block_size)
@@ -163,7 +178,7 @@ def _column(name: str, parts: list[np.ndarray]) -> np.ndarray:
     return values.view(bool) if name in _TRUTH else values
 
 
-def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: float) -> dict[str, Any]:
+def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: float) -> Decoded:
     """Every tile decoded once into Ray's object store, from where the tasks of all epochs and ranks read it without a
     copy. Worth it where the store fits into the cluster's object memory; Ray spills to disk what does not."""
 

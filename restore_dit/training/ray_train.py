@@ -80,11 +80,11 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
     decoded = None
     if setup.config.data.cache_decoded:
         decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, setup.config.workers.data_cpus)
-    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker, decoded))
+    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
     workers = setup.config.workers
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"setup": setup, "mailbox": mailbox, "source": source},
+        train_loop_config={"setup": setup, "mailbox": mailbox, "source": source, "decoded": decoded},
         scaling_config=ScalingConfig(
             num_workers=workers.count,
             use_gpu=workers.use_gpu,
@@ -177,6 +177,7 @@ def _worker(config: dict[str, Any]) -> None:
             world_size=context.get_world_size(),
             cpus_for_training=workers.count * workers.cpus_each,
             cpus_a_task=workers.data_cpus,
+            decoded=config["decoded"],
         )
 
     try:

@@ -11,7 +11,7 @@ from restore_dit.config import RunConfig
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.examples.plan import EpochPlan
-from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles, target_frames
+from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles, target_frames, target_rule
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
 from restore_dit.data.storage import Location, locate
@@ -65,10 +65,8 @@ def set_up(config: RunConfig) -> TrainingSetup:
     training = config.training
     usable = {part: usable_tiles(store, config, split.part(part), part) for part in ("train", "validation")}
     if not usable["train"]:
-        raise UserError(
-            f"{config.data.store}: no tile has a frame with at least data.clear_share={config.data.clear_share} "
-            "clear pixels to train on; lower it"
-        )
+        raise UserError(f"{config.data.store}: no tile has a frame to train on by {target_rule(config.data)}")
+    _check_sizes(store, config, usable["train"])
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
         config=config,
@@ -82,6 +80,14 @@ def set_up(config: RunConfig) -> TrainingSetup:
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
         init_from=_initial_model(config),
     )
+
+
+def _check_sizes(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> None:
+    """Examples of a batch are of one size."""
+    sizes = sorted({store.manifest.tiles[tile_id].size for tile_id in tile_ids})
+    if config.data.crop is None and config.micro_batch_size > 1 and len(sizes) > 1:
+        shown = ", ".join(f"{height}×{width}" for height, width in sizes[:4])
+        raise UserError(f"{store.uri}: tiles of different sizes ({shown}) do not fit into one batch; set data.crop")
 
 
 def _sums_before_test(store: TileStore, config: RunConfig, tile_id: str, track: str) -> Sums:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+from ray.data import DataContext
 
 from restore_dit.config import RunConfig
 from restore_dit.data import loader, storage, stream
@@ -16,10 +17,13 @@ from tests.s3.ceph_server import CephServer
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
 
-def streamed(setup: TrainingSetup, source: ray.ObjectRef, start: int, stop: int, micro: int, rank: int, of: int):
+def streamed(
+    setup: TrainingSetup, source: ray.ObjectRef, start: int, stop: int, micro: int, rank: int, of: int, decoded=None
+):
     return stream.step_batches(
-        source, setup.plan, start, stop, micro, rank=rank, world_size=of, cpus_for_training=0.5, cpus_a_task=0.5
-    )
+        source, setup.plan, start, stop, micro,
+        rank=rank, world_size=of, cpus_for_training=0.5, cpus_a_task=0.5, decoded=decoded,
+    )  # fmt: skip
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -28,13 +32,15 @@ def test_ranks_get_their_share_of_the_plan_in_order(
     small_run: RunConfig, monkeypatch: pytest.MonkeyPatch, world_size: int, micro: int, cached: bool
 ):
     monkeypatch.setattr(stream, "MOST_EXAMPLES_A_BLOCK", 2)  # a micro-batch of 4 comes in two blocks
+    # Blocks are never cut, however small Ray Data would like them.
+    monkeypatch.setattr(DataContext.get_current(), "target_max_block_size", 10_000)
     setup = set_up(small_run)
     start, stop = 2, setup.plan.steps_per_epoch + 2  # across the end of an epoch
     expected = list(loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, micro))
     decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, 0.5) if cached else None
-    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker, decoded))
+    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
     for rank in range(world_size):
-        steps = list(streamed(setup, source, start, stop, micro, rank, world_size))
+        steps = list(streamed(setup, source, start, stop, micro, rank, world_size, decoded))
         assert len(steps) == stop - start
         for step, micro_batches in zip(expected, steps, strict=True):
             own = step[rank::world_size]

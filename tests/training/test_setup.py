@@ -59,3 +59,18 @@ def test_bands_left_open_are_those_of_the_store(small_run, tmp_path):
     config = changed(small_run, "data", store=str(tmp_path / "store"), clear_share=0.5)
     assert set_up(changed(config, "model", bands=())).config.model.bands == ("B05", "B06", "B07")
     assert set_up(small_run).config.model.bands == S2_BANDS
+
+
+def test_tiles_of_unequal_size_need_a_crop(small_run, tmp_path):
+    writer = TileStoreWriter(tmp_path, source="simulation")
+    for index, side in enumerate((16, 24)):
+        config = SimulationConfig(height=side, width=side, days=220, field_hectares=0.8)
+        for series in simulate_tiles(config, 3, range(4 * index, 4 * index + 4)):
+            writer.add(series)
+    writer.commit()
+    mixed = changed(small_run, "data", store=str(tmp_path))
+    set_up(mixed)
+    with pytest.raises(
+        UserError, match=r"tiles of different sizes \(16×16, 24×24\) do not fit into one batch; set data\.crop"
+    ):
+        set_up(changed(mixed, "data", crop=None))

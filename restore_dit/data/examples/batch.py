@@ -49,7 +49,7 @@ def to_batch(
 ) -> Batch:
     """Stacked examples (`stack`) on the network's scale and on a device; integers travel, floats are made there."""
     tensors = {
-        name: torch.from_numpy(np.ascontiguousarray(values)).to(device, non_blocking=True)
+        name: torch.from_numpy(np.require(values, requirements=("C", "W"))).to(device, non_blocking=True)
         for name, values in columns.items()
         if isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
     }

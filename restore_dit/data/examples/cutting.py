@@ -141,6 +141,8 @@ class Cutter:
         if self.config.radar is None:
             return none
         stored = tile.radar.get(self.config.radar.track)
+        if stored is not None and not len(stored.dates):
+            stored = None
         if stored is None and self._paired:
             raise UserError(f"tile {tile.tile_id} has no radar track {self.config.radar.track}")
         if stored is None or not window.with_radar:

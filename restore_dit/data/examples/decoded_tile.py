@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data.store.manifest import BAD_FRAMES
+from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, Acquisitions, TileSeries
 
 
@@ -48,6 +49,9 @@ class DecodedSeries(DecodedFrames):
 
     def channels(self, bands: Sequence[str]) -> slice | list[int]:
         """Which channels of a frame these bands are; all of them, as a slice, where nothing is to be picked."""
+        missing = [band for band in bands if band not in self.bands]
+        if missing:
+            raise UserError(f"no band {', '.join(missing)}; there are {', '.join(self.bands)}")
         if tuple(bands) == self.bands:
             return slice(None)
         return [self.bands.index(band) for band in bands]

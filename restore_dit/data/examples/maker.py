@@ -14,7 +14,7 @@ from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
 from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, clouds_of, size
 from restore_dit.data.examples.plan import PlannedExample
-from restore_dit.data.examples.split import Part, frames_of_part, target_frames
+from restore_dit.data.examples.split import Part, frames_of_part, target_frames, target_rule
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR
@@ -137,8 +137,8 @@ class ExampleMaker:
         shown, scored = frames_of_part(self._clear(tile), part, self.config.split, self.seed, tile.tile_id)
         if not scored.any():
             raise UserError(
-                f"tile {tile.tile_id}: none of its {len(shown)} frames may be a {part} target; lower "
-                f"data.clear_share={self.config.clear_share} or leave the tile out"
+                f"tile {tile.tile_id}: none of its {len(shown)} frames may be a {part} target by "
+                f"{target_rule(self.config)}, or leave the tile out"
             )
         return shown, scored
 

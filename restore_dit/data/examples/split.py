@@ -60,6 +60,13 @@ def split_tiles(folds: Mapping[str, int | None], config: SplitConfig, seed: int)
     return TileSplit(tuple(train), tuple(validation), tuple(test))
 
 
+def target_rule(config: DataConfig) -> str:
+    """What decides which frames may be targets, for errors."""
+    if config.targets == "clear_share":
+        return f"data.clear_share={config.clear_share}; lower it"
+    return "data.targets=not_bad, its source's list of bad frames; set data.targets=clear_share"
+
+
 def target_frames(
     config: DataConfig,
     clear_pixels: NDArray[np.integer] | Sequence[int],

@@ -36,13 +36,18 @@ BAD_FRAMES = "bad_frames"
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
+def is_safe_name(name: str) -> bool:
+    """Whether `name` may be part of a path: no separator, no leading dot, at most 128 characters."""
+    return _SAFE_NAME.fullmatch(name) is not None
+
+
 def check_name(name: str, what: str = "tile id") -> str:
     """`name` if it may be part of a path: no separator, no leading dot, at most 128 characters.
 
     Raises:
         UserError: it may not.
     """
-    if not _SAFE_NAME.fullmatch(name):
+    if not is_safe_name(name):
         raise UserError(
             f"unsafe {what} {name[:140]!r}: use at most 128 letters, digits, '.', '_' and '-', beginning with a letter "
             "or digit"

@@ -164,6 +164,21 @@ def _offsets(content: bytes, frames: list[bytes], start: int) -> tuple[NDArray[n
     return offsets, start
 
 
+def written_record(tile_id: str, tile: bytes, origin: str) -> TileRecord:
+    """The record that a tile's file was written with: its layers and their checksums are those of that moment.
+
+    Raises:
+        UserError: a file that is damaged or belongs to another tile.
+    """
+    return build(TileRecord, _metadata(tile_id, tile, origin).get("record", {}), origin)
+
+
+def fits_tile(tile_id: str, clouds: bytes, record: TileRecord) -> bool:
+    """Whether these masks have a frame of the tile's size for each of its acquisitions."""
+    frames = _metadata(tile_id, clouds, f"masks of tile {tile_id}")["frames"]
+    return LAYER in frames and tuple(frames[LAYER]["shape"]) == (record.optical.frames, *record.size)
+
+
 def recover_record(tile_id: str, tile: bytes, layers: dict[str, bytes], origin: str) -> TileRecord:
     """A tile's record, from the metadata of its file and of its layers' files.
 
@@ -176,7 +191,7 @@ def recover_record(tile_id: str, tile: bytes, layers: dict[str, bytes], origin: 
     Raises:
         UserError: a file that is damaged or belongs to another tile.
     """
-    record = build(TileRecord, _metadata(tile_id, tile, origin).get("record", {}), origin)
+    record = written_record(tile_id, tile, origin)
     clouds: CloudCounts | None = None
     bad_frames: tuple[int, ...] | None = None
     optical = record.optical

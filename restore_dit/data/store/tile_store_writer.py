@@ -7,14 +7,16 @@ from pathlib import Path
 
 from restore_dit.data import storage
 from restore_dit.data.store.manifest import (
+    CLOUDS,
     MANIFEST_NAME,
     Manifest,
     TileRecord,
+    is_safe_name,
     layer_object,
     read_manifest,
     tile_object,
 )
-from restore_dit.data.store.tile_file import object_record, recover_record
+from restore_dit.data.store.tile_file import damaged, fits_tile, object_record, recover_record, written_record
 from restore_dit.data.store.tile_statistics import optical_sums
 from restore_dit.data.store.tile_writing import write_clouds, write_tile
 from restore_dit.errors import UserError
@@ -60,13 +62,15 @@ class TileStoreWriter:
         names = storage.list_names(self.location)
         if MANIFEST_NAME in names:
             return read_manifest(storage.read_bytes(manifest), manifest.uri)
-        if set(names) - {"tiles", "layers"}:
-            raise UserError(f"{self.location.uri}: holds {names[0]} and is no tile store; give a new or empty folder")
+        others = sorted(set(names) - {"tiles", "layers"})
+        if others:
+            raise UserError(f"{self.location.uri}: holds {others[0]} and is no tile store; give a new or empty folder")
         return None
 
     def _names(self, folder: str) -> list[str]:
         names = storage.list_names(self.location.join(folder))
-        return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+        tile_ids = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+        return [tile_id for tile_id in tile_ids if is_safe_name(tile_id)]  # others cannot be tiles of ours
 
     def _layers(self) -> list[str]:
         return storage.list_names(self.location.join("layers"))
@@ -151,13 +155,18 @@ class TileStoreWriter:
         """The record of a tile that was written but never committed, without decoding its pixels."""
         location = self.location.join(tile_object(tile_id))
         tile = storage.read_bytes(location)
-        paths = {layer: layer_object(layer, tile_id) for layer in self._layers()}
-        layers = {
-            layer: storage.read_bytes(self.location.join(path))
-            for layer, path in paths.items()
-            if storage.exists(self.location.join(path))
-        }
+        written = written_record(tile_id, tile, location.uri)
+        layers: dict[str, bytes] = {}
+        for layer in sorted({*written.layers, CLOUDS}):
+            path = layer_object(layer, tile_id)
+            content, _ = storage.read_versioned(self.location.join(path))
+            as_written = content is not None and object_record(content) == written.objects.get(path)
+            # Masks may have been given to the tile later; those of another tile of this name do not fit it.
+            if content is not None and (as_written or (layer == CLOUDS and fits_tile(tile_id, content, written))):
+                layers[layer] = content
+            elif layer != CLOUDS:
+                raise damaged(self.location.join(path).uri, "not what was written with the tile")
         record = recover_record(tile_id, tile, layers, location.uri)
         objects = {tile_object(tile_id): object_record(tile)}
-        objects |= {paths[layer]: object_record(content) for layer, content in layers.items()}
+        objects |= {layer_object(layer, tile_id): object_record(content) for layer, content in layers.items()}
         return record.model_copy(update={"objects": objects})

@@ -244,6 +244,34 @@ def test_new_clouds_change_the_sums_and_survive_a_lost_manifest(tmp_path: Path) 
     assert TileStoreWriter(tmp_path).commit().tiles == manifest.tiles
 
 
+def test_layers_of_a_killed_run_are_not_taken_for_those_of_another_tile(tmp_path: Path) -> None:
+    labelled = dataclasses.replace(tile("a", frames=4), layers={"labels": np.ones((3, 6, 5), np.uint8)})
+    store_of(tmp_path, labelled)
+    (tmp_path / MANIFEST_NAME).unlink()
+    (tmp_path / "tiles/a.parquet").unlink()  # as if killed between the layers and the tile
+    other = tile("a", frames=6, clouds=False)
+    TileStoreWriter(tmp_path).add(other)
+    TileStoreWriter(tmp_path).commit()  # by another process, which only finds the files
+    store = TileStore.open(tmp_path)
+    assert store.record("a").layers == ()
+    assert_same(store.load("a").series(), other)
+
+
+def test_a_layer_that_is_not_the_one_written_is_named(tmp_path: Path) -> None:
+    labelled = dataclasses.replace(tile("a"), layers={"labels": np.ones((3, 6, 5), np.uint8)})
+    store_of(tmp_path, labelled)
+    (tmp_path / MANIFEST_NAME).unlink()
+    (tmp_path / "layers/labels/a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"layers/labels/a.parquet: damaged"):
+        TileStoreWriter(tmp_path).commit()
+
+
+def test_a_stray_file_among_the_tiles_stops_nobody(tmp_path: Path) -> None:
+    store_of(tmp_path, tile("a"))
+    (tmp_path / "tiles" / "a copy (1).parquet").write_bytes(b"")
+    assert store_of(tmp_path, tile("b")).tile_ids == ("a", "b")
+
+
 def test_a_quarantined_tile_may_come_later(tmp_path: Path) -> None:
     writer = TileStoreWriter(tmp_path)
     writer.quarantine("a", "no dates")

@@ -49,12 +49,12 @@ class Normalisation:
     def radar(self, stored: Tensor, bands: tuple[str, ...], missing: Tensor) -> Tensor:
         """Network input [..., K, H, W] in [-1, 1] from stored dB × 100 [..., bands, H, W]; `missing` [..., 1, H, W]
         becomes 0, the mean."""
-        decibel = stored.float() / DECIBEL_SCALE
+        decibel = stored.float().div_(DECIBEL_SCALE)
         channels = [_channel(decibel, bands, name) for name in self.radar_channels]
         mean = decibel.new_tensor(self.radar_mean)[:, None, None]
         std = decibel.new_tensor(self.radar_std)[:, None, None]
-        scaled = ((torch.stack(channels, dim=-3) - mean) / std).clamp(-RADAR_CLAMP, RADAR_CLAMP) / RADAR_CLAMP
-        return scaled.masked_fill(missing, 0.0)
+        scaled = torch.stack(channels, dim=-3).sub_(mean).div_(std)
+        return scaled.clamp_(-RADAR_CLAMP, RADAR_CLAMP).div_(RADAR_CLAMP).masked_fill_(missing, 0.0)
 
 
 def read_published_normalisation(path: str, channels: tuple[str, ...]) -> Normalisation:

@@ -30,8 +30,8 @@ quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this mach
 test: $(DEVELOPMENT) ## every test
 	$(BIN)/python -m pytest $(ARGS)
 
-test-fast: $(DEVELOPMENT) ## every test that needs neither Ray nor an S3 server
-	$(BIN)/python -m pytest -m "not ray and not s3" $(ARGS)
+test-fast: $(DEVELOPMENT) ## every test that needs neither Ray nor an S3 server nor much time
+	$(BIN)/python -m pytest -m "not ray and not s3 and not slow" $(ARGS)
 
 check: format-check lint types imports ## format, lint, types, arrows between packages
 

@@ -18,7 +18,8 @@ from restore_dit.config.tree import (
 
 
 def paper() -> RunConfig:
-    """The published method on PASTIS-R to the letter (spec sections 1-3), its weaknesses included."""
+    """The published method to the letter (spec sections 1-3), its weaknesses included, on any store; on PASTIS-R the
+    shipped `paper_pastis` takes its targets by the published list, too."""
     return RunConfig(
         name="paper",
         data=DataConfig(

@@ -67,6 +67,7 @@ def daemons(folder: Path) -> set[str]:
 TEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/s3/test_ceph_server.py", "-k", "comes_back"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("environment", "status", "says"), [({}, 0, "SKIPPED"), ({"CI": "true"}, 1, "ERROR")])
 def test_without_ceph_tests_skip_but_in_continuous_integration_they_fail(
     environment: dict[str, str], status: int, says: str

@@ -99,6 +99,7 @@ def test_stopped_and_resumed_is_the_same_run(small_run, uninterrupted, stop_afte
     assert sorted(computed(config)) == sorted(computed(uninterrupted))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_killed_and_resumed_is_the_same_run(small_run, uninterrupted, tmp_path, number):
     config = named(small_run, f"killed-{number.name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -176,3 +177,28 @@ def test_an_endpoint_that_is_no_address_is_named(monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv("AWS_ENDPOINT_URL", address)
         with pytest.raises(UserError, match=f"AWS_ENDPOINT_URL={address}: not an address"):
             storage.locate("s3://bucket/file")
+
+
+def test_cleaning_is_not_disturbed_by_writers_that_finish(tmp_path: Path) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.is_set():
+            storage.write_bytes_atomically(tmp_path / "file", b"content")
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    try:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            storage.delete_abandoned_writes(tmp_path)
+    finally:
+        done.set()
+        for writer in writers:
+            writer.join()
+
+
+def test_an_address_of_another_kind_is_named_without_its_secrets() -> None:
+    with pytest.raises(UserError, match=r"^ftp://host/folder: unknown scheme"):
+        storage.locate("ftp://me:secret@host/folder?token=secret")

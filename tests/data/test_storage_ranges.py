@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.httpsession import URLLib3Session
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3 import HTTPResponse
 
 from restore_dit.data import storage
 from restore_dit.errors import UserError
@@ -49,3 +58,58 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{tmp_path}: cannot read"):
         storage.read_ranges(tmp_path, [(0, 1)])
+
+
+def test_on_aws_objects_of_a_bucket_share_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setenv(name, "eu-west-1")
+    pools: list[Any] = []
+
+    def send(pool: URLLib3Session, request: Any) -> AWSResponse:  # AWS itself is out of a test's reach
+        pools.append(pool)
+        return AWSResponse(request.url, 206, {}, HTTPResponse(io.BytesIO(bytes(10)), preload_content=False))
+
+    monkeypatch.setattr(URLLib3Session, "send", send)
+    for index in range(5):
+        storage.read_ranges(f"s3://bucket/tiles/{index}.parquet", [(0, 10)])
+    assert len(pools) == 5
+    assert len({id(pool) for pool in pools}) == 1
+
+
+def test_eight_readers_of_eight_ranges_keep_their_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    connections: list[object] = []
+
+    class Server(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            connections.append(self)
+            super().setup()
+
+        def do_GET(self) -> None:
+            time.sleep(0.05)  # so that all requests are under way at once
+            self.send_response(206)
+            self.send_header("Content-Length", "10")
+            self.end_headers()
+            self.wfile.write(bytes(10))
+
+        def log_message(self, *_: object) -> None:
+            """Keep quiet."""
+
+    class Listener(ThreadingHTTPServer):
+        request_queue_size = 128
+        daemon_threads = True
+
+    server = Listener(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    ranges = [(index << 20, 10) for index in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda index: storage.read_ranges(f"s3://bucket/{index}", ranges), range(32)))
+    server.shutdown()
+    server.server_close()
+    assert 8 < len(connections) <= 64

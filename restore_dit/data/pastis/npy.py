@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from tokenize import TokenError
 from typing import Any
 
@@ -31,7 +32,9 @@ def read_npy(content: bytes, origin: str) -> NDArray[Any]:
         raise UserError(f"{origin}: not a .npy file ({why}); fetch it again") from None
     if dtype.hasobject:
         raise UserError(f"{origin}: holds pickled Python objects, which are never loaded; fetch the published file")
-    expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if not dtype.itemsize or not all(type(length) is int and length >= 0 for length in shape):
+        raise UserError(f"{origin}: not a .npy file ({str(shape)[:60]} of {dtype} is no array); fetch it again")
+    expected = math.prod(shape) * dtype.itemsize
     found = len(content) - stream.tell()
     if found != expected:
         state = "truncated" if found < expected else "too long"

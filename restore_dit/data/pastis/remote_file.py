@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from restore_dit.config.pastis import TransferConfig
+from restore_dit.data import storage
 from restore_dit.data.pastis.source_error import SourceUnreachable
 from restore_dit.errors import UserError
 
@@ -45,15 +46,23 @@ class _Limited(_Passing):
 class RemoteFile:
     """A file at an `http://` or `https://` address. It passes pickling; a request is a connection of its own."""
 
-    url: str
+    url: str = field(repr=False)  # a presigned one holds a right to read
     transfer: TransferConfig
     sleep: Callable[[float], object] = field(default=time.sleep, compare=False)
 
     def __post_init__(self) -> None:
-        address = urlsplit(self.url)
+        try:
+            address = urlsplit(self.url)
+        except ValueError:
+            raise UserError(f"{self.shown}: not a valid address") from None
         if address.username or address.password:
             # Not echoed: the message may end in a log.
             raise UserError(f"{address.scheme}://…@{address.hostname}: credentials do not belong in an address")
+
+    @property
+    def shown(self) -> str:
+        """The address for messages, which end in logs and in the store: without its query."""
+        return storage.without_secrets(self.url)
 
     def size(self) -> int:
         """Bytes in the file.
@@ -85,7 +94,7 @@ class RemoteFile:
                 if len(received) == before:
                     raise _Passing("an answer without content")
             except (_Passing, OSError, http.client.HTTPException) as error:
-                _raise_if_final(self.url, error)
+                _raise_if_final(self.shown, error)
                 # What came before the connection broke is kept: the next request begins behind it.
                 if len(received) > before:
                     failures, waited = 0, 0.0
@@ -96,7 +105,7 @@ class RemoteFile:
                 failures += 1
                 if failures >= self.transfer.attempts or isinstance(error, _Limited):
                     raise SourceUnreachable(
-                        f"{self.url}: gave up after {failures} failures in a row ({_reason(error)}); check the "
+                        f"{self.shown}: gave up after {failures} failures in a row ({_reason(error)}); check the "
                         "network and the server, then run the same command again: what is done is kept"
                     ) from None
                 self.sleep(self._wait(failures))
@@ -122,12 +131,12 @@ class RemoteFile:
                     asked = _retry_after(error.headers.get("Retry-After"))
                     raise (_Limited(f"HTTP {error.code}", asked) if asked else _Passing(f"HTTP {error.code}")) from None
                 advice = _ADVICE.get(error.code, "check the address")
-                raise UserError(f"{self.url}: HTTP {error.code}: {advice}") from None
+                raise UserError(f"{self.shown}: HTTP {error.code}: {advice}") from None
         with answer:
             found = _CONTENT_RANGE.match(answer.headers.get("Content-Range") or "")
             if answer.status != 206 or found is None:
                 raise UserError(
-                    f"{self.url}: the server does not serve parts of a file (byte ranges): download the archive and "
+                    f"{self.shown}: the server does not serve parts of a file (byte ranges): download the archive and "
                     "give its path"
                 )
             if int(found[1]) != start:
@@ -145,13 +154,13 @@ class RemoteFile:
         return min(doubled, self.transfer.longest_wait)
 
 
-def _raise_if_final(url: str, error: Exception) -> None:
+def _raise_if_final(shown: str, error: Exception) -> None:
     """Some connection failures will be the same for ever."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        raise UserError(f"{url}: the server's certificate is not trusted ({cause.verify_message})") from None
+        raise UserError(f"{shown}: the server's certificate is not trusted ({cause.verify_message})") from None
     if isinstance(cause, http.client.InvalidURL | UnicodeError):
-        raise UserError(f"{url}: not a valid address") from None
+        raise UserError(f"{shown}: not a valid address") from None
 
 
 def _retry_after(header: str | None) -> float:

@@ -52,8 +52,8 @@ class RemoteArchive:
 
     @property
     def uri(self) -> str:
-        """Its address."""
-        return self.file.url
+        """Its address, as it may be shown."""
+        return self.file.shown
 
     def size(self) -> int:
         """Bytes in the file."""
@@ -137,6 +137,10 @@ def read_directory(archive: Archive) -> dict[str, ArchiveMember]:
         with zipfile.ZipFile(stream) as directory:
             entries = sorted(directory.infolist(), key=lambda entry: entry.header_offset)
             ends = [*(entry.header_offset for entry in entries[1:]), directory.start_dir]
+        if not entries:
+            raise ValueError("it holds nothing")
+        if not 0 <= entries[0].header_offset <= entries[-1].header_offset <= ends[-1]:
+            raise ValueError("its directory is damaged: it names places outside the archive")
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -156,7 +160,7 @@ def read_directory(archive: Archive) -> dict[str, ArchiveMember]:
             flags=entry.flag_bits,
         )
         for entry, end in zip(entries, ends, strict=True)
-        if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
+        if not entry.filename.endswith("/") and not entry.filename.startswith("__MACOSX/")
     }
 
 

@@ -6,6 +6,7 @@ AWS's usual chain (environment, profile, instance role); they are never part of 
 wrong is a `UserError` of one line.
 """
 
+from restore_dit.data.storage.addresses import without_secrets
 from restore_dit.data.storage.files import (
     delete,
     delete_abandoned_writes,
@@ -36,6 +37,7 @@ __all__ = [
     "read_bytes",
     "read_ranges",
     "read_versioned",
+    "without_secrets",
     "write_bytes_atomically",
     "write_if_version",
 ]

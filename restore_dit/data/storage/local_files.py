@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,5 +36,6 @@ def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
 def delete_partial_files(folder: Path, older_than: float) -> None:
     """Remove what killed writers left in a folder more than `older_than` seconds ago."""
     for partial in folder.glob(f".*{_PARTIAL}"):
-        if time.time() - partial.stat().st_mtime > older_than:
-            partial.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its writer lives, and has just given it its name
+            if time.time() - partial.stat().st_mtime > older_than:
+                partial.unlink()

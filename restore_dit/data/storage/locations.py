@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from restore_dit.data.storage.addresses import without_secrets
 from restore_dit.data.storage.failures import explained
 from restore_dit.data.storage.s3_service import S3Service, s3_service
 from restore_dit.errors import UserError
@@ -79,7 +80,7 @@ def locate(uri: Place) -> Location:
     if scheme == "file":
         with explained(text, "parse"):
             return Location(text, fs.FileSystem.from_uri(text)[1])
-    raise UserError(f"{text}: unknown scheme '{scheme}://'; use a path, file:// or s3://")
+    raise UserError(f"{without_secrets(text)}: unknown scheme '{scheme}://'; use a path, file:// or s3://")
 
 
 def _locate_s3(uri: str) -> Location:

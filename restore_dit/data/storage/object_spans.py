@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError
 
@@ -34,7 +35,7 @@ def read_span(location: Location, start: int, stop: int) -> bytes:
     span = {"Range": f"bytes={start}-{stop - 1}"}
     request = AWSRequest("GET", address, headers=span, stream_output=True)
     try:
-        answer = _connections(location.s3.endpoint or address.split("?")[0]).send(request.prepare())
+        answer = _connections(_server(address)).send(request.prepare())
         content: bytes = StreamingBody(answer.raw, content_length=None).read()
     except BotoCoreError:
         return read_object(location, (start, stop))
@@ -43,15 +44,21 @@ def read_span(location: Location, start: int, stop: int) -> bytes:
     return read_object(location, (start, stop))
 
 
+def _server(address: str) -> str:
+    """Scheme and host: what connections can be kept for. On AWS the host has the bucket in its name."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 @lru_cache(maxsize=16)
-def _connections(endpoint: str) -> URLLib3Session:
+def _connections(server: str) -> URLLib3Session:
     import botocore.session
     from botocore.httpsession import URLLib3Session
     from botocore.utils import get_environ_proxies
 
     return URLLib3Session(
         verify=botocore.session.get_session().get_config_variable("ca_bundle") or True,
-        proxies=get_environ_proxies(endpoint),
+        proxies=get_environ_proxies(server),
         timeout=(CONNECT_SECONDS, REQUEST_SECONDS),
         max_pool_connections=CONNECTIONS,
     )

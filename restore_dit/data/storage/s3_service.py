@@ -26,8 +26,9 @@ ATTEMPTS = 4
 """A request that fails in passing (500, 503 Slow Down, a broken connection) is sent so many times, with pauses that
 grow."""
 
-CONNECTIONS = 16
-"""At most so many connections a process keeps open."""
+CONNECTIONS = 64
+"""At most so many connections to a server a process keeps open: for eight threads that read tiles, each up to eight
+ranges side by side. With fewer, the rest would be opened, and encryption agreed on, anew for every request."""
 
 
 @dataclass(frozen=True)

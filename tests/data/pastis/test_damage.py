@@ -5,13 +5,15 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from zipfile import ZIP_BZIP2
+from zipfile import ZIP_BZIP2, ZipFile
 
 import numpy as np
 import pytest
 
 from restore_dit.cli import main
+from restore_dit.data import storage
 from restore_dit.data.pastis.ingest import plan_ingest
+from restore_dit.data.pastis.zip_archive import StoredArchive, read_directory
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from tests.data.pastis.miniature import SIDE, fingerprint, ingest, pack
@@ -63,6 +65,12 @@ def pickled(folder: Path) -> None:
     np.save(folder / S2, np.array([{"a": 1}, None], object), allow_pickle=True)
 
 
+def header(shape: str, pixels: bytes = b"", type_: str = "<i2") -> Callable[[bytes], bytes]:
+    """A file that says it is of this shape."""
+    text = f"{{'descr': '{type_}', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return lambda _: b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + pixels
+
+
 DAMAGES = {
     "no optical file": (removed(S2), f"{S2}: missing"),
     "no radar file": (removed(S1A), f"{S1A}: missing: a patch without radar"),
@@ -70,6 +78,12 @@ DAMAGES = {
     "optical truncated": (content(S2, lambda b: b[:-100]), f"{S2}: truncated: \\d+ bytes of pixels instead of \\d+"),
     "radar truncated in its header": (content(S1D, lambda b: b[:50]), f"{S1D}: not a .npy file"),
     "header damaged": (content(S2, lambda b: b[:20] + b"\0(" + b[22:]), f"{S2}: not a .npy file"),
+    "negative lengths": (content(S2, header("(-2, -5)", bytes(20))), f"{S2}: not a .npy file .*is no array"),
+    "beyond 64 bits": (content(S2, header(f"({2**70},)")), f"{S2}: truncated"),
+    "64 bits wrapped": (content(S2, header(f"({2**62}, 4)")), f"{S2}: truncated"),
+    "a length that is a truth": (content(S2, header("(True, 2)", bytes(4))), f"{S2}: not a .npy file .*is no array"),
+    "void": (content(S2, header("(3,)", type_="|V0")), f"{S2}: not a .npy file .*is no array"),
+    "empty text": (content(S2, header("(3,)", type_="|S0")), f"{S2}: not a .npy file .*is no array"),
     "too long": (content(S2, lambda b: b + b"x"), f"{S2}: too long"),
     "empty file": (content(S2, lambda b: b""), f"{S2}: not a .npy file \\(it is empty\\)"),
     "not a .npy": (content(S2, lambda b: b"<html>rate limit</html>" * 9), f"{S2}: not a .npy file"),
@@ -265,3 +279,20 @@ def test_nothing_is_written_while_planning(pastis, tmp_path):
     plan = plan_ingest(PastisConfig(source=str(pastis), output=str(tmp_path / "store")))
     assert len(plan.todo) == 4
     assert not (tmp_path / "store").exists()
+
+
+def test_a_directory_that_names_places_outside_the_archive_or_no_name_is_one_line(pastis, tmp_path):
+    archive = pack(pastis, tmp_path / "PASTIS-R.zip")
+    good = archive.read_bytes()
+    first = good.index(b"PK\x01\x02")
+    archive.write_bytes(good[: first + 45] + b"\x7f" + good[first + 46 :])
+    with pytest.raises(UserError, match="its directory is damaged"):
+        read_directory(StoredArchive(storage.locate(archive)))
+    with ZipFile(archive, "w") as unnamed:
+        unnamed.writestr("a", b"")
+    nameless = bytearray(archive.read_bytes())
+    begin = nameless.index(b"PK\x01\x02")
+    nameless[begin + 28] = 0  # the length of its name, whose letter becomes its comment
+    nameless[begin + 32] = 1
+    archive.write_bytes(nameless)
+    assert list(read_directory(StoredArchive(storage.locate(archive)))) == [""]

@@ -1,5 +1,7 @@
 """The archive is read where it lies on a web server: little, once, and whatever the server does."""
 
+import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -156,6 +158,35 @@ def test_a_server_that_counts_requests_gets_its_pause_which_is_no_failure():
         with pytest.raises(SourceUnreachable, match="HTTP 429, asks to wait 59 s"):
             file.read_range(0, 10)
         assert sum(waits[7:]) <= 600
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [{}, {"status": 403}, {"status": 500}, {"ranges": False}, {"content": b"<html>"}],
+    ids=["a bad patch", "refused", "failing", "no ranges", "no archive"],
+)
+def test_a_signature_in_an_address_is_used_but_never_shown_nor_kept(pastis, tmp_path, capsys, behaviour):
+    folder = tmp_path / "PASTIS-R"
+    shutil.copytree(pastis, folder)
+    tree = json.loads((folder / "metadata.geojson").read_text())
+    tree["features"][1]["properties"]["Fold"] = 9
+    (folder / "metadata.geojson").write_text(json.dumps(tree))
+    content = pack(folder, tmp_path / "PASTIS-R.zip").read_bytes()
+    words = ["--workers", "0", f"patch_size={SIDE}", "transfer.attempts=2", "transfer.first_wait=0.001"]
+    with serving(Behaviour(**{"content": content, **behaviour})) as url:
+        source = f"{url}?X-Amz-Signature=SECRET"
+        assert main(["ingest", "pastis", source, str(tmp_path / "store"), *words]) == 1
+    shown = capsys.readouterr()
+    assert url in shown.err
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file())
+    assert (b"Fold is 9" in kept) == (not behaviour)
+    assert "SECRET" not in shown.out + shown.err
+    assert b"SECRET" not in kept
+
+
+def test_no_address_at_all_is_one_line_without_its_secrets():
+    with pytest.raises(UserError, match=r"^http://\[bad/x\.zip: not a valid address$"):
+        RemoteFile("http://me:secret@[bad/x.zip?token=secret", TransferConfig())
 
 
 def test_credentials_in_an_address_are_refused_and_not_shown():

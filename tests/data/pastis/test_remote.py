@@ -175,6 +175,7 @@ def test_a_signature_in_an_address_is_used_but_never_shown_nor_kept(pastis, tmp_
     words = ["--workers", "0", f"patch_size={SIDE}", "transfer.attempts=2", "transfer.first_wait=0.001"]
     with serving(Behaviour(**{"content": content, **behaviour})) as url:
         source = f"{url}?X-Amz-Signature=SECRET"
+        assert main(["ingest", "pastis", source, str(tmp_path / "store"), *words, "--dry-run"]) == 0
         assert main(["ingest", "pastis", source, str(tmp_path / "store"), *words]) == 1
     shown = capsys.readouterr()
     assert url in shown.err

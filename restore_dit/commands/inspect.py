@@ -1,0 +1,89 @@
+"""Looking at a tile store or a model directory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from restore_dit.config import dump
+from restore_dit.errors import UserError
+
+if TYPE_CHECKING:
+    from restore_dit.data.store.tile_store import TileStore
+
+
+def inspect(given: argparse.Namespace) -> int:
+    from restore_dit.data.storage import exists, join_uri
+    from restore_dit.data.store.description_text import description_text
+    from restore_dit.data.store.inspection import describe_store
+    from restore_dit.data.store.tile_store import TileStore
+
+    if exists(join_uri(given.place, "model.safetensors")):
+        return _inspect_model(given)
+    for option, needed in (("deep", "verify"), ("tiles", "contact_sheet")):
+        if getattr(given, option) and getattr(given, needed) in (None, False):
+            raise UserError(f"--{option} means nothing without --{needed.replace('_', '-')}: add it", status=2)
+    if given.contact_sheet and not given.contact_sheet.endswith(".png"):
+        raise UserError(
+            f"--contact-sheet {given.contact_sheet}: a picture's name ends in .png; give the store first", status=2
+        )
+    store = TileStore.open(given.place)
+    description = describe_store(store)
+    print(json.dumps(description.as_json(), indent=1) if given.json else description_text(description), flush=True)
+    if given.contact_sheet is not None:
+        _draw_contact_sheet(given, store)
+    return _verify(given, store) if given.verify else 0
+
+
+def _inspect_model(given: argparse.Namespace) -> int:
+    from restore_dit.reconstruction.model_directory import load_model
+
+    for option in ("verify", "deep", "contact_sheet", "tiles"):
+        if getattr(given, option) not in (None, False):
+            name = option.replace("_", "-")
+            raise UserError(
+                f"{given.place}: a model directory, and --{name} is for tile stores: leave it out", status=2
+            )
+    model = load_model(given.place)
+    parameters = sum(p.numel() for p in model.denoiser.parameters())
+    if given.json:
+        tree = {"config": model.config.model_dump(mode="json"), "parameters": parameters, "metrics": model.metrics}
+        print(json.dumps(tree, indent=1))
+        return 0
+    print(dump(model.config), end="")
+    print(f"parameters: {parameters}")
+    for name, value in model.metrics.items():
+        print(f"{name}: {value:.6g}")
+    return 0
+
+
+def _draw_contact_sheet(given: argparse.Namespace, store: TileStore) -> None:
+    from restore_dit.data.storage import write_bytes_atomically
+    from restore_dit.data.store.contact_sheet import contact_sheet
+
+    file = given.contact_sheet or f"{store.location.name}.png"
+    write_bytes_atomically(file, contact_sheet(store, given.tiles.split(",") if given.tiles else None))
+    print(f"contact sheet: {file}", file=sys.stderr)
+
+
+def _verify(given: argparse.Namespace, store: TileStore) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from restore_dit.data.store.verification import verify_store
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("verifying", total=None)
+        problems = verify_store(
+            store, lambda done, total: progress.update(task, completed=done, total=total), deep=given.deep
+        )
+    for problem in problems:
+        print(f"restore-dit inspect: {problem}", file=sys.stderr)
+    print(
+        f"verified {len(store.tile_ids)} tiles: {len(problems)} damaged, missing or unknown files",
+        file=sys.stderr if given.json else sys.stdout,
+    )
+    return 1 if problems else 0

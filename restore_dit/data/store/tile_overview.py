@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit.data.store.manifest import BAD_FRAMES
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.pictures.composites import Composite, natural_composite, vegetation_index
 from restore_dit.series import (
@@ -24,9 +25,6 @@ from restore_dit.series import (
 
 STRIP_CLASSES = {"thick cloud": THICK_CLOUD, "thin cloud": THIN_CLOUD, "shadow": SHADOW, "no data": CLOUD_NO_DATA}
 """What hides a pixel, in the order in which it is stacked."""
-
-_BAD_FRAMES = "bad_frames"
-"""The layer uint8 [T] of frames that a source advises against."""
 
 _INDEX_BANDS = ("B04", "B05", "B08", "B8A")
 
@@ -86,7 +84,7 @@ def overview_of(store: TileStore, tile_id: str, borders: NDArray[np.datetime64])
     Raises:
         UserError: no such tile, or a damaged file.
     """
-    tile = store.load(tile_id, layers=("clouds", _BAD_FRAMES))
+    tile = store.load(tile_id, layers=("clouds", BAD_FRAMES))
     series = tile.series()
     optical = series.optical
     shares = _shares(series)
@@ -117,7 +115,7 @@ def overview_of(store: TileStore, tile_id: str, borders: NDArray[np.datetime64])
         shares=shares,
         index_name=name,
         index=curve,
-        bad=tile.layers[_BAD_FRAMES].decode() > 0 if _BAD_FRAMES in tile.layers else np.zeros(len(optical), bool),
+        bad=tile.layers[BAD_FRAMES].decode() > 0 if BAD_FRAMES in tile.layers else np.zeros(len(optical), bool),
         radar_dates={track: radar.dates for track, radar in series.radar.items()},
     )
 

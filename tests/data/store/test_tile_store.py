@@ -1,15 +1,10 @@
-"""The tile store: what goes in comes out, ingests resume, and damage is named."""
+"""The tile store: what goes in comes out, and damage is named."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -25,55 +20,8 @@ from restore_dit.data.store.frame_codec import decode_frame
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
-from restore_dit.series import NO_DATA, S1_BANDS, S2_BANDS, Acquisitions, Georeference, TileSeries
-
-
-def acquisitions(
-    random: np.random.Generator, frames: int, bands: tuple[str, ...], size: tuple[int, int]
-) -> Acquisitions:
-    days = np.sort(random.choice(1000, frames, replace=False))
-    values = random.integers(-32768, 32768, (frames, len(bands), *size)).astype(np.int16)
-    return Acquisitions(values, np.datetime64("2018-09-01") + days, bands)
-
-
-def tile(
-    tile_id: str,
-    seed: int = 0,
-    frames: int = 4,
-    size: tuple[int, int] = (6, 5),
-    bands: tuple[str, ...] = S2_BANDS,
-    tracks: tuple[str, ...] = ("S1A",),
-    clouds: bool = True,
-) -> TileSeries:
-    random = np.random.default_rng(seed)
-    return TileSeries(
-        tile_id=tile_id,
-        optical=acquisitions(random, frames, bands, size),
-        clouds=random.choice(np.array([0, 1, 2, 3, 255], np.uint8), (frames, *size)) if clouds else None,
-        radar={track: acquisitions(random, frames + 1, S1_BANDS, size) for track in tracks},
-        georeference=Georeference("EPSG:32631", (10.0, 0.0, 574680.0, 0.0, -10.0, 5622440.0)),
-        properties={"fold": seed % 5 + 1, "source": "test"},
-    )
-
-
-def store_of(folder: Path, *tiles: TileSeries) -> TileStore:
-    writer = TileStoreWriter(folder, source="test")
-    for series in tiles:
-        writer.add(series)
-    writer.commit()
-    return TileStore.open(folder)
-
-
-def assert_same(found: TileSeries, expected: TileSeries) -> None:
-    def same(a: Acquisitions, b: Acquisitions) -> bool:
-        return np.array_equal(a.values, b.values) and np.array_equal(a.dates, b.dates) and a.bands == b.bands
-
-    assert same(found.optical, expected.optical)
-    assert found.radar.keys() == expected.radar.keys()
-    assert all(same(found.radar[track], expected.radar[track]) for track in expected.radar)
-    assert (found.clouds is None) == (expected.clouds is None)
-    assert found.clouds is None or np.array_equal(found.clouds, expected.clouds)
-    assert (found.georeference, found.properties) == (expected.georeference, expected.properties)
+from restore_dit.series import NO_DATA, S1_BANDS, S2_BANDS, Acquisitions, TileSeries
+from tests.data.store.tiles import assert_same, store_of, tile
 
 
 @settings(max_examples=25, deadline=None)
@@ -197,169 +145,6 @@ def test_a_manifest_says_what_is_in_the_store(tmp_path: Path) -> None:
     assert (record.size, record.optical.frames, record.radar["S1D"].frames, record.fold) == ((6, 5), 4, 5, 1)
     assert record.optical.first_date == full.optical.dates[0].item()
     assert set(record.objects) == {"tiles/b.parquet", "layers/clouds/b.parquet"}
-
-
-def test_every_commit_is_a_generation_and_the_fingerprint_is_the_content(tmp_path: Path) -> None:
-    first = store_of(tmp_path / "one", tile("a"))
-    assert first.manifest.generation == 1
-    writer = TileStoreWriter(tmp_path / "one")
-    assert writer.has("a")
-    assert writer.commit().generation == 2
-    assert TileStore.open(tmp_path / "one").fingerprint == first.fingerprint
-    assert store_of(tmp_path / "two", tile("a")).fingerprint == first.fingerprint
-    assert store_of(tmp_path / "three", tile("a", seed=1)).fingerprint != first.fingerprint
-
-
-def test_tiles_never_change(tmp_path: Path) -> None:
-    store_of(tmp_path, tile("a"))
-    with pytest.raises(UserError, match="tile a is there already"):
-        TileStoreWriter(tmp_path).add(tile("a", seed=1))
-
-
-def test_a_lost_manifest_is_recovered_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest = store_of(tmp_path, tile("a"), tile("b", clouds=False)).manifest
-    (tmp_path / MANIFEST_NAME).unlink()
-    with pytest.raises(UserError, match="its ingest was not finished"):
-        TileStore.open(tmp_path)
-    monkeypatch.setattr("restore_dit.data.store.stored_tile.decode_frame", None)
-    assert TileStoreWriter(tmp_path, source="test").commit() == manifest
-
-
-def test_new_clouds_change_the_sums_and_survive_a_lost_manifest(tmp_path: Path) -> None:
-    series = tile("a", clouds=False)
-    before = store_of(tmp_path, series).fingerprint
-    clouds = np.zeros((4, 6, 5), np.uint8)
-    clouds[1:] = 1
-    writer = TileStoreWriter(tmp_path)
-    writer.replace_clouds(TileSeries("a", series.optical, clouds))
-    manifest = writer.commit()
-    store = TileStore.open(tmp_path)
-    assert store.fingerprint != before
-    stored = store.load("a").clouds
-    assert stored is not None
-    np.testing.assert_array_equal(stored.decode(), clouds)
-    valid = series.optical.values[0, 0][series.optical.values[0, 0] != NO_DATA]
-    assert manifest.optical_sums()["B02"].mean == pytest.approx(valid.mean() / 10000)
-    (tmp_path / MANIFEST_NAME).unlink()
-    assert TileStoreWriter(tmp_path).commit().tiles == manifest.tiles
-
-
-def test_layers_of_a_killed_run_are_not_taken_for_those_of_another_tile(tmp_path: Path) -> None:
-    labelled = dataclasses.replace(tile("a", frames=4), layers={"labels": np.ones((3, 6, 5), np.uint8)})
-    store_of(tmp_path, labelled)
-    (tmp_path / MANIFEST_NAME).unlink()
-    (tmp_path / "tiles/a.parquet").unlink()  # as if killed between the layers and the tile
-    other = tile("a", frames=6, clouds=False)
-    TileStoreWriter(tmp_path).add(other)
-    TileStoreWriter(tmp_path).commit()  # by another process, which only finds the files
-    store = TileStore.open(tmp_path)
-    assert store.record("a").layers == ()
-    assert_same(store.load("a").series(), other)
-
-
-def test_a_layer_that_is_not_the_one_written_is_named(tmp_path: Path) -> None:
-    labelled = dataclasses.replace(tile("a"), layers={"labels": np.ones((3, 6, 5), np.uint8)})
-    store_of(tmp_path, labelled)
-    (tmp_path / MANIFEST_NAME).unlink()
-    (tmp_path / "layers/labels/a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"layers/labels/a.parquet: damaged"):
-        TileStoreWriter(tmp_path).commit()
-
-
-def test_a_stray_file_among_the_tiles_stops_nobody(tmp_path: Path) -> None:
-    store_of(tmp_path, tile("a"))
-    (tmp_path / "tiles" / "a copy (1).parquet").write_bytes(b"")
-    assert store_of(tmp_path, tile("b")).tile_ids == ("a", "b")
-
-
-def test_a_quarantined_tile_may_come_later(tmp_path: Path) -> None:
-    writer = TileStoreWriter(tmp_path)
-    writer.quarantine("a", "no dates")
-    writer.commit()
-    with pytest.raises(UserError, match="was quarantined: no dates"):
-        TileStore.open(tmp_path).load("a")
-    assert store_of(tmp_path, tile("a")).manifest.quarantined == {}
-
-
-def test_a_killed_ingest_leaves_no_half_tile_and_resumes(tmp_path: Path) -> None:
-    script = """
-        import os, signal, sys
-        sys.path.insert(0, sys.argv[2])
-        from test_tile_store import tile
-        from restore_dit.data import storage
-        from restore_dit.data.store.tile_store import TileStoreWriter
-        writer = TileStoreWriter(sys.argv[1])
-        for name in "abc":
-            writer.add(tile(name))
-        def die(*_):
-            os.kill(os.getpid(), signal.SIGKILL)
-        os.fsync = die  # the bytes of tile d are written, its name is not yet there
-        writer.add(tile("d"))
-    """
-    process = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), str(Path(__file__).parent)], timeout=60
-    )
-    assert process.returncode == -signal.SIGKILL
-    assert not (tmp_path / MANIFEST_NAME).exists()
-    left = [name for _, _, names in os.walk(tmp_path) for name in names if name.startswith(".")]
-    assert len(left) == 1  # the unfinished write
-
-    writer = TileStoreWriter(tmp_path)
-    assert [name for name in "abcd" if writer.has(name)] == ["a", "b", "c"]
-    written = (tmp_path / "tiles" / "a.parquet").stat().st_mtime_ns
-    writer.add(tile("d"))
-    writer.commit()
-    assert (tmp_path / "tiles" / "a.parquet").stat().st_mtime_ns == written
-    store = TileStore.open(tmp_path)
-    for name in "abcd":
-        assert_same(store.load(name).series(), tile(name))
-
-
-def test_a_commit_between_reading_and_writing_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = TileStoreWriter(tmp_path), TileStoreWriter(tmp_path)
-    first.add(tile("a"))
-    listing = storage.list_names
-
-    def other_commits_meanwhile(place: storage.Place) -> list[str]:
-        names = listing(place)
-        if not second.has("b"):
-            second.add(tile("b"))
-            second.commit(recover=False)
-        return names
-
-    monkeypatch.setattr(storage, "list_names", other_commits_meanwhile)
-    first.commit(recover=False)
-    assert TileStore.open(tmp_path).tile_ids == ("a", "b")
-
-
-def test_commits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
-    script = """
-        import sys
-        sys.path.insert(0, sys.argv[2])
-        from test_tile_store import tile
-        from restore_dit.data.store.tile_store import TileStoreWriter
-        writer = TileStoreWriter(sys.argv[1])
-        for index in range(12):
-            writer.add(tile(f"{sys.argv[3]}{index:02d}"))
-            writer.quarantine(f"bad-{sys.argv[3]}{index}", "no dates")
-            writer.commit(recover=False)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), str(Path(__file__).parent)]
-    writers = [subprocess.Popen([*command, name]) for name in "xyz"]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
-    manifest = TileStore.open(tmp_path).manifest
-    assert list(manifest.tiles) == [f"{name}{index:02d}" for name in "xyz" for index in range(12)]
-    assert len(manifest.quarantined) == 36
-    assert manifest.generation == 36  # each commit is one of its own
-
-
-@pytest.mark.parametrize("name", ["../a", "a/b", ".a", "", "a\0", "a" * 200, "..", "/etc/passwd"])
-def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
-    series = tile("t")
-    with pytest.raises(UserError, match="unsafe tile id"):
-        TileStoreWriter(tmp_path / "s").add(TileSeries(name, series.optical))
-    with pytest.raises(UserError, match="unsafe radar track"):
-        TileStoreWriter(tmp_path / "s").add(TileSeries("t", series.optical, radar={name: series.radar["S1A"]}))
 
 
 @pytest.mark.parametrize(

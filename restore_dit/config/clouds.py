@@ -1,0 +1,60 @@
+"""Cloud and shadow masks: what finds them, in which bands, and how a network for them is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from restore_dit.config.cloud_rule import RuleConfig
+from restore_dit.config.tree import Positive, Section
+
+PUBLISHED_BANDS = ("B02", "B03", "B04", "B8A")
+"""Inputs of the published cloud network."""
+
+
+class CloudNetworkConfig(Section):
+    """A U-Net from reflectance to the classes clear, thick cloud, thin cloud and shadow."""
+
+    encoder: str = Field("mobilenet_v2", description="encoder's name in segmentation_models_pytorch")
+    bands: tuple[str, ...] = Field(PUBLISHED_BANDS, min_length=1, description="inputs in the network's order")
+    reference: bool = Field(
+        False, description="further inputs: the same bands of the tile's own clear reference at each date"
+    )
+    missing_bands: bool = Field(False, description="a tile may lack some of the bands: they enter as 0")
+    pixel_size: float | None = Field(
+        None, gt=0, description="metres that the network learned on; tiles are resampled to it; none: as they are"
+    )
+
+    @model_validator(mode="after")
+    def _no_band_twice(self) -> CloudNetworkConfig:
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands {', '.join(self.bands)}: each may stand there once")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Inputs of the network."""
+        return len(self.bands) * (2 if self.reference else 1)
+
+
+class DetectionConfig(Section):
+    """Masks for the tiles of a store."""
+
+    store: str = Field("", description="URI of the tile store")
+    method: Literal["network", "rule", "source", "s2cloudless"] = Field(
+        "rule",
+        description="network: by weights; rule: physical, needs no weights; source, s2cloudless: masks that came with "
+        "the tiles",
+    )
+    weights: str = Field("", description="network: URI of a model directory, or of a published state dict")
+    network: CloudNetworkConfig = Field(
+        CloudNetworkConfig(), description="the network of a published state dict; a model directory says its own"
+    )
+    rule: RuleConfig = RuleConfig()
+    tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
+    precision: Literal["fp32", "bf16"] = "fp32"
+    batch_size: Positive = Field(32, description="frames that go through the network at once, of whichever tiles")
+    workers: int = Field(0, ge=0, description="Ray actors over tiles; 0: this process")
+    use_gpu: bool = False
+    commit_every: Positive = Field(16, description="tiles between commits of the store")

@@ -73,7 +73,8 @@ class Acquisitions:
 class TileSeries:
     """A tile: one optical series, its clouds, any number of radar series on the same H×W grid.
 
-    `clouds` is uint8 [T, H, W] (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or None where nobody detected them;
+    `clouds` is uint8 [T, H, W] (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or None where nobody detected them,
+    `other_clouds` masks that the source has from other methods (`s2cloudless`), by method;
     `radar` maps a track (`S1A`, `S1D`: ascending, descending) to its series; `layers` holds whatever else a source
     knows (`labels`, `bad_frames`, …), arrays of any shape by name; `properties` what it says of the tile as a whole
     (`fold`, `source`, …) as JSON values.
@@ -86,13 +87,13 @@ class TileSeries:
     georeference: Georeference | None = None
     properties: dict[str, str | int | float] = field(default_factory=dict)
     layers: dict[str, NDArray[np.integer]] = field(default_factory=dict)
+    other_clouds: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         frames, _, height, width = self.optical.values.shape
-        if self.clouds is not None and (self.clouds.shape != (frames, height, width) or self.clouds.dtype != np.uint8):
-            raise ValueError(
-                f"clouds must be uint8 {(frames, height, width)}, got {self.clouds.dtype} {self.clouds.shape}"
-            )
+        for clouds in [*self.other_clouds.values(), *([] if self.clouds is None else [self.clouds])]:
+            if clouds.shape != (frames, height, width) or clouds.dtype != np.uint8:
+                raise ValueError(f"clouds must be uint8 {(frames, height, width)}, got {clouds.dtype} {clouds.shape}")
         for track, series in self.radar.items():
             if series.values.shape[2:] != (height, width):
                 raise ValueError(f"radar {track} lies on {series.values.shape[2:]}, optical on {(height, width)}")

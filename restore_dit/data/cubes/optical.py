@@ -14,7 +14,7 @@ from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Grid, resample, resample_classes
 from restore_dit.data.cubes.stored_units import stored_integers
 from restore_dit.data.cubes.times import repeated_apart
-from restore_dit.data.store.tile_statistics import CLOUD_CLASSES
+from restore_dit.data.store.masks import CLOUD_CLASSES
 from restore_dit.errors import UserError
 from restore_dit.series import CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, S2_BANDS, Acquisitions
 

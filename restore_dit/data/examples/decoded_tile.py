@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data.store.manifest import BAD_FRAMES
+from restore_dit.data.store.masks import CloudCounts, cloud_counts
 from restore_dit.errors import UserError
-from restore_dit.series import CLEAR, Acquisitions, TileSeries
+from restore_dit.series import Acquisitions, TileSeries
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class DecodedTile:
 
     def __init__(self, series: TileSeries) -> None:
         self.tile_id = series.tile_id
+        self._acquisitions = series.optical
         self.optical = DecodedSeries.of(series.optical)
         self.radar = {track: DecodedSeries.of(acquisitions) for track, acquisitions in series.radar.items()}
         self.clouds = None if series.clouds is None else DecodedFrames(series.clouds)
@@ -76,6 +78,11 @@ class DecodedTile:
         self.bad_frames = None if bad_frames is None else bad_frames.astype(bool)
 
     @cached_property
+    def cloud_counts(self) -> CloudCounts | None:
+        """What the masks say of each frame."""
+        return None if self.clouds is None else cloud_counts(self._acquisitions, self.clouds.values)
+
+    @property
     def clear_pixels(self) -> NDArray[np.int64] | None:
         """Number of clear pixels in each frame [T]."""
-        return None if self.clouds is None else (self.clouds.values == CLEAR).sum(axis=(1, 2))
+        return None if self.cloud_counts is None else np.array(self.cloud_counts.clear_pixels)

@@ -12,23 +12,21 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from restore_dit.config import Section
 from restore_dit.config.loading import build
-from restore_dit.data.store.tile_statistics import CloudCounts, Sums, merge_sums
+from restore_dit.data.store.masks import CloudCounts, MaskRecord
+from restore_dit.data.store.tile_statistics import Sums, merge_sums
 from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, REFLECTANCE_SCALE
 
 MANIFEST_NAME = "manifest.json"
 FORMAT: Literal["restore-dit tile store"] = "restore-dit tile store"
-VERSION: Literal[2] = 2
+VERSION: Literal[3] = 3
 
 OPTICAL = "optical"
 RADAR_PREFIX = "radar/"
-
-CLOUDS = "clouds"
-"""The layer of cloud masks."""
 
 BAD_FRAMES = "bad_frames"
 """The layer, one value an optical acquisition, of frames that the source calls too bad to be a target."""
@@ -77,7 +75,7 @@ class SensorRecord(Section):
     frames: int
     first_date: datetime.date | None
     last_date: datetime.date | None
-    sums: Sums = Field(description="optical: reflectance of valid, clear pixels; radar: dB of valid pixels")
+    sums: Sums = Field(description="over valid pixels, whatever hides them, in reflectance or dB")
 
 
 class ObjectRecord(Section):
@@ -96,10 +94,40 @@ class TileRecord(Section):
     optical: SensorRecord
     radar: dict[str, SensorRecord]
     properties: dict[str, str | int | float]
-    clouds: CloudCounts | None = None
+    masks: dict[str, MaskRecord] = Field(default={}, description="layer → cloud masks that lie there")
+    masks_in_use: str | None = Field(None, description="the layer whose masks count")
     bad_frames: tuple[int, ...] | None = Field(None, description="indices of the frames that the source calls bad")
     layers: tuple[str, ...] = ()
     objects: dict[str, ObjectRecord] = Field(default={}, description="path inside the store → its size and checksum")
+
+    @model_validator(mode="after")
+    def _masks_are_layers(self) -> TileRecord:
+        lost = ({*self.masks} | ({self.masks_in_use} if self.masks_in_use else set())) - {*self.layers}
+        if lost or (self.masks_in_use is not None and self.masks_in_use not in self.masks):
+            raise ValueError(f"no masks in {', '.join(sorted(lost)) or self.masks_in_use}")
+        return self
+
+    @property
+    def clouds(self) -> CloudCounts | None:
+        """What the masks in use say; None where nobody detected clouds."""
+        return None if self.masks_in_use is None else self.masks[self.masks_in_use].counts
+
+    @property
+    def clear_sums(self) -> Sums:
+        """Sums in reflectance over valid pixels that the masks in use call clear; over all valid ones without masks."""
+        return self.optical.sums if self.masks_in_use is None else self.masks[self.masks_in_use].sums
+
+    def with_masks(self, tile_id: str, masks: MaskRecord, file: ObjectRecord) -> TileRecord:
+        """The record of tile `tile_id` with these masks in `file`, and in use; what else is known stays."""
+        layer = masks.origin.layer
+        return self.model_copy(
+            update={
+                "masks": {**self.masks, layer: masks},
+                "masks_in_use": layer,
+                "layers": tuple(sorted({*self.layers, layer})),
+                "objects": {**self.objects, layer_object(layer, tile_id): file},
+            }
+        )
 
     @property
     def bad_frame_mask(self) -> NDArray[np.bool_] | None:
@@ -127,7 +155,7 @@ class Manifest(Section):
     """The whole store at one generation. `bands` are all that any tile has, in the store's order."""
 
     format: Literal["restore-dit tile store"] = FORMAT
-    version: Literal[2] = VERSION
+    version: Literal[3] = VERSION
     generation: int = Field(0, ge=0)
     source: str = ""
     bands: tuple[str, ...] = ()
@@ -152,17 +180,23 @@ class Manifest(Section):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the tiles' content: equal for equal objects, whichever runs and generations wrote them."""
+        """A hash of the tiles' content: equal for equal objects, whichever runs and generations wrote them. Masks that
+        are not in use do not count."""
         content = {
             "version": self.version,
             "units": self.units.model_dump(),
-            "objects": {path: record.checksum for tile in self.tiles.values() for path, record in tile.objects.items()},
+            "objects": {
+                path: entry.checksum
+                for tile_id, tile in self.tiles.items()
+                for path, entry in tile.objects.items()
+                if path not in {layer_object(layer, tile_id) for layer in tile.masks if layer != tile.masks_in_use}
+            },
         }
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def optical_sums(self, tile_ids: Iterable[str] | None = None) -> Sums:
         """Sums in reflectance over the valid, clear pixels of some tiles (all of them)."""
-        return merge_sums(self.tiles[tile].optical.sums for tile in self._chosen(tile_ids))
+        return merge_sums(self.tiles[tile].clear_sums for tile in self._chosen(tile_ids))
 
     def radar_sums(self, track: str, tile_ids: Iterable[str] | None = None) -> Sums:
         """Sums in dB of VV, VH and VV-VH of one radar track over some tiles (all of them)."""

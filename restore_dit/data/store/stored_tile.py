@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from restore_dit.data import storage
 from restore_dit.data.store.frame_codec import decode_frame
 from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
-from restore_dit.data.store.manifest import BAD_FRAMES, CLOUDS
+from restore_dit.data.store.manifest import BAD_FRAMES
+from restore_dit.data.store.masks import CLOUDS, CloudCounts
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, Georeference, TileSeries
 
@@ -146,8 +147,9 @@ class StoredSeries(StoredFrames):
 
 @dataclass(frozen=True)
 class StoredTile:
-    """One tile of a store with the radar tracks and layers that were asked for and exist. The manifest knows the number
-    of `clear_pixels` in each frame (where clouds were detected) and the `bad_frames` (where the source names them)."""
+    """One tile of a store with the radar tracks and layers that were asked for and exist. The manifest knows
+    `cloud_counts`, what the masks say of each frame (where clouds were detected), and the `bad_frames` (where the
+    source names them)."""
 
     tile_id: str
     optical: StoredSeries
@@ -155,13 +157,18 @@ class StoredTile:
     layers: dict[str, StoredLayer]
     georeference: Georeference | None
     properties: dict[str, str | int | float] = field(default_factory=dict)
-    clear_pixels: NDArray[np.int64] | None = None
+    cloud_counts: CloudCounts | None = None
     bad_frames: NDArray[np.bool_] | None = None
 
     @property
     def clouds(self) -> StoredLayer | None:
         """The cloud masks, or None where nobody detected them (or nobody asked for the layer)."""
         return self.layers.get(CLOUDS)
+
+    @property
+    def clear_pixels(self) -> NDArray[np.int64] | None:
+        """Number of clear pixels in each frame [T]."""
+        return None if self.cloud_counts is None else np.array(self.cloud_counts.clear_pixels)
 
     def series(self) -> TileSeries:
         """Everything that was loaded, decoded."""

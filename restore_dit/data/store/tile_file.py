@@ -22,8 +22,6 @@ from restore_dit.data import storage
 from restore_dit.data.store.frame_codec import CODEC, encode_frame
 from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
 from restore_dit.data.store.manifest import (
-    BAD_FRAMES,
-    CLOUDS,
     OPTICAL,
     RADAR_PREFIX,
     VERSION,
@@ -32,7 +30,8 @@ from restore_dit.data.store.manifest import (
     TileRecord,
     checksum,
 )
-from restore_dit.data.store.tile_statistics import CloudCounts, Sums, cloud_counts, optical_sums, radar_sums
+from restore_dit.data.store.masks import MaskRecord
+from restore_dit.data.store.tile_statistics import Sums, optical_sums, radar_sums
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, TileSeries
 
@@ -61,7 +60,7 @@ def tile_record(series: TileSeries) -> TileRecord:
         size=series.size,
         crs=georeference.crs if georeference else None,
         transform=georeference.transform if georeference else None,
-        optical=_sensor_record(series.optical, optical_sums(series.optical, series.clouds)),
+        optical=_sensor_record(series.optical, optical_sums(series.optical, None)),
         radar={track: _sensor_record(radar, radar_sums(radar)) for track, radar in series.radar.items()},
         properties=series.properties,
     )
@@ -89,17 +88,15 @@ def encode_tile(series: TileSeries, record: TileRecord) -> bytes:
 
 
 def encode_layer(
-    tile_id: str, name: str, values: NDArray[np.integer], dates: NDArray[np.datetime64], sums: Sums | None = None
+    tile_id: str,
+    name: str,
+    values: NDArray[np.integer],
+    dates: NDArray[np.datetime64],
+    masks: MaskRecord | None = None,
 ) -> bytes:
     """The content of `layers/<name>/<tile_id>.parquet`: values of any shape, `dates` where the first dimension is time.
-    `sums` are the optical ones over what the layer calls clear, for the layer `clouds`."""
-    counts = cloud_counts(values.astype(np.uint8, copy=False)) if name == CLOUDS else None
-    metadata = {
-        "layer": name,
-        "clouds": counts.model_dump(mode="json") if counts else None,
-        "optical_sums": {band: entry.model_dump() for band, entry in sums.items()} if sums else None,
-        "bad_frames": bad_frame_indices(values) if name == BAD_FRAMES else None,
-    }
+    `masks` is what a manifest says of them where they are cloud masks."""
+    metadata = {"layer": name, "masks": masks.model_dump(mode="json") if masks else None}
     return _parquet(tile_id, {LAYER: (values, dates, ())}, metadata)
 
 
@@ -165,7 +162,7 @@ def _offsets(content: bytes, frames: list[bytes], start: int) -> tuple[NDArray[n
 
 
 def written_record(tile_id: str, tile: bytes, origin: str) -> TileRecord:
-    """The record that a tile's file was written with: its layers and their checksums are those of that moment.
+    """The record that a tile's file was written with, but for that file itself.
 
     Raises:
         UserError: a file that is damaged or belongs to another tile.
@@ -173,37 +170,16 @@ def written_record(tile_id: str, tile: bytes, origin: str) -> TileRecord:
     return build(TileRecord, _metadata(tile_id, tile, origin).get("record", {}), origin)
 
 
-def fits_tile(tile_id: str, clouds: bytes, record: TileRecord) -> bool:
-    """Whether these masks have a frame of the tile's size for each of its acquisitions."""
-    frames = _metadata(tile_id, clouds, f"masks of tile {tile_id}")["frames"]
-    return LAYER in frames and tuple(frames[LAYER]["shape"]) == (record.optical.frames, *record.size)
-
-
-def recover_record(tile_id: str, tile: bytes, layers: dict[str, bytes], origin: str) -> TileRecord:
-    """A tile's record, from the metadata of its file and of its layers' files.
-
-    Args:
-        tile_id: the tile.
-        tile: content of its file.
-        layers: name of each layer → content of its file.
-        origin: URI of the tile's file, for errors.
+def written_masks(tile_id: str, layer: bytes, record: TileRecord, origin: str) -> MaskRecord | None:
+    """What a layer's file says of its masks; None where they are not masks of this tile's acquisitions.
 
     Raises:
         UserError: a file that is damaged or belongs to another tile.
     """
-    record = written_record(tile_id, tile, origin)
-    clouds: CloudCounts | None = None
-    bad_frames: tuple[int, ...] | None = None
-    optical = record.optical
-    for name, content in layers.items():
-        about = _metadata(tile_id, content, f"{origin} (layer {name})")
-        if name == CLOUDS:
-            clouds = build(CloudCounts, about["clouds"], origin)
-            optical = build(SensorRecord, {**optical.model_dump(), "sums": about["optical_sums"]}, origin)
-        if name == BAD_FRAMES:
-            bad_frames = tuple(about["bad_frames"])
-    found = {"optical": optical, "clouds": clouds, "bad_frames": bad_frames}
-    return record.model_copy(update={**found, "layers": tuple(sorted(layers)), "objects": {}})
+    about = _metadata(tile_id, layer, origin)
+    if not about.get("masks") or tuple(about["frames"][LAYER]["shape"]) != (record.optical.frames, *record.size):
+        return None
+    return build(MaskRecord, about["masks"], origin)
 
 
 def object_record(content: bytes) -> ObjectRecord:

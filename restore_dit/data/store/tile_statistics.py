@@ -9,26 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config import Section
-from restore_dit.series import (
-    CLEAR,
-    CLOUD_NO_DATA,
-    DECIBEL_SCALE,
-    NO_DATA,
-    REFLECTANCE_SCALE,
-    SHADOW,
-    THICK_CLOUD,
-    THIN_CLOUD,
-    Acquisitions,
-)
-
-CLOUD_CLASSES = {
-    "clear": CLEAR,
-    "thick_cloud": THICK_CLOUD,
-    "thin_cloud": THIN_CLOUD,
-    "shadow": SHADOW,
-    "no_data": CLOUD_NO_DATA,
-}
-"""Name of each cloud class → its value in a mask."""
+from restore_dit.series import CLEAR, DECIBEL_SCALE, NO_DATA, REFLECTANCE_SCALE, Acquisitions
 
 RATIO = "VV-VH"
 """The radar channel derived from the two stored ones: their difference in dB."""
@@ -65,19 +46,6 @@ Sums = dict[str, BandSums]
 """Band → its sums."""
 
 
-class CloudCounts(Section):
-    """What a tile's cloud masks say: pixels of each class, and how many of each frame are clear."""
-
-    pixels: dict[str, int]
-    clear_pixels: tuple[int, ...]
-
-    @property
-    def cloud_share(self) -> float:
-        """Share of cloud and shadow among the pixels that have data."""
-        known = sum(count for name, count in self.pixels.items() if name != "no_data")
-        return 1 - self.pixels["clear"] / known if known else math.nan
-
-
 def optical_sums(optical: Acquisitions, clouds: NDArray[np.uint8] | None) -> Sums:
     """Sums in reflectance over pixels that are valid and, where clouds are known, clear."""
     clear = None if clouds is None else clouds == CLEAR
@@ -92,14 +60,6 @@ def radar_sums(radar: Acquisitions) -> Sums:
         both = (vv != NO_DATA) & (vh != NO_DATA)
         sums[RATIO] = _sums(vv - vh, both, DECIBEL_SCALE)
     return sums
-
-
-def cloud_counts(clouds: NDArray[np.uint8]) -> CloudCounts:
-    """Counts of the masks uint8 [T, H, W]."""
-    return CloudCounts(
-        pixels={name: int((clouds == value).sum()) for name, value in CLOUD_CLASSES.items()},
-        clear_pixels=tuple(int(count) for count in (clouds == CLEAR).sum(axis=(1, 2))),
-    )
 
 
 def merge_sums(parts: Iterable[Sums]) -> Sums:

@@ -16,7 +16,6 @@ import numpy as np
 from restore_dit.data import storage
 from restore_dit.data.store.frame_index import FrameIndex
 from restore_dit.data.store.manifest import (
-    CLOUDS,
     MANIFEST_NAME,
     OPTICAL,
     RADAR_PREFIX,
@@ -27,6 +26,7 @@ from restore_dit.data.store.manifest import (
     read_manifest,
     tile_object,
 )
+from restore_dit.data.store.masks import CLOUDS
 from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries, StoredTile
 from restore_dit.data.store.tile_file import LAYER, damaged, read_frame_indexes
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
@@ -99,17 +99,22 @@ class TileStore:
         return record
 
     def load(
-        self, tile_id: str, radar_tracks: tuple[str, ...] | None = None, layers: tuple[str, ...] = ("clouds",)
+        self,
+        tile_id: str,
+        radar_tracks: tuple[str, ...] | None = None,
+        layers: tuple[str, ...] = (CLOUDS,),
+        masks: str | None = None,
     ) -> StoredTile:
         """A tile whose frames are still in the store: footers are read now, pixels when they are decoded.
 
         Args:
             tile_id: one of `tile_ids`.
             radar_tracks: the tracks to read, all by default. A track that the tile lacks is left out.
-            layers: the layers to read. A layer that the tile lacks is left out.
+            layers: the layers to read; `clouds` are the masks in use. A layer that the tile lacks is left out.
+            masks: the layer whose masks to take for the tile's clouds instead of those in use.
 
         Raises:
-            UserError: no such tile, or a file that is missing or damaged.
+            UserError: no such tile, no such masks, or a file that is missing or damaged.
         """
         record = self.record(tile_id)
         tracks = [track for track in record.radar if radar_tracks is None or track in radar_tracks]
@@ -119,6 +124,12 @@ class TileStore:
         expected = {OPTICAL: record.optical} | {RADAR_PREFIX + track: record.radar[track] for track in tracks}
         for column, sensor in expected.items():
             _check_sensor(indexes.get(column), sensor, record.size, f"{location.uri}, column {column}")
+        in_use = masks or record.masks_in_use
+        if in_use is not None and in_use not in record.masks:
+            raise UserError(
+                f"{self.uri}: tile {tile_id} has no masks {in_use}; it has {', '.join(record.masks) or 'none'}"
+            )
+        found = {name: in_use if name == CLOUDS else name for name in layers}
         georeference = None
         if record.crs is not None and record.transform is not None:
             georeference = Georeference(record.crs, record.transform)
@@ -126,10 +137,14 @@ class TileStore:
             tile_id=tile_id,
             optical=StoredSeries(location, size, indexes[OPTICAL]),
             radar={track: StoredSeries(location, size, indexes[RADAR_PREFIX + track]) for track in tracks},
-            layers={layer: self._layer(tile_id, layer, record) for layer in layers if layer in record.layers},
+            layers={
+                name: self._layer(tile_id, layer, record)
+                for name, layer in found.items()
+                if layer is not None and layer in record.layers
+            },
             georeference=georeference,
             properties=dict(record.properties),
-            clear_pixels=None if record.clouds is None else np.array(record.clouds.clear_pixels),
+            cloud_counts=None if in_use is None else record.masks[in_use].counts,
             bad_frames=record.bad_frame_mask,
         )
 
@@ -140,7 +155,7 @@ class TileStore:
         index = read_frame_indexes(location, tile_id, size, content).get(LAYER)
         if index is None:
             raise damaged(location.uri, f"no column {LAYER}")
-        if name == CLOUDS and (index.dtype, index.shape) != (np.uint8, (record.optical.frames, *record.size)):
+        if name in record.masks and (index.dtype, index.shape) != (np.uint8, (record.optical.frames, *record.size)):
             raise damaged(location.uri, f"masks {index.dtype} {index.shape} of {record.optical.frames} acquisitions")
         return StoredLayer(location, size, index, content)
 

@@ -7,18 +7,15 @@ from pathlib import Path
 
 from restore_dit.data import storage
 from restore_dit.data.store.manifest import (
-    CLOUDS,
     MANIFEST_NAME,
     Manifest,
     TileRecord,
     is_safe_name,
-    layer_object,
     read_manifest,
     tile_object,
 )
-from restore_dit.data.store.tile_file import damaged, fits_tile, object_record, recover_record, written_record
-from restore_dit.data.store.tile_statistics import optical_sums
-from restore_dit.data.store.tile_writing import write_clouds, write_tile
+from restore_dit.data.store.tile_file import damaged, object_record, written_record
+from restore_dit.data.store.tile_writing import write_tile
 from restore_dit.errors import UserError
 from restore_dit.series import S2_BANDS, TileSeries
 
@@ -51,7 +48,7 @@ class TileStoreWriter:
         self._source = source
         self._present = set(self._names("tiles"))
         self._written: dict[str, TileRecord] = {}
-        """Records of the tiles that this writer wrote or gave new clouds."""
+        """Records of the tiles that this writer wrote and did not yet commit."""
         self._quarantined: dict[str, str] = {}
         folders = ["tiles", *(f"layers/{layer}" for layer in self._layers())] if self.location.is_local else []
         for place in (self.location, *map(self.location.join, folders)):  # a bucket's are found all at once
@@ -97,22 +94,6 @@ class TileStoreWriter:
         self._present.add(tile_id)
         self._quarantined.pop(tile_id, None)
 
-    def replace_clouds(self, series: TileSeries) -> None:
-        """Write, or write again, the clouds of a tile that is there: `series` is that tile with its new clouds.
-
-        Raises:
-            UserError: the tile is not there, or a storage failure.
-        """
-        if not self.has(series.tile_id):
-            raise UserError(f"{self.location.uri}: no tile {series.tile_id!r} to give clouds to; ingest it first")
-        if series.clouds is None:
-            raise ValueError(f"the series of tile {series.tile_id} has no clouds to write")
-        committed = {} if self._committed is None else self._committed.tiles
-        record = self._written.get(series.tile_id) or committed.get(series.tile_id) or self._recovered(series.tile_id)
-        sums = optical_sums(series.optical, series.clouds)
-        record = record.model_copy(update={"optical": record.optical.model_copy(update={"sums": sums})})
-        self._written[series.tile_id] = write_clouds(self.location, series, series.clouds, record)
-
     def quarantine(self, tile_id: str, reason: str) -> None:
         """Note that a tile could not be taken, and why. A later run may still add it."""
         self._quarantined[tile_id] = reason
@@ -130,6 +111,7 @@ class TileStoreWriter:
             self._present = set(self._names("tiles"))
             manifest = self._next(None if content is None else read_manifest(content, location.uri), recover)
             if storage.write_if_version(location, manifest.to_json(), version):
+                self._written.clear()  # others may add to these tiles from now on
                 return manifest
 
     def _next(self, committed: Manifest | None, recover: bool) -> Manifest:
@@ -153,20 +135,13 @@ class TileStoreWriter:
 
     def _recovered(self, tile_id: str) -> TileRecord:
         """The record of a tile that was written but never committed, without decoding its pixels."""
-        location = self.location.join(tile_object(tile_id))
+        path = tile_object(tile_id)
+        location = self.location.join(path)
         tile = storage.read_bytes(location)
-        written = written_record(tile_id, tile, location.uri)
-        layers: dict[str, bytes] = {}
-        for layer in sorted({*written.layers, CLOUDS}):
-            path = layer_object(layer, tile_id)
-            content, _ = storage.read_versioned(self.location.join(path))
-            as_written = content is not None and object_record(content) == written.objects.get(path)
-            # Masks may have been given to the tile later; those of another tile of this name do not fit it.
-            if content is not None and (as_written or (layer == CLOUDS and fits_tile(tile_id, content, written))):
-                layers[layer] = content
-            elif layer != CLOUDS:
-                raise damaged(self.location.join(path).uri, "not what was written with the tile")
-        record = recover_record(tile_id, tile, layers, location.uri)
-        objects = {tile_object(tile_id): object_record(tile)}
-        objects |= {layer_object(layer, tile_id): object_record(content) for layer, content in layers.items()}
-        return record.model_copy(update={"objects": objects})
+        record = written_record(tile_id, tile, location.uri)
+        for name, expected in record.objects.items():
+            layer = self.location.join(name)
+            content, _ = storage.read_versioned(layer)
+            if content is None or object_record(content) != expected:
+                raise damaged(layer.uri, "not what was written with the tile")
+        return record.model_copy(update={"objects": {**record.objects, path: object_record(tile)}})

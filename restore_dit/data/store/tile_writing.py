@@ -8,9 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data import storage
-from restore_dit.data.store.manifest import BAD_FRAMES, CLOUDS, TileRecord, check_name, layer_object, tile_object
+from restore_dit.data.store.manifest import (
+    BAD_FRAMES,
+    ObjectRecord,
+    TileRecord,
+    check_name,
+    layer_object,
+    tile_object,
+)
+from restore_dit.data.store.masks import SOURCE, MaskOrigin, MaskRecord, mask_record
 from restore_dit.data.store.tile_file import bad_frame_indices, encode_layer, encode_tile, object_record, tile_record
-from restore_dit.data.store.tile_statistics import cloud_counts
 from restore_dit.errors import UserError
 from restore_dit.series import S2_BANDS, TileSeries
 
@@ -41,30 +48,36 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
         record = record.model_copy(update={"bad_frames": bad_frame_indices(series.layers[BAD_FRAMES])})
     # Layers first: a tile that is there has its layers.
     for name, values in series.layers.items():
-        record = _write_layer(location, tile_id, name, encode_layer(tile_id, name, values, _NO_DATES), record)
-    if series.clouds is not None:
-        record = write_clouds(location, series, series.clouds, record)
+        file = _write_layer(location, tile_id, name, encode_layer(tile_id, name, values, _NO_DATES))
+        record = record.model_copy(
+            update={
+                "layers": tuple(sorted({*record.layers, name})),
+                "objects": {**record.objects, layer_object(name, tile_id): file},
+            }
+        )
+    given = {**series.other_clouds, **({} if series.clouds is None else {SOURCE: series.clouds})}
+    for method, clouds in given.items():  # the last ones are in use
+        origin = MaskOrigin(method=method, by=str(series.properties.get("source", "")))
+        record = record.with_masks(tile_id, *write_masks(location, series, clouds, origin))
     path = tile_object(tile_id)
     content = encode_tile(series, record)
     storage.write_bytes_atomically(location.join(path), content)
     return record.model_copy(update={"objects": {**record.objects, path: object_record(content)}})
 
 
-def write_clouds(
-    location: storage.Location, series: TileSeries, clouds: NDArray[np.uint8], record: TileRecord
-) -> TileRecord:
-    """Write a tile's cloud masks; its record with what they say. `record` holds the sums over what they call clear."""
-    content = encode_layer(series.tile_id, CLOUDS, clouds, series.optical.dates, record.optical.sums)
-    record = record.model_copy(update={"clouds": cloud_counts(clouds)})
-    return _write_layer(location, series.tile_id, CLOUDS, content, record)
+def write_masks(
+    store: storage.Place, series: TileSeries, clouds: NDArray[np.uint8], origin: MaskOrigin
+) -> tuple[MaskRecord, ObjectRecord]:
+    """Write cloud masks uint8 [T, H, W] of a tile, beside those of other origins; what a manifest says of them.
+
+    Raises:
+        UserError: a storage failure.
+    """
+    masks = mask_record(series.optical, clouds, origin)
+    content = encode_layer(series.tile_id, origin.layer, clouds, series.optical.dates, masks)
+    return masks, _write_layer(storage.locate(store), series.tile_id, origin.layer, content)
 
 
-def _write_layer(location: storage.Location, tile_id: str, name: str, content: bytes, record: TileRecord) -> TileRecord:
-    path = layer_object(name, tile_id)
-    storage.write_bytes_atomically(location.join(path), content)
-    return record.model_copy(
-        update={
-            "layers": tuple(sorted({*record.layers, name})),
-            "objects": {**record.objects, path: object_record(content)},
-        }
-    )
+def _write_layer(location: storage.Location, tile_id: str, name: str, content: bytes) -> ObjectRecord:
+    storage.write_bytes_atomically(location.join(layer_object(name, tile_id)), content)
+    return object_record(content)

@@ -17,7 +17,7 @@ from restore_dit.data import storage
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
-from restore_dit.series import NO_DATA, TileSeries
+from restore_dit.series import TileSeries
 from tests.data.store.tiles import assert_same, store_of, tile
 
 
@@ -45,25 +45,6 @@ def test_a_lost_manifest_is_recovered_without_decoding(tmp_path: Path, monkeypat
         TileStore.open(tmp_path)
     monkeypatch.setattr("restore_dit.data.store.stored_tile.decode_frame", None)
     assert TileStoreWriter(tmp_path, source="test").commit() == manifest
-
-
-def test_new_clouds_change_the_sums_and_survive_a_lost_manifest(tmp_path: Path) -> None:
-    series = tile("a", clouds=False)
-    before = store_of(tmp_path, series).fingerprint
-    clouds = np.zeros((4, 6, 5), np.uint8)
-    clouds[1:] = 1
-    writer = TileStoreWriter(tmp_path)
-    writer.replace_clouds(TileSeries("a", series.optical, clouds))
-    manifest = writer.commit()
-    store = TileStore.open(tmp_path)
-    assert store.fingerprint != before
-    stored = store.load("a").clouds
-    assert stored is not None
-    np.testing.assert_array_equal(stored.decode(), clouds)
-    valid = series.optical.values[0, 0][series.optical.values[0, 0] != NO_DATA]
-    assert manifest.optical_sums()["B02"].mean == pytest.approx(valid.mean() / 10000)
-    (tmp_path / MANIFEST_NAME).unlink()
-    assert TileStoreWriter(tmp_path).commit().tiles == manifest.tiles
 
 
 def test_layers_of_a_killed_run_are_not_taken_for_those_of_another_tile(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""A tile's cloud masks as a manifest knows them: who made them, what they say of each acquisition."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from restore_dit.config import Section
+from restore_dit.data.store.haze import frame_haze
+from restore_dit.data.store.tile_statistics import Sums, optical_sums
+from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, THIN_CLOUD, Acquisitions
+
+CLOUDS = "clouds"
+"""The layer of the masks that came with a tile; to readers, of those in use."""
+
+SOURCE = "source"
+"""The method of masks that came with a tile."""
+
+CLOUD_CLASSES = {
+    "clear": CLEAR,
+    "thick_cloud": THICK_CLOUD,
+    "thin_cloud": THIN_CLOUD,
+    "shadow": SHADOW,
+    "no_data": CLOUD_NO_DATA,
+}
+"""Name of each cloud class → its value in a mask."""
+
+
+class MaskOrigin(Section):
+    """Who made a set of masks."""
+
+    method: str = Field(pattern=r"^[a-z0-9_]+$", description="source, s2cloudless, rule, network")
+    by: str = Field("", description="the source, the settings or the weights; other masks if it differs")
+
+    @property
+    def layer(self) -> str:
+        """The layer where masks of this origin lie, and no others."""
+        if self.method == SOURCE:
+            return CLOUDS
+        return f"{CLOUDS}-{self.method}-{hashlib.blake2b(self.by.encode(), digest_size=4).hexdigest()}"
+
+
+class CloudCounts(Section):
+    """What masks say: `frames`, pixels of each class in each acquisition, and `haze`, by how much its clear pixels are
+    brighter than the tile's usual clear ground, in reflectance (None without a clear pixel)."""
+
+    frames: dict[str, tuple[int, ...]]
+    haze: tuple[float | None, ...]
+
+    @property
+    def pixels(self) -> dict[str, int]:
+        """Pixels of each class in all acquisitions."""
+        return {name: sum(counts) for name, counts in self.frames.items()}
+
+    @property
+    def clear_pixels(self) -> tuple[int, ...]:
+        """Clear pixels of each acquisition."""
+        return self.frames["clear"]
+
+    @property
+    def cloud_share(self) -> float:
+        """Share of cloud and shadow among the pixels that have data."""
+        pixels = self.pixels
+        known = sum(count for name, count in pixels.items() if name != "no_data")
+        return 1 - pixels["clear"] / known if known else math.nan
+
+
+class MaskRecord(Section):
+    """A set of masks of a tile."""
+
+    origin: MaskOrigin
+    counts: CloudCounts
+    sums: Sums = Field(description="optical: reflectance of the pixels that are valid and clear by these masks")
+
+
+def cloud_counts(optical: Acquisitions, clouds: NDArray[np.uint8]) -> CloudCounts:
+    """What masks uint8 [T, H, W] say of an optical series."""
+    return CloudCounts(
+        frames={
+            name: tuple(np.count_nonzero(clouds == value, axis=(1, 2)).tolist())
+            for name, value in CLOUD_CLASSES.items()
+        },
+        haze=frame_haze(optical, clouds),
+    )
+
+
+def mask_record(optical: Acquisitions, clouds: NDArray[np.uint8], origin: MaskOrigin) -> MaskRecord:
+    """The record of masks uint8 [T, H, W] of an optical series."""
+    return MaskRecord(origin=origin, counts=cloud_counts(optical, clouds), sums=optical_sums(optical, clouds))

@@ -17,6 +17,11 @@ DECIBEL_SCALE = 100
 """Stored radar integer for one dB."""
 
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+"""What the method reads."""
+
+S2_ALL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+"""What a store may hold: cloud networks may read the atmospheric bands of 60 m, too."""
+
 S1_BANDS = ("VV", "VH")
 
 CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW, CLOUD_NO_DATA = 0, 1, 2, 3, 255

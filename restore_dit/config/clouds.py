@@ -55,6 +55,11 @@ class DetectionConfig(Section):
     tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: Positive = Field(32, description="frames that go through the network at once, of whichever tiles")
-    workers: int = Field(0, ge=0, description="Ray actors over tiles; 0: this process")
+    workers: int | None = Field(
+        None,
+        ge=0,
+        description="Ray actors over tiles; 0: this process; none: one a CPU (with use_gpu a GPU), this process for a "
+        "few tiles",
+    )
     use_gpu: bool = False
     commit_every: Positive = Field(16, description="tiles between commits of the store")

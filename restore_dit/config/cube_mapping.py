@@ -14,7 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from restore_dit.config.loading import apply_overrides, build, read_yaml
 from restore_dit.config.tree import Section
 from restore_dit.errors import UserError
-from restore_dit.series import S1_BANDS, S2_BANDS
+from restore_dit.series import S1_BANDS, S2_ALL_BANDS
 
 TrackName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -93,11 +93,22 @@ def baseline_number(text: object) -> float:
     return float(f"{found[1]}.{found[2]}" if found[1] else found[3])
 
 
+class CloudProbability(Section):
+    """s2cloudless' probability of cloud, or its mask: `clouds detect --method s2cloudless` puts it in use."""
+
+    variable: str = Field(description="variable, or label along the dimension of bands")
+    cloud_from: float = Field(description="stored value from which a pixel is cloud, such as 40 (percent), 1 of a mask")
+    no_data: tuple[float, ...] = Field((), description="stored values that mean no data, besides the product's own")
+
+
 class OpticalProduct(Product):
     """Optical bands; scale and offset lead to reflectance (1 = reflectance 1)."""
 
-    bands: dict[str, str] = Field(description="our band name → variable, or label along the dimension of bands")
+    bands: dict[str, str] = Field(
+        description="our band name → variable, or label along the dimension of bands; empty for files of masks alone"
+    )
     classification: str | None = Field(None, description="the same for the scene classification")
+    cloud_probability: CloudProbability | None = None
     resampling: Literal["bilinear", "nearest"] = Field("bilinear", description="onto a finer grid; classes: nearest")
     offsets: tuple[OffsetChange, ...] = Field((), description="the last one whose condition holds replaces `offset`")
     baseline: str | None = Field(None, description="variable with each acquisition's processing baseline")
@@ -105,7 +116,7 @@ class OpticalProduct(Product):
     @field_validator("bands", mode="before")
     @classmethod
     def _known(cls, bands: dict[str, object]) -> dict[str, str]:
-        return _only(bands, S2_BANDS)
+        return _only(bands, S2_ALL_BANDS)
 
     @model_validator(mode="after")
     def _baseline_known(self) -> OpticalProduct:

@@ -78,8 +78,11 @@ def open_geotiff_series(
 
 def _labels(product: Product) -> list[str]:
     assert isinstance(product, OpticalProduct | RadarProduct)
-    classification = product.classification if isinstance(product, OpticalProduct) else None
-    return [*product.bands.values(), *([classification] if classification else [])]
+    labels = list(product.bands.values())
+    if isinstance(product, OpticalProduct):
+        labels += [product.classification] if product.classification else []
+        labels += [product.cloud_probability.variable] if product.cloud_probability else []
+    return labels
 
 
 def _date(file: storage.Location, product: Product) -> np.datetime64:

@@ -11,7 +11,7 @@ from restore_dit.data.cubes.sites import Site, find_sites
 from restore_dit.data.store.manifest import Manifest
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
-from restore_dit.series import S2_BANDS
+from restore_dit.series import S2_ALL_BANDS
 
 
 def ingest_cubes(
@@ -38,7 +38,7 @@ def ingest_cubes(
         UserError: nothing in the folder matches the mapping, or the store cannot be written.
     """
     sites = find_sites(source, mapping)
-    writer = TileStoreWriter(store_uri, bands=S2_BANDS, source=mapping.source)
+    writer = TileStoreWriter(store_uri, bands=S2_ALL_BANDS, source=mapping.source)
     try:
         for done, site in enumerate(sites, start=1):
             outcome = _ingest(site, writer, mapping)

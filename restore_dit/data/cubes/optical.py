@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.config.cube_mapping import CubeMapping, OpticalProduct, baseline_number
+from restore_dit.config.cube_mapping import CloudProbability, CubeMapping, OpticalProduct, baseline_number
 from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Grid, resample, resample_classes
@@ -16,7 +16,10 @@ from restore_dit.data.cubes.stored_units import stored_integers
 from restore_dit.data.cubes.times import repeated_apart
 from restore_dit.data.store.masks import CLOUD_CLASSES
 from restore_dit.errors import UserError
-from restore_dit.series import CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, S2_BANDS, Acquisitions
+from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, S2_ALL_BANDS, THICK_CLOUD, Acquisitions
+
+S2CLOUDLESS = "s2cloudless"
+"""The method of masks by cloud probability."""
 
 _IMPLAUSIBLE = (-0.1, 2.0)
 """Outside of these no series of land and cloud has its median reflectance."""
@@ -33,18 +36,20 @@ class OpticalFile:
 
 def read_optical(
     optical: Sequence[OpticalFile], grid: Grid, mapping: CubeMapping
-) -> tuple[Acquisitions, NDArray[np.uint8] | None]:
-    """All bands of all files on one grid; files join on their times, and what a file lacks has no data. Acquisitions
-    without a single pixel of data are left out.
+) -> tuple[Acquisitions, NDArray[np.uint8] | None, dict[str, NDArray[np.uint8]]]:
+    """All bands of all files on one grid, masks by the scene classification, and masks by other methods; files join on
+    their times, and what a file lacks has no data. Acquisitions without a single pixel of data are left out.
 
     Raises:
         UserError: a missing or damaged variable, an unknown class, or values that cannot be reflectance.
     """
-    bands = tuple(band for band in S2_BANDS if any(band in entry.product.bands for entry in optical))
+    bands = tuple(band for band in S2_ALL_BANDS if any(band in entry.product.bands for entry in optical))
     times_of = [repeated_apart(entry.file.times) for entry in optical]
     times = np.unique(np.concatenate(times_of))
     values = np.full((len(times), len(bands), *grid.shape), NO_DATA, np.int16)
     clouds = np.full((len(times), *grid.shape), CLOUD_NO_DATA, np.uint8)
+    # Beside the bands, so that of several images of a day each pixel keeps the mask of the image that it comes from.
+    probable = np.full((len(times), 1, *grid.shape), NO_DATA, np.int16)
     for entry, own_times in zip(optical, times_of, strict=True):
         at = np.searchsorted(times, own_times)
         offset = acquisition_offsets(entry.product, entry.file)
@@ -59,16 +64,29 @@ def read_optical(
             classes = _cloud_classes(entry, entry.product.classification, mapping)
             classes = resample_classes(classes, entry.grid, grid, CLOUD_NO_DATA)
             clouds[at] = np.where(classes == CLOUD_NO_DATA, clouds[at], classes)
+        if entry.product.cloud_probability:
+            classes = resample_classes(
+                _probable_clouds(entry, entry.product.cloud_probability), entry.grid, grid, CLOUD_NO_DATA
+            )
+            probable[at, 0] = np.where(classes == CLOUD_NO_DATA, probable[at, 0], classes.astype(np.int16))
     _require_reflectance(values, optical[0].file.uri)
     classified = any(entry.product.classification for entry in optical)
-    merged, dates, merged_clouds = merge_days(values, times, clouds if classified else None)
+    stacked, dates, merged_clouds = merge_days(
+        np.concatenate([values, probable], axis=1), times, clouds if classified else None
+    )
+    merged, merged_probable = stacked[:, :-1], stacked[:, -1]
     # A cube that radar and optical share has images without a single pixel on the other's dates.
     seen = (merged != NO_DATA).any(axis=(1, 2, 3))
-    merged, dates = merged[seen], dates[seen]
+    merged, dates, merged_probable = merged[seen], dates[seen], merged_probable[seen]
+    nothing = (merged == NO_DATA).all(axis=1)
     if merged_clouds is not None:
         merged_clouds = merged_clouds[seen]
-        merged_clouds[(merged == NO_DATA).all(axis=1)] = CLOUD_NO_DATA
-    return Acquisitions(merged, dates, bands), merged_clouds
+        merged_clouds[nothing] = CLOUD_NO_DATA
+    others = {}
+    if any(entry.product.cloud_probability for entry in optical):
+        unknown = nothing | (merged_probable == NO_DATA)
+        others[S2CLOUDLESS] = np.where(unknown, CLOUD_NO_DATA, merged_probable).astype(np.uint8)
+    return Acquisitions(merged, dates, bands), merged_clouds, others
 
 
 def acquisition_offsets(product: OpticalProduct, file: CubeFile) -> NDArray[np.float64]:
@@ -92,6 +110,13 @@ def _baselines(variable: str, file: CubeFile) -> NDArray[np.float64]:
         return np.array([baseline_number(text) for text in file.of_each_acquisition(variable)])
     except ValueError as error:
         raise UserError(f"{file.uri}: {variable}: {error}: mend the file or the mapping's baseline") from None
+
+
+def _probable_clouds(entry: OpticalFile, probability: CloudProbability) -> NDArray[np.uint8]:
+    stored, missing = entry.file.stored(probability.variable, entry.product)
+    clouds = np.where(stored >= probability.cloud_from, THICK_CLOUD, CLEAR).astype(np.uint8)
+    clouds[missing | np.isnan(stored) | np.isin(stored, probability.no_data)] = CLOUD_NO_DATA
+    return clouds
 
 
 def _cloud_classes(entry: OpticalFile, label: str, mapping: CubeMapping) -> NDArray[np.uint8]:

@@ -41,6 +41,8 @@ class MaskOrigin(Section):
         """The layer where masks of this origin lie, and no others."""
         if self.method == SOURCE:
             return CLOUDS
+        if not self.by:
+            return f"{CLOUDS}-{self.method}"
         return f"{CLOUDS}-{self.method}-{hashlib.blake2b(self.by.encode(), digest_size=4).hexdigest()}"
 
 

@@ -17,7 +17,7 @@ from restore_dit.data.store.manifest import (
 from restore_dit.data.store.tile_file import damaged, object_record, written_record
 from restore_dit.data.store.tile_writing import write_tile
 from restore_dit.errors import UserError
-from restore_dit.series import S2_BANDS, TileSeries
+from restore_dit.series import S2_ALL_BANDS, TileSeries
 
 _SUFFIX = ".parquet"
 
@@ -32,7 +32,7 @@ class TileStoreWriter:
         writer.commit()
     """
 
-    def __init__(self, uri: str | Path, bands: Sequence[str] = S2_BANDS, source: str = "") -> None:
+    def __init__(self, uri: str | Path, bands: Sequence[str] = S2_ALL_BANDS, source: str = "") -> None:
         """
         Args:
             uri: the store's folder; it is made where it is missing.

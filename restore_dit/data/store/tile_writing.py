@@ -19,12 +19,12 @@ from restore_dit.data.store.manifest import (
 from restore_dit.data.store.masks import SOURCE, MaskOrigin, MaskRecord, mask_record
 from restore_dit.data.store.tile_file import bad_frame_indices, encode_layer, encode_tile, object_record, tile_record
 from restore_dit.errors import UserError
-from restore_dit.series import S2_BANDS, TileSeries
+from restore_dit.series import S2_ALL_BANDS, TileSeries
 
 _NO_DATES = np.array([], "datetime64[D]")
 
 
-def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = S2_BANDS) -> TileRecord:
+def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = S2_ALL_BANDS) -> TileRecord:
     """Write a tile's layers and then the tile, each file as a whole, and return what a manifest says of it.
 
     Args:
@@ -55,9 +55,10 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
                 "objects": {**record.objects, layer_object(name, tile_id): file},
             }
         )
-    given = {**series.other_clouds, **({} if series.clouds is None else {SOURCE: series.clouds})}
-    for method, clouds in given.items():  # the last ones are in use
-        origin = MaskOrigin(method=method, by=str(series.properties.get("source", "")))
+    given = [(MaskOrigin(method=method), clouds) for method, clouds in series.other_clouds.items()]
+    if series.clouds is not None:
+        given.append((MaskOrigin(method=SOURCE, by=str(series.properties.get("source", ""))), series.clouds))
+    for origin, clouds in given:  # the last ones are in use
         record = record.with_masks(tile_id, *write_masks(location, series, clouds, origin))
     path = tile_object(tile_id)
     content = encode_tile(series, record)

@@ -64,11 +64,11 @@ CASES = {
 
 def setup_of(store: str) -> Any:
     """The published method's run on a store: what decides which frames an example has."""
-    from restore_dit.config import paper
+    from restore_dit.config import TargetConfig, paper
     from restore_dit.training.setup import set_up
 
     config = paper()
-    data = config.data.model_copy(update={"store": store, "targets": "not_bad"})
+    data = config.data.model_copy(update={"store": store, "targets": TargetConfig(by="source_list")})
     training = config.training.model_copy(update={"batch_size": BATCH, "micro_batch_size": MICRO_BATCH})
     return set_up(config.model_copy(update={"data": data, "training": training}))
 

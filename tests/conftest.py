@@ -15,6 +15,7 @@ from restore_dit.config import (
     RadarConfig,
     RunConfig,
     SplitConfig,
+    TargetConfig,
     TrainingConfig,
 )
 from restore_dit.config.simulation import SimulationConfig
@@ -62,7 +63,7 @@ def small_run(small_store: TileStore, tmp_path_factory: pytest.TempPathFactory) 
             store=small_store.uri,
             frames=6,
             crop=16,
-            clear_share=0.9,
+            targets=TargetConfig(most_hidden=0.1, most_no_data=0.1),
             examples_per_tile=2,
             flips=True,
             radar=RadarConfig(frames=7, dropout=0.2),

@@ -12,6 +12,7 @@ from restore_dit.config.tree import (
     RunConfig,
     Section,
     SplitConfig,
+    TargetConfig,
     TrainingConfig,
     WorkersConfig,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "RunConfig",
     "Section",
     "SplitConfig",
+    "TargetConfig",
     "TrainingConfig",
     "WorkersConfig",
     "default",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from restore_dit.config.tree import Positive, Section
+from restore_dit.config.tree import Positive, Section, TargetConfig
 
 
 class SamplingConfig(Section):
@@ -30,6 +30,9 @@ class EvaluationConfig(Section):
         "test", description="test: what the model's own split keeps from training; all: a store it never saw"
     )
     tiles: Positive | None = Field(None, description="most tiles, the first in order; none: all")
+    targets: TargetConfig | None = Field(
+        None, description="which frames are shown and scored; none: those that the model might have trained on"
+    )
     hidden_frames: Positive = Field(3, description="missing-frame: frames of a tile that are removed in turn, seeded")
     figures: int = Field(2, ge=0, description="tiles that get figures")
     workers: int = Field(0, ge=0, description="Ray actors over tiles; 0: this process")

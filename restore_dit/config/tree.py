@@ -36,6 +36,25 @@ class RadarConfig(Section):
     )
 
 
+class TargetConfig(Section):
+    """Which frames may be targets: those that a model is trained on and scored by."""
+
+    by: Literal["masks", "source_list", "both"] = Field(
+        "masks",
+        description="masks: the limits below; source_list: every frame that the source's list of bad frames leaves; "
+        "both: frames that pass both",
+    )
+    most_hidden: Fraction = Field(
+        0.05, description="of a frame's pixels that have data, the largest share that cloud and shadow may cover"
+    )
+    most_no_data: Fraction = Field(0.05, description="of a frame's pixels, the largest share without data")
+    most_haze: float | None = Field(
+        None,
+        description="reflectance by which a quarter of a frame's clear pixels may be brighter than the tile's own "
+        "usual clear ground; none: any",
+    )
+
+
 class GapConfig(Section):
     """How an example's gaps are made from real cloud masks."""
 
@@ -63,12 +82,7 @@ class DataConfig(Section):
     frames: Positive = Field(15, description="optical frames in an example")
     crop: Positive | None = Field(None, description="side of a random square crop in pixels; none: the whole tile")
     examples_per_tile: Positive = Field(1, description="examples cut from each tile in an epoch")
-    targets: Literal["clear_share", "not_bad"] = Field(
-        "clear_share",
-        description="which frames may be targets: those with enough clear pixels, or those that the source's list of "
-        "bad frames leaves",
-    )
-    clear_share: Fraction = Field(0.95, description="least share of clear pixels in a frame that may be a target")
+    targets: TargetConfig = TargetConfig()
     frame_choice: Literal["consecutive", "spread"] = Field(
         "consecutive", description="a run of clear frames, or clear frames drawn from a longer stretch"
     )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-import numpy as np
-
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.split import frames_of_part, split_tiles
+from restore_dit.data.examples.targets import TARGET, decide
 from restore_dit.data.loader import tile_reader
 from restore_dit.data.storage import join_uri, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.evaluation.metrics import average_scores
-from restore_dit.evaluation.protocols import TileScores, evaluate_tile
+from restore_dit.evaluation.protocols import TileScores, data_of, evaluate_tile
 from restore_dit.evaluation.report import Report, write_report
 from restore_dit.reconstruction.model_directory import Model, load_model
 
@@ -66,12 +65,13 @@ def tiles_to_score(model: Model, store: TileStore, config: EvaluationConfig) -> 
 
 
 def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_id: str) -> bool:
-    """Whether a tile has a frame clear enough to be scored; told from the manifest alone."""
+    """Whether a tile has a frame that may be scored; told from the manifest alone."""
     record = store.manifest.tiles[tile_id]
+    where = f"{config.store}: tile {tile_id}"
     if record.clouds is None:
-        raise UserError(f"{config.store}: tile {tile_id} has no cloud masks; detect clouds first")
-    data = model.config.data
-    clear = np.array(record.clouds.clear_pixels) >= data.clear_share * record.size[0] * record.size[1]
+        raise UserError(f"{where} has no cloud masks; detect clouds first")
+    data = data_of(model, config)
+    clear = decide(data.targets, record.clouds, record.bad_frame_mask, where) == TARGET
     return bool(frames_of_part(clear, config.part, data.split, model.config.seed, tile_id)[1].any())
 
 

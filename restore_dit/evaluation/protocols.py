@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit.config import DataConfig
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.cutting import size
 from restore_dit.data.examples.decoded_tile import DecodedTile
@@ -61,10 +62,16 @@ def trials(config: EvaluationConfig, maker: ExampleMaker, tile: StoredTile | Dec
         yield Trial(frames, gaps, np.array([hidden]))
 
 
+def data_of(model: Model, config: EvaluationConfig) -> DataConfig:
+    """The model's own, with the evaluation's rule of which frames may be scored."""
+    data = model.config.data
+    return data if config.targets is None else data.model_copy(update={"targets": config.targets})
+
+
 def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *, with_figures: bool) -> TileScores:
     """Scores of the model and of every baseline on one tile, on the published scale and in true reflectance."""
     bands = model.config.model.bands
-    maker = ExampleMaker(model.config.data, bands, model.config.seed)
+    maker = ExampleMaker(data_of(model, config), bands, model.config.seed)
     series = stored.series()
     tile = DecodedTile(series)
     options = sampling_options(config.sampling)

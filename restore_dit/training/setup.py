@@ -11,7 +11,8 @@ from restore_dit.config import RunConfig
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.examples.plan import EpochPlan
-from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles, target_frames, target_rule
+from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles
+from restore_dit.data.examples.targets import TARGET, decide, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
 from restore_dit.data.storage import Location, locate
@@ -65,7 +66,9 @@ def set_up(config: RunConfig) -> TrainingSetup:
     training = config.training
     usable = {part: usable_tiles(store, config, split.part(part), part) for part in ("train", "validation")}
     if not usable["train"]:
-        raise UserError(f"{config.data.store}: no tile has a frame to train on by {target_rule(config.data)}")
+        raise UserError(
+            f"{config.data.store}: no tile has a frame to train on: {_why_none(store, config, split.train)}"
+        )
     _check_sizes(store, config, usable["train"])
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
@@ -80,6 +83,14 @@ def set_up(config: RunConfig) -> TrainingSetup:
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
         init_from=_initial_model(config),
     )
+
+
+def _why_none(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> str:
+    """What keeps every frame of these tiles from being a target, in one line."""
+    targets = config.data.targets
+    records = [store.manifest.tiles[tile_id] for tile_id in tile_ids]
+    decisions = [decide(targets, record.clouds, record.bad_frame_mask, store.uri) for record in records]
+    return f"of {sum(map(len, decisions))} frames {explained(targets, np.concatenate(decisions))}; raise a limit"
 
 
 def _check_sizes(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> None:
@@ -136,8 +147,7 @@ def usable_tiles(
             raise UserError(f"{where} is {record.size[0]}×{record.size[1]} pixels, smaller than data.crop={data.crop}")
         if data.radar and data.radar.pairing == "nearest_date" and data.radar.track not in record.radar:
             raise UserError(f"{where} has no radar track {data.radar.track}; set data.radar.track")
-        pixels = record.size[0] * record.size[1]
-        clear = target_frames(data, record.clouds.clear_pixels, record.bad_frame_mask, pixels, where)
+        clear = decide(data.targets, record.clouds, record.bad_frame_mask, where) == TARGET
         if frames_of_part(clear, part, data.split, config.seed, tile_id)[1].any():
             kept.append(tile_id)
     return tuple(kept)

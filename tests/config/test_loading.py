@@ -21,8 +21,8 @@ def test_shipped_configurations_load(name):
 
 
 def test_shipped_paper_is_the_published_method():
-    assert load("paper_pastis").data.targets == "not_bad"
-    assert load("paper_pastis", ["name=paper", "data.targets=clear_share"]) == paper()
+    assert load("paper_pastis").data.targets.by == "source_list"
+    assert load("paper_pastis", ["name=paper", "data.targets.by=masks"]) == paper()
 
 
 def test_overrides_reach_into_sections():

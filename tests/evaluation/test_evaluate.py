@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from restore_dit.config import RunConfig
+from restore_dit.config import RunConfig, TargetConfig
 from restore_dit.config.jobs import EvaluationConfig, SamplingConfig
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
@@ -68,6 +68,20 @@ def test_a_missing_frame_is_hidden_whole_and_scored_alone(small_run, small_store
     for trial in found:
         assert trial.gaps.all(axis=(1, 2)).nonzero()[0].tolist() == trial.scored.tolist()
         assert trial.gaps.any(axis=(1, 2)).sum() == 1
+
+
+def test_a_store_without_the_list_that_a_model_was_trained_by_is_scored_by_masks(
+    small_run: RunConfig, small_store, tmp_path, tmp_path_factory
+):
+    listed = small_run.model_copy(
+        update={"data": small_run.data.model_copy(update={"targets": TargetConfig(by="source_list")})}
+    )
+    model = str(tmp_path_factory.mktemp("listed") / "model")
+    save_model(model, listed, Denoiser(listed.model).state_dict(), set_up(small_run).normalisation, {})
+    with pytest.raises(UserError, match=r"has no list of bad frames; .*targets\.by=masks"):
+        evaluate(settings(model, small_store, tmp_path))
+    by_masks = evaluate(settings(model, small_store, tmp_path, targets=small_run.data.targets, tiles=1))
+    assert by_masks.facts["tiles"] == "1"
 
 
 def test_refusals(untrained, small_store, tmp_path):

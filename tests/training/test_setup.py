@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from restore_dit.config import RunConfig
+from restore_dit.config import RunConfig, TargetConfig
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStoreWriter
@@ -29,7 +29,7 @@ def test_tiles_without_a_clear_frame_are_left_out_and_named(small_run, small_sto
     shares = {tile: max(record.clouds.clear_pixels) / (24 * 24) for tile, record in small_store.manifest.tiles.items()}
     everything = set_up(small_run)
     assert everything.left_out == ()
-    strict = set_up(changed(small_run, "data", clear_share=1.0))
+    strict = set_up(changed(small_run, "data", targets=TargetConfig(most_hidden=0, most_no_data=0)))
     expected = {tile for tile in everything.split.train if shares[tile] < 1}
     assert set(strict.left_out) == expected
     assert set(strict.plan.tile_ids) == set(everything.split.train) - expected
@@ -56,7 +56,7 @@ def test_bands_left_open_are_those_of_the_store(small_run, tmp_path):
         optical = Acquisitions(series.optical.values[:, 3:6].copy(), series.optical.dates, S2_BANDS[3:6])
         writer.add(replace(series, optical=optical))
     writer.commit()
-    config = changed(small_run, "data", store=str(tmp_path / "store"), clear_share=0.5)
+    config = changed(small_run, "data", store=str(tmp_path / "store"), targets=TargetConfig(most_hidden=0.5))
     assert set_up(changed(config, "model", bands=())).config.model.bands == ("B05", "B06", "B07")
     assert set_up(small_run).config.model.bands == S2_BANDS
 

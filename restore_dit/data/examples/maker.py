@@ -14,7 +14,8 @@ from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
 from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, clouds_of, size
 from restore_dit.data.examples.plan import PlannedExample
-from restore_dit.data.examples.split import Part, frames_of_part, target_frames, target_rule
+from restore_dit.data.examples.split import Part, frames_of_part
+from restore_dit.data.examples.targets import TARGET, decide, explained
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR
@@ -137,14 +138,14 @@ class ExampleMaker:
         shown, scored = frames_of_part(self._clear(tile), part, self.config.split, self.seed, tile.tile_id)
         if not scored.any():
             raise UserError(
-                f"tile {tile.tile_id}: none of its {len(shown)} frames may be a {part} target by "
-                f"{target_rule(self.config)}, or leave the tile out"
+                f"tile {tile.tile_id}: none of its {len(shown)} frames may be a {part} target: "
+                f"{explained(self.config.targets, self._decisions(tile))}; raise a limit, or leave the tile out"
             )
         return shown, scored
 
     def _clear(self, tile: Tile) -> NDArray[np.bool_]:
         """Which frames may be targets: bool [T]."""
-        height, width = size(tile)
-        clouds_of(tile)
-        assert tile.clear_pixels is not None
-        return target_frames(self.config, tile.clear_pixels, tile.bad_frames, height * width, f"tile {tile.tile_id}")
+        return self._decisions(tile) == TARGET
+
+    def _decisions(self, tile: Tile) -> NDArray[np.str_]:
+        return decide(self.config.targets, tile.cloud_counts, tile.bad_frames, f"tile {tile.tile_id}")

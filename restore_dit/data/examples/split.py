@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.config import DataConfig, SplitConfig
+from restore_dit.config import SplitConfig
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
 
@@ -58,39 +58,6 @@ def split_tiles(folds: Mapping[str, int | None], config: SplitConfig, seed: int)
             "or split a single site with data.split.by=dates"
         )
     return TileSplit(tuple(train), tuple(validation), tuple(test))
-
-
-def target_rule(config: DataConfig) -> str:
-    """What decides which frames may be targets, for errors."""
-    if config.targets == "clear_share":
-        return f"data.clear_share={config.clear_share}; lower it"
-    return "data.targets=not_bad, its source's list of bad frames; set data.targets=clear_share"
-
-
-def target_frames(
-    config: DataConfig,
-    clear_pixels: NDArray[np.integer] | Sequence[int],
-    bad_frames: NDArray[np.bool_] | None,
-    pixels: int,
-    where: str,
-) -> NDArray[np.bool_]:
-    """Which frames of a tile may be targets at all: bool [T].
-
-    Args:
-        config: says whether clear pixels decide or the source's list.
-        clear_pixels: number of clear pixels in each frame.
-        bad_frames: frames that the source calls bad, where it has a list.
-        pixels: of a frame.
-        where: the tile, for errors.
-
-    Raises:
-        UserError: the source has no list, and the run asks for it.
-    """
-    if config.targets == "clear_share":
-        return np.asarray(clear_pixels) >= config.clear_share * pixels
-    if bad_frames is None:
-        raise UserError(f"{where} has no list of bad frames; ingest it with one, or set data.targets=clear_share")
-    return ~bad_frames
 
 
 def frames_of_part(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore_dit.config import DataConfig, GapConfig, RadarConfig, SplitConfig
+from restore_dit.config import DataConfig, GapConfig, RadarConfig, SplitConfig, TargetConfig
 from restore_dit.data.examples import radar_choice
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.gaps import draw_dates
@@ -17,7 +17,7 @@ from restore_dit.series import S2_BANDS, Acquisitions, TileSeries, days_since_or
 
 
 def maker(**changes) -> ExampleMaker:
-    defaults = {"frames": 6, "crop": 16, "clear_share": 0.9, "radar": RadarConfig(frames=7)}
+    defaults = {"frames": 6, "crop": 16, "targets": TargetConfig(most_hidden=0.1), "radar": RadarConfig(frames=7)}
     return ExampleMaker(DataConfig(**(defaults | changes)), S2_BANDS, seed=4)
 
 
@@ -137,7 +137,11 @@ def test_radar_around_dates_keeps_the_nearest_first(optical, radar, most):
 
 def test_paper_preset_pairs_and_rounds(tile):
     make = maker(
-        crop=None, date_rounding=10, radar=RadarConfig(pairing="nearest_date", frames=35), frames=5, clear_share=0.5
+        crop=None,
+        date_rounding=10,
+        radar=RadarConfig(pairing="nearest_date", frames=35),
+        frames=5,
+        targets=TargetConfig(most_hidden=0.5),
     )
     example = train(make, tile)
     assert (example["optical_dates"] % 10 == 0).all()
@@ -205,7 +209,7 @@ def test_shifted_dates_keep_their_distances(tile):
 
 
 def test_gaps_of_whole_frames_only(tile):
-    make = maker(gaps=GapConfig(frames_only=1.0), clear_share=1.0, frames=3)
+    make = maker(gaps=GapConfig(frames_only=1.0), targets=TargetConfig(most_hidden=0), frames=3)
     for draw in range(10):
         gaps = train(make, tile, draw)["gap_mask"]
         share = gaps.mean(axis=(1, 2, 3))

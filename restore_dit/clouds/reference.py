@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float32]
 
-# Ground changes least, and haze shows most, in the shortest wavelengths.
-_CLOUD_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
+# Ground changes least, and cloud shows most, in the shortest wavelengths. From red on soil is bright too, but brighter
+# still around 1.6 and 2.2 µm, where clouds are not: a share of that is taken off.
+_CLOUD_BANDS = {"B02": 0.0, "B03": 0.25, "B04": 0.5, "B05": 0.5, "B06": 0.5, "B07": 0.5, "B08": 0.5, "B8A": 0.5}
+_SOIL_BANDS = ("B11", "B12")
 # A harvest darkens the near infrared and brightens the short-wave infrared: only shadow and water darken their sum.
 _SHADOW_BANDS = (("B8A", "B08", "B07", "B06"), ("B11", "B12"))
 
@@ -19,7 +21,7 @@ _NEAREST = 12  # dates on either side of a frame, together, that all count; beyo
 _GROWTH = 1.2  # from each date that counts to the next one that does, in dates
 _DAYS = 12.0  # at which a date weighs half as much as one at hand
 _GROUND_RANK = 0.2  # in ascending brightness, of the date that is taken for ground
-_HAZE, _CLOUD = 0.03, 0.08  # reflectance above it at which a date begins to weigh less, and weighs nothing
+_HAZE, _CLOUD = 0.025, 0.07  # reflectance above it at which a date begins to weigh less, and weighs nothing
 _PENUMBRA, _SHADE = 0.8, 0.6  # the same for brightness as a share of the mean
 _RIDGE = 15.0  # days; keeps the slope small where the dates lie all on one side
 _PIXELS = 4096  # at once, so that what is at work stays in the processor's cache
@@ -30,10 +32,11 @@ def clear_reference(values: Values, dates: NDArray[np.datetime64], bands: Sequen
 
     values: reflectance [T, C, H, W], NaN where there is no data; dates: datetime64 [T] ascending; bands: C names.
 
-    Among the dates around a frame the pixel's 20th percentile in the shortest wavelength is taken for ground. What is
-    clearly brighter there is cloud; of the rest, what is much darker than its mean in near plus short-wave infrared is
-    shadow. A line in time is fitted to what remains, near dates weighing most, and read off at the frame's date. Since
-    only the percentile has to be clear, three dates in four may be cloudy. Snow that comes and goes counts as cloud.
+    Among the dates around a frame the pixel's 20th percentile of brightness in the shortest wavelength (without B02 and
+    with B11 or B12: less a share of that, which tells bare soil from cloud) is taken for ground. What is clearly
+    brighter there is cloud; of the rest, what is much darker than its mean in near plus short-wave infrared is shadow.
+    A line in time is fitted to what remains, near dates weighing most, and read off at the frame's date. Since only
+    the percentile has to be clear, three dates in four may be cloudy. Snow that comes and goes counts as cloud.
 
     A frame never enters its own reference. A pixel without data on any of the dates looked at is NaN; where all
     of them are cloudy the reference shows the least bright.
@@ -44,7 +47,7 @@ def clear_reference(values: Values, dates: NDArray[np.datetime64], bands: Sequen
         return reference
     known = ~np.isnan(values).any(axis=1).reshape(frames, -1)
     flat = values.reshape(frames, len(bands), -1)
-    cloud_band = bands.index(next(band for band in _CLOUD_BANDS if band in bands))
+    cloud_bands = _cloud_bands(bands)
     shadow_bands = [
         bands.index(next(b for b in group if b in bands)) for group in _SHADOW_BANDS if set(group) & {*bands}
     ]
@@ -54,13 +57,23 @@ def clear_reference(values: Values, dates: NDArray[np.datetime64], bands: Sequen
         pixels = slice(start, start + _PIXELS)
         observed = known[:, pixels]
         block = np.where(observed[:, None], flat[:, :, pixels], 0)
-        brightness = np.where(observed, block[:, cloud_band], np.inf)
-        infrared = block[:, shadow_bands or [cloud_band]].sum(axis=1)
+        brightness = np.where(observed, sum(share * block[:, band] for band, share in cloud_bands.items()), np.inf)
+        infrared = block[:, shadow_bands or [*cloud_bands][:1]].sum(axis=1)
         for frame, (others, days) in enumerate(neighbours):
             weights = _clear_weights(brightness[others], infrared[others], days)
             np.einsum("tp,tcp->cp", _line_at_zero(weights, days), block[others], out=target[frame, :, pixels])
             target[frame][:, pixels][:, ~observed[others].any(axis=0)] = np.nan
     return reference
+
+
+def _cloud_bands(bands: Sequence[str]) -> dict[int, float]:
+    """What clouds are told by: channels and the factors with which they add up."""
+    first = next((band for band in _CLOUD_BANDS if band in bands), bands[0])
+    soil = next((band for band in _SOIL_BANDS if band in bands and band != first), None)
+    factors = {bands.index(first): 1.0}
+    if soil and _CLOUD_BANDS.get(first):
+        factors[bands.index(soil)] = -_CLOUD_BANDS[first]
+    return factors
 
 
 def _neighbours(frame: int, dates: NDArray[np.datetime64]) -> tuple[NDArray[np.intp], Values]:

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restore_dit.clouds.reference import clear_reference
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.errors import UserError
-from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Georeference
+from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
 
 STRIDE = 32
 """The network halves its input five times."""
@@ -85,6 +86,14 @@ def without_data(values: NDArray[np.int16], bands: tuple[str, ...], config: Clou
     """Where any band that the network reads, and the tile has, has no data [T, H, W]."""
     channels = [bands.index(band) for band in known_bands(bands, config)]
     return (values[:, channels] == NO_DATA).any(axis=1)
+
+
+def reference_of(series: TileSeries) -> NDArray[np.float32]:
+    """The tile's clear reference at each of its frames, in all of its bands, as `network_input` takes it."""
+    values = series.optical.values
+    reflectance = values.astype(np.float32) / REFLECTANCE_SCALE
+    reflectance[values == NO_DATA] = np.nan
+    return clear_reference(reflectance, series.optical.dates, series.optical.bands)
 
 
 def network_size(

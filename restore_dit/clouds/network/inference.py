@@ -1,0 +1,165 @@
+"""Masks of whole tiles: frames go through the network in batches that reach across tiles."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from restore_dit.clouds.network.inputs import (
+    crop,
+    network_input,
+    network_size,
+    pad,
+    padded_size,
+    reference_of,
+    resample,
+    resample_logits,
+    without_data,
+)
+from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.errors import UserError
+from restore_dit.series import CLOUD_NO_DATA, TileSeries
+
+_USUAL_PIXELS = 128 * 128
+"""What a frame holds for which the batch size is meant; of larger frames fewer go at once."""
+
+_BATCHES_AHEAD = 4
+"""So many batches of frames of later tiles may wait for an earlier tile before its batch runs unfilled."""
+
+
+@dataclass
+class _Tile:
+    """A tile in flight: of its masks [T, H, W] the first `done` frames are there. `grid` is (H, W) for the network."""
+
+    series: TileSeries
+    reference: NDArray[np.float32] | None
+    grid: tuple[int, int]
+    masks: NDArray[np.uint8]
+    done: int = 0
+
+    @property
+    def remaining(self) -> int:
+        return len(self.masks) - self.done
+
+
+class NetworkDetector:
+    """A cloud network in evaluation mode, on its device, ready for tiles of any size.
+
+    A batch always has the same shape for tiles of the same size (its end may be blank), and no frame of a batch looks
+    at another: so what a mask says depends neither on the tile's neighbours nor on where a run began. Another batch
+    size, device or number of threads rounds differently, which shows where two classes are equally likely.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: CloudNetworkConfig,
+        origin: str,
+        *,
+        device: str | torch.device = "cpu",
+        precision: Literal["fp32", "bf16"] = "fp32",
+        batch_size: int = 32,
+    ) -> None:
+        """`network` itself is moved to the device and set to evaluate. `origin` says which weights these are.
+        `batch_size` counts frames of 128×128 pixels."""
+        self.device = torch.device(device)
+        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
+        self.config = config
+        self.origin = origin
+        self.precision = precision
+        self.batch_size = batch_size
+
+    def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
+        """The masks uint8 [T, H, W] of each tile, in the tiles' order: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow,
+        255 where any band that the network reads has no data. Tiles are taken only as the masks are asked for.
+
+        Raises:
+            UserError: a tile lacks bands of the network, or its pixels have quite another size.
+        """
+        in_flight: deque[_Tile] = deque()
+        waiting: dict[tuple[int, int], deque[_Tile]] = {}  # those with frames left, by padded size
+        for series in tiles:
+            tile = self._admit(series)
+            in_flight.append(tile)
+            size = padded_size(tile.grid)
+            alike = waiting.setdefault(size, deque())
+            if tile.remaining:
+                alike.append(tile)
+            while sum(other.remaining for other in alike) >= self._frames_at_once(size):
+                self._run(alike)
+            yield from self._finished(in_flight, waiting, ahead=_BATCHES_AHEAD * self.batch_size)
+        yield from self._finished(in_flight, waiting, ahead=-1)
+
+    def _finished(
+        self, in_flight: deque[_Tile], waiting: dict[tuple[int, int], deque[_Tile]], ahead: int
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Masks in the order of the tiles, until the oldest tile is not done. With more than `ahead` frames of tiles
+        behind it, it gets its batch even if that is not full."""
+        while in_flight:
+            oldest = in_flight[0]
+            if not oldest.remaining:
+                yield in_flight.popleft().masks
+            elif sum(len(tile.masks) for tile in in_flight) - len(oldest.masks) > ahead:
+                self._run(waiting[padded_size(oldest.grid)])
+            else:
+                return
+
+    def _admit(self, series: TileSeries) -> _Tile:
+        try:
+            grid = network_size(series.size, series.georeference, self.config)
+            unknown = without_data(series.optical.values, series.optical.bands, self.config)
+        except UserError as error:
+            raise UserError(f"tile {series.tile_id}: {error}", status=error.status) from None
+        masks = np.where(unknown, np.uint8(CLOUD_NO_DATA), np.uint8(0))
+        reference = reference_of(series) if self.config.reference else None
+        return _Tile(series, reference, grid, masks)
+
+    def _frames_at_once(self, size: tuple[int, int]) -> int:
+        large = max(1, size[0] * size[1] / _USUAL_PIXELS)
+        return max(1, int(self.batch_size / large))
+
+    @torch.inference_mode()
+    def _run(self, waiting: deque[_Tile]) -> None:
+        """One batch of the frames that wait, all of one padded size: the first of them get their masks."""
+        full = room = self._frames_at_once(padded_size(waiting[0].grid))
+        parts: list[tuple[_Tile, slice]] = []
+        while waiting and room:
+            tile = waiting[0]
+            span = slice(tile.done, min(tile.done + room, len(tile.masks)))
+            parts.append((tile, span))
+            room -= span.stop - span.start
+            tile.done = span.stop
+            if not tile.remaining:
+                waiting.popleft()
+        frames = torch.cat([self._input(tile, span) for tile, span in parts])
+        if room:
+            frames = torch.cat([frames, frames.new_zeros(room, *frames.shape[1:])])
+        logits = self._logits(frames)[: full - room].split([span.stop - span.start for _, span in parts])
+        for (tile, span), part in zip(parts, logits, strict=True):
+            on_tile = resample_logits(crop(part, tile.grid).float(), tile.series.size)
+            classes = on_tile.argmax(dim=1).to(torch.uint8).cpu().numpy()
+            np.copyto(tile.masks[span], classes, where=tile.masks[span] != CLOUD_NO_DATA)
+
+    def _input(self, tile: _Tile, span: slice) -> Tensor:
+        optical = tile.series.optical
+        reference = None if tile.reference is None else tile.reference[span]
+        return pad(resample(network_input(optical.values[span], optical.bands, self.config, reference), tile.grid))
+
+    def _logits(self, frames: Tensor) -> Tensor:
+        """Logits [N, 4, H, W] on the device."""
+        if self.device.type == "cuda":
+            frames = frames.pin_memory()
+        frames = frames.to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        with (
+            # fp32 means it: by default a GPU would round convolutions' factors to 10 bits
+            torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+        ):
+            return self.network(frames)

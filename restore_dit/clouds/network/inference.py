@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from restore_dit.clouds.network.inputs import (
     crop,
+    known_bands,
     network_input,
     network_size,
     pad,
@@ -24,6 +25,7 @@ from restore_dit.clouds.network.inputs import (
     without_data,
 )
 from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError
 from restore_dit.series import CLOUD_NO_DATA, TileSeries
 
@@ -54,35 +56,48 @@ class NetworkDetector:
 
     A batch always has the same shape for tiles of the same size (its end may be blank), and no frame of a batch looks
     at another: so what a mask says depends neither on the tile's neighbours nor on where a run began. Another batch
-    size, device or number of threads rounds differently, which shows where two classes are equally likely.
+    size, device or number of threads rounds differently, which shows where two classes are equally likely (measured:
+    in about one pixel of a million).
     """
 
     def __init__(
         self,
         network: nn.Module,
         config: CloudNetworkConfig,
-        origin: str,
+        by: str,
         *,
         device: str | torch.device = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
         batch_size: int = 32,
     ) -> None:
-        """`network` itself is moved to the device and set to evaluate. `origin` says which weights these are.
-        `batch_size` counts frames of 128×128 pixels."""
-        self.device = torch.device(device)
-        self.network = network.eval().to(self.device).to(memory_format=torch.channels_last)
+        """`network` itself is set to evaluate, and moved to the device with the first tile, so that a detector may be
+        made where no GPU is. `by` says which weights these are. `batch_size` counts frames of 128×128 pixels."""
+        self.network = network.eval()
         self.config = config
-        self.origin = origin
+        self.by = by
+        self.device = torch.device(device)
         self.precision = precision
         self.batch_size = batch_size
+
+    @property
+    def origin(self) -> MaskOrigin:
+        """The network's weights."""
+        return MaskOrigin(method="network", by=self.by)
+
+    def require(self, bands: tuple[str, ...]) -> None:
+        """Raises `UserError` where a tile of these bands is not enough."""
+        known_bands(bands, self.config)
 
     def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
         """The masks uint8 [T, H, W] of each tile, in the tiles' order: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow,
         255 where any band that the network reads has no data. Tiles are taken only as the masks are asked for.
 
         Raises:
-            UserError: a tile lacks bands of the network, or its pixels have quite another size.
+            UserError: a tile lacks bands of the network, or its pixels have quite another size; no GPU is there.
         """
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise UserError("use_gpu=true, but this process sees no GPU; set use_gpu=false")
+        self.network.to(self.device).to(memory_format=torch.channels_last)
         in_flight: deque[_Tile] = deque()
         waiting: dict[tuple[int, int], deque[_Tile]] = {}  # those with frames left, by padded size
         for series in tiles:

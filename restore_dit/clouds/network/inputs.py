@@ -91,7 +91,7 @@ def without_data(values: NDArray[np.int16], bands: tuple[str, ...], config: Clou
 def reference_of(series: TileSeries) -> NDArray[np.float32]:
     """The tile's clear reference at each of its frames, in all of its bands, as `network_input` takes it."""
     values = series.optical.values
-    reflectance = values.astype(np.float32) / REFLECTANCE_SCALE
+    reflectance = values.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
     reflectance[values == NO_DATA] = np.nan
     return clear_reference(reflectance, series.optical.dates, series.optical.bands)
 

@@ -1,0 +1,117 @@
+"""Whether weights are those of a network, what to do if not, and which weights they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from restore_dit.clouds.network.architecture import CLASSES, build_network
+from restore_dit.config.clouds import CloudNetworkConfig
+
+_COUNTER = "num_batches_tracked"
+"""Of a batch normalisation: old files lack it, and only training reads it."""
+
+_NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
+
+
+class Misfit(Exception):
+    """`what` is wrong with the weights, and what to `do` about it."""
+
+    def __init__(self, what: str, do: str) -> None:
+        super().__init__(what, do)
+        self.what, self.do = what, do
+
+
+class FittedNetwork(NamedTuple):
+    """A network that bears the given weights, in evaluation mode, and their `checksum`, blake2b of 128 bits in hex."""
+
+    network: nn.Module
+    checksum: str
+
+
+def fitted_network(config: CloudNetworkConfig, weights: Mapping[str, Tensor]) -> FittedNetwork:
+    """The network of this configuration with these weights: each of its tensors, no other, all finite.
+
+    Raises:
+        Misfit: weights of another network, or not numbers.
+        UserError: there is no such network.
+    """
+    network = build_network(config)
+    expected = network.state_dict()
+    _require_names(config, expected, weights)
+    _require_shapes(config, expected, weights)
+    for name, tensor in weights.items():
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _NUMBERS:
+            raise Misfit(f"{name} is no plain tensor of numbers ({tensor.dtype})", "save the network's state_dict()")
+        if not torch.isfinite(tensor).all():
+            raise Misfit(f"{name} holds values that are not finite numbers", "take weights of an earlier step")
+    network.load_state_dict(expected | dict(weights))
+    return FittedNetwork(network.eval().requires_grad_(False), checksum(network.state_dict()))
+
+
+def checksum(weights: Mapping[str, Tensor]) -> str:
+    """Blake2b of 128 bits, in hex, of the tensors' names, shapes and values, whichever file they came in."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def input_channels(config: CloudNetworkConfig, weights: Mapping[str, Tensor]) -> int | None:
+    """How many inputs these weights take if they are those of the configured encoder; None if they are not."""
+    first = _first_convolution(build_network(config).state_dict())
+    return weights[first].shape[1] if first in weights and weights[first].dim() == 4 else None
+
+
+def _require_names(config: CloudNetworkConfig, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    lacking = [name for name in expected if name not in weights and not name.endswith(_COUNTER)]
+    foreign = [name for name in weights if name not in expected]
+    found = [
+        f"{words} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        for words, names in (("lack", lacking), ("have besides", foreign))
+        if names
+    ]
+    if found:
+        raise Misfit(
+            f"not the weights of a U-Net with encoder {config.encoder}: they {' and '.join(found)}",
+            "name their encoder as network.encoder",
+        )
+
+
+def _require_shapes(config: CloudNetworkConfig, expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    first, last = _first_convolution(expected), "segmentation_head.0.weight"
+    for name in [first, last, *expected]:
+        if name not in weights or weights[name].shape == expected[name].shape:
+            continue
+        ours, theirs = expected[name].shape, weights[name].shape
+        if name == first and theirs[:1] + theirs[2:] == ours[:1] + ours[2:]:
+            raise _other_inputs(config, theirs[1])
+        if name == last and theirs[1:] == ours[1:]:
+            raise Misfit(
+                f"it gives {theirs[0]} classes, {len(CLASSES)} are needed ({', '.join(CLASSES)})",
+                "take weights trained for these",
+            )
+        raise Misfit(
+            f"not the weights of a U-Net with encoder {config.encoder}: {name} has shape {list(theirs)} instead of "
+            f"{list(ours)}",
+            "name their encoder as network.encoder",
+        )
+
+
+def _other_inputs(config: CloudNetworkConfig, count: int) -> Misfit:
+    names = ", ".join(config.bands)
+    if not config.reference:
+        what = f"it takes {count} bands, network.bands names {len(config.bands)} ({names})"
+    else:
+        what = f"it takes {count} inputs, network.bands names {len(config.bands)} ({names}), twice with their reference"
+    return Misfit(what, "give its bands in its order as network.bands")
+
+
+def _first_convolution(weights: Mapping[str, Tensor]) -> str:
+    return next(name for name, tensor in weights.items() if tensor.dim() == 4)

@@ -1,0 +1,51 @@
+"""Where a tile lies: its latitude, and how many pixels a metre is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.warp import transform
+
+from restore_dit.series import Georeference
+
+_DEGREE = 111_320.0  # metres, of latitude
+_UNKNOWN_PIXEL = 10.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """`latitude` in degrees, None where unknown; `pixels` [2, 2] takes metres (east, north) to pixels (down, right)."""
+
+    latitude: float | None
+    pixels: NDArray[np.float64]
+
+    @property
+    def pixel_area(self) -> float:
+        """Square metres."""
+        return float(1 / abs(np.linalg.det(self.pixels)))
+
+    @property
+    def pixel_size(self) -> float:
+        """Metres along a side."""
+        return float(np.sqrt(self.pixel_area))
+
+
+def place_of(georeference: Georeference | None, size: tuple[int, int]) -> Place:
+    """The place of a tile of (H, W) pixels; without georeference pixels of 10 m, north up, at an unknown latitude. The
+    angle between north and the grid's own, at most some degrees, is neglected."""
+    if georeference is None:
+        return Place(None, np.array([[0.0, -1.0], [1.0, 0.0]]) / _UNKNOWN_PIXEL)
+    crs = CRS.from_user_input(georeference.crs)
+    a, b, c, d, e, f = georeference.transform
+    row, column = size[0] / 2, size[1] / 2
+    x, y = a * column + b * row + c, d * column + e * row + f
+    _, (latitude,) = transform(crs, CRS.from_epsg(4326), [x], [y])[:2]
+    if crs.is_geographic:
+        metres = np.array([_DEGREE * np.cos(np.deg2rad(latitude)), _DEGREE])
+    else:
+        metres = np.full(2, crs.linear_units_factor[1])
+    from_pixels = np.array([[b, a], [e, d]]) * metres[:, None]  # (down, right) to metres (east, north)
+    return Place(float(latitude), np.linalg.inv(from_pixels))

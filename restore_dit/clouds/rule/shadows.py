@@ -1,0 +1,85 @@
+"""Where the shadows of clouds can fall."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from restore_dit.clouds.rule.place import Place
+from restore_dit.clouds.rule.sun import sun_angles
+from restore_dit.config.cloud_rule import RuleConfig
+
+Mask = NDArray[np.bool_]
+
+# Metres to the east by which a shadow lies farther from the image of its cloud for a metre of the cloud's height: the
+# sensor looks at the tile from up to 10.3° in the west or east, which side is unknown.
+_VIEWS = np.tan(np.deg2rad(10.3)) * np.linspace(-1, 1, 5)
+_LOWEST_SUN = np.deg2rad(85)
+
+
+def shadow_reach(cloud: Mask, dates: NDArray[np.datetime64], place: Place, config: RuleConfig) -> tuple[Mask, Mask]:
+    """Where the shadow of a cloud of the tile can fall, and where that of a cloud beyond its edge can, [T, H, W] each.
+
+    A cloud at height h throws its shadow h·tan(zenith) away from the sun. Its height is unknown, between
+    `config.lowest_cloud` and `config.highest_cloud`: the reach is a fan that begins at the cloud. Clouds beyond the edge
+    reach as far into the tile as those lower than `config.outside_cloud` do. Where the latitude, and so the sun, is
+    unknown, no cloud is known to reach anywhere, and those beyond the edge reach everywhere.
+    """
+    below, outside = np.zeros_like(cloud), np.zeros_like(cloud)
+    if place.latitude is None:
+        outside[:] = True
+        return below, outside
+    zeniths, azimuths = sun_angles(dates, place.latitude)
+    for frame, (zenith, azimuth) in enumerate(zip(zeniths, azimuths, strict=True)):
+        slope = np.tan(min(zenith, _LOWEST_SUN))
+        away = -slope * np.array([np.sin(azimuth), np.cos(azimuth)])
+        outside[frame] = _height_at_edge(cloud.shape[1:], place.pixels @ -away) <= config.outside_cloud
+        if not cloud[frame].any():
+            continue
+        for view in _VIEWS:
+            step = place.pixels @ (away + [view, 0])
+            below[frame] |= _swept(cloud[frame], step * config.lowest_cloud, step * config.highest_cloud)
+    return grown(below, config.shadow_tolerance, place), outside
+
+
+def grown(mask: Mask, metres: float, place: Place) -> Mask:
+    """A mask [T, H, W] widened by so many metres, in squares and diamonds by turns, nearly a circle."""
+    for step in range(round(metres / place.pixel_size)):
+        mask = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(2, 1 + step % 2)[None])
+    return mask
+
+
+def _height_at_edge(size: tuple[int, ...], step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The height in metres [H, W] at which the line from each pixel to the sun leaves the tile; `step`: pixels (down,
+    right) along it for a metre of height."""
+    heights = []
+    for length, along in zip(size, step, strict=True):
+        index = np.arange(length) + 0.5
+        distance = length - index if along > 0 else index
+        heights.append(distance / max(abs(along), 1e-9))
+    return np.minimum(heights[0][:, None], heights[1][None, :])
+
+
+def _swept(mask: Mask, start: NDArray[np.float64], end: NDArray[np.float64]) -> Mask:
+    """A mask [H, W] together in all places that it passes from one shift to another, (down, right) in pixels."""
+    farthest = np.abs(end - start).max()
+    steps = int(np.ceil(min(farthest, 2 * max(mask.shape)))) + 1
+    one = (end - start) / max(farthest, 1)
+    swept, covered = _shifted(mask, start), 1
+    while covered < steps:
+        ahead = min(covered, steps - covered)
+        swept = swept | _shifted(swept, one * ahead)
+        covered += ahead
+    return swept
+
+
+def _shifted(mask: Mask, shift: NDArray[np.float64]) -> Mask:
+    down, right = (int(round(part)) for part in shift)
+    height, width = mask.shape
+    shifted = np.zeros_like(mask)
+    if abs(down) < height and abs(right) < width:
+        shifted[max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)] = mask[
+            max(-down, 0) : height + min(-down, 0), max(-right, 0) : width + min(-right, 0)
+        ]
+    return shifted

@@ -34,8 +34,8 @@ Mask = NDArray[np.bool_]
 
 
 def rule_masks(series: TileSeries, config: RuleConfig) -> NDArray[np.uint8]:
-    """Classes uint8 [T, H, W] of every frame of a tile: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow, 255 where a band
-    that the rule uses has no data, and, unless `config.snow` is clear, under snow.
+    """Classes uint8 [T, H, W] of every frame of a tile: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow, 255 where a
+    band that the rule uses has no data, and, unless `config.snow` is clear, under snow.
 
     Raises:
         UserError: the tile lacks the bands that the rule needs.

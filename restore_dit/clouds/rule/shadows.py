@@ -22,9 +22,9 @@ def shadow_reach(cloud: Mask, dates: NDArray[np.datetime64], place: Place, confi
     """Where the shadow of a cloud of the tile can fall, and where that of a cloud beyond its edge can, [T, H, W] each.
 
     A cloud at height h throws its shadow h·tan(zenith) away from the sun. Its height is unknown, between
-    `config.lowest_cloud` and `config.highest_cloud`: the reach is a fan that begins at the cloud. Clouds beyond the edge
-    reach as far into the tile as those lower than `config.outside_cloud` do. Where the latitude, and so the sun, is
-    unknown, no cloud is known to reach anywhere, and those beyond the edge reach everywhere.
+    `config.lowest_cloud` and `config.highest_cloud`: the reach is a fan that begins at the cloud. Clouds beyond the
+    edge reach as far into the tile as those lower than `config.outside_cloud` do. Where the latitude, and so the sun,
+    is unknown, no cloud is known to reach anywhere, and those beyond the edge reach everywhere.
     """
     below, outside = np.zeros_like(cloud), np.zeros_like(cloud)
     if place.latitude is None:
@@ -38,7 +38,7 @@ def shadow_reach(cloud: Mask, dates: NDArray[np.datetime64], place: Place, confi
         if not cloud[frame].any():
             continue
         for view in _VIEWS:
-            step = place.pixels @ (away + [view, 0])
+            step = place.pixels @ (away + np.array([view, 0]))
             below[frame] |= _swept(cloud[frame], step * config.lowest_cloud, step * config.highest_cloud)
     return grown(below, config.shadow_tolerance, place), outside
 
@@ -75,7 +75,7 @@ def _swept(mask: Mask, start: NDArray[np.float64], end: NDArray[np.float64]) -> 
 
 
 def _shifted(mask: Mask, shift: NDArray[np.float64]) -> Mask:
-    down, right = (int(round(part)) for part in shift)
+    down, right = (round(part) for part in shift)
     height, width = mask.shape
     shifted = np.zeros_like(mask)
     if abs(down) < height and abs(right) < width:

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from restore_dit import __version__
+from restore_dit.commands.clouds import clouds_compare, clouds_detect, clouds_train
 from restore_dit.commands.data import ingest_cube, ingest_pastis, simulate
 from restore_dit.commands.inspect import inspect
 from restore_dit.commands.models import evaluate, import_checkpoint, reconstruct, train
@@ -27,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     unknown = [word for word in rest if not _is_override(word) or "dry_run" not in given]
     if unknown:
         top.error(f"unrecognised: {' '.join(unknown)}; see restore-dit {given.name} --help")
+    if isinstance(getattr(given, "stores", None), list):  # several stores take the words that follow them, too
+        given.overrides += [word for word in given.stores if _is_override(word)]
+        given.stores = [word for word in given.stores if not _is_override(word)]
     return exit_status(lambda: given.command(given), f"restore-dit {given.name}")
 
 
@@ -114,6 +118,47 @@ def parser() -> argparse.ArgumentParser:
         help="draw a picture of up to 12 tiles of a store (default: the store's name, in the working folder)",
     )
     sub.add_argument("--tiles", metavar="A,B", help="with --contact-sheet: the tiles to draw")
+
+    clouds = commands.add_parser("clouds", help="Cloud and shadow masks.").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    sub = command(
+        "detect", clouds_detect, "Cloud and shadow masks for the tiles of a store.",
+        "clouds detect stores/site --weights models/clouds", clouds,
+    )  # fmt: skip
+    sub.set_defaults(name="clouds detect")
+    sub.add_argument("store", help="tile store")
+    sub.add_argument(
+        "--method", choices=("network", "rule", "source", "s2cloudless"),
+        help="network: by --weights; rule: needs none; source, s2cloudless: masks that came with the tiles "
+        "(default network with --weights, else rule)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--weights", metavar="W", help="model directory of `clouds train`, or a published state dict: a path or URI"
+    )
+    sub.add_argument("--tiles", metavar="A,B", help="only these tiles (default all)")
+    sub.add_argument("--workers", type=int, help="Ray actors (default one a CPU); 0: this process, no Ray")
+    work(sub)
+
+    sub = command(
+        "train", clouds_train, "Train a network for cloud masks; Ctrl-C saves, the same command resumes.",
+        "clouds train stores/labelled stores/sim --output models/clouds", clouds,
+    )  # fmt: skip
+    sub.set_defaults(name="clouds train")
+    sub.add_argument("stores", nargs="+", metavar="store", help="tile store with masks to learn from")
+    sub.add_argument("--output", default="models/clouds", help="model directory to write (default models/clouds)")
+    work(sub)
+
+    sub = command(
+        "compare", clouds_compare, "Scores of one method's masks against another's.",
+        "clouds compare stores/site --masks rule --against source", clouds,
+    )  # fmt: skip
+    sub.set_defaults(name="clouds compare")
+    sub.add_argument("store", help="tile store")
+    sub.add_argument("--masks", metavar="METHOD", help="network, rule, … (default the masks in use)")
+    sub.add_argument("--against", metavar="METHOD", default="source", help="taken for the truth (default source)")
+    sub.add_argument("--tiles", metavar="A,B", help="only these tiles (default all)")
+    sub.add_argument("--json", action="store_true", help="print it for machines")
 
     sub = command(
         "train", train, "Train a model; Ctrl-C saves, the same command resumes.",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 from rich.console import Console
 
 from restore_dit.config import RunConfig
+from restore_dit.training.interrupts import stop_when_interrupted
 from restore_dit.training.monitor import EndedReport, LocalMonitor, Report
 from restore_dit.training.progress import ProgressDisplay
 from restore_dit.training.run_log import RunLog
@@ -53,7 +50,7 @@ def run_training(config: RunConfig, console: Console) -> RunResult:
 
     monitor = LocalMonitor(show)
     try:
-        with _interrupts(monitor.request_stop, console):
+        with stop_when_interrupted(monitor.request_stop, console):
             if config.workers.count == 0:
                 from restore_dit.training.local import fit_here
 
@@ -66,22 +63,3 @@ def run_training(config: RunConfig, console: Console) -> RunResult:
         display.close()
         log.close()
     return RunResult(finished, last_step, setup.folder.location.uri, setup.folder.model.uri)
-
-
-@contextmanager
-def _interrupts(request_stop: Callable[[], None], console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) asks to stop after the step, the second interrupts at once."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        console.print("stopping after this step; once more to stop at once, losing what is not saved")
-        request_stop()
-        signal.signal(number, signal.default_int_handler)
-
-    try:
-        for number in before:
-            signal.signal(number, handle)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

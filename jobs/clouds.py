@@ -1,0 +1,73 @@
+"""Cloud masks for a tile store as a job: `python -m jobs.clouds --config F key=value`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jobs.entry import connect, job_main, require
+from restore_dit.clouds.detect import DetectionPlan, Outcome, chosen_masks, outcomes, plan_detection, run_detection
+from restore_dit.config.clouds import DetectionConfig
+from restore_dit.config.loading import load_section
+
+FEW_TILES = 4
+"""So many are done sooner than Ray has started."""
+
+
+def run(config: DetectionConfig, display: Console) -> int:
+    """Gives tiles masks and says which are in use; 1 if a tile could not be read."""
+    require(config, "store")
+    plan = plan_detection(config)
+    display.print(
+        f"{len(plan.todo)} tiles to mask by {plan.writer.origin.method}, {plan.tiles - len(plan.todo)} there already",
+        highlight=False,
+    )
+    columns = (TextColumn("masking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    found = _outcomes(plan)
+    with Progress(*columns, console=display, transient=True, disable=not display.is_terminal) as progress:
+        task = progress.add_task("tiles", total=len(plan.todo))
+
+        def on_tile(outcome: Outcome, done: int, total: int) -> None:
+            progress.update(task, completed=done)
+            if outcome.reason:
+                print(f"no masks for {outcome.tile_id}: {outcome.reason}", file=sys.stderr, flush=True)
+            if not display.is_terminal and (done == total or done % 10 == 0):
+                display.print(f"masked tile {done} of {total}", highlight=False)
+
+        report = run_detection(plan, found, on_tile)
+    if report.added:
+        display.print(
+            f"{report.added} tiles of {report.frames} acquisitions in {report.seconds:.0f} s", highlight=False
+        )
+    for origin, tiles in chosen_masks(report.manifest).items():
+        display.print(f"{config.store}: masks in use on {tiles} tiles: {origin}", soft_wrap=True, highlight=False)
+    return 1 if report.failed else 0
+
+
+def _outcomes(plan: DetectionPlan) -> Iterator[Outcome]:
+    """From this process, or from Ray where there is work for it."""
+    workers = plan.config.workers
+    if workers == 0 or (workers is None and len(plan.todo) <= FEW_TILES) or not plan.todo:
+        return outcomes(plan)
+    connect()
+    from restore_dit.clouds.detect_job import outcomes_on_cluster
+
+    return outcomes_on_cluster(plan)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+
+    def read(path: str | None, overrides: list[str]) -> DetectionConfig:
+        return load_section(DetectionConfig, overrides, Path(path) if path else None)
+
+    description = "Cloud masks for a tile store; the same configuration as `restore-dit clouds detect`."
+    return job_main("clouds", description, read, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

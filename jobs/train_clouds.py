@@ -1,0 +1,64 @@
+"""Training of a cloud network as a job: `python -m jobs.train_clouds --config F key=value`."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jobs.entry import INTERRUPTED, job_main, require
+from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.config.loading import load_section
+
+
+def run(config: CloudTrainingConfig, display: Console) -> int:
+    """Trains; 0 finished, 130 stopped by Ctrl-C with its state saved."""
+    from restore_dit.clouds.training.fit import train_cloud_network
+    from restore_dit.clouds.training.reports import Learned, Report, Started, score_line
+    from restore_dit.training.interrupts import stop_when_interrupted
+
+    require(config, "stores", "output")
+    stop = threading.Event()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=display, transient=True, disable=not display.is_terminal) as progress:
+        task = progress.add_task("training", total=config.steps)
+
+        def on_report(report: Report) -> None:
+            if isinstance(report, Started | Learned):
+                progress.update(task, completed=report.step)
+            if isinstance(report, Learned) and display.is_terminal:
+                progress.update(task, description=f"loss {report.loss:.4f}")
+            else:
+                display.print(str(report), soft_wrap=True, highlight=False)
+
+        with stop_when_interrupted(stop.set, display):
+            result = train_cloud_network(config, on_report, stop.is_set)
+    if not result.finished:
+        display.print(
+            f"stopped after step {result.step}; its state is saved in {result.output}. "
+            "The same command goes on from there.",
+            soft_wrap=True,
+            highlight=False,
+        )
+        return INTERRUPTED
+    for name, counts in result.counts.items():
+        display.print(f"held out of {name}: {score_line(counts)}", soft_wrap=True, highlight=False)
+    display.print(f"finished; the model is {result.output}", soft_wrap=True, highlight=False)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+
+    def read(path: str | None, overrides: list[str]) -> CloudTrainingConfig:
+        return load_section(CloudTrainingConfig, overrides, Path(path) if path else None)
+
+    description = "Trains a cloud network; the same configuration as `restore-dit clouds train`."
+    return job_main("train_clouds", description, read, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

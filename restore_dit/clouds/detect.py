@@ -1,0 +1,185 @@
+"""Masks for the tiles of a store, each tile once: planned, detected in any process, committed every so often.
+
+plan = plan_detection(config)
+report = run_detection(plan, outcomes(plan))
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from restore_dit.clouds.detectors import Detector, detector_of
+from restore_dit.config.clouds import DetectionConfig
+from restore_dit.data.loader import ahead
+from restore_dit.data.store.manifest import Manifest, ObjectRecord
+from restore_dit.data.store.mask_writer import MaskWriter
+from restore_dit.data.store.masks import MaskOrigin, MaskRecord
+from restore_dit.data.store.tile_store import TileStore
+from restore_dit.data.store.tile_writing import write_masks
+from restore_dit.errors import UserError
+from restore_dit.series import TileSeries
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a tile: `masks` and their `file` as JSON, or the `reason` for which it has none, or what is
+    `fatal` to all. Small: pixels never leave the process that read them."""
+
+    tile_id: str
+    masks: str = ""
+    file: str = ""
+    reason: str = ""
+    fatal: str = ""
+    frames: int = 0
+
+
+@dataclass(frozen=True)
+class TileMasker:
+    """Reads tiles, finds their clouds and writes the masks: a callable that any process may have."""
+
+    store: TileStore
+    detector: Detector
+
+    def __call__(self, tile_ids: Iterable[str]) -> Iterator[Outcome]:
+        """Each tile, whatever is wrong with it. A tile is read while the one before it is worked on; the detector may
+        hold a few more."""
+        waiting: deque[TileSeries] = deque()
+        unreadable: list[Outcome] = []
+
+        def readable() -> Iterator[TileSeries]:
+            for found in ahead(self._read, tile_ids):
+                if isinstance(found, Outcome):
+                    unreadable.append(found)
+                else:
+                    waiting.append(found)
+                    yield found
+
+        for clouds in self.detector.detect(readable()):
+            series = waiting.popleft()
+            try:
+                masks, file = write_masks(self.store.location, series, clouds, self.detector.origin)
+            except UserError as error:
+                yield Outcome(series.tile_id, fatal=str(error))
+                return
+            yield Outcome(series.tile_id, masks.model_dump_json(), file.model_dump_json(), frames=len(series.optical))
+        yield from unreadable
+
+    def _read(self, tile_id: str) -> TileSeries | Outcome:
+        try:
+            return self.store.load(tile_id, radar_tracks=(), layers=()).series()
+        except UserError as error:
+            return Outcome(tile_id, reason=str(error))
+
+
+@dataclass(frozen=True)
+class DetectionPlan:
+    """What is to be done: `todo` the tiles that lack masks of this origin, of `tiles` in all."""
+
+    config: DetectionConfig
+    writer: MaskWriter
+    masker: TileMasker | None
+    todo: Sequence[str]
+    tiles: int
+
+
+@dataclass
+class DetectionReport:
+    """What was done: the manifest as committed, the tiles that got masks in this run, their frames, and the tiles that
+    got none, with the reasons."""
+
+    manifest: Manifest = field(default_factory=Manifest)
+    added: int = 0
+    frames: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def plan_detection(config: DetectionConfig) -> DetectionPlan:
+    """Looks at store and weights; writes nothing.
+
+    Raises:
+        UserError: either cannot be read; tiles that are not there, that lack bands which the detector needs, or masks
+            that a source should have brought.
+    """
+    store = TileStore.open(config.store)
+    tile_ids = config.tiles or store.tile_ids
+    if config.method in ("source", "s2cloudless"):
+        writer = MaskWriter(store, MaskOrigin(method=config.method))
+        lacking = writer.todo(tile_ids)
+        if lacking:
+            raise UserError(
+                f"{store.uri}: {len(lacking)} of {len(tile_ids)} tiles came without masks of method {config.method}, "
+                f"first {lacking[0]}; ingest them with such masks, or take another --method"
+            )
+        return DetectionPlan(config, writer, None, (), len(tile_ids))
+    detector = detector_of(config)
+    writer = MaskWriter(store, detector.origin)
+    todo = writer.todo(tile_ids)
+    for tile_id in todo:
+        try:
+            detector.require(store.record(tile_id).optical.bands)
+        except UserError as error:
+            raise UserError(f"{store.uri}: tile {tile_id}: {error}") from None
+    return DetectionPlan(config, writer, TileMasker(store, detector), todo, len(tile_ids))
+
+
+def outcomes(plan: DetectionPlan) -> Iterator[Outcome]:
+    """What becomes of each tile, one after the other in this process."""
+    if plan.masker is not None:
+        yield from plan.masker(plan.todo)
+
+
+def run_detection(
+    plan: DetectionPlan, found: Iterable[Outcome], on_tile: Callable[[Outcome, int, int], object] | None = None
+) -> DetectionReport:
+    """Takes up what becomes of the tiles, in any order, and commits the store every so often and at the end, however it
+    ends: what was written is kept.
+
+    Args:
+        plan: what `plan_detection` found.
+        found: an outcome for each tile of `plan.todo`.
+        on_tile: called with each outcome, how many are done, and how many there are.
+
+    Raises:
+        UserError: the store failed as a whole.
+    """
+    writer, report, begin = plan.writer, DetectionReport(), time.perf_counter()
+    try:
+        for done, outcome in enumerate(found, start=1):
+            if outcome.fatal:
+                raise UserError(outcome.fatal)
+            if outcome.reason:
+                report.failed[outcome.tile_id] = outcome.reason
+            else:
+                masks, file = (
+                    MaskRecord.model_validate_json(outcome.masks),
+                    ObjectRecord.model_validate_json(outcome.file),
+                )
+                writer.adopt(outcome.tile_id, masks, file)
+                report.added += 1
+                report.frames += outcome.frames
+            if writer.uncommitted >= plan.config.commit_every:
+                writer.commit()
+            if on_tile is not None:
+                on_tile(outcome, done, len(plan.todo))
+    except BaseException:
+        with suppress(UserError):  # what ended the run is what the user must know
+            writer.commit()
+        raise
+    report.manifest = writer.commit()
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def chosen_masks(manifest: Manifest) -> dict[str, int]:
+    """Origin of the masks in use → number of tiles."""
+    counts: dict[str, int] = {}
+    for record in manifest.tiles.values():
+        origin = None if record.masks_in_use is None else record.masks[record.masks_in_use].origin
+        name = "none" if origin is None else f"{origin.method} ({origin.by})" if origin.by else origin.method
+        counts[name] = counts.get(name, 0) + 1
+    return counts

@@ -1,0 +1,64 @@
+"""Tiles on a cluster: a pool of Ray Data's actors, each with the detector once, that read, mask and write."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, cast
+
+import ray
+import ray.data
+from ray.exceptions import RayError
+
+from restore_dit.clouds.detect import DetectionPlan, Outcome, TileMasker
+from restore_dit.errors import UserError
+
+TILES_A_TASK = 4
+"""Tiles that an actor is given at once: their frames share batches, and a worker that dies loses no more."""
+
+ACTOR_MEMORY = 1 << 30
+"""What an actor may need, in bytes: a few tiles decoded, the network and its activations."""
+
+ACTOR_RESTARTS = 3
+
+
+class _Actor:
+    """Callable of `map_batches`: `{"tile_id": [n]}` → `{"outcome": [n]}`."""
+
+    def __init__(self, masker: ray.ObjectRef[TileMasker]) -> None:
+        self.masker = ray.get(masker)
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        return {"outcome": list(self.masker([str(tile_id) for tile_id in rows["tile_id"]]))}
+
+
+def outcomes_on_cluster(plan: DetectionPlan) -> Iterator[Outcome]:
+    """What becomes of each tile, in whatever order actors finish. The tiles of an actor that dies are done again."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its bars and reports would stand between our lines
+    assert plan.masker is not None
+    tasks = -(-len(plan.todo) // TILES_A_TASK)
+    workers = plan.config.workers
+    if workers is None:
+        workers = int(ray.cluster_resources().get("GPU" if plan.config.use_gpu else "CPU", 1))
+    dataset = ray.data.from_items([{"tile_id": tile} for tile in plan.todo], override_num_blocks=tasks).map_batches(
+        cast(Any, _Actor),
+        fn_constructor_args=(ray.put(plan.masker),),
+        batch_size=TILES_A_TASK,
+        compute=ray.data.ActorPoolStrategy(size=max(1, min(workers, tasks))),
+        num_gpus=1 if plan.config.use_gpu else 0,
+        num_cpus=1,
+        memory=ACTOR_MEMORY,
+        max_restarts=ACTOR_RESTARTS,
+        max_task_retries=ACTOR_RESTARTS,
+    )
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    try:
+        for row in dataset.iter_rows():
+            yield row["outcome"]
+    except RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{plan.config.store}: a worker failed {ACTOR_RESTARTS + 1} times ({reason}); with fewer workers each has "
+            "more memory; run the same command again: what is done is kept"
+        ) from error

@@ -1,0 +1,162 @@
+"""Masks for a store: every tile's, once, whatever dies on the way; and the way back to those it came with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from restore_dit.cli import main
+from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
+from restore_dit.clouds.rule import rule_masks
+from restore_dit.config.cloud_rule import RuleConfig
+from restore_dit.config.clouds import DetectionConfig
+from restore_dit.data.store.tile_store import TileStore
+from restore_dit.data.store.verification import verify_store
+from restore_dit.errors import UserError
+from tests.data.store.tiles import store_of, tile
+
+
+@pytest.fixture
+def store(small_store: TileStore, tmp_path: Path) -> Path:
+    """Eleven tiles of 24×24 pixels, with masks of their source."""
+    return Path(shutil.copytree(small_store.uri, tmp_path / "store"))
+
+
+def detect(store: Path, **options: object):
+    plan = plan_detection(DetectionConfig.model_validate({"store": str(store), "workers": 0, **options}))
+    return run_detection(plan, outcomes(plan))
+
+
+def test_every_tile_is_masked_once_by_the_rule(store: Path, small_store: TileStore) -> None:
+    report = detect(store, commit_every=4)
+    assert (report.added, report.failed) == (11, {})
+    assert report.manifest.generation == small_store.manifest.generation + 3
+    after = TileStore.open(store)
+    for tile_id in after.tile_ids:
+        series = small_store.load(tile_id).series()
+        np.testing.assert_array_equal(after.load(tile_id).series().clouds, rule_masks(series, RuleConfig()))
+    assert verify_store(after, deep=True) == []
+    again = detect(store)
+    assert (again.added, again.manifest) == (0, after.manifest)
+
+
+def test_other_settings_are_other_masks_and_the_source_keeps_its_own(store: Path, small_store: TileStore) -> None:
+    detect(store)
+    field = next(name for name, info in RuleConfig.model_fields.items() if info.annotation is float)
+    changed = detect(store, rule={field: getattr(RuleConfig(), field) * 1.25})
+    assert changed.added == 11
+    record = changed.manifest.tiles[small_store.tile_ids[0]]
+    assert sorted(masks.origin.method for masks in record.masks.values()) == ["rule", "rule", "source"]
+    back = detect(store, method="source")
+    assert back.added == 0
+    assert back.manifest.fingerprint == small_store.fingerprint
+
+
+def test_a_method_that_the_source_does_not_bring_is_one_line(store: Path) -> None:
+    with pytest.raises(UserError, match="11 of 11 tiles came without masks of method s2cloudless"):
+        detect(store, method="s2cloudless")
+
+
+def test_only_some_tiles(store: Path) -> None:
+    first, second = TileStore.open(store).tile_ids[:2]
+    assert detect(store, tiles=[second]).added == 1
+    tiles = TileStore.open(store).manifest.tiles
+    assert (tiles[first].masks_in_use, tiles[second].masks_in_use != "clouds") == ("clouds", True)
+    with pytest.raises(UserError, match="no tile 'sim-x'"):
+        detect(store, tiles=["sim-x"])
+
+
+def test_a_damaged_tile_is_named_and_the_others_go_on(store: Path) -> None:
+    tile_id = TileStore.open(store).tile_ids[4]
+    file = store / "tiles" / f"{tile_id}.parquet"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+    report = detect(store)
+    assert (report.added, list(report.failed)) == (10, [tile_id])
+    assert f"{tile_id}.parquet: damaged" in report.failed[tile_id]
+    assert TileStore.open(store).record(tile_id).masks_in_use == "clouds"
+    file.write_bytes(whole)
+    assert detect(store).added == 1
+
+
+def test_tiles_without_the_bands_are_refused_before_any_work(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", tile("a", bands=("B06", "B07")))
+    with pytest.raises(UserError, match=r"store: tile a: .*B06"):
+        detect(tmp_path / "store")
+    assert list((tmp_path / "store/layers").iterdir()) == [tmp_path / "store/layers/clouds"]
+    assert TileStore.open(tmp_path / "store").manifest == store.manifest
+
+
+def test_an_interrupted_run_keeps_what_it_has(store: Path) -> None:
+    plan = plan_detection(DetectionConfig(store=str(store), workers=0))
+
+    def stop(_: object, done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_detection(plan, outcomes(plan), stop)
+    assert detect(store).added == 8
+
+
+@pytest.mark.slow
+def test_a_killed_run_makes_no_tile_twice_and_leaves_none_out(store: Path) -> None:
+    script = """
+        import os, signal, sys
+        from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
+        from restore_dit.config.clouds import DetectionConfig
+        plan = plan_detection(DetectionConfig(store=sys.argv[1], workers=0, commit_every=3))
+        def die(outcome, done, total):
+            if done == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+        run_detection(plan, outcomes(plan), die)
+    """
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(store)], timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    committed = [record.masks_in_use for record in TileStore.open(store).manifest.tiles.values()]
+    assert len([layer for layer in committed if layer != "clouds"]) == 3
+    (layer,) = [folder for folder in (store / "layers").iterdir() if folder.name != "clouds"]
+    written = {file.name: file.stat().st_mtime_ns for file in layer.glob("[!.]*.parquet")}
+    assert len(written) >= 5
+    report = detect(store)
+    assert report.added == 11 - len(written)
+    assert {name: (layer / name).stat().st_mtime_ns for name in written} == written
+    assert all(record.masks_in_use == layer.name for record in report.manifest.tiles.values())
+    assert verify_store(TileStore.open(store), deep=True) == []
+
+
+def test_the_command_detects_and_compares(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clouds", "detect", str(store), "--workers", "0"]) == 0
+    assert "masks in use on 11 tiles: rule" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["clouds", "compare", str(store), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tiles"] == 11
+    labels, masks = (
+        np.concatenate([TileStore.open(store).load(name, masks=layer).series().clouds.ravel() for name in tiles])  # type: ignore[union-attr]
+        for tiles in [TileStore.open(store).tile_ids]
+        for layer in ("clouds", TileStore.open(store).record(tiles[0]).masks_in_use)
+    )
+    assert found["counts"][0][1] == ((labels == 0) & (masks == 1)).sum()
+    assert main(["clouds", "compare", str(store), "--masks", "source", "--against", "rule"]) == 0
+    assert "clear land flagged as cloud or shadow" in capsys.readouterr().out
+    assert main(["clouds", "compare", str(store), "--masks", "network"]) == 1
+    assert "no masks of method network; it has source (clouds), rule (clouds-rule-" in capsys.readouterr().err
+
+
+def test_bad_usage_is_one_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clouds", "detect", str(store), "--method", "network"]) == 2
+    assert "--method network needs --weights" in capsys.readouterr().err
+    assert main(["clouds", "detect", str(store), "rule.brigtness=1", "--workers", "0"]) == 2
+    assert "unknown key" in capsys.readouterr().err
+    assert main(["clouds", "detect", str(store / "nowhere"), "--workers", "0"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert os.listdir(store / "layers") == ["clouds"]

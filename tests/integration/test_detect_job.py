@@ -1,0 +1,98 @@
+"""Masks made by actors are the masks of one process, also when an actor dies on the way."""
+
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
+from restore_dit.clouds.detect_job import outcomes_on_cluster
+from restore_dit.clouds.network.architecture import build_network
+from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
+from restore_dit.data.store.tile_store import TileStore
+from restore_dit.data.store.verification import verify_store
+from tests.integration.test_ingest_job import ancestors, content
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+
+def plan(store: Path, **options):
+    return plan_detection(DetectionConfig.model_validate({"store": str(store), **options}))
+
+
+def tiles_of(store: Path):
+    return TileStore.open(store).manifest.tiles
+
+
+@pytest.fixture
+def stores(small_store, tmp_path):
+    """Two copies of eleven tiles: one for Ray, one for this process."""
+    return [Path(shutil.copytree(small_store.uri, tmp_path / name)) for name in ("ray", "here")]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("method", ["rule", "network"])
+def test_two_actors_write_what_one_process_writes(stores, tmp_path, method):
+    options = {"method": method}
+    if method == "network":
+        import torch
+
+        torch.manual_seed(1)
+        options["weights"] = str(tmp_path / "published.pth")
+        torch.save(build_network(CloudNetworkConfig()).state_dict(), options["weights"])
+    on_ray, here = stores
+    work = plan(on_ray, workers=2, **options)
+    if method == "network":
+        Path(options["weights"]).rename(tmp_path / "moved.pth")  # actors need no file of the driver's
+    report = run_detection(work, outcomes_on_cluster(work))
+    if method == "network":
+        (tmp_path / "moved.pth").rename(options["weights"])
+    assert (report.added, report.failed) == (11, {})
+    alone = plan(here, workers=0, batch_size=32, **options)
+    run_detection(alone, outcomes(alone))
+    assert tiles_of(on_ray) == tiles_of(here)
+    assert verify_store(TileStore.open(on_ray), deep=True) == []
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_tiles_of_an_actor_that_is_killed_are_done_by_another(stores):
+    """SIGKILL for the actor that is at it once three masks are there."""
+    on_ray, here = stores
+    work = plan(on_ray, workers=1)
+    layer = on_ray / "layers" / work.writer.origin.layer
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill_one() -> None:
+        while not over.is_set():
+            for pid in masking_workers():
+                if len(list(layer.glob("[!.]*.parquet"))) >= 3:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                    return
+            over.wait(0.002)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    try:
+        report = run_detection(work, outcomes_on_cluster(work))
+    finally:
+        over.set()
+        killer.join(timeout=10)
+    assert killed
+    assert (report.added, report.failed) == (11, {})
+    alone = plan(here, workers=0)
+    run_detection(alone, outcomes(alone))
+    assert tiles_of(on_ray) == tiles_of(here)
+
+
+def masking_workers() -> list[int]:
+    """The worker processes of this process's own cluster that are actors of a map."""
+    return [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if content(folder / "cmdline").startswith("ray::MapWorker") and os.getpid() in ancestors(int(folder.name))
+    ]

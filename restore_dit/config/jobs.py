@@ -48,5 +48,12 @@ class ReconstructionConfig(Section):
     tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
     format: Literal["cog", "netcdf"] = "cog"
     mapping: str = Field("worldcereal", description="mapping of a data cube's names and units")
+    mask_dilation: int | None = Field(
+        None,
+        ge=0,
+        le=32,
+        description="pixels around cloud and shadow that are filled, too; none: as the model was trained "
+        "(data.gaps.dilation)",
+    )
     figures: bool = Field(True, description="a picture of each tile before and after")
     sampling: SamplingConfig = SamplingConfig()

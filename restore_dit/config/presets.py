@@ -48,14 +48,14 @@ def paper() -> RunConfig:
 
 def default() -> RunConfig:
     """The same network with what the paper left out: radar at its own dates, the gap mask as an input, an
-    interpolation to start from, EMA, warm-up, clipping, augmentation, bf16 with fp32 masters."""
+    interpolation to start from, wider cloud masks, EMA, warm-up, clipping, augmentation, bf16 with fp32 masters."""
     return RunConfig(
         name="default",
         data=DataConfig(
             frames=15,
             flips=True,
             radar=RadarConfig(pairing="own_dates", frames=24, dropout=0.1),
-            gaps=GapConfig(frame_dropout=0.1, mask_flips=True),
+            gaps=GapConfig(frame_dropout=0.1, mask_flips=True, dilation=2),
         ),
         diffusion=DiffusionConfig(sampled_share=0.5),
         training=TrainingConfig(epochs=1000, batch_size=16, precision="bf16"),

@@ -55,6 +55,18 @@ class TargetConfig(Section):
     )
 
 
+class MaskErrorConfig(Section):
+    """What the gap masks of training examples fail to hide, as real masks do; 0: nothing."""
+
+    missed_thin_cloud: Fraction = Field(0.0, description="share of their pieces of thin cloud, shown under a veil")
+    missed_shadow: Fraction = Field(0.0, description="share of their pieces of shadow, shown darkened")
+
+    @property
+    def any(self) -> bool:
+        """Whether anything is missed."""
+        return bool(self.missed_thin_cloud or self.missed_shadow)
+
+
 class GapConfig(Section):
     """How an example's gaps are made from real cloud masks."""
 
@@ -64,6 +76,13 @@ class GapConfig(Section):
         0.0, description="share of training examples whose only gaps are whole frames, one at least"
     )
     mask_flips: bool = Field(False, description="mirror and transpose the masks at random")
+    dilation: int = Field(
+        0,
+        ge=0,
+        le=32,
+        description="pixels around cloud and shadow that count as hidden, too: masks rarely reach a cloud's very rim",
+    )
+    errors: MaskErrorConfig = MaskErrorConfig()
 
 
 class SplitConfig(Section):

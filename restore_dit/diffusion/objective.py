@@ -24,6 +24,7 @@ def training_loss(
     valid: Tensor,
     schedule: NoiseSchedule,
     config: DiffusionConfig,
+    veiled: Tensor | None = None,
 ) -> Tensor:
     """Squared error of the missing pixels, one number an example: [B] float32.
 
@@ -33,6 +34,8 @@ def training_loss(
     conditioning: its `gap_mask` says what is missing (absent: everything), its `observed` what is seen of the rest
         (absent: the target).
     valid: [B, T, 1, H, W] bool, true where the target is known.
+    veiled: [B, T, 1, H, W] bool, observed pixels that look other than the target; they count as missing ones do, though
+        the network is not told (absent: none).
 
     The network sees m·x_t + (1−m)·x_0. With `loss_over="all"` the sum of squared errors of missing pixels is divided
     by the number of all elements, which for a wholly valid batch is the paper's mean((m·x_0 − m·x̂_0)²); with
@@ -46,7 +49,7 @@ def training_loss(
     noisy = torch.where(missing, schedule.add_noise(clean, noise, step), seen)
     estimate = denoiser(noisy, step, conditioning).float()
 
-    counted = missing & valid
+    counted = (missing if veiled is None else missing | veiled) & valid
     error = torch.where(counted, estimate - clean, 0).square().sum(dim=(1, 2, 3, 4))
     averaged_over = counted if config.loss_over == "missing" else torch.ones_like(valid)
     elements = averaged_over.sum(dim=(1, 2, 3, 4)) * target.shape[2]

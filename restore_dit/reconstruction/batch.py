@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from restore_dit.config.jobs import ReconstructionConfig, SamplingConfig
 from restore_dit.data.storage import join_uri
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
-from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps
+from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps, mask_dilation
 from restore_dit.series import TileSeries
 
 
@@ -35,12 +35,13 @@ def reconstruct_all(
 ) -> Iterator[Reconstructed]:
     """Fills each series and writes it below `config.output`; `on_progress` gets (tile, windows done, in all)."""
     model = model.on_device(config.sampling.use_gpu)
-    options = sampling_options(config.sampling)
+    options = replace(sampling_options(config.sampling), mask_dilation=config.mask_dilation)
     attributes = {
         "SOFTWARE": f"restore-dit {__version__}",
         "MODEL": config.model,
         "SEED": str(options.seed),
         "STEPS": str(options.steps or model.config.diffusion.sampling_steps),
+        "MASK_DILATION": str(mask_dilation(model, options)),
     }
     for cloudy in series:
 

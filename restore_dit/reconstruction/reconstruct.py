@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from restore_dit.config import GapConfig
 from restore_dit.data.examples.batch import Batch, to_batch
-from restore_dit.data.examples.cutting import Example, Window, stack
+from restore_dit.data.examples.cutting import Cutter, Example, Window, stack
 from restore_dit.data.examples.decoded_tile import DecodedTile
-from restore_dit.data.examples.maker import ExampleMaker
+from restore_dit.data.examples.dilation import hidden_pixels
 from restore_dit.data.examples.normalisation import published_scale_to_stored
 from restore_dit.data.loader import ahead
 from restore_dit.diffusion.noise import field_noise
@@ -37,12 +38,14 @@ DEFAULT_TILE = 128
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to sample. `steps` None: as the model's configuration says; `batch_size`: windows at once."""
+    """How to sample. `steps` and `mask_dilation` (pixels by which clouds and shadows are widened) None: as the model's
+    configuration says; `batch_size`: windows at once."""
 
     steps: int | None = None
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: int = 4
+    mask_dilation: int | None = None
 
 
 def reconstruct(
@@ -58,14 +61,15 @@ def reconstruct(
     Args:
         series: with cloud masks; radar of the model's track is used where it is there.
         frames: [n] indices of the optical frames, ascending; no other frame is looked at.
-        gaps: [n, H, W] true where a pixel is hidden from the model besides the series' own clouds and missing data.
+        gaps: [n, H, W] true where a pixel is hidden from the model besides the series' own clouds, widened, and missing
+            data.
         on_progress: called with (windows done, windows in all).
 
     Returns:
         [n, C, H, W] on the published scale clamp(reflectance × 10000, 0, 8000) / 8000, bands in the model's order;
         observed pixels are clamped to that scale and otherwise as they were.
     """
-    hidden = gaps | series.missing()[frames]
+    hidden = gaps | _missing(model, series, options)[frames]
     windows = time_windows(hidden.mean(axis=(1, 2)), model.config.data.frames)
     height, width = series.size
     side = model.config.data.crop or DEFAULT_TILE
@@ -75,7 +79,7 @@ def reconstruct(
     total, done = len(tiles) * len(windows), 0
     for place in tiles:
         predictions = []
-        for prediction in _predict(model, _cut(series, place), place, frames, gaps, windows, options):
+        for prediction in _predict(model, _cut(series, place), place, frames, hidden, windows, options):
             predictions.append(prediction)
             done += 1
             on_progress(done, total)
@@ -89,7 +93,8 @@ def fill_gaps(
     options: SamplingOptions,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[TileSeries, NDArray[np.bool_]]:
-    """The whole series with its clouds, shadows and missing data replaced, and the gap mask [T, H, W] of what was.
+    """The whole series with its clouds, shadows and missing data replaced, and the gap mask [T, H, W] of what was: by
+    the model's `data.gaps.dilation`, or the options', more than the masks say.
 
     Observed pixels come out exactly as they went in.
     """
@@ -101,11 +106,23 @@ def fill_gaps(
     observed = series.optical.values[:, order]
     if series.clouds is None:
         raise UserError(f"tile {series.tile_id} has no cloud masks, so nobody knows its gaps; detect clouds first")
-    gaps = series.missing() | (observed == NO_DATA).any(axis=1)
+    gaps = _missing(model, series, options) | (observed == NO_DATA).any(axis=1)
     filled = reconstruct(model, series, np.arange(len(observed)), gaps, options, on_progress)
     values = np.where(gaps[:, None], published_scale_to_stored(filled), observed)
     clear = replace(series, optical=Acquisitions(values, series.optical.dates, bands), clouds=None)
     return clear, gaps
+
+
+def mask_dilation(model: Model, options: SamplingOptions) -> int:
+    """Pixels by which clouds and shadows are widened."""
+    chosen = options.mask_dilation
+    return model.config.data.gaps.dilation if chosen is None else chosen
+
+
+def _missing(model: Model, series: TileSeries, options: SamplingOptions) -> NDArray[np.bool_]:
+    """What the model is not to see of a series [T, H, W]: cloud and shadow, widened, and missing data."""
+    missing = series.missing()
+    return missing if series.clouds is None else missing | hidden_pixels(series.clouds, mask_dilation(model, options))
 
 
 def _cut(series: TileSeries, place: SpatialTile) -> DecodedTile:
@@ -134,14 +151,15 @@ def _predict(
     device = next(model.denoiser.parameters()).device
     schedule = NoiseSchedule.from_config(model.config.diffusion)
     steps = options.steps or model.config.diffusion.sampling_steps
-    maker = ExampleMaker(model.config.data, model.config.model.bands, seed=options.seed)
+    # What is hidden is decided already, with the clouds beyond this spatial tile.
+    cutter = Cutter(model.config.data.model_copy(update={"gaps": GapConfig()}), model.config.model.bands)
     patch = model.config.model.patch_size
 
     def example(start: int, stop: int, *, padded: bool) -> Example:
         hidden = gaps[start:stop, place.rows, place.columns]
         side = (place.height, place.width)
         window = Window(frames[start:stop], hidden, (0, 0), side)
-        return _fit_patches(maker.cutter.cut(tile, window, padded=padded), patch)
+        return _fit_patches(cutter.cut(tile, window, padded=padded), patch)
 
     def build(group: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], Batch]:
         columns = stack([example(*window, padded=True) for window in group])

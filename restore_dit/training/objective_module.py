@@ -41,5 +41,6 @@ class ObjectiveModule(nn.Module):
                 batch.valid,
                 self.schedule,
                 self.diffusion,
+                batch.veiled,
             )
         return (losses.float() * batch.weight).sum()

@@ -25,6 +25,13 @@ def test_shipped_paper_is_the_published_method():
     assert load("paper_pastis", ["name=paper", "data.targets.by=masks"]) == paper()
 
 
+def test_masks_are_widened_but_for_the_published_method():
+    dilation = {name: load(name).data.gaps.dilation for name in shipped()}
+    assert dilation.pop("paper_pastis") == 0
+    assert set(dilation.values()) == {2}
+    assert not any(load(name).data.gaps.errors.any for name in shipped())
+
+
 def test_overrides_reach_into_sections():
     config = load("tiny", ["training.optimiser.learning_rate=0.5", "data.radar=null", "model.radar_channels=[]"])
     assert config.training.optimiser.learning_rate == 0.5

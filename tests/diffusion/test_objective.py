@@ -103,3 +103,31 @@ def test_loss_has_finite_gradients_where_nothing_is_missing(schedule, example):
     loss.sum().backward()
     assert loss.sum() == 0
     assert scale.grad == 0
+
+
+def test_what_is_seen_through_a_veil_is_given_as_it_looks_and_scored_by_what_is_there(schedule, example):
+    target, noise, step, gap_mask = example
+    veiled = ~gap_mask & (torch.rand(gap_mask.shape, generator=torch.Generator().manual_seed(2)) < 0.2)
+    seen = torch.where(veiled, 0.9, target)
+    inputs = []
+
+    def denoiser(noisy, step, conditioning):
+        inputs.append(noisy)
+        return noisy
+
+    loss = training_loss(
+        denoiser,
+        target,
+        noise,
+        step,
+        Conditioning(observed=seen, gap_mask=gap_mask),
+        torch.ones_like(gap_mask),
+        schedule,
+        DiffusionConfig(loss_over="missing"),
+        veiled,
+    )
+    assert (inputs[0][veiled.expand_as(target)] == 0.9).all()
+    noisy = torch.where(gap_mask, schedule.add_noise(target, noise, step), seen)
+    for index in range(2):
+        counted = (gap_mask | veiled)[index].expand_as(target[index])
+        torch.testing.assert_close(loss[index], (noisy - target)[index][counted].square().mean())

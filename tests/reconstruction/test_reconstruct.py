@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps, reconstruct
 from restore_dit.series import NO_DATA, Acquisitions
 
@@ -108,3 +110,36 @@ def test_an_untrained_model_is_linear_interpolation_over_the_whole_series(small_
         seen = ~gaps[:, row, column]
         expected = np.interp(days, days[seen], values[seen, 6, row, column])
         np.testing.assert_allclose(filled[:, 6, row, column], expected, atol=1e-5)
+
+
+def widened(model: Model, pixels: int) -> Model:
+    """The model as if it had been trained with masks so much wider."""
+    gaps = model.config.data.gaps.model_copy(update={"dilation": pixels})
+    data = model.config.data.model_copy(update={"gaps": gaps})
+    return replace(model, config=model.config.model_copy(update={"data": data}))
+
+
+def test_the_rims_of_clouds_are_filled_by_as_much_as_masks_were_widened_in_training(small_model, series):
+    cloudy = (series.clouds != 0) & (series.clouds != 255)
+    rows, columns = np.mgrid[-2:3, -2:3]
+    disc = (rows**2 + columns**2 <= 4)[None]
+    expected = ndimage.binary_dilation(cloudy, disc) | series.missing()
+    clear, gaps = fill_gaps(widened(small_model, 2), series, SamplingOptions())
+    np.testing.assert_array_equal(gaps, expected)
+    observed = ~gaps[:, None] & np.ones((1, 10, 1, 1), bool)
+    np.testing.assert_array_equal(clear.optical.values[observed], series.optical.values[observed])
+    by_option = fill_gaps(small_model, series, SamplingOptions(mask_dilation=2))
+    np.testing.assert_array_equal(by_option[0].optical.values, clear.optical.values)
+    as_they_are = fill_gaps(widened(small_model, 2), series, SamplingOptions(mask_dilation=0))[1]
+    np.testing.assert_array_equal(as_they_are, series.missing())
+
+
+def test_the_rims_of_clouds_are_never_read(small_model, series):
+    """Neither in the window nor in the interpolation, nor where the cloud lies in the neighbouring spatial tile."""
+    frames, nothing = np.arange(len(series.optical)), np.zeros(series.clouds.shape, bool)
+    gaps = fill_gaps(small_model, series, SamplingOptions(mask_dilation=3))[1]
+    assert (gaps & ~series.missing()).any()
+    poisoned = np.where(gaps[:, None], np.int16(7777), series.optical.values)
+    other = replace(series, optical=Acquisitions(poisoned, series.optical.dates, series.optical.bands))
+    found = [reconstruct(widened(small_model, 3), one, frames, nothing, SamplingOptions()) for one in (series, other)]
+    np.testing.assert_array_equal(*found)

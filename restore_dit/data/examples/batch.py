@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restore_dit.data.examples.normalisation import Normalisation, optical_to_network
+from restore_dit.data.examples.mask_errors import CLOUD_REFLECTANCE, STRONGEST
+from restore_dit.data.examples.normalisation import OPTICAL_CEILING, Normalisation, optical_to_network
 from restore_dit.model.conditioning import Conditioning
-from restore_dit.series import NO_DATA, S1_BANDS
+from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, S1_BANDS
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Batch:
     """What the objective and the denoiser take, on the network's scale. B examples, T frames.
 
     target [B, T, C, H, W] in [-1, 1]; valid [B, T, 1, H, W] bool; quantile [B] of the diffusion step; noise_seed [B]
-    int64; weight [B]; examples: (tile id, draw) of each.
+    int64; weight [B]; examples: (tile id, draw) of each; veiled [B, T, 1, H, W] bool, pixels that are shown as observed
+    but look other than the target (None: nowhere).
     """
 
     target: Tensor
@@ -30,6 +32,7 @@ class Batch:
     noise_seed: Tensor
     weight: Tensor
     examples: tuple[tuple[str, int], ...]
+    veiled: Tensor | None = None
 
     def noise(self) -> Tensor:
         """Standard normal noise like `target`, each example's from its own seed."""
@@ -58,10 +61,11 @@ def to_batch(
     if normalisation.radar_channels and "radar" in tensors:
         stored = tensors["radar"]
         radar = normalisation.radar(stored, S1_BANDS, (stored == int(NO_DATA)).any(dim=-3, keepdim=True))
+    veil = tensors.get("veil")
     conditioning = Conditioning(
         optical_dates=tensors["optical_dates"],
         frame_mask=tensors["frame_mask"] if mask_padding else None,
-        observed=target,
+        observed=target if veil is None else _seen_through(veil, target),
         gap_mask=tensors["gap_mask"],
         radar=radar,
         radar_dates=tensors["radar_dates"] if radar is not None else None,
@@ -78,4 +82,18 @@ def to_batch(
         examples=tuple(zip(map(str, columns["tile_id"]), map(int, columns["draw"]), strict=True))
         if "tile_id" in columns
         else (),
+        veiled=None if veil is None else veil != 0,
     )
+
+
+def _seen_through(veil: Tensor, ground: Tensor) -> Tensor:
+    """Ground [..., C, H, W] in [-1, 1] as it looks through a veil [..., 1, H, W] of `missed_pieces`."""
+    cloud = 2 * CLOUD_REFLECTANCE * REFLECTANCE_SCALE / OPTICAL_CEILING - 1
+    veiled = veil.squeeze(-3) != 0
+    share = veil.squeeze(-3)[veiled][:, None] / STRONGEST
+    seen = ground.clone()
+    pixels = seen.movedim(-3, -1)  # a view [..., H, W, C]
+    clear = pixels[veiled]
+    darkened = (clear + 1) * (1 + share) - 1  # -1 is black
+    pixels[veiled] = torch.where(share < 0, darkened, clear + share * (cloud - clear))
+    return seen

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from restore_dit.config import DataConfig
 from restore_dit.data.examples import radar_choice
 from restore_dit.data.examples.decoded_tile import DecodedTile
+from restore_dit.data.examples.dilation import hidden_part
 from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.store.stored_tile import StoredTile
 from restore_dit.errors import UserError
-from restore_dit.series import CLEAR, NO_DATA, S1_BANDS, days_since_origin
+from restore_dit.series import NO_DATA, S1_BANDS, days_since_origin
 
 Tile = StoredTile | DecodedTile
 """A tile from the store, its frames still there and compressed, or one in memory."""
@@ -27,13 +28,16 @@ optical int16 [T, C, h, w] reflectance × 10000; valid bool [T, 1, h, w] pixels 
 gap_mask bool [T, 1, h, w] pixels hidden from the model; frame_mask bool [T]; optical_dates float32 [T] days since
 2018-09-01; radar int16 [S, 2, h, w] dB × 100; radar_dates float32 [S]; radar_mask bool [S]. A drawn example also has
 quantile float32 and noise_seed int64, the diffusion step and noise; weight float32; tile_id str; draw, epoch int64.
+With `data.gaps.errors` there is veil int8 [T, 1, h, w] as of `missed_pieces`: 0, or what makes a shown pixel look other
+than its value in optical.
 """
 
 
 @dataclass(frozen=True)
 class Window:
     """What part of a tile is cut: `frames` [n] of its acquisitions, h×w pixels (`side`) at (row, column) `corner`, with
-    `gaps` [n, h, w] besides the tile's own clouds, mirrored and transposed by `symmetry` (squares only)."""
+    `gaps` [n, h, w] besides the tile's own clouds and a `veil` [n, h, w] over what is shown, mirrored and transposed by
+    `symmetry` (squares only)."""
 
     frames: NDArray[np.intp]
     gaps: NDArray[np.bool_]
@@ -41,6 +45,7 @@ class Window:
     side: tuple[int, int]
     symmetry: int = 0
     with_radar: bool = True
+    veil: NDArray[np.int8] | None = None
 
     @property
     def pixels(self) -> tuple[slice, slice]:
@@ -76,6 +81,8 @@ class Cutter:
             "frame_mask": np.zeros((*lead, frames), bool),
             "optical_dates": np.zeros((*lead, frames), np.float32),
         }
+        if self.config.gaps.errors.any:
+            arrays["veil"] = np.zeros((*lead, frames, 1, *side), np.int8)
         if self.config.radar:
             arrays["radar"] = np.empty((*lead, radar, len(S1_BANDS), *side), np.int16)
             arrays["radar_dates"] = np.zeros((*lead, radar), np.float32)
@@ -102,14 +109,17 @@ class Cutter:
             UserError: a tile without cloud masks, bands or radar that the run needs; a damaged or missing file.
         """
         rows, columns = window.pixels
-        masks = clouds_of(tile).frames(window.frames)
+        hidden = hidden_part(clouds_of(tile).decode(window.frames), rows, columns, self.config.gaps.dilation)
         channels = tile.optical.channels(self.bands)
-        for slot, (frame, mask) in enumerate(zip(tile.optical.frames(window.frames), masks, strict=True)):
+        for slot, frame in enumerate(tile.optical.frames(window.frames)):
             values = frame[channels, rows, columns]
-            known = (mask[rows, columns] == CLEAR) & (values.min(axis=0) != NO_DATA)
+            known = ~hidden[slot] & (values.min(axis=0) != NO_DATA)
+            gaps = window.gaps[slot] | ~known
             example["optical"][slot] = transform(values, window.symmetry)
             example["valid"][slot, 0] = transform(known, window.symmetry)
-            example["gap_mask"][slot, 0] = transform(window.gaps[slot] | ~known, window.symmetry)
+            example["gap_mask"][slot, 0] = transform(gaps, window.symmetry)
+            if window.veil is not None:
+                example["veil"][slot, 0] = transform(np.where(gaps, np.int8(0), window.veil[slot]), window.symmetry)
         days, step = days_since_origin(tile.optical.dates[window.frames]), self.config.date_rounding
         example["frame_mask"][: len(days)] = True
         example["optical_dates"][: len(days)] = days if step == 1 else np.round(days / step) * np.float32(step)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config import GapConfig
-from restore_dit.data.examples.symmetry import transform
+from restore_dit.data.examples.symmetry import Scalar, transform
 
 
 def draw_dates(
@@ -20,26 +23,49 @@ def draw_dates(
     return np.concatenate(drawn)[:count]
 
 
-def training_gaps(
-    masks: NDArray[np.bool_],
+@dataclass(frozen=True)
+class Placement:
+    """Where a mask of a tile is laid on a training example: transposed or mirrored, then cut at (row, column)."""
+
+    symmetry: int
+    row: int
+    column: int
+
+
+def draw_placements(
+    count: int,
+    size: tuple[int, int],
     side: tuple[int, int],
     corner: tuple[int, int],
     config: GapConfig,
     random: np.random.Generator,
-) -> NDArray[np.bool_]:
-    """Gaps [n, h, w] of a training example cut at `corner` with `side`, from masks [n, H, W] of drawn dates. With
-    `mask_flips` each mask is mirrored, transposed and cut at a place of its own, so that few masks give many gaps."""
-    count = len(masks)
-    gaps = np.empty((count, *side), bool)
-    for index, mask in enumerate(masks):
-        row, column = corner
-        if config.mask_flips:
-            mask = transform(mask, int(random.integers(8)) if mask.shape[0] == mask.shape[1] else 0)
-            row = int(random.integers(mask.shape[0] - side[0] + 1))
-            column = int(random.integers(mask.shape[1] - side[1] + 1))
-        gaps[index] = mask[row : row + side[0], column : column + side[1]]
+) -> list[Placement]:
+    """Placements of `count` masks of `size` on an example of `side` cut at `corner`: there, too, or with `mask_flips`
+    each mirrored, transposed and cut at a place of its own, so that few masks give many gaps."""
+    if not config.mask_flips:
+        return [Placement(0, *corner)] * count
+    return [
+        Placement(
+            int(random.integers(8)) if size[0] == size[1] else 0,
+            int(random.integers(size[0] - side[0] + 1)),
+            int(random.integers(size[1] - side[1] + 1)),
+        )
+        for _ in range(count)
+    ]
+
+
+def placed(masks: NDArray[Scalar], placements: Sequence[Placement], side: tuple[int, int]) -> NDArray[Scalar]:
+    """Masks [n, H, W] of whichever kind as they lie on the example [n, h, w]."""
+    laid = np.empty((len(masks), *side), masks.dtype)
+    for index, (mask, place) in enumerate(zip(masks, placements, strict=True)):
+        rows, columns = slice(place.row, place.row + side[0]), slice(place.column, place.column + side[1])
+        laid[index] = transform(mask, place.symmetry)[rows, columns]
+    return laid
+
+
+def hide_frames(gaps: NDArray[np.bool_], config: GapConfig, random: np.random.Generator) -> None:
+    """Adds whole missing frames to the gaps [n, h, w] of a training example; some examples have no others."""
     if random.random() < config.frames_only:
         gaps[:] = False
-        gaps[random.integers(count)] = True
-    gaps[random.random(count) < config.frame_dropout] = True
-    return gaps
+        gaps[random.integers(len(gaps))] = True
+    gaps[random.random(len(gaps)) < config.frame_dropout] = True

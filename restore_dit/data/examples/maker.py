@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
 from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, clouds_of, size
+from restore_dit.data.examples.dilation import hidden_pixels
+from restore_dit.data.examples.mask_errors import missed_pieces
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.data.examples.split import Part, frames_of_part
 from restore_dit.data.examples.targets import TARGET, decide, explained
@@ -98,15 +100,23 @@ class ExampleMaker:
         chosen = self._choose(np.flatnonzero(clear), np.flatnonzero(scored), random)
         dates = np.flatnonzero(shown)
         drawn = gaps.draw_dates(len(dates), np.flatnonzero(np.isin(dates, chosen)), len(chosen), random)
-        masks = clouds_of(tile).decode(dates[drawn]) != CLEAR
-        cut = gaps.training_gaps(masks, side, corner, self.config.gaps, random)
+        placements = gaps.draw_placements(len(drawn), (height, width), side, corner, self.config.gaps, random)
+        masks = clouds_of(tile).decode(dates[drawn])
+        veil = None
+        if part == "train" and self.config.gaps.errors.any:
+            errors = generator(self.seed, "mask errors", planned.epoch, planned.tile_id, planned.draw)
+            missed = missed_pieces(masks, self.config.gaps.errors, errors)
+            masks = np.where(missed == 0, masks, np.uint8(CLEAR))
+            veil = gaps.placed(missed, placements, side)
+        cut = gaps.placed(hidden_pixels(masks, self.config.gaps.dilation), placements, side)
+        gaps.hide_frames(cut, self.config.gaps, random)
 
         with_radar = part != "train" or random.random() >= (self.config.radar.dropout if self.config.radar else 0)
         shift = 0
         if part == "train" and self.config.date_shift:
             shift = int(random.integers(-self.config.date_shift, self.config.date_shift + 1))
         flips = self.config.flips and part == "train" and side[0] == side[1]
-        window = Window(chosen, cut, corner, side, int(random.integers(8)) if flips else 0, with_radar)
+        window = Window(chosen, cut, corner, side, int(random.integers(8)) if flips else 0, with_radar, veil)
         self.cutter.fill(example, tile, window)
         if part == "validation" and self.config.split.by == "dates":
             # Frames that training has seen are context here; only the held-out ones are scored.

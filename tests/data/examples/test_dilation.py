@@ -1,0 +1,44 @@
+"""Widened masks beside SciPy's, and what lies beyond the border of a part."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from restore_dit.data.examples.dilation import dilated, hidden_part, hidden_pixels
+from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, THIN_CLOUD
+
+
+def disc(radius: int) -> np.ndarray:
+    rows, columns = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    return rows**2 + columns**2 <= radius**2
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 9), st.integers(1, 12), st.integers(1, 12), st.integers(0, 100), st.floats(0.01, 0.5))
+def test_a_dilated_mask_is_scipys_with_a_disc(radius: int, height: int, width: int, seed: int, share: float) -> None:
+    masks = np.random.default_rng(seed).random((3, height, width)) < share
+    found = dilated(masks, radius)
+    for mask, widened in zip(masks, found, strict=True):
+        np.testing.assert_array_equal(widened, ndimage.binary_dilation(mask, disc(radius)))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 5), st.integers(0, 100), st.data())
+def test_a_part_is_hidden_as_in_the_whole(dilation: int, seed: int, data: st.DataObject) -> None:
+    random = np.random.default_rng(seed)
+    clouds = random.choice(np.array([0, 0, 0, 0, 1, 2, 3, 255], np.uint8), (2, 14, 11))
+    top, left = data.draw(st.integers(0, 13)), data.draw(st.integers(0, 10))
+    rows, columns = slice(top, data.draw(st.integers(top + 1, 14))), slice(left, data.draw(st.integers(left + 1, 11)))
+    np.testing.assert_array_equal(
+        hidden_part(clouds, rows, columns, dilation), hidden_pixels(clouds, dilation)[:, rows, columns]
+    )
+
+
+@pytest.mark.parametrize("kind", [THICK_CLOUD, THIN_CLOUD, SHADOW, CLOUD_NO_DATA])
+def test_cloud_and_shadow_are_widened_and_missing_data_are_not(kind: int) -> None:
+    clouds = np.full((5, 5), CLEAR, np.uint8)
+    clouds[2, 2] = kind
+    assert hidden_pixels(clouds, 0).sum() == 1
+    assert hidden_pixels(clouds, 1).sum() == (1 if kind == CLOUD_NO_DATA else 5)

@@ -1,0 +1,164 @@
+"""Pictures of how masks agree with labels: the confusion matrix, curves of a training, the frames that agree least.
+
+Each is PNG of about 1500 pixels of width, made without global state.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from restore_dit.clouds import scores
+from restore_dit.clouds.scores import CLASSES, Counts
+from restore_dit.pictures.composites import COMPOSITES, Composite, natural_composite, robust_stretch
+from restore_dit.pictures.panels import INK, panel_grid, show_images
+from restore_dit.series import CLEAR, CLOUD_NO_DATA
+
+CLASS_COLOURS = ("#e9ece6", "#0072b2", "#8ecdf0", "#3a2c22")
+"""Of clear, thick cloud, thin cloud and shadow."""
+
+NO_DATA_COLOUR = "#f0c800"
+
+_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
+"""Told apart by colour-blind readers (Okabe and Ito)."""
+
+_SHOWN = 8
+_DOTS_PER_INCH = 150
+
+
+@dataclass(frozen=True)
+class ComparedFrame:
+    """A frame [C, H, W] of reflectance, NaN where there is no data, with two masks uint8 [H, W] of it."""
+
+    values: NDArray[np.float32]
+    bands: tuple[str, ...]
+    name: str
+    labels: NDArray[np.uint8]
+    predictions: NDArray[np.uint8]
+
+    @property
+    def disagreement(self) -> float:
+        """Share of the labelled pixels that one mask calls clear and the other does not."""
+        known = (self.labels != CLOUD_NO_DATA) & (self.predictions != CLOUD_NO_DATA)
+        differ = ((self.labels == CLEAR) != (self.predictions == CLEAR)) & known
+        return float(differ.sum() / max(known.sum(), 1))
+
+
+def confusion_picture(counts: Counts, title: str) -> bytes:
+    """Labels down, predictions across: of each label's pixels the share, and the number, that is predicted as what."""
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    figure = Figure(figsize=(7.2, 6.2))
+    axes = figure.add_axes((0.2, 0.06, 0.77, 0.72))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        share, count = shares[row, column], counts[row, column]
+        text = f"{100 * share:.1f} %\n{count:,}".replace(",", " ") if counts[row].any() else "–"
+        axes.text(
+            column, row, text, ha="center", va="center", fontsize=11, color="white" if share > 0.55 else INK
+        )  # fmt: skip
+    axes.set_xticks(range(len(CLASSES)), CLASSES)
+    axes.set_yticks(range(len(CLASSES)), CLASSES)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("predicted", fontsize=11, labelpad=8)
+    axes.set_ylabel("labelled", fontsize=11)
+    axes.tick_params(length=0, labelsize=11)
+    axes.spines[:].set_visible(False)
+    figure.text(0.03, 0.97, title, fontsize=12, weight="bold", va="top", color=INK)
+    figure.text(0.03, 0.925, "Share of each label's pixels, and their number", fontsize=10, va="top", color=INK)
+    return _png(figure)
+
+
+def curves_picture(
+    losses: Sequence[tuple[int, float]], validations: Sequence[tuple[int, Mapping[str, Counts]]], best_step: int
+) -> bytes:
+    """The loss of each step, and of each validation (step, name of each store → counts) three scores."""
+    panels = (
+        ("F1 of cloud", scores.cloud_f1),
+        ("F1 of shadow", scores.shadow_f1),
+        ("clear land flagged, %", lambda counts: 100 * scores.clear_flagged(counts)),
+    )
+    figure = Figure(figsize=(10, 6.4))
+    grid = figure.subplots(2, 2, sharex=True).ravel()
+    figure.subplots_adjust(left=0.07, right=0.98, top=0.93, bottom=0.15, hspace=0.2, wspace=0.16)
+    grid[0].plot([step for step, _ in losses], [loss for _, loss in losses], color=INK, linewidth=1)
+    _describe(grid[0], "loss of training")
+    names = list(dict.fromkeys(name for _, counts in validations for name in counts))
+    steps = [step for step, _ in validations]
+    for axes, (what, score) in zip(grid[1:], panels, strict=True):
+        for name, colour in zip(names, _LINES * len(names), strict=False):
+            values = [score(counts[name]) if name in counts else np.nan for _, counts in validations]
+            axes.plot(steps, values, color=colour, linewidth=1.8, marker="o", markersize=3, label=name)
+        if best_step:
+            axes.axvline(best_step, color="#999999", linewidth=1, linestyle=(0, (4, 3)), label="weights that were kept")
+        _describe(axes, what)
+    for axes in grid[2:]:
+        axes.set_xlabel("step", fontsize=10)
+    handles, labels = grid[1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=max(len(labels), 1), frameon=False, fontsize=10)
+    return _png(figure)
+
+
+def examples_picture(frames: Sequence[ComparedFrame], title: str) -> bytes:
+    """The frames whose masks agree least about what is clear, the worst first: composites, labels, predictions.
+
+    All frames are of one size; those whose bands are not those of the worst are left out.
+    """
+    order = sorted(frames, key=lambda frame: -frame.disagreement)
+    alike = [frame for frame in order if frame.bands == order[0].bands]
+    shown = alike[:_SHOWN]
+    composites = _composites(shown[0].bands)
+    rows = [composite.name for composite in composites] + ["labels", "predicted"]
+    size = shown[0].labels.shape
+    grid = panel_grid(rows, [frame.name for frame in shown], (size[0], size[1]), title=title, footed=1)
+    clear = np.stack([(frame.labels == CLEAR) & (frame.predictions == CLEAR) for frame in alike])
+    for panels, composite in zip(grid.rows, composites, strict=False):
+        images = composite.pick(np.stack([frame.values for frame in alike]), shown[0].bands)
+        show_images(panels, images[: len(shown)], robust_stretch(images, clear))
+    for panel, frame in zip(grid.rows[-2], shown, strict=True):
+        panel.imshow(class_image(frame.labels))
+    for panel, frame in zip(grid.rows[-1], shown, strict=True):
+        panel.imshow(class_image(frame.predictions))
+        panel.set_xlabel(f"{100 * frame.disagreement:.0f} % differ", fontsize=9, labelpad=3, color=INK)
+    handles = [
+        Patch(facecolor=colour, edgecolor=INK, linewidth=0.4, label=label)
+        for colour, label in zip((*CLASS_COLOURS, NO_DATA_COLOUR), (*CLASSES, "no data"), strict=True)
+    ]
+    grid.legend(handles, "")
+    return _png(grid.figure)
+
+
+def class_image(mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """A mask [H, W] in the colours of its classes, [H, W, 3]."""
+    colours = np.array([to_rgb(colour) for colour in (*CLASS_COLOURS, NO_DATA_COLOUR)])
+    return colours[np.minimum(mask, len(CLASS_COLOURS))]
+
+
+def _composites(bands: tuple[str, ...]) -> list[Composite]:
+    """What the eye sees, and the composite that tells most besides."""
+    first = natural_composite(bands)
+    others = [one for one in reversed(COMPOSITES) if one.available(bands) and one != first]
+    return [first, *others[:1]]
+
+
+def _describe(axes: Axes, what: str) -> None:
+    axes.set_title(what, loc="left", fontsize=10.5, color=INK, pad=4)
+    axes.grid(color="#dddddd", linewidth=0.5)
+    axes.tick_params(labelsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _png(figure: Figure) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=_DOTS_PER_INCH)
+    return content.getvalue()

@@ -1,0 +1,126 @@
+"""What training learns from, step by step: drawn by seed, step and place in the batch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restore_dit.clouds.network.inputs import resample
+from restore_dit.clouds.training.augmentation import disturbed, dropped_channels, mirrored
+from restore_dit.clouds.training.labelled_tile import KINDS, nearest
+from restore_dit.clouds.training.split import LabelledStore
+from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
+from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.data.loader import ahead
+from restore_dit.data.randomness import generator
+from restore_dit.series import CLOUD_NO_DATA, REFLECTANCE_SCALE
+
+
+@dataclass(frozen=True)
+class Example:
+    """`inputs` float32 [channels, crop, crop] as the network reads them, `labels` uint8 [crop, crop]."""
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LabelledBatch:
+    """`inputs` float32 [N, channels, crop, crop], `labels` int64 [N, crop, crop]."""
+
+    inputs: Tensor
+    labels: Tensor
+
+
+class ExampleMaker:
+    """Draws and cuts examples. Only one thread may use it at a time."""
+
+    def __init__(self, stores: Sequence[LabelledStore], tiles: TilesInMemory, config: CloudTrainingConfig) -> None:
+        self.stores = stores
+        self.tiles = tiles
+        self.config = config
+        self.shares = store_shares(stores, config)
+        self._parts = [tiles.parts(number, share) for number, share in enumerate(self.shares.tolist())]
+        weights = config.frames
+        self._kind_weights = np.array([weights.mixed, weights.clear, weights.covered, 0.0])
+
+    def batches(self, start: int, stop: int) -> Iterator[LabelledBatch]:
+        """The batches of steps `start` … `stop` − 1, each made while the one before it is learned from."""
+        return ahead(self.batch, range(start, stop))
+
+    def batch(self, step: int) -> LabelledBatch:
+        """The examples of one step."""
+        examples = [self.example(step, index) for index in range(self.config.batch_size)]
+        labels = np.stack([example.labels for example in examples]).astype(np.int64)
+        return LabelledBatch(torch.from_numpy(np.stack([one.inputs for one in examples])), torch.from_numpy(labels))
+
+    def example(self, step: int, index: int) -> Example:
+        """Example `index` of a step."""
+        random = generator(self.config.seed, "cloud example", step, index)
+        store = int(random.choice(len(self.stores), p=self.shares))
+        part = self._parts[store][step // self.config.part_steps % len(self._parts[store])]
+        counts = np.array([len(self.stores[store].training[tile_id]) for tile_id in part], float)
+        tile_id = part[random.choice(len(part), p=counts / counts.sum())]
+        tile = self.tiles(store, tile_id)
+        frame = self._frame(tile.kinds, self.stores[store].training[tile_id], random)
+        inputs, labels = self._cut(tile.inputs[frame], tile.labels[frame], random)
+        augmentation, network = self.config.augmentation, self.config.network
+        if augmentation.flips:
+            inputs, labels = mirrored(inputs, labels, random)
+        inputs = disturbed(inputs, network, augmentation, random)
+        inputs[dropped_channels(network, tile.bands, augmentation, random)] = 0
+        return Example(np.ascontiguousarray(inputs), np.ascontiguousarray(labels))
+
+    def _frame(self, kinds: NDArray[np.intp], frames: NDArray[np.intp], random: np.random.Generator) -> int:
+        """One of a tile's frames: first its kind, then among those of the kind."""
+        present = np.bincount(kinds[frames], minlength=len(KINDS)) > 0
+        weights = self._kind_weights * present
+        if not weights.any():  # nothing labelled, or only kinds that nobody wants
+            return int(random.choice(frames))
+        kind = random.choice(len(KINDS), p=weights / weights.sum())
+        return int(random.choice(frames[kinds[frames] == kind]))
+
+    def _cut(
+        self, inputs: NDArray[np.int16], labels: NDArray[np.uint8], random: np.random.Generator
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """A square of a frame, enlarged or reduced. A frame smaller than that is continued in its mirror, which is
+        looked at but not learned from."""
+        crop, zoom = self.config.crop, self.config.augmentation.zoom
+        zoomed = random.random() < 0.5
+        factor = float(np.exp(random.uniform(-1, 1) * np.log(zoom))) if zoomed else 1.0
+        height, width = (min(round(crop / factor), size) for size in labels.shape)
+        row, column = (
+            int(random.integers(size - side + 1)) for size, side in zip(labels.shape, (height, width), strict=True)
+        )
+        window = (slice(row, row + height), slice(column, column + width))
+        size = (min(round(height * factor), crop), min(round(width * factor), crop))
+        values = torch.from_numpy(inputs[:, *window].astype(np.float32) / np.float32(REFLECTANCE_SCALE))
+        shown, said = resample(values[None], size)[0].numpy(), nearest(labels[window], size)
+        beyond = [(0, crop - length) for length in size]
+        if any(after for _, after in beyond):
+            shown = np.pad(shown, [(0, 0), *beyond], mode="symmetric")
+            said = np.pad(said, beyond, constant_values=CLOUD_NO_DATA)
+        return shown, said
+
+
+def store_shares(stores: Sequence[LabelledStore], config: CloudTrainingConfig) -> NDArray[np.float64]:
+    """The share of the examples that each store gives; they add up to 1."""
+    if config.shares:
+        shares = np.array(config.shares, float)
+    else:
+        shares = np.array([store.training_pixels for store in stores], float) ** (1 - config.store_balance)
+    return shares / shares.sum()
+
+
+def class_shares(maker: ExampleMaker, steps: int) -> NDArray[np.float64]:
+    """How often each class is among the labels of the first steps; 0 for a class that they lack."""
+    counts = np.zeros(4, np.int64)
+    for step in range(steps):
+        labels = maker.batch(step).labels.numpy()
+        counts += np.bincount(labels[labels != CLOUD_NO_DATA], minlength=4)
+    return counts / max(counts.sum(), 1)

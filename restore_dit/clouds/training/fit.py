@@ -1,0 +1,201 @@
+"""The training of a cloud network, from stores of labelled tiles to a model directory."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restore_dit.clouds.scores import CLASSES, Counts
+from restore_dit.clouds.training.examples import ExampleMaker, LabelledBatch, class_shares
+from restore_dit.clouds.training.learner import Learner, learning_rate
+from restore_dit.clouds.training.loss import class_weights
+from restore_dit.clouds.training.model_files import save_trained_model
+from restore_dit.clouds.training.reports import Learned, Noticed, Report, Started, Validated
+from restore_dit.clouds.training.resume_state import (
+    LossPoint,
+    ValidationPoint,
+    load_state,
+    save_state,
+    state_file,
+)
+from restore_dit.clouds.training.split import open_labelled_stores
+from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
+from restore_dit.clouds.training.validation import Validation, criterion
+from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.data.storage import locate
+from restore_dit.errors import UserError
+
+_BATCHES_COUNTED = 10
+"""So many tell how often each class is drawn."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended: `finished`, or stopped on request after `step` with its state saved. `counts`: name of each
+    store → label against prediction on its held-out frames, by the weights that were kept."""
+
+    finished: bool
+    step: int
+    output: str
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+
+def train_cloud_network(
+    config: CloudTrainingConfig,
+    on_report: Callable[[Report], object] = lambda report: None,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Trains from the latest saved state to the end, or until `stop_requested` says so after a step, and writes the
+    model directory `config.output`.
+
+    Raises:
+        UserError: whatever the user can mend, before anything is computed where possible.
+    """
+    training = Training(config, on_report)
+    training.resume()
+    for batch in training.maker.batches(training.progress.step, config.steps):
+        training.step(batch)
+        if stop_requested() and training.progress.step < config.steps:
+            training.save()
+            return TrainingResult(False, training.progress.step, config.output)
+    return TrainingResult(True, config.steps, config.output, training.finish())
+
+
+class Training:
+    """The state of a training, and what is due after each step."""
+
+    def __init__(self, config: CloudTrainingConfig, on_report: Callable[[Report], object]) -> None:
+        self.config = config
+        self.report = on_report
+        self.output = locate(config.output)
+        self.stores = open_labelled_stores(config)
+        fingerprints = [labelled.store.fingerprint for labelled in self.stores]
+        self.progress, self._saved = load_state(self.output, config, fingerprints)
+        if self.progress.finished:
+            raise UserError(f"{config.output}: this training is finished; choose another output or delete the folder")
+        device = _device(config)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        tiles = TilesInMemory(self.stores, config)
+        self.maker = ExampleMaker(self.stores, tiles, config)
+        self.validation = Validation(self.stores, tiles, config)
+        shares = class_shares(self.maker, _BATCHES_COUNTED)
+        self._notice(shares)
+        self.learner = Learner(config, class_weights(shares, config.loss.balance), device)
+        self._best: dict[str, Tensor] = {}
+        self._losses: list[Tensor] = []
+        self._reported_at, self._clock = self.progress.step, time.perf_counter()
+
+    def resume(self) -> None:
+        """Goes on from the saved state, or begins.
+
+        Raises:
+            UserError: the state is not one of this network.
+        """
+        if self._saved:
+            try:
+                self.learner.load_state(self._saved, self.progress.step)
+            except (KeyError, RuntimeError):
+                raise UserError(f"{state_file(self.output).uri}: of another network; delete it to train anew") from None
+            self._best = self._saved.get("best", {})
+            self._losses = [torch.tensor(loss) for loss in self.progress.unreported]
+            self._saved = {}
+        shares = {store.name: float(share) for store, share in zip(self.stores, self.maker.shares, strict=True)}
+        self.report(Started(self.progress.step, self.config.steps, self.learner.parameters, shares))
+        self._clock = time.perf_counter()
+
+    def step(self, batch: LabelledBatch) -> None:
+        """One step, and what is due after it."""
+        progress, config = self.progress, self.config
+        self._losses.append(self.learner.learn(batch, progress.step))
+        progress.step += 1
+        last = progress.step == config.steps
+        if progress.step % config.log_every == 0 or last:
+            self._report_loss()
+        if progress.step % config.validation.every == 0 or last:
+            self._validate()
+        if progress.step % config.save_every == 0 and not last:
+            self.save()
+
+    def save(self) -> None:
+        """Writes the state.
+
+        Raises:
+            UserError: the weights are no numbers any more.
+        """
+        state = self.learner.state()
+        if not all(tensor.isfinite().all() for tensor in state["weights"].values()):
+            raise UserError(
+                f"{self.output.uri}: the weights became infinite by step {self.progress.step}; lower "
+                f"optimiser.learning_rate (it was {self.config.optimiser.learning_rate:g}) and train anew"
+            )
+        self.progress.unreported = [float(loss) for loss in self._losses]
+        save_state(self.output, self.progress, {**state, "best": self._best})
+
+    def finish(self) -> dict[str, Counts]:
+        """Writes the model directory with the weights of the best validation (without any: the last averages) and marks
+        the training as finished. Name of each store → counts on its held-out frames."""
+        network = self.learner.averaged_network
+        network.load_state_dict(self._best or network.state_dict())
+        counts = save_trained_model(self.output, self.config, network, self.stores, self.validation, self.progress)
+        self.progress.finished = True
+        save_state(self.output, self.progress, {})
+        return counts
+
+    def _report_loss(self) -> None:
+        loss = float(torch.stack(self._losses).mean())
+        self._losses = []
+        step, steps = self.progress.step, self.config.steps
+        self.progress.losses.append(LossPoint(step=step, loss=loss))
+        seconds = (time.perf_counter() - self._clock) / max(step - self._reported_at, 1)
+        rate = learning_rate(step - 1, steps, self.config.optimiser)
+        self.report(Learned(step, steps, loss, rate, self.config.batch_size / seconds, seconds * (steps - step)))
+        self._reported_at, self._clock = step, time.perf_counter()
+
+    def _validate(self) -> None:
+        """Scores the averaged weights and keeps them if they are the best so far."""
+        if not self.validation:
+            return
+        begin = time.perf_counter()
+        counts = self.validation.counts(self.learner.averaged_network)
+        score = criterion(list(counts.values()))
+        best = self.progress.best_criterion
+        is_best = not math.isnan(score) and (best is None or score > best)
+        if is_best:
+            self.progress.best_criterion, self.progress.best_step = score, self.progress.step
+            self._best = {name: value.clone() for name, value in self.learner.averaged_network.state_dict().items()}
+        self.progress.validations.append(
+            ValidationPoint(step=self.progress.step, counts={name: one.tolist() for name, one in counts.items()})
+        )
+        self.report(Validated(self.progress.step, counts, score, is_best))
+        self._clock += time.perf_counter() - begin  # the speed reported is that of learning
+
+    def _notice(self, shares: NDArray[np.float64]) -> None:
+        """Says what is odd about the labels.
+
+        Raises:
+            UserError: there are none.
+        """
+        if not shares.any():
+            raise UserError(
+                f"{', '.join(self.config.stores)}: no labelled pixel in {_BATCHES_COUNTED * self.config.batch_size} "
+                "examples (masks are 255 throughout); learn from stores whose masks say something"
+            )
+        for name, share in zip(CLASSES, shares, strict=True):
+            if share == 0:
+                self.report(Noticed(f"the labels have no {name}: the network will not find any"))
+        if not self.validation:
+            self.report(Noticed("no validation (validation.share=0): the weights of the last step will be kept"))
+
+
+def _device(config: CloudTrainingConfig) -> torch.device:
+    if config.use_gpu and not torch.cuda.is_available():
+        raise UserError("use_gpu=true, but this process sees no GPU; set use_gpu=false")
+    return torch.device("cuda" if config.use_gpu else "cpu")

@@ -1,0 +1,100 @@
+"""Network, optimiser and averaged weights: a step of learning, and all of it as tensors by name."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from restore_dit.clouds.network.architecture import build_network
+from restore_dit.clouds.training.examples import LabelledBatch
+from restore_dit.clouds.training.loss import cloud_loss
+from restore_dit.config.cloud_training import CloudOptimiserConfig, CloudTrainingConfig
+
+Tensors = dict[str, Tensor]
+
+
+def learning_rate(step: int, steps: int, config: CloudOptimiserConfig) -> float:
+    """Of step `step` (from 0): a linear rise over the share `warmup` of all steps, then a cosine to nothing."""
+    warmup = round(config.warmup * steps)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+class Learner:
+    """Learns step by step; `averaged_network` follows what it learns. `weights`: of the classes, float32 [4]."""
+
+    def __init__(self, config: CloudTrainingConfig, weights: Tensor, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self.class_weights = weights.to(device)
+        torch.manual_seed(config.seed)
+        self.network = build_network(config.network).to(device).to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=config.optimiser.learning_rate, weight_decay=config.optimiser.weight_decay
+        )
+        self._names = [name for name, _ in self.network.named_parameters()]
+        self.averaged_network = copy.deepcopy(self.network).eval()
+        self._average = self.averaged_network.state_dict()  # the tensors themselves
+
+    @property
+    def parameters(self) -> int:
+        """Of the network."""
+        return sum(parameter.numel() for parameter in self.network.parameters())
+
+    def learn(self, batch: LabelledBatch, step: int) -> Tensor:
+        """One step of optimisation; the loss before it, as a tensor that nobody has waited for."""
+        torch.manual_seed(hash((self.config.seed, step)) % 2**63)  # for encoders that drop at random
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(step, self.config.steps, self.config.optimiser)
+        self.network.train()
+        inputs = batch.inputs.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            logits = self.network(inputs)
+        loss = cloud_loss(logits, batch.labels.to(self.device), self.class_weights, self.config.loss)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.gradient_clip)
+        self.optimiser.step()
+        self._follow(step)
+        return loss.detach()
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        """Moves the average towards the weights, at first faster."""
+        decay = min(self.config.optimiser.ema_decay, (1 + step) / (10 + step))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self._average[name].lerp_(value, 1 - decay)
+            else:
+                self._average[name].copy_(value)
+
+    def state(self) -> dict[str, Tensors]:
+        """All that learning goes on from: weights, their average, the optimiser's moments."""
+        moments = [self.optimiser.state[parameter] for parameter in self.network.parameters()]
+        return {
+            "weights": dict(self.network.state_dict()),
+            "average": dict(self._average),
+            **{
+                key: {name: one[key] for name, one in zip(self._names, moments, strict=True) if key in one}
+                for key in ("exp_avg", "exp_avg_sq")
+            },
+        }
+
+    def load_state(self, state: dict[str, Tensors], step: int) -> None:
+        """Goes on after `step` steps from what `state` gave.
+
+        Raises:
+            KeyError, RuntimeError: the state is that of another network.
+        """
+        self.network.load_state_dict(state["weights"])
+        self.averaged_network.load_state_dict(state["average"])
+        for name, parameter in self.network.named_parameters():
+            self.optimiser.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": torch.empty_like(parameter).copy_(state["exp_avg"][name]),
+                "exp_avg_sq": torch.empty_like(parameter).copy_(state["exp_avg_sq"][name]),
+            }

@@ -1,0 +1,56 @@
+"""What the network is punished for: cross-entropy in which rare classes weigh more, and a Dice loss beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from restore_dit.config.cloud_training import CloudLossConfig
+from restore_dit.series import CLOUD_NO_DATA
+
+
+def class_weights(shares: NDArray[np.float64], balance: float) -> Tensor:
+    """Weight of each class, float32 [4]: its share to the power of −`balance`, so scaled that a pixel's mean weight is
+    1. A class that nobody has seen weighs 1."""
+    seen = shares > 0
+    weights = np.where(seen, np.where(seen, shares, 1.0) ** -balance, 0.0)
+    scale = (weights * shares).sum()
+    return torch.tensor(np.where(seen, weights / (scale or 1.0), 1.0), dtype=torch.float32)
+
+
+def cloud_loss(logits: Tensor, labels: Tensor, weights: Tensor, config: CloudLossConfig) -> Tensor:
+    """The loss of logits [N, 4, H, W] at labels int64 [N, H, W], where 255 does not count; 0 where nothing counts.
+
+    Cross-entropy is averaged by the weights of the pixels' classes; `focal` multiplies it by (1 − p)^focal for the
+    probability p of the label (Lin et al. 2017, Focal loss for dense object detection).
+    """
+    logits, known = logits.float(), labels != CLOUD_NO_DATA
+    entropy = F.cross_entropy(
+        logits,
+        labels,
+        weights,
+        ignore_index=CLOUD_NO_DATA,
+        reduction="none",
+        label_smoothing=config.label_smoothing,
+    )
+    labels = labels.where(known, 0)
+    if config.focal:
+        right = logits.softmax(dim=1).gather(1, labels[:, None])[:, 0]
+        entropy = entropy * (1 - right) ** config.focal
+    loss = entropy.sum() / (weights[labels] * known).sum().clamp(min=1e-6)
+    return loss + config.dice * dice_loss(logits, labels, known) if config.dice else loss
+
+
+def dice_loss(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """1 − the mean over the classes that the batch has of 2·Σp·y/(Σp + Σy), over pixels that are `known`
+    (Milletari et al. 2016, V-Net)."""
+    probabilities = logits.softmax(dim=1) * known[:, None]
+    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1) * known[:, None]
+    overlap = (probabilities * truth).sum(dim=(0, 2, 3))
+    labelled = truth.sum(dim=(0, 2, 3))
+    coefficients = 2 * overlap / (probabilities.sum(dim=(0, 2, 3)) + labelled).clamp(min=1e-6)
+    present = labelled > 0
+    return 1 - coefficients[present].mean() if present.any() else logits.sum() * 0

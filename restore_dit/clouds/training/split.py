@@ -1,0 +1,112 @@
+"""Which tiles and dates training learns from, and which it is scored on: never the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.clouds.network.inputs import known_bands, network_size
+from restore_dit.config.cloud_training import CloudTrainingConfig, CloudValidationConfig
+from restore_dit.data.randomness import generator
+from restore_dit.data.store.manifest import TileRecord
+from restore_dit.data.store.masks import MaskOrigin
+from restore_dit.data.store.tile_store import TileStore
+from restore_dit.errors import UserError
+from restore_dit.series import Georeference
+
+Frames = dict[str, NDArray[np.intp]]
+"""Tile id → indices of acquisitions, ascending."""
+
+
+@dataclass(frozen=True)
+class LabelledStore:
+    """A store under a name of its own, the frames that training learns from and those that it is scored on, and the
+    size (H, W) of each tile on the network's grid."""
+
+    name: str
+    store: TileStore
+    training: Frames
+    validation: Frames
+    sizes: Mapping[str, tuple[int, int]]
+
+    @property
+    def training_pixels(self) -> int:
+        """Of all frames that training learns from."""
+        return sum(len(frames) * self.sizes[tile][0] * self.sizes[tile][1] for tile, frames in self.training.items())
+
+
+def open_labelled_stores(config: CloudTrainingConfig) -> list[LabelledStore]:
+    """The stores of a configuration, each split. Reads the manifests only.
+
+    Raises:
+        UserError: no store given, one that cannot be read, tiles without masks or without the network's bands, or
+            nothing left to learn from.
+    """
+    if not config.stores:
+        raise UserError("nothing to learn from: give the URI of a tile store with cloud masks", status=2)
+    stores = [TileStore.open(uri) for uri in config.stores]
+    names = [store.location.name for store in stores]
+    return [
+        _labelled(store, name if names.count(name) == 1 else f"{name}-{number}", config)
+        for number, (store, name) in enumerate(zip(stores, names, strict=True), start=1)
+    ]
+
+
+def _labelled(store: TileStore, name: str, config: CloudTrainingConfig) -> LabelledStore:
+    layer = MaskOrigin(method=config.labels).layer
+    sizes = {}
+    for tile_id in store.tile_ids:
+        record, where = store.record(tile_id), f"{store.uri}: tile {tile_id}"
+        if layer not in record.masks:
+            raise UserError(
+                f"{where} has no masks of method {config.labels} to learn from; ingest it with masks, or leave it out"
+            )
+        try:
+            known_bands(record.optical.bands, config.network)
+            sizes[tile_id] = network_size(record.size, _georeference(record), config.network)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+    frames = {tile_id: store.record(tile_id).optical.frames for tile_id in store.tile_ids}
+    training, validation = split_frames(frames, config.validation, config.seed)
+    if not any(len(chosen) for chosen in training.values()):
+        raise UserError(
+            f"{store.uri}: nothing of {len(frames)} tiles and {sum(frames.values())} frames is left to learn from; "
+            "lower validation.share"
+        )
+    return LabelledStore(name, store, training, validation, sizes)
+
+
+def split_frames(frames: Mapping[str, int], config: CloudValidationConfig, seed: int) -> tuple[Frames, Frames]:
+    """What to learn from and what to be scored on, of tiles with so many frames.
+
+    Several tiles: a seeded share of them is held out whole, each decided by itself, at least one. A single tile: blocks
+    of its acquisitions in a row, spread over the whole period.
+    """
+    everything = {tile_id: np.arange(count) for tile_id, count in frames.items()}
+    if config.share == 0 or not frames:
+        return everything, {}
+    if len(frames) == 1:
+        ((tile_id, count),) = frames.items()
+        held_out = held_out_frames(count, config, generator(seed, "cloud validation dates", tile_id))
+        return {tile_id: np.flatnonzero(~held_out)}, {tile_id: np.flatnonzero(held_out)}
+    lot = {tile_id: generator(seed, "cloud validation tile", tile_id).random() for tile_id in sorted(frames)}
+    chosen = {tile_id for tile_id in lot if lot[tile_id] < config.share} or {min(lot, key=lot.__getitem__)}
+    training = {tile_id: all_frames for tile_id, all_frames in everything.items() if tile_id not in chosen}
+    return training, {tile_id: everything[tile_id] for tile_id in sorted(chosen)}
+
+
+def held_out_frames(count: int, config: CloudValidationConfig, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Which of `count` acquisitions of a single tile are held out, bool [T]: of every 1/share blocks one, drawn. Series
+    too short for that are cut into shorter blocks."""
+    together = max(round(1 / config.share), 2)
+    length = max(min(config.block, count // together), 1)
+    block = np.arange(count) // length
+    place = random.integers(together, size=count // length // together + 1)
+    return block % together == place[block // together]
+
+
+def _georeference(record: TileRecord) -> Georeference | None:
+    return None if record.crs is None or record.transform is None else Georeference(record.crs, record.transform)

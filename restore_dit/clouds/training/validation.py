@@ -1,0 +1,103 @@
+"""Scores on frames that training never learned from, store by store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from restore_dit.clouds import scores
+from restore_dit.clouds.network.inputs import crop, pad
+from restore_dit.clouds.scores import Counts, confusion_counts, no_counts
+from restore_dit.clouds.training.split import LabelledStore
+from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
+from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.data.randomness import generator
+from restore_dit.series import CLOUD_NO_DATA, REFLECTANCE_SCALE
+
+_PIXELS_AT_ONCE = 2**17
+
+
+@dataclass(frozen=True)
+class ScoredFrames:
+    """Frames of one tile with what was predicted: arrays as in `LabelledTile`, masks uint8 [n, H, W]."""
+
+    tile_id: str
+    bands: tuple[str, ...]
+    dates: NDArray[np.datetime64]
+    inputs: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+    predictions: NDArray[np.uint8]
+
+
+def criterion(counts: Sequence[Counts]) -> float:
+    """What weights are chosen by: the mean over the stores of the F1 of cloud and of shadow, as far as their labels
+    have any; NaN where none has."""
+    told = [score for one in counts for score in (scores.cloud_f1(one), scores.shadow_f1(one)) if not math.isnan(score)]
+    return sum(told) / len(told) if told else math.nan
+
+
+class Validation:
+    """The held-out frames of the stores, at most `validation.frames` of each."""
+
+    def __init__(self, stores: Sequence[LabelledStore], tiles: TilesInMemory, config: CloudTrainingConfig) -> None:
+        self.stores = stores
+        self.tiles = tiles
+        self.network = config.network
+        self._frames = [_some(store.validation, number, config) for number, store in enumerate(stores)]
+
+    def __bool__(self) -> bool:
+        return any(self._frames)
+
+    def counts(self, network: nn.Module) -> dict[str, Counts]:
+        """Name of each store that has held-out frames → counts of label against prediction."""
+        found = {}
+        for number, store in enumerate(self.stores):
+            if self._frames[number]:
+                total = no_counts()
+                for scored in self.frames(network, number):
+                    total += confusion_counts(scored.labels, scored.predictions)
+                found[store.name] = total
+        return found
+
+    def frames(self, network: nn.Module, store: int) -> Iterator[ScoredFrames]:
+        """The held-out frames of one store, tile by tile, with what the network makes of them."""
+        for tile_id, frames in self._frames[store].items():
+            tile = self.tiles(store, tile_id)
+            inputs, labels = tile.inputs[frames], tile.labels[frames]
+            predictions = predict(network, inputs)
+            predictions[labels == CLOUD_NO_DATA] = CLOUD_NO_DATA
+            yield ScoredFrames(tile_id, tile.bands, tile.dates[frames], inputs, labels, predictions)
+
+
+@torch.inference_mode()
+def predict(network: nn.Module, inputs: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Classes uint8 [n, H, W] of frames as `LabelledTile` holds them."""
+    network.eval()
+    device = next(network.parameters()).device
+    size = inputs.shape[-2:]
+    at_once = max(_PIXELS_AT_ONCE // (size[0] * size[1]), 1)
+    masks = np.empty((len(inputs), *size), np.uint8)
+    for start in range(0, len(inputs), at_once):
+        stored = torch.from_numpy(inputs[start : start + at_once]).to(device)
+        logits = network(pad(stored.float() / REFLECTANCE_SCALE).contiguous(memory_format=torch.channels_last))
+        masks[start : start + at_once] = crop(logits, size).argmax(dim=1).to(torch.uint8).cpu().numpy()
+    return masks
+
+
+def _some(frames: dict[str, NDArray[np.intp]], store: int, config: CloudTrainingConfig) -> dict[str, NDArray[np.intp]]:
+    """A seeded choice of at most `validation.frames` of all frames."""
+    everything = [(tile_id, frame) for tile_id, chosen in frames.items() for frame in chosen]
+    if len(everything) <= config.validation.frames:
+        return frames
+    order = generator(config.seed, "cloud validation frames", store).permutation(len(everything))
+    kept: dict[str, list[int]] = {}
+    for place in sorted(order[: config.validation.frames]):
+        tile_id, frame = everything[place]
+        kept.setdefault(tile_id, []).append(int(frame))
+    return {tile_id: np.array(chosen) for tile_id, chosen in kept.items()}

@@ -1,0 +1,165 @@
+"""The training as a whole: what it leaves, that stopping changes nothing, that it learns, and what it refuses."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from restore_dit.clouds import scores
+from restore_dit.clouds.model_directory import load_cloud_model, load_detector
+from restore_dit.clouds.training.fit import TrainingResult, train_cloud_network
+from restore_dit.clouds.training.reports import Learned, Noticed, Report, Started, Validated
+from restore_dit.clouds.training.resume_state import state_file
+from restore_dit.clouds.training.split import open_labelled_stores
+from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.config.clouds import DetectionConfig
+from restore_dit.data.storage import locate
+from restore_dit.data.store.tile_store import TileStoreWriter
+from restore_dit.errors import UserError
+from tests.data.store.tiles import store_of, tile
+
+
+def weights(config) -> dict[str, torch.Tensor]:
+    return load_cloud_model(config.output).network.state_dict()
+
+
+@dataclass
+class Whole:
+    """A training that nobody stopped."""
+
+    config: CloudTrainingConfig
+    reports: list[Report]
+    result: TrainingResult
+
+
+@pytest.fixture(scope="module")
+def whole(training) -> Whole:
+    config, reports = training(), []
+    return Whole(config, reports, train_cloud_network(config, reports.append))
+
+
+def test_what_a_training_leaves(whole, cloud_store):
+    config, result = whole.config, whole.result
+    assert result.finished
+    folder = Path(config.output)
+    for name in ("confusion.png", "curves.png", "examples.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    card = (folder / "README.md").read_text()
+    assert "| sim |" in card
+    assert f"`{cloud_store.fingerprint}`" in card
+    metrics = json.loads((folder / "metrics.json").read_text())
+    counts = result.counts["sim"]
+    assert metrics["sim/cloud_f1"] == metrics["cloud_f1"] == pytest.approx(scores.cloud_f1(counts))
+    assert load_cloud_model(config.output).config == config.network
+    started, *others = whole.reports
+    assert isinstance(started, Started)
+    assert [report.step for report in others if isinstance(report, Learned)] == [2, 4, 6, 8]
+    validated = [report for report in others if isinstance(report, Validated)]
+    assert [report.step for report in validated] == [4, 8]
+    best = max(validated, key=lambda report: report.criterion)
+    assert best.is_best
+    np.testing.assert_array_equal(best.counts["sim"], counts)  # the best weights were kept
+    assert all("\n" not in str(report) for report in whole.reports)
+    with pytest.raises(UserError, match="this training is finished"):
+        train_cloud_network(config)
+
+
+def test_masks_of_the_model_are_those_that_were_scored(training, cloud_store):
+    config = training(steps=4, validation={"every": 4, "frames": 10_000})
+    result = train_cloud_network(config)
+    held_out = open_labelled_stores(config)[0].validation
+    detector = load_detector(DetectionConfig(method="network", weights=config.output))
+    counts = scores.no_counts()
+    for tile_id in held_out:
+        series = cloud_store.load(tile_id).series()
+        (masks,) = detector.detect([series])
+        counts += scores.confusion_counts(series.clouds, masks)
+    np.testing.assert_allclose(counts, result.counts["sim"], atol=counts.sum() / 1000)
+
+
+@pytest.mark.parametrize("stop_after", [1, 5])
+def test_stopped_and_resumed_is_the_same_training(training, whole, stop_after):
+    stopped = training()
+    steps = []
+    result = train_cloud_network(stopped, stop_requested=lambda: bool(steps.append(1)) or len(steps) == stop_after)
+    assert (result.finished, result.step) == (False, stop_after)
+    assert not Path(stopped.output, "model.safetensors").exists()
+    reports = []
+    result = train_cloud_network(stopped, reports.append)
+    assert str(reports[0]).startswith(f"resuming at step {stop_after} of 8")
+    np.testing.assert_array_equal(result.counts["sim"], whole.result.counts["sim"])
+    found = weights(stopped)
+    for name, value in weights(whole.config).items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6)
+    pictures = [Path(config.output, "curves.png").read_bytes() for config in (whole.config, stopped)]
+    assert pictures[0] == pictures[1]  # not even a curve tells
+
+
+def test_a_state_of_another_network_is_refused(training):
+    config = training()
+    train_cloud_network(config, stop_requested=lambda: True)
+    file = Path(state_file(locate(config.output)).path)
+    content = file.read_bytes().replace(b"weights/encoder.features.0.0.weight", b"weights/encoder.features.0.0.weighs")
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="of another network; delete it to train anew"):
+        train_cloud_network(config)
+
+
+def test_it_learns(training):
+    """In seconds it finds more than nothing: the land is mostly clear, and calling all of it clear scores 0."""
+    config = training(
+        steps=45, batch_size=12, validation={"every": 45, "frames": 60}, optimiser={"learning_rate": 3e-3},
+        augmentation={"band_dropout": 0.0},
+    )  # fmt: skip
+    counts = train_cloud_network(config).counts["sim"]
+    right = np.trace(counts) / counts.sum()
+    assert right > counts.sum(axis=1).max() / counts.sum() + 0.02  # better than one class everywhere
+    assert scores.cloud_f1(counts) > 0.7
+    assert scores.clear_flagged(counts) < 0.2
+
+
+def test_labels_that_say_nothing_are_refused(training, tmp_path, cloud_store):
+    writer = TileStoreWriter(tmp_path / "blank", source="test")
+    for tile_id in cloud_store.tile_ids[:2]:
+        series = cloud_store.load(tile_id).series()
+        series.clouds[:] = 255
+        writer.add(series)
+    writer.commit()
+    with pytest.raises(UserError, match=r"no labelled pixel in 40 examples \(masks are 255 throughout\)"):
+        train_cloud_network(training(stores=(str(tmp_path / "blank"),)))
+
+
+def test_a_class_that_is_never_seen_is_said_and_no_more(training, tmp_path, cloud_store):
+    writer = TileStoreWriter(tmp_path / "unshaded", source="test")
+    for tile_id in cloud_store.tile_ids[:3]:
+        series = cloud_store.load(tile_id).series()
+        series.clouds[series.clouds == 3] = 0
+        writer.add(series)
+    writer.commit()
+    reports = []
+    result = train_cloud_network(training(stores=(str(tmp_path / "unshaded"),), steps=2), reports.append)
+    assert [str(report) for report in reports if isinstance(report, Noticed)] == [
+        "the labels have no shadow: the network will not find any"
+    ]
+    assert math.isnan(scores.shadow_f1(result.counts["unshaded"]))
+
+
+def test_without_validation_the_last_weights_are_kept(training):
+    config, reports = training(validation={"share": 0}, steps=2), []
+    result = train_cloud_network(config, reports.append)
+    assert result.counts == {}
+    assert any("no validation" in str(report) for report in reports)
+    assert json.loads(Path(config.output, "metrics.json").read_text()) == {}
+
+
+def test_several_stores_of_different_bands_and_pixels(training, tmp_path, cloud_store):
+    bands = ("B05", "B06", "B07", "B8A", "B11", "B12")
+    coarse = store_of(tmp_path / "coarse", tile("a", frames=30, size=(20, 20), bands=bands, tracks=()))
+    config = training(stores=(cloud_store.uri, coarse.uri), steps=2, shares=(1, 1))
+    result = train_cloud_network(config)
+    assert result.counts.keys() == {"sim", "coarse"}
+    assert (Path(config.output) / "examples-coarse.png").exists()

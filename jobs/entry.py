@@ -85,6 +85,8 @@ def connect() -> None:
 
     if ray.is_initialized():
         return
+    # That this machine's own cluster asks for a token is as it should be, and no news.
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.WARNING)
     else:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from typing import Any, cast
 
 import ray
 import ray.data
 from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
 
 from restore_dit.clouds.detect import DetectionPlan, Outcome, TileMasker
 from restore_dit.errors import UserError
@@ -40,17 +42,20 @@ def outcomes_on_cluster(plan: DetectionPlan) -> Iterator[Outcome]:
     workers = plan.config.workers
     if workers is None:
         workers = int(ray.cluster_resources().get("GPU" if plan.config.use_gpu else "CPU", 1))
-    dataset = ray.data.from_items([{"tile_id": tile} for tile in plan.todo], override_num_blocks=tasks).map_batches(
-        cast(Any, _Actor),
-        fn_constructor_args=(ray.put(plan.masker),),
-        batch_size=TILES_A_TASK,
-        compute=ray.data.ActorPoolStrategy(size=max(1, min(workers, tasks))),
-        num_gpus=1 if plan.config.use_gpu else 0,
-        num_cpus=1,
-        memory=ACTOR_MEMORY,
-        max_restarts=ACTOR_RESTARTS,
-        max_task_retries=ACTOR_RESTARTS,
-    )
+    with warnings.catch_warnings():
+        # Ray 2.60 announces another way to say `max_restarts` but has none yet; unsaid, an actor is restarted for ever.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = ray.data.from_items([{"tile_id": tile} for tile in plan.todo], override_num_blocks=tasks).map_batches(
+            cast(Any, _Actor),
+            fn_constructor_args=(ray.put(plan.masker),),
+            batch_size=TILES_A_TASK,
+            compute=ray.data.ActorPoolStrategy(size=max(1, min(workers, tasks))),
+            num_gpus=1 if plan.config.use_gpu else 0,
+            num_cpus=1,
+            memory=ACTOR_MEMORY,
+            max_restarts=ACTOR_RESTARTS,
+            max_task_retries=ACTOR_RESTARTS,
+        )
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     try:

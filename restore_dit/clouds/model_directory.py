@@ -123,8 +123,8 @@ def _require_cloud_model(folder: Location) -> None:
         raise UserError(f"{folder.uri}: no {WEIGHTS_FILE} in this cloud model; copy the model again")
     if exists(folder.join("config.yaml")):
         raise UserError(
-            f"{folder.uri}: a RESTORE-DiT model, which fills gaps; cloud masks need one that `restore-dit clouds train` "
-            "wrote"
+            f"{folder.uri}: a RESTORE-DiT model, which fills gaps; cloud masks need one that "
+            "`restore-dit clouds train` wrote"
         )
     hint = f"; did you mean {folder.uri}/model?" if exists(folder.join("model", CONFIG_FILE)) else ""
     raise UserError(f"{folder.uri}: not the model directory of a cloud network (no {CONFIG_FILE}){hint}")
@@ -154,7 +154,7 @@ def _read_weights(origin: str, content: bytes) -> tuple[dict[str, Tensor], dict[
         weights = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (safetensors.SafetensorError, ValueError) as error:
-        raise UserError(f"{origin}: damaged ({error}); copy the model again") from None
+        raise UserError(f"{origin}: damaged ({' '.join(str(error).split())}); copy the model again") from None
     try:
         metadata = header["__metadata__"]
         network = CloudNetworkConfig.model_validate_json(metadata["network"])

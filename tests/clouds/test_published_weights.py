@@ -1,0 +1,186 @@
+"""Published cloud weights: read as they are saved, and refused where they do not fit."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pickle
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from restore_dit.clouds.network.published import load_published, read_published_weights
+from restore_dit.clouds.network.weights import checksum
+from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.errors import UserError
+from restore_dit.series import S2_ALL_BANDS
+from tests.clouds.random_network import plain_network
+
+Weights = dict[str, torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return plain_network(4).state_dict()
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def prefixed(weights: Weights, prefix: str) -> Weights:
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda w: w,
+        lambda w: {"state_dict": prefixed(w, "model."), "epoch": 3, "hyper_parameters": {"lr": 1e-3}},
+        lambda w: {"model_state_dict": prefixed(w, "module.")},
+        lambda w: prefixed(w, "module.model."),
+        lambda w: {name: tensor for name, tensor in w.items() if "num_batches" not in name},
+    ],
+    ids=["plain", "lightning", "wrapped", "two prefixes", "before batches were counted"],
+)
+def test_every_published_number_arrives(weights, tmp_path, content):
+    path = saved(tmp_path / "a.pth", content(weights))
+    (network, digest), config = load_published(path, CloudNetworkConfig())
+    assert config == CloudNetworkConfig()
+    assert not network.training
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in network.state_dict().items())
+    assert digest == checksum(weights)
+
+
+def test_other_containers(weights, tmp_path):
+    safetensors.torch.save_file(weights, tmp_path / "a.safetensors")
+    torch.save(weights, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    for name in ("a.safetensors", "a.pt"):
+        (_, digest), _ = load_published((tmp_path / name).as_uri(), CloudNetworkConfig())
+        assert digest == checksum(weights)
+
+
+def test_the_checksum_is_that_of_the_numbers(weights):
+    name = "decoder.blocks.0.conv1.0.weight"
+    changed = weights[name].clone()
+    changed[0, 0, 0, 0] += 1e-6
+    assert checksum(weights | {name: changed}) != checksum(weights)
+    assert checksum(dict(reversed(weights.items()))) == checksum(weights)
+
+
+def test_thirteen_inputs_name_their_bands(tmp_path):
+    path = saved(tmp_path / "a.pth", plain_network(13).state_dict())
+    (network, _), config = load_published(path, CloudNetworkConfig())
+    assert config.bands == S2_ALL_BANDS
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 13, 32, 32)).shape == (1, 4, 32, 32)
+    turned = CloudNetworkConfig(bands=S2_ALL_BANDS[::-1])
+    assert load_published(path, turned)[1] == turned
+    assert "takes 13 bands, network.bands names 2 (B02, B03); give its bands" in refusal(
+        path, CloudNetworkConfig(bands=("B02", "B03"))
+    )
+
+
+def refusal(path: Path, config: CloudNetworkConfig | None = None) -> str:
+    with pytest.raises(UserError) as caught:
+        load_published(path, config or CloudNetworkConfig())
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+FIRST, HEAD = "encoder.features.0.0.weight", "segmentation_head.0."
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda w: w.pop(FIRST), f"encoder mobilenet_v2: they lack {FIRST}; name their encoder"),
+        (lambda w: [w.pop(HEAD + "weight"), w.pop(HEAD + "bias")], f"lack {HEAD}weight and 1 more;"),
+        (lambda w: w.update({"loss.weight": torch.ones(4)}), "have besides loss.weight;"),
+        (
+            lambda w: w.update({FIRST: torch.zeros(32, 7, 3, 3)}),
+            "takes 7 bands, network.bands names 4 (B02, B03, B04, B8A)",
+        ),
+        (
+            lambda w: w.update({HEAD + "weight": torch.zeros(2, 16, 3, 3)}),
+            "gives 2 classes, 4 are needed (clear, thick cloud",
+        ),
+        (lambda w: w.update({HEAD + "bias": torch.zeros(9)}), "segmentation_head.0.bias has shape [9] instead of [4]"),
+        (
+            lambda w: w.update({HEAD + "bias": torch.tensor([0, 0, torch.nan, 0])}),
+            "segmentation_head.0.bias holds values that",
+        ),
+        (lambda w: w.update({HEAD + "bias": torch.zeros(4, dtype=torch.complex64)}), "no plain tensor of numbers"),
+        (lambda w: w.update({HEAD + "bias": torch.zeros(4).to_sparse()}), "no plain tensor of numbers"),
+    ],
+)
+def test_weights_that_do_not_fit(weights, tmp_path, change, says):
+    changed = dict(weights)
+    change(changed)
+    assert says in refusal(saved(tmp_path / "a.pth", changed))
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3}, {}, [1, 2]])
+def test_no_state_dict(tmp_path, content):
+    assert "not a state dict" in refusal(saved(tmp_path / "a.pth", content))
+
+
+def test_another_encoder(weights, tmp_path):
+    path = saved(tmp_path / "a.pth", weights)
+    message = refusal(path, CloudNetworkConfig(encoder="resnet18"))
+    assert "not the weights of a U-Net with encoder resnet18: they lack encoder.conv1.weight and" in message
+    assert "and have besides encoder.features.0.0.weight and" in message
+    with_reference = refusal(path, CloudNetworkConfig(reference=True))
+    assert "takes 4 inputs, network.bands names 4 (B02, B03, B04, B8A), twice" in with_reference
+
+
+class Payload:
+    """What a malicious file holds: reading it would run code."""
+
+    def __reduce__(self):
+        return (print, ("run",))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"x": Payload()}, "holds Python objects (print)"),
+        ({"state_dict": {}, "hyper_parameters": argparse.Namespace(a=1)}, "Python objects (argparse.Namespace)"),
+        (torch.nn.Linear(1, 1), "holds Python objects (torch.nn.modules.linear.Linear)"),
+    ],
+)
+def test_nothing_is_unpickled(tmp_path, capsys, content, says):
+    message = refusal(saved(tmp_path / "a.pth", content))
+    assert says in message
+    assert "state_dict() alone" in message
+    (tmp_path / "a.pth").write_bytes(pickle.dumps(Payload()))
+    assert "holds Python objects" in refusal(tmp_path / "a.pth")
+    assert capsys.readouterr().out == ""
+
+
+def test_files_that_are_no_checkpoint(weights, tmp_path):
+    path = tmp_path / "a.pth"
+    assert "not found" in refusal(path)
+    refusal(tmp_path)
+    for content in (b"", b"hello", b"<html>404</html>", bytes(1000), safetensors.torch.save({"a": torch.ones(1)})):
+        path.write_bytes(content)
+        assert "not a checkpoint; weights come as .pth" in refusal(path)
+    whole = io.BytesIO()
+    torch.save(weights, whole)
+    for length in (4, 1000, len(whole.getvalue()) // 2, len(whole.getvalue()) - 10):
+        path.write_bytes(whole.getvalue()[:length])
+        assert "not a checkpoint of PyTorch, or damaged" in refusal(path)
+    for content in (b"", b"hello", bytes(100), safetensors.torch.save({"a": torch.ones(9)})[:-4], whole.getvalue()):
+        (tmp_path / "a.safetensors").write_bytes(content)
+        assert "not a safetensors file, or damaged" in refusal(tmp_path / "a.safetensors")
+
+
+def test_a_name_shared_by_all_is_no_part_of_them(tmp_path):
+    names = ["model.net.a.weight", "model.net.b.weight"]
+    path = saved(tmp_path / "a.pth", {name: torch.ones(1) for name in names})
+    assert set(read_published_weights(path)) == {"a.weight", "b.weight"}

@@ -15,25 +15,31 @@ class RuleConfig(Section):
     cloud_excess: float = Field(
         0.04, gt=0, description="reflectance above the clear reference, in the shortest band, from which there is cloud"
     )
-    thick_excess: float = Field(0.2, gt=0, description="the same from which the cloud is thick")
+    haze_excess: float = Field(
+        0.025, gt=0, description="the same where it is so bright on average for `haze_width` around, too: haze is wide"
+    )
+    haze_width: float = Field(600.0, gt=0, description="side in metres of the square that haze fills")
+    thick_excess: float = Field(
+        0.15, gt=0, description="reflectance above the clear reference from which cloud is thick, no soil taken off"
+    )
     soil_share: Fraction = Field(
-        0.4, description="share of the change in B11 that is taken off: bare soil brightens there more than cloud"
+        0.5, description="share of the change in B11 that is taken off: bare soil brightens there more than cloud"
     )
     bright: float = Field(
-        0.3,
+        0.2,
         gt=0,
-        description="reflectance from which white land that is dark on other dates is cloud, whatever the reference",
+        description="reflectance from which white land is cloud where there is no clear reference: fewer than 5 dates",
     )
     snow_index: float = Field(
         0.4, ge=-1, le=1, description="normalised difference of B03 and B11 from which it is snow"
     )
-    snow_b11: float = Field(0.2, gt=0, description="reflectance in B11 up to which it may be snow, not ice cloud")
-    snow_sun: float = Field(50.0, ge=0, le=90, description="sun's zenith angle in degrees from which there may be snow")
+    snow_b11: float = Field(0.17, gt=0, description="reflectance in B11 up to which it may be snow, not ice cloud")
+    snow_sun: float = Field(55.0, ge=0, le=90, description="sun's zenith angle in degrees from which there may be snow")
     snow: Literal["no_data", "clear"] = Field(
         "no_data", description="class of snow; no_data as scene classifications are read"
     )
     shadow_ratio: Fraction = Field(
-        0.75,
+        0.8,
         description="reflectance in near and short-wave infrared, as a share of the clear reference, up to which "
         "there is shadow where a cloud of the tile can cast one",
     )

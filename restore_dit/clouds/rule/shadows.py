@@ -1,21 +1,41 @@
-"""Where the shadows of clouds can fall."""
+"""Shadows: what is dark where a cloud's shadow can fall."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from restore_dit.clouds.rule.bands import RuleBands
+from restore_dit.clouds.rule.cloud_tests import Bands
+from restore_dit.clouds.rule.patches import Mask, grown
 from restore_dit.clouds.rule.place import Place
 from restore_dit.clouds.rule.sun import sun_angles
 from restore_dit.config.cloud_rule import RuleConfig
-
-Mask = NDArray[np.bool_]
 
 # Metres to the east by which a shadow lies farther from the image of its cloud for a metre of the cloud's height: the
 # sensor looks at the tile from up to 10.3° in the west or east, which side is unknown.
 _VIEWS = np.tan(np.deg2rad(10.3)) * np.linspace(-1, 1, 5)
 _LOWEST_SUN = np.deg2rad(85)
+
+
+def is_dark(
+    now: Bands,
+    clear: Bands,
+    bands: RuleBands,
+    cloud: Mask,
+    dates: NDArray[np.datetime64],
+    place: Place,
+    config: RuleConfig,
+) -> Mask:
+    """Where the near and the short-wave infrared are both darker than the clear reference by as much as shadow makes
+    them [T, H, W]: `config.shadow_ratio` where a cloud [T, H, W] of the tile can cast it, `shadow_ratio_outside` where
+    only one beyond the edge can. Both, since a harvest darkens the one and rain the other most."""
+    infrared = [band for band in (bands.near, bands.shortwave) if band]
+    ratio = np.max([now[band] / np.maximum(clear[band], 1e-3) for band in infrared], axis=0)
+    drop = np.min([clear[band] - now[band] for band in infrared], axis=0)
+    below, outside = shadow_reach(cloud, dates, place, config)
+    dark = (below & (ratio < config.shadow_ratio)) | (outside & (ratio < config.shadow_ratio_outside))
+    return dark & (drop > config.shadow_drop)
 
 
 def shadow_reach(cloud: Mask, dates: NDArray[np.datetime64], place: Place, config: RuleConfig) -> tuple[Mask, Mask]:
@@ -41,13 +61,6 @@ def shadow_reach(cloud: Mask, dates: NDArray[np.datetime64], place: Place, confi
             step = place.pixels @ (away + np.array([view, 0]))
             below[frame] |= _swept(cloud[frame], step * config.lowest_cloud, step * config.highest_cloud)
     return grown(below, config.shadow_tolerance, place), outside
-
-
-def grown(mask: Mask, metres: float, place: Place) -> Mask:
-    """A mask [T, H, W] widened by so many metres, in squares and diamonds by turns, nearly a circle."""
-    for step in range(round(metres / place.pixel_size)):
-        mask = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(2, 1 + step % 2)[None])
-    return mask
 
 
 def _height_at_edge(size: tuple[int, ...], step: NDArray[np.float64]) -> NDArray[np.float64]:

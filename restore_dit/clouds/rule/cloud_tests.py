@@ -1,0 +1,73 @@
+"""What tells cloud and snow from ground, pixel by pixel: brightness beyond the clear reference, whiteness, snow."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from restore_dit.clouds.rule.bands import RuleBands
+from restore_dit.clouds.rule.place import Place
+from restore_dit.clouds.rule.sun import sun_angles
+from restore_dit.config.cloud_rule import RuleConfig
+
+Field = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Bands = dict[str, Field]
+"""Reflectance [T, H, W] by band, NaN where unknown."""
+
+# Most darkening in B11 that is taken for one of the ground, and so expected in the short band as well. Blue and green
+# hardly follow: there it would make cloud of shadow.
+_DARKENING = {"B02": 0.0, "B03": 0.0, "B04": 0.1, "B05": 0.1}
+_LEAST_SNOW = 0.15  # reflectance in the visible; water has a high index, too
+
+
+def cloud_excess(now: Bands, clear: Bands, bands: RuleBands, config: RuleConfig) -> Field:
+    """By how much reflectance the short band exceeds what the ground explains [T, H, W], NaN without reference:
+
+    (ρ − ρ̂) − soil_share · max(ρ₁₁ − ρ̂₁₁, −darkening), with ρ̂ the clear reference.
+
+    Ploughing and drying brighten soil in every band, most around 1.6 µm; cloud brightens the short wavelengths most.
+    """
+    excess = now[bands.short] - clear[bands.short]
+    if bands.shortwave:
+        brightening = now[bands.shortwave] - clear[bands.shortwave]
+        excess -= config.soil_share * np.maximum(brightening, -_DARKENING[bands.short])
+    return excess
+
+
+def is_hazy(excess: Field, place: Place, config: RuleConfig) -> Mask:
+    """Where the excess is slight, but so over the whole neighbourhood: fields change one by one, haze is wide."""
+    width = 2 * round(config.haze_width / place.pixel_size / 2) + 1
+    known = np.isfinite(excess)
+    total = ndimage.uniform_filter(np.where(known, excess, 0), (0, width, width), mode="nearest")
+    share = ndimage.uniform_filter(known.astype(np.float32), (0, width, width), mode="nearest")
+    return (excess > config.haze_excess) & (total > config.haze_excess * share)
+
+
+def is_bright(now: Bands, bands: RuleBands, config: RuleConfig) -> Mask:
+    """What a frame shows of cloud by itself: bright in the short band, and darker in B11 than in the near infrared, as
+    bare soil, sand and most roofs are not. Thin cloud escapes."""
+    bright = now[bands.short] > config.bright
+    if bands.shortwave and bands.near:
+        bright &= now[bands.shortwave] < now[bands.near]
+    return bright
+
+
+def is_snow(now: Bands, bands: RuleBands, dates: NDArray[np.datetime64], place: Place, config: RuleConfig) -> Mask:
+    """Where it is bright in the visible and dark in B11, as snow is and few clouds are (ice clouds come near it), while
+    the sun is as low as in the season of snow; the season is not asked for where the latitude is unknown.
+
+    The index is (B03 − B11)/(B03 + B11), the normalised difference snow index of Dozier (1989), Remote Sensing of
+    Environment 28: 9–22; without B03 the short band takes its place.
+    """
+    visible = now[bands.green]
+    if bands.shortwave is None:
+        return np.zeros(visible.shape, bool)
+    shortwave = now[bands.shortwave]
+    index = (visible - shortwave) / np.maximum(visible + shortwave, 1e-3)
+    snow = (index > config.snow_index) & (shortwave < config.snow_b11) & (visible > _LEAST_SNOW)
+    if place.latitude is not None:
+        zenith, _ = sun_angles(dates, place.latitude)
+        snow &= (np.rad2deg(zenith) >= config.snow_sun)[:, None, None]
+    return snow

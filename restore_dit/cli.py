@@ -104,7 +104,10 @@ def parser() -> argparse.ArgumentParser:
     work(sub)
 
     sub = command(
-        "inspect", inspect, "What is in a tile store or model directory.", "inspect stores/site --contact-sheet"
+        "inspect",
+        inspect,
+        "What is in a tile store or model directory.",
+        "inspect stores/site data.targets.most_haze=0.05 --frames",
     )
     sub.add_argument("place", help="tile store or model directory")
     sub.add_argument("--json", action="store_true", help="print it for machines")
@@ -117,7 +120,23 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE.png",
         help="draw a picture of up to 12 tiles of a store (default: the store's name, in the working folder)",
     )
-    sub.add_argument("--tiles", metavar="A,B", help="with --contact-sheet: the tiles to draw")
+    sub.add_argument(
+        "--frames",
+        nargs="?",
+        const="",
+        metavar="FILE.png",
+        help="draw every acquisition of up to 4 tiles: which may be targets, and why not (default: the store's name "
+        "with _frames, in the working folder)",
+    )
+    sub.add_argument("--tiles", metavar="A,B", help="with --contact-sheet or --frames: the tiles to draw")
+    sub.add_argument(
+        "--config",
+        default="default",
+        metavar="F",
+        help="YAML file, or shipped: whose data.targets decides which frames may be targets (default default)",
+    )
+    sub.add_argument("overrides", nargs="*", metavar=OVERRIDES, help="changes to that configuration")
+    sub.set_defaults(dry_run=False)  # key=value may stand between options, as where work is done
 
     clouds = commands.add_parser("clouds", help="Cloud and shadow masks.").add_subparsers(
         title="commands", metavar="COMMAND", required=True

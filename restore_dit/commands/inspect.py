@@ -5,16 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from restore_dit.config import dump
+from restore_dit.config import TargetConfig, dump, load
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
     from restore_dit.data.store.tile_store import TileStore
 
+TILES_OF_FRAMES = 4
+"""Whose frames are drawn where nobody chose."""
+
 
 def inspect(given: argparse.Namespace) -> int:
+    from restore_dit.data.examples.target_description import describe_targets
     from restore_dit.data.storage import exists, join_uri
     from restore_dit.data.store.description_text import description_text
     from restore_dit.data.store.inspection import describe_store
@@ -22,30 +27,43 @@ def inspect(given: argparse.Namespace) -> int:
 
     if exists(join_uri(given.place, "model.safetensors")):
         return _inspect_model(given)
-    for option, needed in (("deep", "verify"), ("tiles", "contact_sheet")):
-        if getattr(given, option) and getattr(given, needed) in (None, False):
-            raise UserError(f"--{option} means nothing without --{needed.replace('_', '-')}: add it", status=2)
-    if given.contact_sheet and not given.contact_sheet.endswith(".png"):
-        raise UserError(
-            f"--contact-sheet {given.contact_sheet}: a picture's name ends in .png; give the store first", status=2
-        )
+    _check_options(given)
+    targets = load(given.config, given.overrides).data.targets
     store = TileStore.open(given.place)
-    description = describe_store(store)
+    description = replace(describe_store(store), targets=describe_targets(store, targets))
     print(json.dumps(description.as_json(), indent=1) if given.json else description_text(description), flush=True)
     if given.contact_sheet is not None:
         _draw_contact_sheet(given, store)
+    if given.frames is not None:
+        _draw_frames(given, store, targets)
     return _verify(given, store) if given.verify else 0
+
+
+def _check_options(given: argparse.Namespace) -> None:
+    if given.deep and not given.verify:
+        raise UserError("--deep means nothing without --verify: add it", status=2)
+    if given.tiles and given.contact_sheet is None and given.frames is None:
+        raise UserError("--tiles means nothing without --contact-sheet or --frames: add one", status=2)
+    for option in ("contact_sheet", "frames"):
+        file = getattr(given, option)
+        if file and not file.endswith(".png"):
+            raise UserError(
+                f"--{option.replace('_', '-')} {file}: a picture's name ends in .png; give store and key=value first",
+                status=2,
+            )
 
 
 def _inspect_model(given: argparse.Namespace) -> int:
     from restore_dit.reconstruction.model_directory import load_model
 
-    for option in ("verify", "deep", "contact_sheet", "tiles"):
+    for option in ("verify", "deep", "contact_sheet", "frames", "tiles"):
         if getattr(given, option) not in (None, False):
             name = option.replace("_", "-")
             raise UserError(
                 f"{given.place}: a model directory, and --{name} is for tile stores: leave it out", status=2
             )
+    if given.overrides:
+        raise UserError(f"{given.place}: a model directory, and {given.overrides[0]} changes nothing in it", status=2)
     model = load_model(given.place)
     parameters = sum(p.numel() for p in model.denoiser.parameters())
     if given.json:
@@ -66,6 +84,20 @@ def _draw_contact_sheet(given: argparse.Namespace, store: TileStore) -> None:
     file = given.contact_sheet or f"{store.location.name}.png"
     write_bytes_atomically(file, contact_sheet(store, given.tiles.split(",") if given.tiles else None))
     print(f"contact sheet: {file}", file=sys.stderr)
+
+
+def _draw_frames(given: argparse.Namespace, store: TileStore, targets: TargetConfig) -> None:
+    from restore_dit.data.examples.frame_strip import frame_strip
+    from restore_dit.data.examples.frame_strip_picture import frame_picture
+    from restore_dit.data.storage import write_bytes_atomically
+    from restore_dit.data.store.inspection import evenly
+
+    file = given.frames or f"{store.location.name}_frames.png"
+    chosen = given.tiles.split(",") if given.tiles else evenly(store.tile_ids, TILES_OF_FRAMES)
+    if not chosen:
+        raise UserError(f"{store.uri}: holds no tile whose frames could be drawn")
+    write_bytes_atomically(file, frame_picture([frame_strip(store, tile, targets) for tile in chosen], targets))
+    print(f"frames: {file}", file=sys.stderr)
 
 
 def _verify(given: argparse.Namespace, store: TileStore) -> int:

@@ -13,6 +13,7 @@ from restore_dit.data.store.inspection import (
     FrameClouds,
     SeriesDescription,
     StoreDescription,
+    TargetDescription,
     TileDescription,
 )
 
@@ -38,6 +39,8 @@ def description_text(store: StoreDescription) -> str:
     ]
     if store.clouds:
         lines += ["", *_clouds(store.clouds, store)]
+    if store.targets:
+        lines += ["", *_targets(store.targets)]
     if store.optical:
         among = "clear pixels" if store.clouds else "all pixels"
         lines += ["", *_bands(f"optical, reflectance of {among}", store.optical)]
@@ -121,6 +124,30 @@ def _frames_row(frames: FrameClouds) -> tuple[str, ...]:
         f"{frames.hidden_frames / frames.frames:.1%}",
         f"{frames.mean_hidden:6.1%} {'█' * round(frames.mean_hidden * _BAR)}",
     )
+
+
+def _targets(targets: TargetDescription) -> list[str]:
+    limits = {} if targets.rule["by"] == "source_list" else targets.rule
+    said = [f"{key}={value:g}" for key, value in limits.items() if isinstance(value, float)]
+    by = str(targets.rule["by"]).replace("_", " ")
+    rule = f"by {by} ({', '.join(said)})" if said else f"by {by}"
+    lines = [f"targets of {targets.tiles} tile{'s' * (targets.tiles != 1)} {rule}"]
+    total = sum(targets.frames.values())
+    if total:
+        rows = [
+            (name.replace("_", " "), str(count), f"{count / total:6.1%} {'█' * round(count / total * _BAR)}")
+            for name, count in targets.frames.items()
+            if count
+        ]
+        lines += [
+            *_table(("decision", "frames", "share"), rows),
+            f"  targets a tile: least {targets.fewest}, median {targets.median:g}, most {targets.most}",
+        ]
+    for what, tiles in (("no target", targets.without_target), ("no cloud masks", targets.undecided)):
+        if tiles:
+            more = f", … and {len(tiles) - _MOST_KINDS} more" if len(tiles) > _MOST_KINDS else ""
+            lines.append(f"  {what}: {', '.join(tiles[:_MOST_KINDS])}{more}")
+    return lines
 
 
 def _bands(name: str, bands: dict[str, BandDescription]) -> list[str]:

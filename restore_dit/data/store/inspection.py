@@ -92,8 +92,24 @@ class CloudDescription:
 
 
 @dataclass(frozen=True)
+class TargetDescription:
+    """Which frames may be targets by a `rule` (the keys of `data.targets`): number of `frames` by decision, targets in
+    a tile (fewest, median, most), tiles without any target, and tiles whose lack of masks leaves it undecided."""
+
+    rule: dict[str, str | float | None]
+    tiles: int
+    frames: dict[str, int]
+    fewest: int
+    median: float
+    most: int
+    without_target: tuple[str, ...]
+    undecided: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StoreDescription:
-    """A whole store: from its manifest, and the dates of up to `DATED_TILES` of its tiles."""
+    """A whole store: from its manifest, and the dates of up to `DATED_TILES` of its tiles. `targets` are told where
+    somebody asked by which rule."""
 
     uri: str
     format: str
@@ -119,6 +135,7 @@ class StoreDescription:
     dated_tiles: int
     quarantined: dict[str, str]
     unreadable: dict[str, str]
+    targets: TargetDescription | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""

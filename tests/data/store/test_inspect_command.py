@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import save_model
 from restore_dit.series import Acquisitions, TileSeries
 from restore_dit.training.setup import set_up
+from tests.data.store.tiles import store_of
 
 
 @pytest.fixture
@@ -49,20 +51,31 @@ def test_json_is_all_that_standard_output_holds(store: str, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (("--tiles", "a"), 2, "--tiles means nothing without --contact-sheet"),
+        (("--tiles", "a"), 2, "--tiles means nothing without --contact-sheet or --frames"),
         (("--deep",), 2, "--deep means nothing without --verify"),
         (("--contact-sheet", "sheet.jpg"), 2, "a picture's name ends in .png"),
         (("--contact-sheet", "--tiles", "c"), 1, "no tile 'c'"),
         (("--contact-sheet", "/proc/sheet.png"), 1, "/proc/sheet.png"),
+        (("--frames", "data.targets.by=both"), 2, "a picture's name ends in .png; give store and key=value first"),
+        (("--frames", "--tiles", "c"), 1, "no tile 'c'"),
+        (("--frames",), 1, "tile a has no cloud masks; detect clouds first"),
+        (("data.targets.by=source_list",), 1, "tile a has no list of bad frames"),
+        (("data.targets.most_hiden=0.2",), 2, "did you mean 'most_hidden'?"),
+        (("--config", "nowhere"), 2, "nowhere: no such file"),
+        (("--jsn",), 2, "unrecognised: --jsn"),
     ],
 )
 def test_what_it_refuses(
     store: str, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], status: int, says: str
 ) -> None:
-    assert main(["inspect", store, *words]) == status
+    try:
+        found = main(["inspect", store, *words])
+    except SystemExit as stop:  # argparse, after the lines of usage
+        found = int(stop.code or 0)
     error = capsys.readouterr().err.strip()
+    assert found == status
     assert says in error
-    assert "\n" not in error
+    assert "\n" not in error or error.startswith("usage:")
 
 
 def test_a_model_directory_has_nothing_to_verify_or_draw(
@@ -71,8 +84,61 @@ def test_a_model_directory_has_nothing_to_verify_or_draw(
     model = str(tmp_path / "m")
     weights = Denoiser(small_run.model).state_dict()
     save_model(model, small_run, weights, set_up(small_run).normalisation, {"mae": 0.5})
-    for option in ("--verify", "--deep", "--contact-sheet", "--tiles=a"):
+    for option in ("--verify", "--deep", "--contact-sheet", "--frames", "--tiles=a"):
         assert main(["inspect", model, option]) == 2
         assert "a model directory, and --" in capsys.readouterr().err
+    assert main(["inspect", model, "data.targets.by=both"]) == 2
+    assert "data.targets.by=both changes nothing in it" in capsys.readouterr().err
     assert main(["inspect", model, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"] == {"mae": 0.5}
+
+
+def test_frames_are_decided_by_the_rule_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of four frames one is clear, one 10 % cloud, one without data and one listed as bad."""
+    monkeypatch.chdir(tmp_path)
+    clouds = np.zeros((4, 10, 10), np.uint8)
+    clouds[1, 0], clouds[2] = 1, 255
+    dates = np.datetime64("2019-01-01") + 5 * np.arange(4)
+    optical = Acquisitions(np.full((4, 1, 10, 10), 900, np.int16), dates, ("B04",))
+    listed = {"bad_frames": np.array([0, 0, 0, 1], np.uint8)}
+    store_of(
+        Path("store"), TileSeries("a", optical, clouds, layers=listed), TileSeries("b", optical, clouds, layers=listed)
+    )
+
+    def decided(*words: str) -> dict[str, int]:
+        assert main(["inspect", "store", "--json", *words]) == 0
+        return {
+            name: count for name, count in json.loads(capsys.readouterr().out)["targets"]["frames"].items() if count
+        }
+
+    assert decided() == {"target": 4, "cloud_and_shadow": 2, "no_data": 2}
+    assert decided("data.targets.most_hidden=0.1") == {"target": 6, "no_data": 2}
+    assert decided("--config", "paper_pastis") == {"target": 6, "source_list": 2}
+    assert decided("data.targets.by=both") == {"target": 2, "cloud_and_shadow": 2, "no_data": 2, "source_list": 2}
+
+    assert main(["inspect", "store", "data.targets.by=both", "--frames", "--tiles", "b"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "frames: store_frames.png\n"
+    assert "targets of 2 tiles by both (most_hidden=0.05, most_no_data=0.05)\n" in captured.out
+    assert re.search(r"^cloud and shadow +2 +25\.0% █████$", captured.out, re.MULTILINE)
+    assert "targets a tile: least 1, median 1, most 1\n" in captured.out
+    assert (tmp_path / "store_frames.png").stat().st_size > 5_000
+
+
+def test_tiles_without_masks_or_without_a_target_are_named(
+    store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", store]) == 0
+    text = capsys.readouterr().out
+    assert "targets of 0 tiles by masks" in text
+    assert "no cloud masks: a, b\n" in text
+    hidden = TileSeries(
+        "c",
+        Acquisitions(np.full((1, 1, 4, 4), 900, np.int16), np.array(["2019-01-01"], "datetime64[D]"), ("B04",)),
+        np.full((1, 4, 4), 3, np.uint8),
+    )
+    store_of(tmp_path / "dark", hidden)
+    assert main(["inspect", str(tmp_path / "dark")]) == 0
+    assert "no target: c\n" in capsys.readouterr().out

@@ -1,0 +1,89 @@
+"""All acquisitions of a tile as small images with their masks, and what was decided of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.config import TargetConfig
+from restore_dit.data.examples.targets import Decision, counted, decide
+from restore_dit.data.store.masks import CLOUDS
+from restore_dit.data.store.tile_store import TileStore
+from restore_dit.errors import UserError
+from restore_dit.pictures.composites import Composite, natural_composite
+from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE
+
+MOST_FRAMES = 160
+"""Of a tile; of a longer series so many are shown, evenly chosen."""
+
+
+@dataclass(frozen=True)
+class FrameStrip:
+    """The n acquisitions of a tile that are shown, of `acquisitions` in all.
+
+    images [n, H, W, 3] in reflectance, NaN where a band has no data; clouds uint8 [n, H, W], or None; decisions [n];
+    hidden [n]: share of cloud and shadow in what has data; no_data [n]: share of pixels; haze [n] in reflectance, NaN
+    where it is unknown. counts: the decisions on all acquisitions.
+    """
+
+    tile_id: str
+    acquisitions: int
+    composite: Composite
+    dates: NDArray[np.datetime64]
+    images: NDArray[np.float32]
+    clouds: NDArray[np.uint8] | None
+    decisions: NDArray[np.str_]
+    hidden: NDArray[np.float64]
+    no_data: NDArray[np.float64]
+    haze: NDArray[np.float64]
+    counts: dict[Decision, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) in pixels."""
+        return self.images.shape[1], self.images.shape[2]
+
+
+def frame_strip(store: TileStore, tile_id: str, config: TargetConfig) -> FrameStrip:
+    """One tile of a store, its frames decided by a rule.
+
+    Raises:
+        UserError: no such tile, one that lacks what is to decide or has no acquisition, or a damaged file.
+    """
+    tile = store.load(tile_id, radar_tracks=(), layers=(CLOUDS,))
+    where = f"{store.uri}: tile {tile_id}"
+    decisions = decide(config, tile.cloud_counts, tile.bad_frames, where)
+    if not len(tile.optical):
+        raise UserError(f"{where} has no acquisition to show; choose others with --tiles")
+    shown = np.unique(np.linspace(0, len(tile.optical) - 1, min(len(tile.optical), MOST_FRAMES)).round().astype(int))
+    composite = natural_composite(tile.optical.bands)
+    bands = tuple(dict.fromkeys(composite.bands))
+    stored = tile.optical.decode(shown, bands)
+    images = np.where(stored == NO_DATA, np.nan, stored.astype(np.float32) / np.float32(REFLECTANCE_SCALE))
+    clouds = None if tile.clouds is None else tile.clouds.decode(shown)
+    hidden, no_data = _shares(clouds, len(shown))
+    haze = (None,) * len(tile.optical) if tile.cloud_counts is None else tile.cloud_counts.haze
+    return FrameStrip(
+        tile_id=tile_id,
+        acquisitions=len(tile.optical),
+        composite=composite,
+        dates=tile.optical.dates[shown],
+        images=composite.pick(images, bands).astype(np.float32),
+        clouds=clouds,
+        decisions=decisions[shown],
+        hidden=hidden,
+        no_data=no_data,
+        haze=np.array([np.nan if haze[frame] is None else haze[frame] for frame in shown], np.float64),
+        counts=counted(decisions),
+    )
+
+
+def _shares(clouds: NDArray[np.uint8] | None, frames: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each frame the share of cloud and shadow in what has data, and of no data in all."""
+    if clouds is None:
+        return np.zeros(frames), np.zeros(frames)
+    no_data = (clouds == CLOUD_NO_DATA).mean(axis=(1, 2))
+    hidden = ((clouds != CLEAR) & (clouds != CLOUD_NO_DATA)).mean(axis=(1, 2))
+    return np.divide(hidden, 1 - no_data, out=np.zeros(frames), where=no_data < 1), no_data

@@ -7,6 +7,7 @@ import io
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -178,6 +179,28 @@ def test_files_that_are_no_checkpoint(weights, tmp_path):
     for content in (b"", b"hello", bytes(100), safetensors.torch.save({"a": torch.ones(9)})[:-4], whole.getvalue()):
         (tmp_path / "a.safetensors").write_bytes(content)
         assert "not a safetensors file, or damaged" in refusal(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_damaged_bytes_are_one_line(tmp_path, kind):
+    numbers = {f"layer.{index}.weight": torch.ones(3, 2) for index in range(3)}
+    buffer = io.BytesIO()
+    torch.save(numbers, buffer, _use_new_zipfile_serialization=kind == "zip")
+    whole = safetensors.torch.save(numbers) if kind == "safetensors" else buffer.getvalue()
+    path = tmp_path / ("a.safetensors" if kind == "safetensors" else "a.pth")
+    random = np.random.default_rng(0)
+    refusals = []
+    for _ in range(300):
+        content = bytearray(whole)
+        for position in random.integers(0, len(content), 3):
+            content[position] = random.integers(256)
+        path.write_bytes(content)
+        try:
+            read_published_weights(path)
+        except UserError as error:
+            refusals.append(str(error))
+    assert len(refusals) > 50
+    assert all(message.startswith(f"{path}: ") and "\n" not in message for message in refusals)
 
 
 def test_a_name_shared_by_all_is_no_part_of_them(tmp_path):

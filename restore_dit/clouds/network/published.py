@@ -21,6 +21,9 @@ from restore_dit.model.published import UNREADABLE
 from restore_dit.series import S2_ALL_BANDS
 
 _NESTED = ("state_dict", "model_state_dict")
+_UNREADABLE = (*UNREADABLE, AssertionError)
+"""The last one comes from single damaged bytes in files of the old format."""
+
 _PICKLE, _ZIP = b"\x80", b"PK"
 _SUFFIXES = (".pth, .pt or .ckpt of torch.save", ".safetensors")
 
@@ -70,7 +73,7 @@ def read_published_weights(place: Place) -> dict[str, Tensor]:
 def _safetensors(origin: str, content: bytes) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
-    except (safetensors.SafetensorError, *UNREADABLE) as error:
+    except (safetensors.SafetensorError, *_UNREADABLE) as error:
         raise UserError(f"{origin}: not a safetensors file, or damaged ({_reason(error)}); copy it again") from None
 
 
@@ -85,7 +88,7 @@ def _torch(origin: str, content: bytes) -> Any:
                 f"{origin}: holds Python objects{f' ({found[1]})' if found else ''}, and making them could run code: "
                 "refused; save the network's state_dict() alone"
             ) from None
-    except UNREADABLE as error:
+    except _UNREADABLE as error:
         if "TorchScript" in str(error):
             raise UserError(f"{origin}: a TorchScript program: refused; save the network's state_dict()") from None
         if content.startswith((_PICKLE, _ZIP)):

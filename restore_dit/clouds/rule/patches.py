@@ -16,7 +16,8 @@ def without_specks(mask: Mask, square_metres: float, place: Place) -> Mask:
     within_frame = np.zeros((3, 3, 3), bool)
     within_frame[1] = True
     patches, count = ndimage.label(mask, within_frame)
-    kept = np.bincount(patches.ravel(), minlength=count + 1) * place.pixel_area >= square_metres
+    least = square_metres / place.pixel_area - 1e-6  # pixels; the area of one is rounded
+    kept = np.bincount(patches.ravel(), minlength=count + 1) >= least
     kept[0] = False
     return kept[patches]
 

@@ -16,7 +16,7 @@ def sun_angles(dates: NDArray[np.datetime64], latitude: float) -> tuple[Angles, 
     at the satellite's pass. The longitude does not matter: the pass is fixed in local solar time.
 
     Declination and equation of time after Spencer (1971), Fourier series representation of the position of the sun,
-    Search 2 (5): 172; to 0.04° and 1 minute.
+    Search 2 (5): 172; to 0.5°, since every year begins anew and leap years are as long as others.
     """
     days = (dates.astype("datetime64[D]") - dates.astype("datetime64[Y]")) / np.timedelta64(1, "D")
     year = 2 * np.pi * days / 365

@@ -180,6 +180,5 @@ def chosen_masks(manifest: Manifest) -> dict[str, int]:
     counts: dict[str, int] = {}
     for record in manifest.tiles.values():
         origin = None if record.masks_in_use is None else record.masks[record.masks_in_use].origin
-        name = "none" if origin is None else f"{origin.method} ({origin.by})" if origin.by else origin.method
-        counts[name] = counts.get(name, 0) + 1
+        counts[str(origin or "none")] = counts.get(str(origin or "none"), 0) + 1
     return counts

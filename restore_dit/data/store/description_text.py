@@ -77,6 +77,7 @@ def _about(store: StoreDescription) -> list[str]:
         "bands": ", ".join(store.bands) or "none",
         "radar": ", ".join(store.radar_tracks) or "none",
         "layers": _counts(store.layers),
+        "masks": _counts(store.masks),
         "folds": _counts(store.folds),
         "dates": f"{store.first_date} to {store.last_date}" if store.first_date else "none",
     }

@@ -127,6 +127,7 @@ class StoreDescription:
     crs: dict[str, int]
     folds: dict[str, int]
     layers: dict[str, int]
+    masks: dict[str, int]
     tiles: tuple[TileDescription, ...]
     series: dict[str, SeriesDescription]
     optical: dict[str, BandDescription]
@@ -165,6 +166,11 @@ def describe_store(store: TileStore) -> StoreDescription:
         crs=_counted(_short_crs(record.crs) for record in records.values()),
         folds=_counted(str(record.fold) for record in records.values() if record.fold is not None),
         layers=_counted(layer for record in records.values() for layer in record.layers),
+        masks=_counted(
+            f"{masks.origin}{', in use' if layer == record.masks_in_use else ''}"
+            for record in records.values()
+            for layer, masks in record.masks.items()
+        ),
         tiles=tiles,
         series=_describe_series(store, dates),
         optical=_describe_optical(store),

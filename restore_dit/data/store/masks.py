@@ -36,6 +36,9 @@ class MaskOrigin(Section):
     method: str = Field(pattern=r"^[a-z0-9_]+$", description="source, s2cloudless, rule, network")
     by: str = Field("", description="the source, the settings or the weights; other masks if it differs")
 
+    def __str__(self) -> str:
+        return f"{self.method} by {self.by}" if self.by else self.method
+
     @property
     def layer(self) -> str:
         """The layer where masks of this origin lie, and no others."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.config.tree import Fraction, Positive, Section
@@ -126,6 +126,12 @@ class CloudTrainingConfig(Section):
     threads: int = Field(0, ge=0, description="of the CPU; 0: as many as there are cores")
     save_every: Positive = Field(200, description="steps between saved states")
     log_every: Positive = Field(10, description="steps that a reported loss is averaged over")
+
+    @field_validator("network", mode="before")
+    @classmethod
+    def _as_trained(cls, network: Any) -> Any:
+        """What a file or an override leaves out is as in `TRAINED_NETWORK`, not as in the published network."""
+        return TRAINED_NETWORK.model_dump() | network if isinstance(network, dict) else network
 
     @model_validator(mode="after")
     def _consistent(self) -> CloudTrainingConfig:

@@ -184,7 +184,8 @@ def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: fl
 
     @ray.remote(num_cpus=cpus_a_task)
     def decode(tile_id: str) -> Any:
-        return DecodedTile(reader(tile_id).series())
+        tile = reader(tile_id)
+        return DecodedTile(tile.series(), tile.cloud_counts)
 
     return {tile_id: decode.remote(tile_id) for tile_id in tile_ids}
 

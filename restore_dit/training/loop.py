@@ -25,6 +25,7 @@ from restore_dit.training.monitor import (
     EndedReport,
     Monitor,
     SavedReport,
+    SavingReport,
     StartedReport,
     StepReport,
     ValidationReport,
@@ -168,6 +169,7 @@ class Fit:
             write_bytes_atomically(logs.join("examples", name), content.encode())
             self._computed = []
         dist.barrier()  # a state is the latest only once every rank's log is there
+        self.post(SavingReport(self.counters.step))
         if self.rank == 0:
             resume_state.save(self.setup.folder.state, state, self.counters)
         self.post(SavedReport(self.counters.step))

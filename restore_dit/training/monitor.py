@@ -32,6 +32,13 @@ class ValidationReport:
 
 
 @dataclass(frozen=True)
+class SavingReport:
+    """A resume state is about to be committed: what was reported up to here will not be reported again."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class SavedReport:
     """A resume state was committed."""
 
@@ -57,7 +64,7 @@ class EndedReport:
     error: str | None = None
 
 
-Report = StepReport | ValidationReport | SavedReport | StartedReport | EndedReport
+Report = StepReport | ValidationReport | SavingReport | SavedReport | StartedReport | EndedReport
 
 
 class Monitor(Protocol):

@@ -12,11 +12,11 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 from restore_dit.data.storage import Location, exists, read_bytes, write_bytes_atomically
-from restore_dit.training.monitor import Report, SavedReport, StartedReport, StepReport, ValidationReport
+from restore_dit.training.monitor import Report, SavingReport, StartedReport, StepReport, ValidationReport
 
 
 class RunLog:
-    """Writes beside the run; to object storage whenever a state was saved, since objects cannot grow."""
+    """Writes beside the run; to object storage whenever a state is saved, since objects cannot grow."""
 
     def __init__(self, logs: Location) -> None:
         self._logs = logs
@@ -40,7 +40,7 @@ class RunLog:
             if report.picture and self._writer:
                 image = matplotlib.image.imread(io.BytesIO(report.picture), format="png")[..., :3]
                 self._writer.add_image("validation/series", np.asarray(image), report.step, dataformats="HWC")
-        elif isinstance(report, SavedReport):
+        elif isinstance(report, SavingReport):
             self.flush()
 
     def flush(self) -> None:

@@ -66,11 +66,12 @@ class DecodedSeries(DecodedFrames):
 
 
 class DecodedTile:
-    """A `TileSeries` with the reading interface of `StoredTile`."""
+    """A `TileSeries` with the reading interface of `StoredTile`; `cloud_counts` where they are known already."""
 
-    def __init__(self, series: TileSeries) -> None:
+    def __init__(self, series: TileSeries, cloud_counts: CloudCounts | None = None) -> None:
         self.tile_id = series.tile_id
         self._acquisitions = series.optical
+        self._known_counts = cloud_counts
         self.optical = DecodedSeries.of(series.optical)
         self.radar = {track: DecodedSeries.of(acquisitions) for track, acquisitions in series.radar.items()}
         self.clouds = None if series.clouds is None else DecodedFrames(series.clouds)
@@ -80,9 +81,6 @@ class DecodedTile:
     @cached_property
     def cloud_counts(self) -> CloudCounts | None:
         """What the masks say of each frame."""
-        return None if self.clouds is None else cloud_counts(self._acquisitions, self.clouds.values)
-
-    @property
-    def clear_pixels(self) -> NDArray[np.int64] | None:
-        """Number of clear pixels in each frame [T]."""
-        return None if self.cloud_counts is None else np.array(self.cloud_counts.clear_pixels)
+        if self.clouds is None or self._known_counts is not None:
+            return self._known_counts
+        return cloud_counts(self._acquisitions, self.clouds.values)

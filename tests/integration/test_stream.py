@@ -8,7 +8,7 @@ import pytest
 import ray
 from ray.data import DataContext
 
-from restore_dit.config import RunConfig
+from restore_dit.config import MaskErrorConfig, RunConfig
 from restore_dit.data import loader, storage, stream
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.training.setup import TrainingSetup, set_up
@@ -27,14 +27,19 @@ def streamed(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(("world_size", "micro", "cached"), [(1, 2, False), (2, 2, True), (1, 4, False)])
+@pytest.mark.parametrize(
+    ("world_size", "micro", "cached", "missed"), [(1, 2, False, 0.0), (2, 2, True, 0.5), (1, 4, False, 0.5)]
+)
 def test_ranks_get_their_share_of_the_plan_in_order(
-    small_run: RunConfig, monkeypatch: pytest.MonkeyPatch, world_size: int, micro: int, cached: bool
+    small_run: RunConfig, monkeypatch: pytest.MonkeyPatch, world_size: int, micro: int, cached: bool, missed: float
 ):
     monkeypatch.setattr(stream, "MOST_EXAMPLES_A_BLOCK", 2)  # a micro-batch of 4 comes in two blocks
     # Blocks are never cut, however small Ray Data would like them.
     monkeypatch.setattr(DataContext.get_current(), "target_max_block_size", 10_000)
-    setup = set_up(small_run)
+    gaps = small_run.data.gaps.model_copy(
+        update={"dilation": 1, "errors": MaskErrorConfig(missed_thin_cloud=missed, missed_shadow=missed)}
+    )
+    setup = set_up(small_run.model_copy(update={"data": small_run.data.model_copy(update={"gaps": gaps})}))
     start, stop = 2, setup.plan.steps_per_epoch + 2  # across the end of an epoch
     expected = list(loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, micro))
     decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, 0.5) if cached else None
@@ -47,6 +52,7 @@ def test_ranks_get_their_share_of_the_plan_in_order(
             assert len(own) == len(micro_batches)
             for one, other in zip(own, micro_batches, strict=True):
                 assert one.keys() == other.keys()
+                assert ("veil" in one) == bool(missed)
                 for name in one:
                     assert one[name].dtype == other[name].dtype, name
                     np.testing.assert_array_equal(one[name], other[name], err_msg=name)

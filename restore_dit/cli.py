@@ -177,6 +177,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--masks", metavar="METHOD", help="network, rule, … (default the masks in use)")
     sub.add_argument("--against", metavar="METHOD", default="source", help="taken for the truth (default source)")
     sub.add_argument("--tiles", metavar="A,B", help="only these tiles (default all)")
+    sub.add_argument("--picture", metavar="FILE.png", help="draw the acquisitions that agree least")
     sub.add_argument("--json", action="store_true", help="print it for machines")
 
     sub = command(

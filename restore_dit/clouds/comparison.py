@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
+from restore_dit.clouds.score_pictures import ComparedFrame
 from restore_dit.clouds.scores import (
     CLASSES,
     CLOUD,
@@ -14,6 +16,7 @@ from restore_dit.clouds.scores import (
     Counts,
     clear_flagged,
     confusion_counts,
+    disagreement,
     f1,
     iou,
     merged,
@@ -22,16 +25,22 @@ from restore_dit.clouds.scores import (
     recall,
 )
 from restore_dit.data.store.manifest import TileRecord
-from restore_dit.data.store.tile_store import TileStore
+from restore_dit.data.store.masks import CLOUDS
+from restore_dit.data.store.tile_store import StoredTile, TileStore
 from restore_dit.errors import UserError
+from restore_dit.series import NO_DATA, REFLECTANCE_SCALE
+
+_NAME = 12
+"""Letters of a tile's name that fit above a frame of a picture."""
 
 
 @dataclass
 class Comparison:
-    """Counts [4, 4] of label against prediction over all tiles, and a tile each."""
+    """Counts [4, 4] of label against prediction over all tiles, and a tile each; some `frames` that agree least."""
 
     counts: Counts = field(default_factory=no_counts)
     tiles: dict[str, Counts] = field(default_factory=dict)
+    frames: list[ComparedFrame] = field(default_factory=list)
 
 
 def mask_layer(record: TileRecord, method: str | None, tile_id: str) -> str:
@@ -57,9 +66,11 @@ def compare_masks(
     masks: str | None,
     against: str,
     tile_ids: Sequence[str] = (),
+    keep_frames: int = 0,
     on_tile: Callable[[int, int], object] | None = None,
 ) -> Comparison:
-    """Counts masks of method `masks` (None: those in use) as predictions against those of method `against` as labels.
+    """Counts masks of method `masks` (None: those in use) as predictions against those of method `against` as labels,
+    and keeps so many frames of all tiles that agree least.
 
     Raises:
         UserError: a tile that lacks either, or a damaged file.
@@ -68,15 +79,34 @@ def compare_masks(
     result = Comparison()
     for done, tile_id in enumerate(chosen, start=1):
         record = store.record(tile_id)
-        labels, predictions = (
-            store.load(tile_id, radar_tracks=(), masks=mask_layer(record, method, tile_id)).layers["clouds"].decode()
+        tile, other = (
+            store.load(tile_id, radar_tracks=(), masks=mask_layer(record, method, tile_id))
             for method in (against, masks)
         )
-        result.tiles[tile_id] = confusion_counts(labels, np.asarray(predictions))
+        labels, predictions = (one.layers[CLOUDS].decode() for one in (tile, other))
+        result.tiles[tile_id] = confusion_counts(labels, predictions)
         result.counts = result.counts + result.tiles[tile_id]
+        if keep_frames:
+            worst = np.argsort(-disagreement(labels, predictions), kind="stable")[:keep_frames]
+            result.frames += _compared(tile, worst, labels, predictions)
+            result.frames = sorted(result.frames, key=lambda frame: -frame.disagreement)[:keep_frames]
         if on_tile is not None:
             on_tile(done, len(chosen))
     return result
+
+
+def _compared(
+    tile: StoredTile, frames: NDArray[np.intp], labels: NDArray[np.uint8], predictions: NDArray[np.uint8]
+) -> list[ComparedFrame]:
+    stored = tile.optical.decode(frames)
+    values = np.where(stored == NO_DATA, np.nan, stored / np.float32(REFLECTANCE_SCALE)).astype(np.float32)
+    name = tile.tile_id if len(tile.tile_id) <= _NAME else f"…{tile.tile_id[1 - _NAME :]}"
+    return [
+        ComparedFrame(
+            image, tile.optical.bands, f"{name}\n{tile.optical.dates[frame]}", labels[frame], predictions[frame]
+        )
+        for image, frame in zip(values, frames, strict=True)
+    ]
 
 
 def comparison_text(comparison: Comparison, masks: str, against: str) -> str:

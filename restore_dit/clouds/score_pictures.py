@@ -21,7 +21,7 @@ from restore_dit.clouds import scores
 from restore_dit.clouds.scores import CLASSES, Counts
 from restore_dit.pictures.composites import COMPOSITES, Composite, natural_composite, robust_stretch
 from restore_dit.pictures.panels import INK, panel_grid, show_images
-from restore_dit.series import CLEAR, CLOUD_NO_DATA
+from restore_dit.series import CLEAR
 
 CLASS_COLOURS = ("#e9ece6", "#0072b2", "#8ecdf0", "#3a2c22")
 """Of clear, thick cloud, thin cloud and shadow."""
@@ -48,9 +48,7 @@ class ComparedFrame:
     @property
     def disagreement(self) -> float:
         """Share of the labelled pixels that one mask calls clear and the other does not."""
-        known = (self.labels != CLOUD_NO_DATA) & (self.predictions != CLOUD_NO_DATA)
-        differ = ((self.labels == CLEAR) != (self.predictions == CLEAR)) & known
-        return float(differ.sum() / max(known.sum(), 1))
+        return float(scores.disagreement(self.labels, self.predictions))
 
 
 def confusion_picture(counts: Counts, title: str) -> bytes:
@@ -111,10 +109,11 @@ def curves_picture(
 def examples_picture(frames: Sequence[ComparedFrame], title: str) -> bytes:
     """The frames whose masks agree least about what is clear, the worst first: composites, labels, predictions.
 
-    All frames are of one size; those whose bands are not those of the worst are left out.
+    Those whose size or bands are not those of the worst are left out.
     """
     order = sorted(frames, key=lambda frame: -frame.disagreement)
-    alike = [frame for frame in order if frame.bands == order[0].bands]
+    kind = order[0].bands, order[0].labels.shape
+    alike = [frame for frame in order if (frame.bands, frame.labels.shape) == kind]
     shown = alike[:_SHOWN]
     composites = _composites(shown[0].bands)
     rows = [composite.name for composite in composites] + ["labels", "predicted"]

@@ -88,6 +88,13 @@ def clear_flagged(counts: Counts) -> float:
     return float(_ratio(clear[list(HIDDEN)].sum(), clear.sum()))
 
 
+def disagreement(labels: NDArray[np.uint8], predictions: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Of masks [..., H, W] the share of known pixels that one calls clear and the other does not; 0 of none."""
+    known = (labels != CLOUD_NO_DATA) & (predictions != CLOUD_NO_DATA)
+    differ = ((labels == CLEAR) != (predictions == CLEAR)) & known
+    return differ.sum(axis=(-2, -1)) / np.maximum(known.sum(axis=(-2, -1)), 1)
+
+
 def summary(counts: Counts) -> dict[str, float]:
     """Every score by its name in metrics and tables."""
     scores = {

@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 
 from restore_dit.commands.dry_run import show
+from restore_dit.errors import UserError
+
+FRAMES_OF_A_PICTURE = 24
+"""Of these, which agree least, the worst are shown; the others share their stretch."""
 
 
 def clouds_detect(given: argparse.Namespace) -> int:
@@ -24,9 +29,8 @@ def clouds_detect(given: argparse.Namespace) -> int:
 
 
 def clouds_train(given: argparse.Namespace) -> int:
-    from jobs.train_clouds import run
-
     from jobs.entry import console
+    from jobs.train_clouds import run
     from restore_dit.config.cloud_training import CloudTrainingConfig
     from restore_dit.config.loading import load_section
 
@@ -39,9 +43,13 @@ def clouds_compare(given: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from restore_dit.clouds.comparison import compare_masks, comparison_text
+    from restore_dit.clouds.score_pictures import examples_picture
     from restore_dit.clouds.scores import summary
+    from restore_dit.data.storage import write_bytes_atomically
     from restore_dit.data.store.tile_store import TileStore
 
+    if given.picture and not given.picture.endswith(".png"):
+        raise UserError(f"--picture {given.picture}: a picture's name ends in .png", status=2)
     store = TileStore.open(given.store)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -51,8 +59,13 @@ def clouds_compare(given: argparse.Namespace) -> int:
             given.masks,
             given.against,
             given.tiles.split(",") if given.tiles else (),
-            lambda done, total: progress.update(task, completed=done, total=total),
+            keep_frames=FRAMES_OF_A_PICTURE if given.picture else 0,
+            on_tile=lambda done, total: progress.update(task, completed=done, total=total),
         )
+    if given.picture:
+        title = f"{store.location.name}: masks {given.masks or 'in use'} against {given.against}"
+        write_bytes_atomically(given.picture, examples_picture(comparison.frames, title))
+        print(f"picture: {given.picture}", file=sys.stderr)
     if given.json:
         scores = {name: None if math.isnan(value) else value for name, value in summary(comparison.counts).items()}
         tree = {"counts": comparison.counts.tolist(), "scores": scores, "tiles": len(comparison.tiles)}

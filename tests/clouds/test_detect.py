@@ -11,6 +11,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
 
@@ -146,7 +147,12 @@ def test_the_command_detects_and_compares(store: Path, capsys: pytest.CaptureFix
         for layer in ("clouds", TileStore.open(store).record(tiles[0]).masks_in_use)
     )
     assert found["counts"][0][1] == ((labels == 0) & (masks == 1)).sum()
-    assert main(["clouds", "compare", str(store), "--masks", "source", "--against", "rule"]) == 0
+    picture = store.parent / "differ.png"
+    assert (
+        main(["clouds", "compare", str(store), "--masks", "source", "--against", "rule", "--picture", str(picture)])
+        == 0
+    )
+    assert matplotlib.image.imread(picture).shape[1] == 1500
     assert "clear land flagged as cloud or shadow" in capsys.readouterr().out
     assert main(["clouds", "compare", str(store), "--masks", "network"]) == 1
     assert "no masks of method network; it has source (clouds), rule (clouds-rule-" in capsys.readouterr().err

@@ -50,8 +50,8 @@ class MaskOrigin(Section):
 
 
 class CloudCounts(Section):
-    """What masks say: `frames`, pixels of each class in each acquisition, and `haze`, by how much a quarter of its clear
-    pixels are brighter than the tile's usual clear ground, in reflectance (None without a clear pixel)."""
+    """What masks say: `frames`, pixels of each class in each acquisition, and `haze`, by how much a quarter of its
+    clear pixels are brighter than the tile's usual clear ground, in reflectance (None without a clear pixel)."""
 
     frames: dict[str, tuple[int, ...]]
     haze: tuple[float | None, ...]

@@ -121,7 +121,8 @@ def plan_detection(config: DetectionConfig) -> DetectionPlan:
     todo = writer.todo(tile_ids)
     for tile_id in todo:
         try:
-            detector.require(store.record(tile_id).optical.bands)
+            record = store.record(tile_id)
+            detector.require(record.optical.bands, record.size, record.georeference)
         except UserError as error:
             raise UserError(f"{store.uri}: tile {tile_id}: {error}") from None
     return DetectionPlan(config, writer, TileMasker(store, detector), todo, len(tile_ids))

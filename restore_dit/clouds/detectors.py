@@ -14,7 +14,7 @@ from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError
-from restore_dit.series import TileSeries
+from restore_dit.series import Georeference, TileSeries
 
 
 class Detector(Protocol):
@@ -24,8 +24,8 @@ class Detector(Protocol):
     def origin(self) -> MaskOrigin:
         """What a manifest says of its masks: equal for equal masks."""
 
-    def require(self, bands: tuple[str, ...]) -> None:
-        """Raises `UserError` where a tile of these bands is not enough."""
+    def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
+        """Raises `UserError` where a tile of these bands, of (H, W) pixels that lie there, cannot be masked."""
 
     def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
         """Masks uint8 [T, H, W] of each tile, in order (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data)."""
@@ -43,7 +43,7 @@ class RuleDetector:
         settings = hashlib.blake2b(self.config.model_dump_json().encode(), digest_size=6).hexdigest()
         return MaskOrigin(method="rule", by=f"version {RULE_VERSION}, settings {settings}")
 
-    def require(self, bands: tuple[str, ...]) -> None:
+    def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
         """Raises `UserError` where a tile of these bands is not enough."""
         require_rule_bands(bands)
 

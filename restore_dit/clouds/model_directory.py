@@ -99,7 +99,7 @@ def load_detector(config: DetectionConfig) -> NetworkDetector:
         if config.network not in (CloudNetworkConfig(), chosen):
             raise UserError(f"{place.uri}: a model directory says itself what its network is; leave network.* out")
     else:
-        (network, weights), chosen = load_published(place, config.network)
+        (network, weights), chosen = load_published(place, config.network), config.network
     settings = chosen.model_dump_json(exclude_defaults=True)
     by = [f"unet {chosen.encoder} {weights[:16]}"]
     if chosen != CloudNetworkConfig():

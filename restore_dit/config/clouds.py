@@ -26,6 +26,12 @@ class CloudNetworkConfig(Section):
         None, gt=0, description="metres that the network learned on; tiles are resampled to it; none: as they are"
     )
 
+    padding: Literal["least", "published"] = Field(
+        "least",
+        description="frames are reflected to multiples of 32: the least that hold them, or as the published script "
+        "does, which adds 32 to sizes that are multiples already",
+    )
+
     @model_validator(mode="after")
     def _no_band_twice(self) -> CloudNetworkConfig:
         if len(set(self.bands)) < len(self.bands):
@@ -54,7 +60,10 @@ class DetectionConfig(Section):
     rule: RuleConfig = RuleConfig()
     tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
     precision: Literal["fp32", "bf16"] = "fp32"
-    batch_size: Positive = Field(32, description="frames that go through the network at once, of whichever tiles")
+    batch_size: Positive = Field(
+        16,
+        description="frames of 128×128 that go through the network at once, of whichever tiles; fewer of larger ones",
+    )
     workers: int | None = Field(
         None,
         ge=0,

@@ -56,7 +56,17 @@ UNUSED = ("pos_embed", "time_embed", "y_embedder.embedding_table.weight")
 
 RADAR_CHANNELS: dict[int, tuple[Any, ...]] = {1: ("VV",), 2: ("VV", "VH"), 3: ("VV", "VH", "VV-VH")}
 
-UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError)
+UNREADABLE = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
 """What torch.load raises for a truncated file, or one that is something else."""
 
 

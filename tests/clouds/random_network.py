@@ -54,13 +54,13 @@ def _template(channels: int) -> nn.Module:
     return smp.Unet("mobilenet_v2", encoder_weights=None, in_channels=channels, classes=4)
 
 
-def plain_logits(weights: dict[str, Tensor], frames: Tensor) -> Tensor:
-    """Logits [N, 4, H, W] of reflectance [N, channels, H, W], as the published script has them but for the padding of
-    sizes that are multiples of 32."""
+def plain_logits(weights: dict[str, Tensor], frames: Tensor, *, as_published: bool = False) -> Tensor:
+    """Logits [N, 4, H, W] of reflectance [N, channels, H, W]; `as_published`: sizes that are multiples of 32 are padded
+    by 32 more, as the published script does."""
     network = plain_network(frames.shape[1]).eval()
     network.load_state_dict(weights)
     height, width = frames.shape[-2:]
-    down, right = (math.ceil(size / 32) * 32 - size for size in (height, width))
+    down, right = (math.ceil((size + as_published) / 32) * 32 - size for size in (height, width))
     top, left = down // 2, right // 2
     with torch.no_grad():
         logits = network(F.pad(frames, (left, right - left, top, down - top), mode="reflect"))

@@ -44,6 +44,13 @@ def test_masks_are_those_of_plain_pytorch(weights, size):
         assert np.array_equal(masks, logits[:, top : top + size[0], left : left + size[1]])
 
 
+@pytest.mark.parametrize("size", [(64, 64), (64, 45)])
+def test_padding_as_the_published_script_pads(weights, size):
+    series = tile(3, 4, size)
+    (masks,) = detector(weights, CloudNetworkConfig(padding="published")).detect([series])
+    assert_same_masks(masks, plain_logits(weights, reflectance(series), as_published=True))
+
+
 def test_thirteen_bands_of_real_scenes(shared: Path):
     scenes = np.load(shared / "data" / "cloud_masks" / "reference_scenes_l1c_13bands.npz")["reflectance_x10000"]
     values = np.ascontiguousarray(scenes.transpose(0, 3, 1, 2))
@@ -155,7 +162,7 @@ def test_what_it_refuses(weights):
     with pytest.raises(UserError, match=r"^tile tile7: .* lacks B04, B8A"):
         list(one.detect([lacking]))
     with pytest.raises(UserError, match="lacks B04, B8A"):
-        one.require(lacking.optical.bands)
+        one.require(lacking.optical.bands, lacking.size, None)
     with pytest.raises(UserError, match="tile tile8: the tile's pixels measure 500 m"):
         list(one.detect([tile(8, 2, (32, 32), pixel_size=500)]))
     if not torch.cuda.is_available():

@@ -81,7 +81,7 @@ def test_bands_that_a_tile_lacks():
 @given(SIZES, SIZES)
 def test_padding_reflects_and_is_cropped_away(height, width):
     frames = torch.arange(2.0 * height * width).reshape(1, 2, height, width)
-    padded = pad(frames)
+    padded = pad(frames, CloudNetworkConfig())
     assert padded.shape[-2] % 32 == padded.shape[-1] % 32 == 0
     assert max(padded.shape[-2] - height, padded.shape[-1] - width) < 32
     assert torch.equal(crop(padded, (height, width)), frames)

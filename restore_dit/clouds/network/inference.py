@@ -27,7 +27,7 @@ from restore_dit.clouds.network.inputs import (
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError
-from restore_dit.series import CLOUD_NO_DATA, TileSeries
+from restore_dit.series import CLOUD_NO_DATA, Georeference, TileSeries
 
 _USUAL_PIXELS = 128 * 128
 """What a frame holds for which the batch size is meant; of larger frames fewer go at once."""
@@ -84,9 +84,10 @@ class NetworkDetector:
         """The network's weights."""
         return MaskOrigin(method="network", by=self.by)
 
-    def require(self, bands: tuple[str, ...]) -> None:
-        """Raises `UserError` where a tile of these bands is not enough."""
+    def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
+        """Raises `UserError` where a tile of these bands lacks some, or its pixels have quite another size."""
         known_bands(bands, self.config)
+        network_size(size, georeference, self.config)
 
     def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
         """The masks uint8 [T, H, W] of each tile, in the tiles' order: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow,
@@ -103,7 +104,7 @@ class NetworkDetector:
         for series in tiles:
             tile = self._admit(series)
             in_flight.append(tile)
-            size = padded_size(tile.grid)
+            size = padded_size(tile.grid, self.config)
             alike = waiting.setdefault(size, deque())
             if tile.remaining:
                 alike.append(tile)
@@ -122,7 +123,7 @@ class NetworkDetector:
             if not oldest.remaining:
                 yield in_flight.popleft().masks
             elif sum(len(tile.masks) for tile in in_flight) - len(oldest.masks) > ahead:
-                self._run(waiting[padded_size(oldest.grid)])
+                self._run(waiting[padded_size(oldest.grid, self.config)])
             else:
                 return
 
@@ -143,7 +144,7 @@ class NetworkDetector:
     @torch.inference_mode()
     def _run(self, waiting: deque[_Tile]) -> None:
         """One batch of the frames that wait, all of one padded size: the first of them get their masks."""
-        full = room = self._frames_at_once(padded_size(waiting[0].grid))
+        full = room = self._frames_at_once(padded_size(waiting[0].grid, self.config))
         parts: list[tuple[_Tile, slice]] = []
         while waiting and room:
             tile = waiting[0]
@@ -165,7 +166,8 @@ class NetworkDetector:
     def _input(self, tile: _Tile, span: slice) -> Tensor:
         optical = tile.series.optical
         reference = None if tile.reference is None else tile.reference[span]
-        return pad(resample(network_input(optical.values[span], optical.bands, self.config, reference), tile.grid))
+        read = network_input(optical.values[span], optical.bands, self.config, reference)
+        return pad(resample(read, tile.grid), self.config)
 
     def _logits(self, frames: Tensor) -> Tensor:
         """Logits [N, 4, H, W] on the device."""

@@ -142,16 +142,18 @@ def _interpolate(frames: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(frames, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
-def padded_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The least multiples of 32 that hold (H, W)."""
-    return -(-size[0] // STRIDE) * STRIDE, -(-size[1] // STRIDE) * STRIDE
+def padded_size(size: tuple[int, int], config: CloudNetworkConfig) -> tuple[int, int]:
+    """The least multiples of 32 that hold (H, W); with `config.padding` published those above them."""
+    more = 0 if config.padding == "least" else 1
+    tall, wide = (-(-(length + more) // STRIDE) * STRIDE for length in size)
+    return tall, wide
 
 
-def pad(frames: Tensor) -> Tensor:
+def pad(frames: Tensor, config: CloudNetworkConfig) -> Tensor:
     """Frames [N, C, H, W] reflected on all sides to multiples of 32, as published; the odd pixel goes below and to the
     right. Where a frame is smaller than its padding, the reflection goes back and forth; a single pixel repeats."""
     height, width = frames.shape[-2:]
-    tall, wide = padded_size((height, width))
+    tall, wide = padded_size((height, width), config)
     if (tall, wide) == (height, width):
         return frames
     return frames[:, :, _reflected(height, tall)][:, :, :, _reflected(width, wide)]

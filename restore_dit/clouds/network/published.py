@@ -21,30 +21,28 @@ from restore_dit.model.published import UNREADABLE
 from restore_dit.series import S2_ALL_BANDS
 
 _NESTED = ("state_dict", "model_state_dict")
-_UNREADABLE = (*UNREADABLE, AssertionError)
-"""The last one comes from single damaged bytes in files of the old format."""
-
 _PICKLE, _ZIP = b"\x80", b"PK"
 _SUFFIXES = (".pth, .pt or .ckpt of torch.save", ".safetensors")
 
 
-def load_published(place: Place, config: CloudNetworkConfig) -> tuple[FittedNetwork, CloudNetworkConfig]:
-    """The network in a published file, and its configuration.
+def load_published(place: Place, config: CloudNetworkConfig) -> FittedNetwork:
+    """The network in a published file.
 
-    That is `config`, but for one case: weights of 13 inputs under a `config` that leaves the bands at the four default
-    ones. Two variants were published, one of those four bands and one of 13, so the count says which it is: the 13
-    bands of Level-1C, B01 to B12 with B8A behind B08. (A third file that goes around takes AOT and WVP for B08 and B10;
-    nothing in it says so. Stores hold neither.)
+    Of the files with 13 inputs that go around one takes the bands of Level-1C, another AOT and WVP in place of B08 and
+    B10; nothing in them says which. So who uses one must name its bands.
 
     Raises:
         UserError: no such file, one that is not a state dict, or one of another network.
     """
     origin = locate(place).uri
     weights = read_published_weights(place)
-    if config.bands == PUBLISHED_BANDS and not config.reference and input_channels(config, weights) == 13:
-        config = config.model_copy(update={"bands": S2_ALL_BANDS})
+    if config.bands == PUBLISHED_BANDS and input_channels(config, weights) == len(S2_ALL_BANDS):
+        raise UserError(
+            f"{origin}: takes 13 bands and does not say which; name them: for those of Level-1C "
+            f"network.bands=[{','.join(S2_ALL_BANDS)}]"
+        )
     try:
-        return fitted_network(config, weights), config
+        return fitted_network(config, weights)
     except Misfit as misfit:
         raise UserError(f"{origin}: {misfit.what}; {misfit.do}") from None
 
@@ -73,7 +71,7 @@ def read_published_weights(place: Place) -> dict[str, Tensor]:
 def _safetensors(origin: str, content: bytes) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
-    except (safetensors.SafetensorError, *_UNREADABLE) as error:
+    except (safetensors.SafetensorError, *UNREADABLE) as error:
         raise UserError(f"{origin}: not a safetensors file, or damaged ({_reason(error)}); copy it again") from None
 
 
@@ -88,7 +86,7 @@ def _torch(origin: str, content: bytes) -> Any:
                 f"{origin}: holds Python objects{f' ({found[1]})' if found else ''}, and making them could run code: "
                 "refused; save the network's state_dict() alone"
             ) from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         if "TorchScript" in str(error):
             raise UserError(f"{origin}: a TorchScript program: refused; save the network's state_dict()") from None
         if content.startswith((_PICKLE, _ZIP)):

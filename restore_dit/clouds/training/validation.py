@@ -17,6 +17,7 @@ from restore_dit.clouds.scores import Counts, confusion_counts, no_counts
 from restore_dit.clouds.training.split import LabelledStore
 from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
 from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data.randomness import generator
 from restore_dit.series import CLOUD_NO_DATA, REFLECTANCE_SCALE
 
@@ -70,13 +71,13 @@ class Validation:
         for tile_id, frames in self._frames[store].items():
             tile = self.tiles(store, tile_id)
             inputs, labels = tile.inputs[frames], tile.labels[frames]
-            predictions = predict(network, inputs)
-            predictions[labels == CLOUD_NO_DATA] = CLOUD_NO_DATA
+            predictions = predict(network, inputs, self.network)
+            predictions[~inputs.any(axis=1)] = CLOUD_NO_DATA
             yield ScoredFrames(tile_id, tile.bands, tile.dates[frames], inputs, labels, predictions)
 
 
 @torch.inference_mode()
-def predict(network: nn.Module, inputs: NDArray[np.int16]) -> NDArray[np.uint8]:
+def predict(network: nn.Module, inputs: NDArray[np.int16], config: CloudNetworkConfig) -> NDArray[np.uint8]:
     """Classes uint8 [n, H, W] of frames as `LabelledTile` holds them."""
     network.eval()
     device = next(network.parameters()).device
@@ -85,7 +86,8 @@ def predict(network: nn.Module, inputs: NDArray[np.int16]) -> NDArray[np.uint8]:
     masks = np.empty((len(inputs), *size), np.uint8)
     for start in range(0, len(inputs), at_once):
         stored = torch.from_numpy(inputs[start : start + at_once]).to(device)
-        logits = network(pad(stored.float() / REFLECTANCE_SCALE).contiguous(memory_format=torch.channels_last))
+        frames = pad(stored.float() / REFLECTANCE_SCALE, config).contiguous(memory_format=torch.channels_last)
+        logits = network(frames)
         masks[start : start + at_once] = crop(logits, size).argmax(dim=1).to(torch.uint8).cpu().numpy()
     return masks
 

@@ -19,7 +19,7 @@ from restore_dit.config.loading import build
 from restore_dit.data.store.masks import CloudCounts, MaskRecord
 from restore_dit.data.store.tile_statistics import Sums, merge_sums
 from restore_dit.errors import UserError
-from restore_dit.series import DECIBEL_SCALE, NO_DATA, REFLECTANCE_SCALE
+from restore_dit.series import DECIBEL_SCALE, NO_DATA, REFLECTANCE_SCALE, Georeference
 
 MANIFEST_NAME = "manifest.json"
 FORMAT: Literal["restore-dit tile store"] = "restore-dit tile store"
@@ -106,6 +106,11 @@ class TileRecord(Section):
         if lost or (self.masks_in_use is not None and self.masks_in_use not in self.masks):
             raise ValueError(f"no masks in {', '.join(sorted(lost)) or self.masks_in_use}")
         return self
+
+    @property
+    def georeference(self) -> Georeference | None:
+        """Where the tile lies."""
+        return None if self.crs is None or self.transform is None else Georeference(self.crs, self.transform)
 
     @property
     def clouds(self) -> CloudCounts | None:

@@ -31,7 +31,6 @@ from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries, Stored
 from restore_dit.data.store.tile_file import LAYER, damaged, read_frame_indexes
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
-from restore_dit.series import Georeference
 
 _READ_AT_ONCE = 512 * 1024
 """Bytes up to which a layer's file is read in one request and kept: masks are small, and examples need them whole."""
@@ -130,9 +129,6 @@ class TileStore:
                 f"{self.uri}: tile {tile_id} has no masks {in_use}; it has {', '.join(record.masks) or 'none'}"
             )
         found = {name: in_use if name == CLOUDS else name for name in layers}
-        georeference = None
-        if record.crs is not None and record.transform is not None:
-            georeference = Georeference(record.crs, record.transform)
         return StoredTile(
             tile_id=tile_id,
             optical=StoredSeries(location, size, indexes[OPTICAL]),
@@ -142,7 +138,7 @@ class TileStore:
                 for name, layer in found.items()
                 if layer is not None and layer in record.layers
             },
-            georeference=georeference,
+            georeference=record.georeference,
             properties=dict(record.properties),
             cloud_counts=None if in_use is None else record.masks[in_use].counts,
             bad_frames=record.bad_frame_mask,

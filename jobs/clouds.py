@@ -23,9 +23,12 @@ def run(config: DetectionConfig, display: Console) -> int:
     require(config, "store")
     plan = plan_detection(config)
     display.print(
-        f"{len(plan.todo)} tiles to mask by {plan.writer.origin.method}, {plan.tiles - len(plan.todo)} there already",
+        f"{len(plan.todo)} tiles to mask by {plan.writer.origin.method}, "
+        f"{plan.tiles - len(plan.todo) - len(plan.refused)} there already",
         highlight=False,
     )
+    for tile_id, reason in plan.refused.items():
+        print(f"no masks for {tile_id}: {reason}", file=sys.stderr)
     columns = (TextColumn("masking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found = _outcomes(plan)
     with Progress(*columns, console=display, transient=True, disable=not display.is_terminal) as progress:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from restore_dit.clouds.detectors import Detector, detector_of
 from restore_dit.config.clouds import DetectionConfig
@@ -58,15 +61,36 @@ class TileMasker:
                     waiting.append(found)
                     yield found
 
-        for clouds in self.detector.detect(readable()):
-            series = waiting.popleft()
+        tiles, refused = readable(), True
+        while refused:
+            refused = False
             try:
-                masks, file = write_masks(self.store.location, series, clouds, self.detector.origin)
+                for clouds in self.detector.detect(tiles):
+                    yield self._write(waiting.popleft(), clouds)
             except UserError as error:
-                yield Outcome(series.tile_id, fatal=str(error))
-                return
-            yield Outcome(series.tile_id, masks.model_dump_json(), file.model_dump_json(), frames=len(series.optical))
+                if not waiting:
+                    yield Outcome("", fatal=str(error))  # it is no tile that it refuses
+                    return
+                # One of those that it holds: each on its own, then on with the others.
+                refused = True
+                while waiting:
+                    yield self._alone(waiting.popleft())
         yield from unreadable
+
+    def _alone(self, series: TileSeries) -> Outcome:
+        try:
+            (clouds,) = self.detector.detect([series])
+        except UserError as error:
+            return Outcome(series.tile_id, reason=str(error))
+        return self._write(series, clouds)
+
+    def _write(self, series: TileSeries, clouds: NDArray[np.uint8]) -> Outcome:
+        record = self.store.record(series.tile_id)
+        try:
+            masks, file = write_masks(self.store.location, series, clouds, self.detector.origin, record)
+        except UserError as error:
+            return Outcome(series.tile_id, fatal=str(error))
+        return Outcome(series.tile_id, masks.model_dump_json(), file.model_dump_json(), frames=len(series.optical))
 
     def _read(self, tile_id: str) -> TileSeries | Outcome:
         try:
@@ -77,13 +101,15 @@ class TileMasker:
 
 @dataclass(frozen=True)
 class DetectionPlan:
-    """What is to be done: `todo` the tiles that lack masks of this origin, of `tiles` in all."""
+    """What is to be done: `todo` the tiles that lack masks of this origin, of `tiles` in all; those of them that cannot
+    be masked are `refused`, with the reasons."""
 
     config: DetectionConfig
     writer: MaskWriter
     masker: TileMasker | None
     todo: Sequence[str]
     tiles: int
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -102,11 +128,11 @@ def plan_detection(config: DetectionConfig) -> DetectionPlan:
     """Looks at store and weights; writes nothing.
 
     Raises:
-        UserError: either cannot be read; tiles that are not there, that lack bands which the detector needs, or masks
-            that a source should have brought.
+        UserError: either cannot be read; tiles that are not there, none that has the bands which the detector needs, or
+            tiles without the masks that a source should have brought.
     """
     store = TileStore.open(config.store)
-    tile_ids = config.tiles or store.tile_ids
+    tile_ids = tuple(dict.fromkeys(config.tiles)) or store.tile_ids
     if config.method in ("source", "s2cloudless"):
         writer = MaskWriter(store, MaskOrigin(method=config.method))
         lacking = writer.todo(tile_ids)
@@ -119,13 +145,18 @@ def plan_detection(config: DetectionConfig) -> DetectionPlan:
     detector = detector_of(config)
     writer = MaskWriter(store, detector.origin)
     todo = writer.todo(tile_ids)
+    refused = {}
     for tile_id in todo:
+        record = store.record(tile_id)
         try:
-            record = store.record(tile_id)
             detector.require(record.optical.bands, record.size, record.georeference)
         except UserError as error:
-            raise UserError(f"{store.uri}: tile {tile_id}: {error}") from None
-    return DetectionPlan(config, writer, TileMasker(store, detector), todo, len(tile_ids))
+            refused[tile_id] = str(error)
+    if refused and len(refused) == len(tile_ids):
+        tile_id, reason = next(iter(refused.items()))
+        raise UserError(f"{store.uri}: tile {tile_id}: {reason}")
+    todo = [tile_id for tile_id in todo if tile_id not in refused]
+    return DetectionPlan(config, writer, TileMasker(store, detector), todo, len(tile_ids), refused)
 
 
 def outcomes(plan: DetectionPlan) -> Iterator[Outcome]:
@@ -148,7 +179,8 @@ def run_detection(
     Raises:
         UserError: the store failed as a whole.
     """
-    writer, report, begin = plan.writer, DetectionReport(), time.perf_counter()
+    writer, report, begin = plan.writer, DetectionReport(failed=dict(plan.refused)), time.perf_counter()
+    committed_at, commit_took = begin, 0.0
     try:
         for done, outcome in enumerate(found, start=1):
             if outcome.fatal:
@@ -163,8 +195,12 @@ def run_detection(
                 writer.adopt(outcome.tile_id, masks, file)
                 report.added += 1
                 report.frames += outcome.frames
-            if writer.uncommitted >= plan.config.commit_every:
+            now = time.perf_counter()
+            # A large store's manifest takes seconds, and what is not committed is not lost.
+            if writer.uncommitted >= plan.config.commit_every and now - committed_at >= 20 * commit_took:
                 writer.commit()
+                committed_at = time.perf_counter()
+                commit_took = committed_at - now
             if on_tile is not None:
                 on_tile(outcome, done, len(plan.todo))
     except BaseException:

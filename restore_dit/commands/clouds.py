@@ -20,11 +20,12 @@ def clouds_detect(given: argparse.Namespace) -> int:
     from restore_dit.config.clouds import DetectionConfig
     from restore_dit.config.loading import load_section
 
-    options = {name: value for name in ("weights", "tiles", "workers") if (value := getattr(given, name)) is not None}
+    options = {
+        name: value for name in ("method", "weights", "tiles", "workers") if (value := getattr(given, name)) is not None
+    }
     if "tiles" in options:
         options["tiles"] = options["tiles"].split(",")
-    method = given.method or ("network" if given.weights else "rule")
-    config = load_section(DetectionConfig, given.overrides, store=given.store, method=method, **options)
+    config = load_section(DetectionConfig, given.overrides, store=given.store, **options)
     return show(config) if given.dry_run else run(config, console())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -51,7 +51,7 @@ class DetectionConfig(Section):
     method: Literal["network", "rule", "source", "s2cloudless"] = Field(
         "rule",
         description="network: by weights; rule: physical, needs no weights; source, s2cloudless: masks that came with "
-        "the tiles",
+        "the tiles; unsaid: network where weights are named, else rule",
     )
     weights: str = Field("", description="network: URI of a model directory, or of a published state dict")
     network: CloudNetworkConfig = Field(
@@ -71,4 +71,20 @@ class DetectionConfig(Section):
         "few tiles",
     )
     use_gpu: bool = False
-    commit_every: Positive = Field(16, description="tiles between commits of the store")
+    commit_every: Positive = Field(
+        16, description="tiles between commits of the store, more where commits would take a twentieth of the time"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method_follows_weights(cls, tree: Any) -> Any:
+        if isinstance(tree, dict) and tree.get("weights") and tree.get("method") is None:
+            return {**tree, "method": "network"}
+        return tree
+
+    @model_validator(mode="after")
+    def _options_of_a_network(self) -> DetectionConfig:
+        for name in ("weights", "use_gpu"):
+            if self.method != "network" and getattr(self, name):
+                raise ValueError(f"{name} is for networks, and method is {self.method}: leave one of them out")
+        return self

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -9,20 +11,24 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from restore_dit.cli import main
-from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
+from restore_dit.clouds.detect import TileMasker, outcomes, plan_detection, run_detection
 from restore_dit.clouds.rule import rule_masks
 from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.config.clouds import DetectionConfig
+from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.data.store.verification import verify_store
 from restore_dit.errors import UserError
+from restore_dit.series import TileSeries
 from tests.data.store.tiles import store_of, tile
 
 
@@ -87,6 +93,50 @@ def test_a_damaged_tile_is_named_and_the_others_go_on(store: Path) -> None:
     assert TileStore.open(store).record(tile_id).masks_in_use == "clouds"
     file.write_bytes(whole)
     assert detect(store).added == 1
+
+
+def test_a_tile_without_the_bands_gets_none_and_the_others_go_on(tmp_path: Path) -> None:
+    store_of(tmp_path / "store", tile("a", bands=("B06", "B07")), tile("b"))
+    report = detect(tmp_path / "store")
+    assert (report.added, list(report.failed)) == (1, ["a"])
+    assert TileStore.open(tmp_path / "store").record("a").masks_in_use == "clouds"
+
+
+def test_a_tile_named_twice_is_masked_once(store: Path) -> None:
+    first = TileStore.open(store).tile_ids[0]
+    assert detect(store, tiles=[first, first]).added == 1
+
+
+@dataclasses.dataclass
+class Choosy:
+    """A detector that holds tiles back as a network does, and refuses one in the middle of its work."""
+
+    refused: str
+
+    @property
+    def origin(self) -> MaskOrigin:
+        return MaskOrigin(method="network", by="choosy")
+
+    def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
+        if not self.refused:
+            raise UserError("no GPU here")
+        waiting = iter(tiles)
+        while pair := list(itertools.islice(waiting, 2)):
+            for series in pair:
+                if series.tile_id == self.refused:
+                    raise UserError(f"tile {series.tile_id}: too odd")
+                yield np.full((len(series.optical), *series.size), 3, np.uint8)
+
+
+def test_what_a_detector_refuses_in_the_middle_costs_no_other_tile(store: Path) -> None:
+    ids = TileStore.open(store).tile_ids
+    masker = TileMasker(TileStore.open(store), Choosy(ids[5]))  # type: ignore[arg-type]
+    found = {outcome.tile_id: outcome for outcome in masker(ids)}
+    assert sorted(found) == list(ids)
+    assert [name for name in ids if found[name].reason] == [ids[5]]
+    assert found[ids[5]].reason == f"tile {ids[5]}: too odd"
+    (only,) = TileMasker(TileStore.open(store), Choosy(""))(ids)  # type: ignore[arg-type]
+    assert only.fatal == "no GPU here"
 
 
 def test_tiles_without_the_bands_are_refused_before_any_work(tmp_path: Path) -> None:
@@ -165,4 +215,8 @@ def test_bad_usage_is_one_line(store: Path, capsys: pytest.CaptureFixture[str]) 
     assert "unknown key" in capsys.readouterr().err
     assert main(["clouds", "detect", str(store / "nowhere"), "--workers", "0"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+    assert main(["clouds", "detect", str(store), "--method", "rule", "--weights", "w.pth"]) == 2
+    assert "weights is for networks, and method is rule" in capsys.readouterr().err
+    assert main(["clouds", "detect", str(store), "weights=w.pth", "--workers", "0"]) == 1
+    assert "w.pth: not found" in capsys.readouterr().err
     assert os.listdir(store / "layers") == ["clouds"]

@@ -213,7 +213,7 @@ class Manifest(Section):
 
     def to_json(self) -> bytes:
         """The content of `manifest.json`."""
-        return self.model_dump_json(indent=1).encode()
+        return self.model_dump_json().encode()
 
 
 def read_manifest(content: bytes, origin: str) -> Manifest:

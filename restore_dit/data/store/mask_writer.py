@@ -9,13 +9,12 @@ from restore_dit.data.store.manifest import (
     MANIFEST_NAME,
     Manifest,
     ObjectRecord,
-    TileRecord,
     layer_object,
     read_manifest,
 )
 from restore_dit.data.store.masks import MaskOrigin, MaskRecord
-from restore_dit.data.store.tile_file import object_record, written_masks
 from restore_dit.data.store.tile_store import TileStore
+from restore_dit.data.store.tile_writing import read_masks
 from restore_dit.errors import UserError
 
 
@@ -25,7 +24,8 @@ class MaskWriter:
 
         writer = MaskWriter(store, origin)
         for tile_id in writer.todo(store.tile_ids):
-            writer.adopt(tile_id, *write_masks(store.location, series, clouds, origin))
+            masks, file = write_masks(store.location, series, clouds, origin, store.record(tile_id))
+            writer.adopt(tile_id, masks, file)
         writer.commit()
     """
 
@@ -39,7 +39,7 @@ class MaskWriter:
 
     def todo(self, tile_ids: Iterable[str]) -> list[str]:
         """Of these tiles those that lack masks of this origin. What a killed run wrote and did not commit is taken up;
-        a file that is damaged, or of another tile of this name, is to be written again.
+        a file that is damaged, or made from another tile of this name, is to be written again.
 
         Raises:
             UserError: no such tile, or a storage failure.
@@ -55,21 +55,11 @@ class MaskWriter:
             if layer in record.masks:
                 if record.masks_in_use != layer:
                     self._found[tile_id] = record.masks[layer], record.objects[path]
-            elif tile_id not in left or not self._take_up(tile_id, record):
+            elif tile_id in left and (found := read_masks(self.store.location, tile_id, self.origin, record)):
+                self._found[tile_id] = found
+            else:
                 lacking.append(tile_id)
         return lacking
-
-    def _take_up(self, tile_id: str, record: TileRecord) -> bool:
-        location = self.store.location.join(layer_object(self.origin.layer, tile_id))
-        content = storage.read_bytes(location)
-        try:
-            masks = written_masks(tile_id, content, record, location.uri)
-        except UserError:
-            return False
-        if masks is None or masks.origin != self.origin:
-            return False
-        self._found[tile_id] = masks, object_record(content)
-        return True
 
     @property
     def uncommitted(self) -> int:
@@ -97,6 +87,7 @@ class MaskWriter:
                 if tile_id in tiles:  # else somebody removed it
                     tiles[tile_id] = tiles[tile_id].with_masks(tile_id, masks, file)
             if tiles == manifest.tiles:
+                self._found.clear()
                 return manifest
             following = manifest.model_copy(update={"tiles": tiles, "generation": manifest.generation + 1})
             if storage.write_if_version(location, following.to_json(), version):

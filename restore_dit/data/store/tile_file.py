@@ -29,6 +29,7 @@ from restore_dit.data.store.manifest import (
     SensorRecord,
     TileRecord,
     checksum,
+    tile_object,
 )
 from restore_dit.data.store.masks import MaskRecord
 from restore_dit.data.store.tile_statistics import Sums, optical_sums, radar_sums
@@ -93,10 +94,12 @@ def encode_layer(
     values: NDArray[np.integer],
     dates: NDArray[np.datetime64],
     masks: MaskRecord | None = None,
+    of_tile: str | None = None,
 ) -> bytes:
     """The content of `layers/<name>/<tile_id>.parquet`: values of any shape, `dates` where the first dimension is time.
-    `masks` is what a manifest says of them where they are cloud masks."""
-    metadata = {"layer": name, "masks": masks.model_dump(mode="json") if masks else None}
+    `masks` is what a manifest says of them where they are cloud masks, `of_tile` the checksum of the tile's file that
+    they were made from."""
+    metadata = {"layer": name, "masks": masks.model_dump(mode="json") if masks else None, "of_tile": of_tile}
     return _parquet(tile_id, {LAYER: (values, dates, ())}, metadata)
 
 
@@ -171,13 +174,13 @@ def written_record(tile_id: str, tile: bytes, origin: str) -> TileRecord:
 
 
 def written_masks(tile_id: str, layer: bytes, record: TileRecord, origin: str) -> MaskRecord | None:
-    """What a layer's file says of its masks; None where they are not masks of this tile's acquisitions.
+    """What a layer's file says of its masks; None where they were not made from this very tile.
 
     Raises:
         UserError: a file that is damaged or belongs to another tile.
     """
     about = _metadata(tile_id, layer, origin)
-    if not about.get("masks") or tuple(about["frames"][LAYER]["shape"]) != (record.optical.frames, *record.size):
+    if not about.get("masks") or about.get("of_tile") != record.objects[tile_object(tile_id)].checksum:
         return None
     return build(MaskRecord, about["masks"], origin)
 

@@ -117,7 +117,12 @@ class TileStoreWriter:
     def _next(self, committed: Manifest | None, recover: bool) -> Manifest:
         """The generation after `committed`, with this writer's tiles and quarantine."""
         others = {} if committed is None else committed.tiles
-        tiles = {tile_id: record for tile_id, record in others.items() if tile_id in self._present} | self._written
+        tiles = {tile_id: record for tile_id, record in others.items() if tile_id in self._present}
+        for tile_id, record in self._written.items():
+            path = tile_object(tile_id)
+            # Whoever committed this very file before may have added masks to it.
+            if tile_id not in tiles or tiles[tile_id].objects[path] != record.objects[path]:
+                tiles[tile_id] = record
         if recover:
             for tile_id in sorted(self._present - set(tiles)):
                 tiles[tile_id] = self._written[tile_id] = self._recovered(tile_id)

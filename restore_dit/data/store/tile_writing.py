@@ -17,7 +17,14 @@ from restore_dit.data.store.manifest import (
     tile_object,
 )
 from restore_dit.data.store.masks import SOURCE, MaskOrigin, MaskRecord, mask_record
-from restore_dit.data.store.tile_file import bad_frame_indices, encode_layer, encode_tile, object_record, tile_record
+from restore_dit.data.store.tile_file import (
+    bad_frame_indices,
+    encode_layer,
+    encode_tile,
+    object_record,
+    tile_record,
+    written_masks,
+)
 from restore_dit.errors import UserError
 from restore_dit.series import S2_ALL_BANDS, TileSeries
 
@@ -59,7 +66,8 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
     if series.clouds is not None:
         given.append((MaskOrigin(method=SOURCE, by=str(series.properties.get("source", ""))), series.clouds))
     for origin, clouds in given:  # the last ones are in use
-        record = record.with_masks(tile_id, *write_masks(location, series, clouds, origin))
+        masks, content = _encoded_masks(series, clouds, origin)
+        record = record.with_masks(tile_id, masks, _write_layer(location, tile_id, origin.layer, content))
     path = tile_object(tile_id)
     content = encode_tile(series, record)
     storage.write_bytes_atomically(location.join(path), content)
@@ -67,16 +75,49 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
 
 
 def write_masks(
-    store: storage.Place, series: TileSeries, clouds: NDArray[np.uint8], origin: MaskOrigin
+    store: storage.Place, series: TileSeries, clouds: NDArray[np.uint8], origin: MaskOrigin, record: TileRecord
 ) -> tuple[MaskRecord, ObjectRecord]:
-    """Write cloud masks uint8 [T, H, W] of a tile, beside those of other origins; what a manifest says of them.
+    """Write cloud masks uint8 [T, H, W] of a committed tile, whose `record` this is, beside those of other origins;
+    what a manifest says of them. Where somebody else wrote masks of this origin meanwhile, theirs stay and are
+    returned: a committed file never changes.
 
     Raises:
         UserError: a storage failure.
     """
+    location = storage.locate(store)
+    there = read_masks(location, series.tile_id, origin, record)
+    if there is not None:
+        return there
+    checksum = record.objects[tile_object(series.tile_id)].checksum
+    masks, content = _encoded_masks(series, clouds, origin, checksum)
+    return masks, _write_layer(location, series.tile_id, origin.layer, content)
+
+
+def read_masks(
+    store: storage.Place, tile_id: str, origin: MaskOrigin, record: TileRecord
+) -> tuple[MaskRecord, ObjectRecord] | None:
+    """What a manifest would say of the masks of this origin that lie there; None where there are none, or damaged ones,
+    or such as were made from another tile of this name.
+
+    Raises:
+        UserError: a storage failure.
+    """
+    location = storage.locate(store).join(layer_object(origin.layer, tile_id))
+    content, _ = storage.read_versioned(location)
+    if content is None:
+        return None
+    try:
+        masks = written_masks(tile_id, content, record, location.uri)
+    except UserError:
+        return None
+    return None if masks is None or masks.origin != origin else (masks, object_record(content))
+
+
+def _encoded_masks(
+    series: TileSeries, clouds: NDArray[np.uint8], origin: MaskOrigin, of_tile: str | None = None
+) -> tuple[MaskRecord, bytes]:
     masks = mask_record(series.optical, clouds, origin)
-    content = encode_layer(series.tile_id, origin.layer, clouds, series.optical.dates, masks)
-    return masks, _write_layer(storage.locate(store), series.tile_id, origin.layer, content)
+    return masks, encode_layer(series.tile_id, origin.layer, clouds, series.optical.dates, masks, of_tile)
 
 
 def _write_layer(location: storage.Location, tile_id: str, name: str, content: bytes) -> ObjectRecord:

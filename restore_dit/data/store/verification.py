@@ -32,8 +32,9 @@ def verify_store(
         path: (tile_id, entry) for tile_id in store.tile_ids for path, entry in store.record(tile_id).objects.items()
     }
     problems = [
-        f"{store.location.join(path).uri}: not in {MANIFEST_NAME}: the next ingest into this store takes it up; or "
-        "delete it"
+        f"{store.location.join(path).uri}: not in {MANIFEST_NAME}: the next "
+        f"{'`clouds detect` of this kind' if path.startswith('layers/clouds-') else 'ingest into this store'} takes it "
+        "up; or delete it"
         for path in _present(store)
         if path not in expected
     ]

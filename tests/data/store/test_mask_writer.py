@@ -30,7 +30,8 @@ def masks_like(tile_id: str, value: int = 2) -> np.ndarray:
 def give(store: TileStore, *tile_ids: str, origin: MaskOrigin = RULE, value: int = 2) -> MaskWriter:
     writer = MaskWriter(store, origin)
     for tile_id in writer.todo(tile_ids):
-        writer.adopt(tile_id, *write_masks(store.location, tile(tile_id), masks_like(tile_id, value), origin))
+        series, record = store.load(tile_id).series(), store.record(tile_id)
+        writer.adopt(tile_id, *write_masks(store.location, series, masks_like(tile_id, value), origin, record))
     return writer
 
 
@@ -84,13 +85,53 @@ def test_what_a_killed_run_wrote_is_taken_up(tmp_path: Path) -> None:
     np.testing.assert_array_equal(TileStore.open(tmp_path).load("a").series().clouds, masks_like("a"))
 
 
-def test_masks_left_of_another_tile_of_this_name_are_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("manifest_stays", [False, True])
+def test_masks_of_a_tile_that_was_ingested_anew_are_made_again(tmp_path: Path, manifest_stays: bool) -> None:
     give(store_of(tmp_path, tile("a")), "a").commit()
-    (tmp_path / MANIFEST_NAME).unlink()
+    if not manifest_stays:
+        (tmp_path / MANIFEST_NAME).unlink()
     (tmp_path / "tiles/a.parquet").unlink()
-    store = store_of(tmp_path, tile("a", frames=7))
+    store = store_of(tmp_path, tile("a", seed=1))  # other pixels in the same shape
     assert store.record("a").masks.keys() == {"clouds"}
-    assert MaskWriter(store, RULE).todo(["a"]) == ["a"]
+    writer = give(store, "a", value=1)
+    assert writer.uncommitted == 1
+    writer.commit()
+    np.testing.assert_array_equal(TileStore.open(tmp_path).load("a").series().clouds, masks_like("a", 1))
+
+
+def test_a_file_that_is_there_never_changes(tmp_path: Path) -> None:
+    """Two runs that do the same tile at the same time, and round differently."""
+    store = store_of(tmp_path, tile("a"))
+    first, second = MaskWriter(store, RULE), MaskWriter(store, RULE)
+    assert first.todo("a") == second.todo("a") == ["a"]
+    for writer, value in ((first, 1), (second, 2)):
+        series = store.load("a").series()
+        masks = write_masks(store.location, series, masks_like("a", value), RULE, store.record("a"))
+        writer.adopt("a", *masks)
+        writer.commit()
+    after = TileStore.open(tmp_path)
+    np.testing.assert_array_equal(after.load("a").series().clouds, masks_like("a", 1))
+    assert verify_store(after) == []
+    assert second.commit().generation == after.manifest.generation
+
+
+def test_a_run_that_found_nothing_new_leaves_a_later_choice_alone(tmp_path: Path) -> None:
+    store = store_of(tmp_path, tile("a"))
+    first, second = give(store, "a"), give(store, "a")
+    first.commit()
+    second.commit()
+    give(TileStore.open(tmp_path), "a", origin=MaskOrigin(method="source")).commit()
+    second.commit()
+    assert TileStore.open(tmp_path).record("a").masks_in_use == "clouds"
+
+
+def test_an_ingest_that_commits_late_keeps_the_masks_given_meanwhile(tmp_path: Path) -> None:
+    slow = TileStoreWriter(tmp_path)
+    slow.add(tile("a"))
+    TileStoreWriter(tmp_path).commit()  # takes tile a over
+    give(TileStore.open(tmp_path), "a").commit()
+    slow.commit()
+    assert TileStore.open(tmp_path).record("a").masks_in_use == RULE.layer
 
 
 def test_a_lost_manifest_loses_no_masks(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from restore_dit.clouds.network.inputs import (
     resample_logits,
     without_data,
 )
+from restore_dit.clouds.rule import rule_masks
+from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, S2_BANDS, Georeference
@@ -109,6 +111,28 @@ def test_tiles_of_another_pixel_size_are_resampled():
     assert network_size((30, 40), grid(20), CloudNetworkConfig()) == (30, 40)
     with pytest.raises(UserError, match=r"pixels measure 300 m, .* learned on 10 m"):
         network_size((30, 40), grid(300), config)
+
+
+def test_degrees_are_metres_where_they_lie():
+    """Pixels of 10 m at 50° north, and pixels of as many degrees in both directions."""
+    config = CloudNetworkConfig(pixel_size=10)
+    tall = 10 / 111_320
+    north_up = (tall / np.cos(np.deg2rad(50)), 0.0, 5.0, 0.0, -tall, 50.0)
+    assert network_size((30, 40), Georeference("EPSG:4326", north_up), config) == (30, 40)
+    square = Georeference("EPSG:4326", (2 * tall, 0.0, 5.0, 0.0, -2 * tall, 60.0))
+    assert network_size((300, 400), square, config) == (600, 400)
+    feet = Georeference("EPSG:2263", (20.0, 0.0, 980000.0, 0.0, -20.0, 200000.0))
+    assert network_size((100, 100), feet, config) == (61, 61)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:99999", "nonsense", ""])
+def test_a_reference_system_that_nobody_knows_is_one_line(crs, capfd):
+    place = Georeference(crs, (10.0, 0.0, 5e5, 0.0, -10.0, 5e6))
+    with pytest.raises(UserError, match=f"coordinate reference system '{crs}' is unknown; ingest"):
+        network_size((30, 40), place, CloudNetworkConfig(pixel_size=10))
+    with pytest.raises(UserError, match=f"coordinate reference system '{crs}' is unknown; ingest"):
+        rule_masks(dataclasses.replace(tile(0, 3, (5, 4), S2_BANDS), georeference=place), RuleConfig())
+    assert capfd.readouterr() == ("", "")
 
 
 @settings(deadline=None, max_examples=40)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from restore_dit.clouds.pixel_size import pixel_metres
 from restore_dit.clouds.reference import clear_reference
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.errors import UserError
@@ -104,12 +103,12 @@ def network_size(
     A tile without georeference counts as one of the right pixel size.
 
     Raises:
-        UserError: the pixel sizes are too far apart.
+        UserError: the pixel sizes are too far apart, or the tile's reference system is unknown.
     """
     if config.pixel_size is None or georeference is None:
         return size
-    a, b, _, d, e, _ = georeference.transform
-    factors = (math.hypot(b, e) / config.pixel_size, math.hypot(a, d) / config.pixel_size)
+    tall, wide = np.linalg.norm(pixel_metres(georeference, size), axis=0)
+    factors = (float(tall) / config.pixel_size, float(wide) / config.pixel_size)
     for factor in factors:
         if not 1 / _MOST_RESAMPLING <= factor <= _MOST_RESAMPLING:
             raise UserError(

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
+from restore_dit.clouds.pixel_size import pixel_metres, read_crs
 from restore_dit.series import Georeference
 
-_DEGREE = 111_320.0  # metres, of latitude
 _UNKNOWN_PIXEL = 10.0
 
 
@@ -35,17 +35,15 @@ class Place:
 
 def place_of(georeference: Georeference | None, size: tuple[int, int]) -> Place:
     """The place of a tile of (H, W) pixels; without georeference pixels of 10 m, north up, at an unknown latitude. The
-    angle between north and the grid's own, at most some degrees, is neglected."""
+    angle between north and the grid's own, at most some degrees, is neglected.
+
+    Raises:
+        UserError: the tile's reference system is unknown.
+    """
     if georeference is None:
         return Place(None, np.array([[0.0, -1.0], [1.0, 0.0]]) / _UNKNOWN_PIXEL)
-    crs = CRS.from_user_input(georeference.crs)
     a, b, c, d, e, f = georeference.transform
     row, column = size[0] / 2, size[1] / 2
     x, y = a * column + b * row + c, d * column + e * row + f
-    _, (latitude,) = transform(crs, CRS.from_epsg(4326), [x], [y])[:2]
-    if crs.is_geographic:
-        metres = np.array([_DEGREE * np.cos(np.deg2rad(latitude)), _DEGREE])
-    else:
-        metres = np.full(2, crs.linear_units_factor[1])
-    from_pixels = np.array([[b, a], [e, d]]) * metres[:, None]  # (down, right) to metres (east, north)
-    return Place(float(latitude), np.linalg.inv(from_pixels))
+    _, (latitude,) = transform(read_crs(georeference), CRS.from_epsg(4326), [x], [y])[:2]
+    return Place(float(latitude), np.linalg.inv(pixel_metres(georeference, size)))

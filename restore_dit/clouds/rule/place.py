@@ -20,7 +20,7 @@ class Place:
     """`latitude` in degrees, None where unknown; `pixels` [2, 2] takes metres (east, north) to pixels (down, right)."""
 
     latitude: float | None
-    pixels: NDArray[np.float64]
+    pixels: NDArray[np.floating]
 
     @property
     def pixel_area(self) -> float:

@@ -31,7 +31,7 @@ test: $(DEVELOPMENT) ## every test
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(DEVELOPMENT) ## every test that needs neither Ray nor an S3 server nor much time
-	$(BIN)/python -m pytest -m "not ray and not s3 and not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not ray and not s3 and not slow" $(ARGS)
 
 check: format-check lint types imports ## format, lint, types, arrows between packages
 

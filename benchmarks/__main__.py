@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-BENCHMARKS = ("denoiser", "data_path")
+BENCHMARKS = ("denoiser", "data_path", "clouds")
 
 
 def main() -> int:

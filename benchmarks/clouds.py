@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data_path import _own_memory, _watched_memory
+from benchmarks.memory import own_memory, watched_memory
 
 CPUS = 2
 
@@ -98,7 +98,7 @@ def run_case(case: Case, store: str, weights: str) -> dict[str, float]:
     return {
         "tiles_a_second": report.added / seconds,
         "frames_a_second": report.frames / seconds,
-        "peak_mb": _own_memory("VmHWM") / 1e6,
+        "peak_mb": own_memory("VmHWM") / 1e6,
     }
 
 
@@ -112,7 +112,7 @@ def _through_ray(plan: Any) -> dict[str, float]:
              logging_level="WARNING")  # fmt: skip
     arrivals: list[float] = []
     begin = time.perf_counter()
-    with _watched_memory("ray::") as peaks:
+    with watched_memory("ray::") as peaks:
         report = run_detection(plan, outcomes_on_cluster(plan), lambda *_: arrivals.append(time.perf_counter()))
     ray.shutdown()
     # Actors start and load once, whatever the size of the store: the rate is that after the first tenth.

@@ -14,7 +14,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,8 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+
+from benchmarks.memory import own_memory, watched_memory
 
 BATCH = 16
 MICRO_BATCH = 8
@@ -137,7 +138,7 @@ def in_process(case: Case, store: str, examples: int) -> dict[str, float]:
         seconds = time.perf_counter() - begin
     done = steps * BATCH
     rates = {f"{name}_an_example": count / done for name, count in counts.items()}
-    return {"examples_a_second": done / seconds, "peak_mb": _own_memory("VmHWM") / 1e6} | rates
+    return {"examples_a_second": done / seconds, "peak_mb": own_memory("VmHWM") / 1e6} | rates
 
 
 def over_npy(case: Case, folder: Path, examples: int) -> dict[str, float]:
@@ -147,7 +148,7 @@ def over_npy(case: Case, folder: Path, examples: int) -> dict[str, float]:
     from benchmarks.npy_loader import batches
 
     torch.set_num_threads(1)
-    with _watched_memory("benchmarks.data_path") as peaks:
+    with watched_memory("benchmarks.data_path") as peaks:
         loader = batches(folder, examples, MICRO_BATCH, case.workers)
         iterator = iter(loader)
         next(iterator)
@@ -196,7 +197,7 @@ def through_ray(case: Case, store: str, examples: int) -> dict[str, float]:
         return times
 
     begin = time.time()
-    with _watched_memory("ray::") as peaks:
+    with watched_memory("ray::") as peaks:
         arrivals = ray.get([consume.remote(rank) for rank in range(case.consumers)], timeout=900)
     warm = steps // 4  # processes start, and every tile is opened for the first time
     started, ended = max(times[warm - 1] for times in arrivals), max(times[-1] for times in arrivals)
@@ -216,35 +217,6 @@ def _spilled_bytes() -> float:
 
     reply = get_memory_info_reply(get_state_from_address(ray.get_runtime_context().gcs_address))
     return float(reply.store_stats.spilled_bytes_total)
-
-
-def _own_memory(field: str, process: str = "self") -> int:
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0]) * 1024
-
-
-@contextmanager
-def _watched_memory(command: str) -> Iterator[dict[str, int]]:
-    """Largest private memory of every process whose command line has these words; what is shared, such as Ray's object
-    store, is not counted once for each."""
-    peaks: dict[str, int] = {"none": 0}
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.25):
-            for process in Path("/proc").glob("[0-9]*"):
-                try:
-                    if command in (process / "cmdline").read_text():
-                        used = _own_memory("RssAnon", process.name)
-                        peaks[process.name] = max(peaks.get(process.name, 0), used)
-                except (OSError, IndexError):
-                    continue  # it ended meanwhile
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    yield peaks
-    done.set()
-    thread.join()
 
 
 def run_case(case: Case, places: dict[str, str], examples: int) -> dict[str, float]:

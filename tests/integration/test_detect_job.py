@@ -1,5 +1,6 @@
 """Masks made by actors are the masks of one process, also when an actor dies on the way."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from restore_dit.clouds.network.architecture import build_network
 from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.data.store.verification import verify_store
+from restore_dit.errors import UserError
 from tests.integration.test_ingest_job import ancestors, content
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -87,6 +89,27 @@ def test_the_tiles_of_an_actor_that_is_killed_are_done_by_another(stores):
     alone = plan(here, workers=0)
     run_detection(alone, outcomes(alone))
     assert tiles_of(on_ray) == tiles_of(here)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_worker_says_that_a_user_can_mend_is_its_own_line(stores):
+    class Refusing:  # here, so that workers need not import the tests
+        def __call__(self, tile_ids):
+            raise UserError("weights.pth: damaged; copy the file again")
+
+    work = dataclasses.replace(plan(stores[0], workers=1), masker=Refusing())
+    with pytest.raises(UserError) as error:
+        run_detection(work, outcomes_on_cluster(work))
+    assert str(error.value) == "weights.pth: damaged; copy the file again"
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("workers", [None, 1])
+def test_gpus_that_the_cluster_lacks_are_missed_before_anything_starts(stores, workers):
+    work = plan(stores[0])
+    config = DetectionConfig(store=str(stores[0]), weights="a.pth", use_gpu=True, workers=workers)
+    with pytest.raises(UserError, match=r"use_gpu=true .* each worker \(1\); the cluster has 0: .*use_gpu=false"):
+        next(outcomes_on_cluster(dataclasses.replace(work, config=config)))
 
 
 def masking_workers() -> list[int]:

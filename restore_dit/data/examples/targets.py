@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, get_args
 
 import numpy as np
@@ -25,7 +25,11 @@ _LIMITS = {"no_data": "most_no_data", "cloud_and_shadow": "most_hidden", "haze":
 
 
 def decide(
-    config: TargetConfig, clouds: CloudCounts | None, bad_frames: NDArray[np.bool_] | None, where: str
+    config: TargetConfig,
+    clouds: CloudCounts | None,
+    bad_frames: NDArray[np.bool_] | None,
+    where: str,
+    bands: Collection[str] | None = None,
 ) -> NDArray[np.str_]:
     """The decision on each frame of a tile: [T], each one of `DECISIONS`.
 
@@ -34,6 +38,8 @@ def decide(
         clouds: what the tile's masks say of each frame.
         bad_frames: [T], frames that the source calls bad; None where it has no list.
         where: the tile, for errors.
+        bands: the tile's bands, which tell whether it can know haze; None: they are taken for such in which haze does
+            not show where no clear frame has any.
 
     Raises:
         UserError: what is to decide is not there: masks, a list, or a band in which haze shows.
@@ -42,7 +48,7 @@ def decide(
     if config.by != "source_list":
         if clouds is None:
             raise UserError(f"{where} has no cloud masks; detect clouds first")
-        found += _by_masks(config, clouds, where)
+        found += _by_masks(config, clouds, where, bands)
     if config.by != "masks":
         if bad_frames is None:
             raise UserError(
@@ -54,7 +60,9 @@ def decide(
     return np.select([failing for _, failing in found], reasons, default=TARGET)
 
 
-def _by_masks(config: TargetConfig, clouds: CloudCounts, where: str) -> list[tuple[Decision, NDArray[np.bool_]]]:
+def _by_masks(
+    config: TargetConfig, clouds: CloudCounts, where: str, bands: Collection[str] | None
+) -> list[tuple[Decision, NDArray[np.bool_]]]:
     counts = {name: np.array(of_frames, np.int64) for name, of_frames in clouds.frames.items()}
     no_data = counts.pop("no_data")
     known = np.sum(list(counts.values()), axis=0, dtype=np.int64)
@@ -66,7 +74,8 @@ def _by_masks(config: TargetConfig, clouds: CloudCounts, where: str) -> list[tup
     ]
     if config.most_haze is not None:
         haze = np.array([np.nan if value is None else value for value in clouds.haze], np.float64)
-        if counts["clear"].any() and np.isnan(haze).all():
+        nowhere = bool(counts["clear"].any() and np.isnan(haze).all())
+        if nowhere if bands is None else not set(HAZE_BANDS) & set(bands):
             raise UserError(
                 f"{where} has none of {', '.join(HAZE_BANDS)}, so its haze is unknown; set data.targets.most_haze=null"
             )

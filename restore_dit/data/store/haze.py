@@ -23,7 +23,7 @@ UPPER = 0.75
 """Quantile over a frame's clear pixels of what is more than usual: haze that lies over a quarter of them counts."""
 
 MOST_PIXELS = 1024
-"""Of a tile, on a regular grid."""
+"""Of a tile, on a regular grid; of a frame that shows nothing clear there, among its clear ones."""
 
 
 def frame_haze(optical: Acquisitions, clouds: NDArray[np.uint8]) -> tuple[float | None, ...]:
@@ -40,38 +40,49 @@ def frame_haze(optical: Acquisitions, clouds: NDArray[np.uint8]) -> tuple[float 
     """
     height, width = clouds.shape[1:]
     stride = int(np.ceil(np.sqrt(height * width / MOST_PIXELS))) or 1
-    brightness = _brightness(optical, stride)
-    if brightness is None or not brightness.size:
-        return (None,) * len(optical)
-    stored = optical.values[:, :, ::stride, ::stride]
-    known = (clouds[:, ::stride, ::stride] == CLEAR) & (stored != NO_DATA).all(axis=1)
-    # [pixels, T]: the values of one pixel lie together, the missing ones last when they are sorted.
-    values = np.where(known, brightness, _MISSING).reshape(len(optical), -1).T.copy()
-    seen = values != _MISSING
-    days = optical.dates.astype("datetime64[D]").astype(np.int64)
-    looked_at = np.flatnonzero(seen.any(axis=0))
     haze: list[float | None] = [None] * len(optical)
-    for frame in looked_at:
-        pixels = seen[:, frame]
-        others = looked_at[_of_season(np.abs(days[looked_at] - days[frame]))]
-        excess = values[pixels, frame] - _usual(values[pixels][:, others])
-        haze[frame] = round(float(np.quantile(excess, UPPER)) / REFLECTANCE_SCALE, 4)
+    if not optical.values.size or not set(HAZE_BANDS) & set(optical.bands):
+        return tuple(haze)
+    days = optical.dates.astype("datetime64[D]").astype(np.int64)
+    values = _clear_values(optical.values[:, :, ::stride, ::stride], optical.bands, clouds[:, ::stride, ::stride])
+    for frame in range(len(optical)):
+        if (values[:, frame] != _MISSING).any():
+            haze[frame] = _haze_of(frame, values, days)
+        elif stride > 1:
+            # What is clear may be little, and lie between the points of the grid.
+            clear = (clouds[frame] == CLEAR) & (optical.values[frame] != NO_DATA).all(axis=0)
+            rows, columns = (places[:: -(-len(places) // MOST_PIXELS) or 1] for places in np.nonzero(clear))
+            if len(rows):
+                there = _clear_values(optical.values[:, :, rows, columns], optical.bands, clouds[:, rows, columns])
+                haze[frame] = _haze_of(frame, there, days)
     return tuple(haze)
 
 
 _MISSING = np.int32(2**31 - 1)
 
 
-def _brightness(optical: Acquisitions, stride: int) -> NDArray[np.int32] | None:
-    """What haze brightens and soil does not, int32 [T, h, w] in reflectance × 10000."""
+def _haze_of(frame: int, values: NDArray[np.int32], days: NDArray[np.int64]) -> float:
+    """From `values` [pixels, T] the haze of a frame of which at least one is not missing."""
+    pixels = values[:, frame] != _MISSING
+    looked_at = np.flatnonzero((values != _MISSING).any(axis=0))
+    others = looked_at[_of_season(np.abs(days[looked_at] - days[frame]))]
+    excess = values[pixels, frame] - _usual(values[pixels][:, others])
+    return round(float(np.quantile(excess, UPPER)) / REFLECTANCE_SCALE, 4)
+
+
+def _clear_values(stored: NDArray[np.int16], bands: tuple[str, ...], clouds: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """What haze brightens and soil does not, in reflectance × 10000, of some pixels [T, C, …] where they are clear and
+    have data: [pixels, T]. The values of one pixel lie together, the missing ones last when they are sorted."""
 
     def band(name: str) -> NDArray[np.int32]:
-        return optical.values[:, optical.bands.index(name), ::stride, ::stride].astype(np.int32)
+        return stored[:, bands.index(name)].astype(np.int32)
 
-    if {"B02", "B04"} <= set(optical.bands):
-        return 2 * band("B02") - band("B04")
-    shortest = next((name for name in HAZE_BANDS if name in optical.bands), None)
-    return None if shortest is None else band(shortest)
+    if {"B02", "B04"} <= set(bands):
+        brightness = 2 * band("B02") - band("B04")
+    else:
+        brightness = band(next(name for name in HAZE_BANDS if name in bands))
+    known = (clouds == CLEAR) & (stored != NO_DATA).all(axis=1)
+    return np.where(known, brightness, _MISSING).reshape(len(stored), -1).T.copy()
 
 
 def _of_season(distance: NDArray[np.int64]) -> NDArray[np.intp]:

@@ -31,7 +31,7 @@ def cloud_counts(draw: st.DrawFn, no_data: bool = True) -> CloudCounts:
     return CloudCounts(frames=found, haze=haze)
 
 
-@given(cloud_counts(), share, share, st.none() | st.floats(-0.1, 0.1), st.data())
+@given(cloud_counts(), share, share, st.none() | st.floats(0, 0.1), st.data())
 def test_a_wider_limit_loses_no_target(
     clouds: CloudCounts, hidden: float, no_data: float, haze: float | None, data: st.DataObject
 ) -> None:
@@ -45,7 +45,7 @@ def test_a_wider_limit_loses_no_target(
     assert (after | ~before).all()
 
 
-@given(cloud_counts(), share, share, st.none() | st.floats(-0.1, 0.1), st.data())
+@given(cloud_counts(), share, share, st.none() | st.floats(0, 0.1), st.data())
 def test_each_frame_has_one_decision_and_the_list_is_taken_as_it_is(
     clouds: CloudCounts, hidden: float, no_data: float, haze: float | None, data: st.DataObject
 ) -> None:
@@ -108,6 +108,9 @@ def test_what_is_not_there_cannot_decide() -> None:
         decide(TargetConfig(by="both"), clear, None, "tile a")
     with pytest.raises(UserError, match=r"tile a has none of B02, .*data\.targets\.most_haze=null"):
         decide(TargetConfig(most_haze=0.1), clear, None, "tile a")
+    with pytest.raises(UserError, match=r"tile a has none of B02, .*data\.targets\.most_haze=null"):
+        decide(TargetConfig(most_haze=0.1), clear, None, "tile a", ("B8A", "B11"))
+    assert decide(TargetConfig(most_haze=0.1), clear, None, "tile a", ("B03", "B11")).tolist() == [TARGET]
     with pytest.raises(UserError, match="tile a has no cloud masks"):
         decide(TargetConfig(), None, np.array([False]), "tile a")
     assert decide(TargetConfig(by="source_list"), None, np.array([False]), "a").tolist() == [TARGET]

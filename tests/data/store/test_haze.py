@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import load_cube_mapping
@@ -78,6 +80,32 @@ def test_haze_has_four_digits_and_large_tiles_take_no_longer_than_small_ones() -
     large = Acquisitions(np.tile(optical.values, (1, 1, 16, 16)), optical.dates, optical.bands)
     haze = frame_haze(large, np.tile(clear_masks(), (1, 16, 16)))
     assert [round(value, 4) for value in haze if value is not None] == list(haze)
+
+
+def test_little_clear_ground_between_the_points_of_the_grid_tells_of_haze_too() -> None:
+    """Of 64×64 pixels every other row and column is looked at; all that is clear here lies between."""
+    optical = series()
+    large = Acquisitions(np.tile(optical.values, (1, 1, 4, 4)), optical.dates, optical.bands)
+    large.values[7] += 900
+    clouds = np.full((FRAMES, 64, 64), THICK_CLOUD, np.uint8)
+    clouds[:, 11:30:2, 11:30:2] = CLEAR
+    haze = frame_haze(large, clouds)
+    assert haze[7] == pytest.approx(0.09, abs=0.01)
+    assert all(value is not None and abs(value) < 0.01 for frame, value in enumerate(haze) if frame != 7)
+    clouds[7] = THICK_CLOUD
+    assert frame_haze(large, clouds)[7] is None
+
+
+@given(st.integers(0, 1000))
+def test_a_frame_has_haze_where_it_has_a_clear_pixel_with_data(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = random.integers(0, 3000, (3, 2, 33, 34)).astype(np.int16)
+    values[random.random(values.shape) < 0.3] = NO_DATA
+    dates = np.datetime64("2019-01-01") + 5 * np.arange(3)
+    clouds = np.where(random.random((3, 33, 34)) < 0.002, CLEAR, THICK_CLOUD).astype(np.uint8)
+    haze = frame_haze(Acquisitions(values, dates, ("B02", "B11")), clouds)
+    there = ((clouds == CLEAR) & (values != NO_DATA).all(axis=1)).any(axis=(1, 2))
+    assert [one is not None for one in haze] == there.tolist()
 
 
 def test_haze_that_the_scene_classification_missed_stands_out(shared: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -50,6 +50,7 @@ class TargetConfig(Section):
     most_no_data: Fraction = Field(0.05, description="of a frame's pixels, the largest share without data")
     most_haze: float | None = Field(
         None,
+        ge=0,
         description="reflectance by which a quarter of a frame's clear pixels may be brighter than the tile's own "
         "usual clear ground; none: any",
     )
@@ -115,6 +116,21 @@ class DataConfig(Section):
     radar: RadarConfig | None = RadarConfig()
     gaps: GapConfig = GapConfig()
     split: SplitConfig = SplitConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return tree
+        by = {"not_bad": "source_list", "clear_share": "masks"}.get(str(tree.get("targets")))
+        if by is not None:
+            raise ValueError(f"targets={tree['targets']} is now data.targets.by={by}")
+        if "clear_share" in tree:
+            raise ValueError(
+                "clear_share is now data.targets.most_hidden and data.targets.most_no_data, the largest shares "
+                "that clouds may hide and that may lack data"
+            )
+        return tree
 
 
 class ModelConfig(Section):

@@ -55,6 +55,13 @@ def test_overrides_reach_into_sections():
         ("model.hidden_size=30", r"hidden_size 30 must be a multiple of 4 and of heads 2"),
         ("data.crop=30", r"data\.crop 30 must be a multiple of model\.patch_size 4"),
         ("workers.count=3", r"batch_size 8 must be a multiple of workers\.count 3"),
+        ("data.targets.most_haze=-1", r"data\.targets\.most_haze: .*greater than or equal to 0 \(got -1\)"),
+        ("data.targets=not_bad", r"data: targets=not_bad is now data\.targets\.by=source_list"),
+        ("data.targets=clear_share", r"data: targets=clear_share is now data\.targets\.by=masks"),
+        (
+            "data.clear_share=0.9",
+            r"data: clear_share is now data\.targets\.most_hidden and .*\.most_no_data",
+        ),
         ("data.radar=null", r"model\.radar_channels needs data\.radar"),
         ("data.radar.pairing=nearest_date", "go together"),
         ("name=../x", "name: "),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,35 +31,46 @@ def merge_days(
     Returns:
         values [T, C, H, W], dates datetime64[D] [T] ascending without repeats, clouds [T, H, W] or None.
     """
+    merged, dates, masks = merge_days_and_masks(values, times, () if clouds is None else (clouds,))
+    return merged, dates, masks[0] if masks else None
+
+
+def merge_days_and_masks(
+    values: NDArray[np.int16], times: NDArray[np.datetime64], masks: Sequence[NDArray[np.uint8]]
+) -> tuple[NDArray[np.int16], NDArray[np.datetime64], list[NDArray[np.uint8]]]:
+    """`merge_days` with any number of masks uint8 [N, H, W]. The first says which image is clear. The others have no
+    say: they are those of the image that each pixel comes from, or of what shares no band with it there, such as
+    another file of the same image whose time is seconds off."""
     order = np.argsort(times, kind="stable")
     days = times[order].astype("datetime64[D]")
     dates, first, count = np.unique(days, return_index=True, return_counts=True)
     merged = values[order[first]]
-    merged_clouds = None if clouds is None else clouds[order[first]]
+    merged_masks = [mask[order[first]] for mask in masks]
     for index in np.flatnonzero(count > 1):
         members = order[first[index] : first[index] + count[index]]
-        if clouds is None or merged_clouds is None:
-            merged[index], _ = _best(values[members], None)
-        else:
-            merged[index], merged_clouds[index] = _best(values[members], clouds[members])
-    return merged, dates, merged_clouds
+        merged[index], of_day = _best(values[members], [mask[members] for mask in masks])
+        for merged_mask, mask in zip(merged_masks, of_day, strict=True):
+            merged_mask[index] = mask
+    return merged, dates, merged_masks
 
 
-def _best(values: NDArray[np.int16], clouds: NDArray[np.uint8] | None) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+def _best(
+    values: NDArray[np.int16], masks: Sequence[NDArray[np.uint8]]
+) -> tuple[NDArray[np.int16], list[NDArray[np.uint8]]]:
     present = (values != NO_DATA).sum(axis=1)  # [n, H, W] bands
     rank = present * 4
-    if clouds is not None:
+    if masks:
         # Clear counts for more than the cloudy only among pixels that have equally many bands.
-        rank += np.where(clouds == CLEAR, 2, np.where(clouds == CLOUD_NO_DATA, 0, 1))
+        rank += np.where(masks[0] == CLEAR, 2, np.where(masks[0] == CLOUD_NO_DATA, 0, 1))
     ranking = np.argsort(-rank, axis=0, kind="stable")
-    best = np.take_along_axis(values, ranking[:1, None], axis=0)[0]
-    classes = np.zeros(best.shape[1:], np.uint8)
-    if clouds is not None:
-        classes = np.take_along_axis(clouds, ranking[:1], axis=0)[0]
+    best = chosen = np.take_along_axis(values, ranking[:1, None], axis=0)[0]
+    classes = [np.take_along_axis(mask, ranking[:1], axis=0)[0] for mask in masks]
     for place in range(1, len(values)):
         other = np.take_along_axis(values, ranking[place : place + 1, None], axis=0)[0]
         best = np.where(best == NO_DATA, other, best)
-        if clouds is not None:
-            other_classes = np.take_along_axis(clouds, ranking[place : place + 1], axis=0)[0]
-            classes = np.where(classes == CLOUD_NO_DATA, other_classes, classes)
+        apart = ((chosen == NO_DATA) | (other == NO_DATA)).all(axis=0)
+        for index, mask in enumerate(masks):
+            other_classes = np.take_along_axis(mask, ranking[place : place + 1], axis=0)[0]
+            filled = (classes[index] == CLOUD_NO_DATA) & (apart | (index == 0))
+            classes[index] = np.where(filled, other_classes, classes[index])
     return best, classes

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import CloudProbability, CubeMapping, OpticalProduct, baseline_number
-from restore_dit.data.cubes.acquisition_merge import merge_days
+from restore_dit.data.cubes.acquisition_merge import merge_days_and_masks
 from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Grid, resample, resample_classes
 from restore_dit.data.cubes.stored_units import stored_integers
 from restore_dit.data.cubes.times import repeated_apart
-from restore_dit.data.store.masks import CLOUD_CLASSES
+from restore_dit.data.store.masks import CLOUD_CLASSES, SOURCE
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, S2_ALL_BANDS, THICK_CLOUD, Acquisitions
 
@@ -38,7 +38,9 @@ def read_optical(
     optical: Sequence[OpticalFile], grid: Grid, mapping: CubeMapping
 ) -> tuple[Acquisitions, NDArray[np.uint8] | None, dict[str, NDArray[np.uint8]]]:
     """All bands of all files on one grid, masks by the scene classification, and masks by other methods; files join on
-    their times, and what a file lacks has no data. Acquisitions without a single pixel of data are left out.
+    their times, and what a file lacks has no data. Acquisitions without a single pixel of data are left out. Of several
+    images of a day each pixel keeps the masks of the image that it comes from, by the classification the clear one;
+    where there is none, the other method's masks say which is clear.
 
     Raises:
         UserError: a missing or damaged variable, an unknown class, or values that cannot be reflectance.
@@ -47,9 +49,13 @@ def read_optical(
     times_of = [repeated_apart(entry.file.times) for entry in optical]
     times = np.unique(np.concatenate(times_of))
     values = np.full((len(times), len(bands), *grid.shape), NO_DATA, np.int16)
-    clouds = np.full((len(times), *grid.shape), CLOUD_NO_DATA, np.uint8)
-    # Beside the bands, so that of several images of a day each pixel keeps the mask of the image that it comes from.
-    probable = np.full((len(times), 1, *grid.shape), NO_DATA, np.int16)
+    products = [entry.product for entry in optical]
+    unknown = np.broadcast_to(np.uint8(CLOUD_NO_DATA), (len(times), *grid.shape))
+    masks: dict[str, NDArray[np.uint8]] = {}  # by method; the first one chooses between images of a day
+    if any(product.classification for product in products):
+        masks[SOURCE] = unknown.copy()
+    if any(product.cloud_probability for product in products):
+        masks[S2CLOUDLESS] = unknown.copy()
     for entry, own_times in zip(optical, times_of, strict=True):
         at = np.searchsorted(times, own_times)
         offset = acquisition_offsets(entry.product, entry.file)
@@ -60,33 +66,25 @@ def read_optical(
             # Another file of this product may hold the rest of the same acquisition.
             earlier = values[at, bands.index(band)]
             values[at, bands.index(band)] = np.where(images == NO_DATA, earlier, images)
+        of_file: dict[str, NDArray[np.uint8]] = {}
         if entry.product.classification:
-            classes = _cloud_classes(entry, entry.product.classification, mapping)
-            classes = resample_classes(classes, entry.grid, grid, CLOUD_NO_DATA)
-            clouds[at] = np.where(classes == CLOUD_NO_DATA, clouds[at], classes)
+            of_file[SOURCE] = _cloud_classes(entry, entry.product.classification, mapping)
         if entry.product.cloud_probability:
-            classes = resample_classes(
-                _probable_clouds(entry, entry.product.cloud_probability), entry.grid, grid, CLOUD_NO_DATA
-            )
-            probable[at, 0] = np.where(classes == CLOUD_NO_DATA, probable[at, 0], classes.astype(np.int16))
+            of_file[S2CLOUDLESS] = _probable_clouds(entry, entry.product.cloud_probability)
+        for method, stored in of_file.items():
+            classes = resample_classes(stored, entry.grid, grid, CLOUD_NO_DATA)
+            masks[method][at] = np.where(classes == CLOUD_NO_DATA, masks[method][at], classes)
     _require_reflectance(values, optical[0].file.uri)
-    classified = any(entry.product.classification for entry in optical)
-    stacked, dates, merged_clouds = merge_days(
-        np.concatenate([values, probable], axis=1), times, clouds if classified else None
-    )
-    merged, merged_probable = stacked[:, :-1], stacked[:, -1]
+    merged, dates, merged_masks = merge_days_and_masks(values, times, list(masks.values()))
     # A cube that radar and optical share has images without a single pixel on the other's dates.
     seen = (merged != NO_DATA).any(axis=(1, 2, 3))
-    merged, dates, merged_probable = merged[seen], dates[seen], merged_probable[seen]
+    merged, dates = merged[seen], dates[seen]
     nothing = (merged == NO_DATA).all(axis=1)
-    if merged_clouds is not None:
-        merged_clouds = merged_clouds[seen]
-        merged_clouds[nothing] = CLOUD_NO_DATA
-    others = {}
-    if any(entry.product.cloud_probability for entry in optical):
-        unknown = nothing | (merged_probable == NO_DATA)
-        others[S2CLOUDLESS] = np.where(unknown, CLOUD_NO_DATA, merged_probable).astype(np.uint8)
-    return Acquisitions(merged, dates, bands), merged_clouds, others
+    others = {
+        method: np.where(nothing, np.uint8(CLOUD_NO_DATA), mask[seen])
+        for method, mask in zip(masks, merged_masks, strict=True)
+    }
+    return Acquisitions(merged, dates, bands), others.pop(SOURCE, None), others
 
 
 def acquisition_offsets(product: OpticalProduct, file: CubeFile) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from restore_dit.config.tree import Fraction, Positive, Section
 from restore_dit.series import S2_BANDS
 
 TRAINED_NETWORK = CloudNetworkConfig(bands=S2_BANDS, reference=True, missing_bands=True, pixel_size=10.0)
-"""What is trained unless told otherwise: all bands that a tile has, beside its own clear reference."""
+"""What is trained unless told otherwise: all bands that the tiles have, beside their own clear reference."""
 
 
 class FrameSharesConfig(Section):
@@ -57,7 +57,7 @@ class CloudLossConfig(Section):
     """What the network is punished for."""
 
     balance: Fraction = Field(
-        0.5,
+        0.0,
         description="classes weigh by their frequency to the power of minus this: 0 all the same, 1 the rarer the more",
     )
     label_smoothing: Fraction = Field(0.0, description="share of each label that is spread over all classes")
@@ -98,11 +98,16 @@ class CloudTrainingConfig(Section):
     )
     output: str = Field("clouds", description="URI of the model directory; holds the run's state until it is finished")
     network: CloudNetworkConfig = TRAINED_NETWORK
+    bands_in_common: bool = Field(
+        True,
+        description="of network.bands only those that all stores have: a network that can tell stores apart by the "
+        "bands they lack learns the errors of each one's labels",
+    )
     shares: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="share of the examples that each store gives, in the order of stores; none: by store_balance"
     )
     store_balance: Fraction = Field(
-        0.5,
+        0.8,
         description="0: stores give examples in proportion to their pixels; 1: all equally many; between them by the "
         "pixels to the power of one minus this, so that a small real site does not drown",
     )
@@ -111,7 +116,7 @@ class CloudTrainingConfig(Section):
     loss: CloudLossConfig = CloudLossConfig()
     optimiser: CloudOptimiserConfig = CloudOptimiserConfig()
     validation: CloudValidationConfig = CloudValidationConfig()
-    steps: Positive = Field(1500, description="optimiser steps")
+    steps: Positive = Field(1000, description="optimiser steps")
     batch_size: Positive = Field(16, description="examples a step")
     crop: int = Field(64, ge=32, description="side of an example in the network's pixels, a multiple of 32")
     memory_gigabytes: float = Field(

@@ -25,7 +25,7 @@ from restore_dit.clouds.training.resume_state import (
     save_state,
     state_file,
 )
-from restore_dit.clouds.training.split import open_labelled_stores
+from restore_dit.clouds.training.split import open_labelled_stores, with_bands_of_stores
 from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
 from restore_dit.clouds.training.validation import Validation, criterion
 from restore_dit.config.cloud_training import CloudTrainingConfig
@@ -72,7 +72,7 @@ class Training:
     """The state of a training, and what is due after each step."""
 
     def __init__(self, config: CloudTrainingConfig, on_report: Callable[[Report], object]) -> None:
-        self.config = config
+        self.config = config = with_bands_of_stores(config)
         self.report = on_report
         self.output = locate(config.output)
         self.stores = open_labelled_stores(config)
@@ -121,7 +121,7 @@ class Training:
             self._report_loss()
         if progress.step % config.validation.every == 0 or last:
             self._validate()
-        if progress.step % config.save_every == 0 and not last:
+        if progress.step % config.save_every == 0 or last:
             self.save()
 
     def save(self) -> None:

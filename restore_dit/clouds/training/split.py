@@ -38,6 +38,25 @@ class LabelledStore:
         return sum(len(frames) * self.sizes[tile][0] * self.sizes[tile][1] for tile, frames in self.training.items())
 
 
+def with_bands_of_stores(config: CloudTrainingConfig) -> CloudTrainingConfig:
+    """The configuration with, if `bands_in_common` is set, a network of only those bands that all tiles have.
+
+    Raises:
+        UserError: a store that cannot be read, or not one such band.
+    """
+    if not (config.bands_in_common and config.network.missing_bands):
+        return config
+    stores = [TileStore.open(uri) for uri in config.stores]
+    bands = [{*record.optical.bands} for store in stores for record in store.manifest.tiles.values()]
+    common = tuple(band for band in config.network.bands if all(band in known for known in bands))
+    if not common:
+        raise UserError(
+            f"{', '.join(config.stores)}: no band of {', '.join(config.network.bands)} is in all tiles; leave a store "
+            "out, or set bands_in_common=false"
+        )
+    return config.model_copy(update={"network": config.network.model_copy(update={"bands": common})})
+
+
 def open_labelled_stores(config: CloudTrainingConfig) -> list[LabelledStore]:
     """The stores of a configuration, each split. Reads the manifests only.
 

@@ -109,6 +109,7 @@ def test_a_state_of_another_network_is_refused(training):
         train_cloud_network(config)
 
 
+@pytest.mark.slow
 def test_it_learns(training):
     """In seconds it finds more than nothing: the land is mostly clear, and calling all of it clear scores 0."""
     config = training(
@@ -163,3 +164,4 @@ def test_several_stores_of_different_bands_and_pixels(training, tmp_path, cloud_
     result = train_cloud_network(config)
     assert result.counts.keys() == {"sim", "coarse"}
     assert (Path(config.output) / "examples-coarse.png").exists()
+    assert load_cloud_model(config.output).config.bands == bands

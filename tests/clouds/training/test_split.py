@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_dit.clouds.training.split import open_labelled_stores, split_frames
+from restore_dit.clouds.training.split import open_labelled_stores, split_frames, with_bands_of_stores
 from restore_dit.config.cloud_training import CloudTrainingConfig, CloudValidationConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.errors import UserError
@@ -51,6 +51,20 @@ def test_stores_of_the_same_name_keep_apart(tmp_path):
     stores = open_labelled_stores(CloudTrainingConfig(stores=(str(tmp_path / "a/site"), str(tmp_path / "b/site"))))
     assert [store.name for store in stores] == ["site-1", "site-2"]
     assert stores[0].sizes == {"one": (6, 5), "two": (6, 5)}
+
+
+def test_the_network_reads_what_all_stores_have(tmp_path):
+    first = store_of(tmp_path / "a", tile("one", bands=("B02", "B8A", "B11")), tile("two", bands=("B8A", "B11", "B12")))
+    second = store_of(tmp_path / "b", tile("one"))
+    third = store_of(tmp_path / "c", tile("one", bands=("B03",)))
+    both = CloudTrainingConfig(stores=(first.uri, second.uri))
+    assert with_bands_of_stores(both).network.bands == ("B8A", "B11")
+    apart = both.model_copy(update={"bands_in_common": False})
+    assert with_bands_of_stores(apart) == apart
+    published = both.model_copy(update={"network": CloudNetworkConfig()})  # has no use for less than its bands
+    assert with_bands_of_stores(published) == published
+    with pytest.raises(UserError, match=r"no band of B02, .* is in all tiles"):
+        with_bands_of_stores(CloudTrainingConfig(stores=(first.uri, third.uri)))
 
 
 def refusal(tmp_path, *tiles, **changes) -> str:

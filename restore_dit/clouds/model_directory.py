@@ -104,6 +104,8 @@ def load_detector(config: DetectionConfig) -> NetworkDetector:
     by = [f"unet {chosen.encoder} {weights[:16]}"]
     if chosen != CloudNetworkConfig():
         by.append(f"settings {hashlib.blake2b(settings.encode(), digest_size=4).hexdigest()}")
+    if config.clear_bias:
+        by.append(f"clear bias {config.clear_bias:g}")
     if config.precision != "fp32":
         by.append(config.precision)
     return NetworkDetector(
@@ -113,6 +115,7 @@ def load_detector(config: DetectionConfig) -> NetworkDetector:
         device="cuda" if config.use_gpu else "cpu",
         precision=config.precision,
         batch_size=config.batch_size,
+        clear_bias=config.clear_bias,
     )
 
 

@@ -59,6 +59,11 @@ class DetectionConfig(Section):
     )
     rule: RuleConfig = RuleConfig()
     tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
+    clear_bias: float = Field(
+        0.0,
+        description="network: added to the logit of clear before the largest counts; above 0 less land is taken for cloud "
+        "or shadow, and more of these are missed",
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: Positive = Field(
         16,
@@ -84,7 +89,7 @@ class DetectionConfig(Section):
 
     @model_validator(mode="after")
     def _options_of_a_network(self) -> DetectionConfig:
-        for name in ("weights", "use_gpu"):
+        for name in ("weights", "use_gpu", "clear_bias"):
             if self.method != "network" and getattr(self, name):
                 raise ValueError(f"{name} is for networks, and method is {self.method}: leave one of them out")
         return self

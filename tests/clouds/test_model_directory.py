@@ -81,6 +81,7 @@ def test_masks_of_other_settings_have_another_origin(tmp_path):
     configs = [
         DetectionConfig(weights=str(path)),
         DetectionConfig(weights=str(path), precision="bf16"),
+        DetectionConfig(weights=str(path), clear_bias=0.5),
         DetectionConfig(weights=str(path), network=CloudNetworkConfig(pixel_size=10)),
         DetectionConfig(weights=str(path), network=CloudNetworkConfig(bands=("B03", "B02", "B04", "B8A"))),
     ]

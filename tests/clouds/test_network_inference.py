@@ -51,6 +51,15 @@ def test_padding_as_the_published_script_pads(weights, size):
     assert_same_masks(masks, plain_logits(weights, reflectance(series), as_published=True))
 
 
+def test_a_bias_for_clear_moves_the_line_to_clear(weights):
+    series = tile(3, 4, (64, 64))
+    logits = plain_logits(weights, reflectance(series))
+    logits[:, 0] += 0.7
+    config = CloudNetworkConfig()
+    (masks,) = NetworkDetector(fitted_network(config, weights)[0], config, "", clear_bias=0.7).detect([series])
+    assert_same_masks(masks, logits)
+
+
 def test_thirteen_bands_of_real_scenes(shared: Path):
     scenes = np.load(shared / "data" / "cloud_masks" / "reference_scenes_l1c_13bands.npz")["reflectance_x10000"]
     values = np.ascontiguousarray(scenes.transpose(0, 3, 1, 2))

@@ -27,7 +27,7 @@ from restore_dit.clouds.network.inputs import (
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError
-from restore_dit.series import CLOUD_NO_DATA, Georeference, TileSeries
+from restore_dit.series import CLEAR, CLOUD_NO_DATA, Georeference, TileSeries
 
 _USUAL_PIXELS = 128 * 128
 """What a frame holds for which the batch size is meant; of larger frames fewer go at once."""
@@ -69,15 +69,18 @@ class NetworkDetector:
         device: str | torch.device = "cpu",
         precision: Literal["fp32", "bf16"] = "fp32",
         batch_size: int = 32,
+        clear_bias: float = 0.0,
     ) -> None:
         """`network` itself is set to evaluate, and moved to the device with the first tile, so that a detector may be
-        made where no GPU is. `by` says which weights these are. `batch_size` counts frames of 128×128 pixels."""
+        made where no GPU is. `by` says which weights these are. `batch_size` counts frames of 128×128 pixels;
+        `clear_bias` is added to the logit of clear."""
         self.network = network.eval()
         self.config = config
         self.by = by
         self.device = torch.device(device)
         self.precision = precision
         self.batch_size = batch_size
+        self.clear_bias = clear_bias
 
     @property
     def origin(self) -> MaskOrigin:
@@ -160,6 +163,7 @@ class NetworkDetector:
         logits = self._logits(frames)[: full - room].split([span.stop - span.start for _, span in parts])
         for (tile, span), part in zip(parts, logits, strict=True):
             on_tile = resample_logits(crop(part, tile.grid).float(), tile.series.size)
+            on_tile[:, CLEAR] += self.clear_bias
             classes = on_tile.argmax(dim=1).to(torch.uint8).cpu().numpy()
             np.copyto(tile.masks[span], classes, where=tile.masks[span] != CLOUD_NO_DATA)
 

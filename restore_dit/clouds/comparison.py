@@ -73,9 +73,11 @@ def compare_masks(
     and keeps so many frames of all tiles that agree least.
 
     Raises:
-        UserError: a tile that lacks either, or a damaged file.
+        UserError: a tile that lacks either, tiles without a single acquisition, or a damaged file.
     """
     chosen = tuple(tile_ids) or store.tile_ids
+    if not any(store.record(tile_id).optical.frames for tile_id in chosen):
+        raise UserError(f"{store.uri}: nothing to compare: its {len(chosen)} tiles have no acquisition; choose others")
     result = Comparison()
     for done, tile_id in enumerate(chosen, start=1):
         record = store.record(tile_id)
@@ -127,6 +129,7 @@ def comparison_text(comparison: Comparison, masks: str, against: str) -> str:
     for name, group, index in groups:
         scores = (score(group)[index] for score in (f1, iou, precision, recall))
         lines.append(f"{name:<{width}}" + "".join(f"{'–' if np.isnan(one) else f'{one:.3f}':>11}" for one in scores))
-    lines += ["", f"clear land flagged as cloud or shadow: {clear_flagged(counts):.2%}"]
+    flagged = clear_flagged(counts)
+    lines += ["", f"clear land flagged as cloud or shadow: {'–' if np.isnan(flagged) else f'{flagged:.2%}'}"]
     lines += ["cloud: thick or thin; hidden: cloud or shadow; –: not to be told, such as of a class nobody labelled"]
     return "\n".join(lines)

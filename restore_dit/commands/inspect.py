@@ -1,4 +1,4 @@
-"""Looking at a tile store or a model directory."""
+"""Looking at a tile store, or at a model directory of either kind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import argparse
 import json
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from restore_dit.config import TargetConfig, dump, load
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from torch import nn
+
     from restore_dit.data.store.tile_store import TileStore
 
 TILES_OF_FRAMES = 4
@@ -25,8 +28,10 @@ def inspect(given: argparse.Namespace) -> int:
     from restore_dit.data.store.inspection import describe_store
     from restore_dit.data.store.tile_store import TileStore
 
-    if exists(join_uri(given.place, "model.safetensors")):
-        return _inspect_model(given)
+    for name, show in (("cloud_network.yaml", _inspect_cloud_model), ("model.safetensors", _inspect_model)):
+        if exists(join_uri(given.place, name)):
+            _refuse_options_of_stores(given)
+            return show(given)
     _check_options(given)
     targets = load(given.config, given.overrides).data.targets
     store = TileStore.open(given.place)
@@ -53,9 +58,7 @@ def _check_options(given: argparse.Namespace) -> None:
             )
 
 
-def _inspect_model(given: argparse.Namespace) -> int:
-    from restore_dit.reconstruction.model_directory import load_model
-
+def _refuse_options_of_stores(given: argparse.Namespace) -> None:
     for option in ("verify", "deep", "contact_sheet", "frames", "tiles"):
         if getattr(given, option) not in (None, False):
             name = option.replace("_", "-")
@@ -64,16 +67,32 @@ def _inspect_model(given: argparse.Namespace) -> int:
             )
     if given.overrides:
         raise UserError(f"{given.place}: a model directory, and {given.overrides[0]} changes nothing in it", status=2)
+
+
+def _inspect_model(given: argparse.Namespace) -> int:
+    from restore_dit.reconstruction.model_directory import load_model
+
     model = load_model(given.place)
-    parameters = sum(p.numel() for p in model.denoiser.parameters())
+    return _show_model(given, model.config, model.denoiser, model.metrics)
+
+
+def _inspect_cloud_model(given: argparse.Namespace) -> int:
+    from restore_dit.clouds.model_directory import load_cloud_model
+
+    model = load_cloud_model(given.place)
+    return _show_model(given, model.config, model.network, model.metrics)
+
+
+def _show_model(given: argparse.Namespace, config: BaseModel, network: nn.Module, metrics: dict[str, Any]) -> int:
+    parameters = sum(p.numel() for p in network.parameters())
     if given.json:
-        tree = {"config": model.config.model_dump(mode="json"), "parameters": parameters, "metrics": model.metrics}
+        tree = {"config": config.model_dump(mode="json"), "parameters": parameters, "metrics": metrics}
         print(json.dumps(tree, indent=1))
         return 0
-    print(dump(model.config), end="")
+    print(dump(config), end="")
     print(f"parameters: {parameters}")
-    for name, value in model.metrics.items():
-        print(f"{name}: {value:.6g}")
+    for name, value in metrics.items():
+        print(f"{name}: {value:.6g}" if isinstance(value, float) else f"{name}: {value}")
     return 0
 
 
@@ -90,14 +109,25 @@ def _draw_frames(given: argparse.Namespace, store: TileStore, targets: TargetCon
     from restore_dit.data.examples.frame_strip import frame_strip
     from restore_dit.data.examples.frame_strip_picture import frame_picture
     from restore_dit.data.storage import write_bytes_atomically
-    from restore_dit.data.store.inspection import evenly
 
     file = given.frames or f"{store.location.name}_frames.png"
-    chosen = given.tiles.split(",") if given.tiles else evenly(store.tile_ids, TILES_OF_FRAMES)
-    if not chosen:
-        raise UserError(f"{store.uri}: holds no tile whose frames could be drawn")
+    chosen = given.tiles.split(",") if given.tiles else _tiles_with_frames(store, targets)
     write_bytes_atomically(file, frame_picture([frame_strip(store, tile, targets) for tile in chosen], targets))
     print(f"frames: {file}", file=sys.stderr)
+
+
+def _tiles_with_frames(store: TileStore, targets: TargetConfig) -> list[str]:
+    """Some of those that have acquisitions, and the masks by which they are decided."""
+    from restore_dit.data.store.inspection import evenly
+
+    records = store.manifest.tiles
+    with_frames = [tile_id for tile_id in store.tile_ids if records[tile_id].optical.frames]
+    if not with_frames:
+        raise UserError(f"{store.uri}: none of {len(records)} tiles has an acquisition that could be drawn")
+    decided = [tile for tile in with_frames if targets.by == "source_list" or records[tile].clouds is not None]
+    if not decided:
+        raise UserError(f"{store.uri}: no tile with acquisitions has cloud masks to decide by; detect clouds first")
+    return evenly(decided, TILES_OF_FRAMES)
 
 
 def _verify(given: argparse.Namespace, store: TileStore) -> int:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from restore_dit.cli import main
+from restore_dit.clouds.model_directory import save_cloud_model
+from restore_dit.clouds.network.architecture import build_network
 from restore_dit.config import RunConfig
+from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data.store.tile_store import TileStoreWriter
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import save_model
 from restore_dit.series import Acquisitions, TileSeries
 from restore_dit.training.setup import set_up
-from tests.data.store.tiles import store_of
+from tests.data.store.tiles import store_of, tile
 
 
 @pytest.fixture
@@ -58,7 +62,8 @@ def test_json_is_all_that_standard_output_holds(store: str, capsys: pytest.Captu
         (("--contact-sheet", "/proc/sheet.png"), 1, "/proc/sheet.png"),
         (("--frames", "data.targets.by=both"), 2, "a picture's name ends in .png; give store and key=value first"),
         (("--frames", "--tiles", "c"), 1, "no tile 'c'"),
-        (("--frames",), 1, "tile a has no cloud masks; detect clouds first"),
+        (("--frames",), 1, "no tile with acquisitions has cloud masks to decide by; detect clouds first"),
+        (("--frames", "--tiles", "a"), 1, "tile a has no cloud masks; detect clouds first"),
         (("data.targets.by=source_list",), 1, "tile a has no list of bad frames"),
         (("data.targets.most_hiden=0.2",), 2, "did you mean 'most_hidden'?"),
         (("--config", "nowhere"), 2, "nowhere: no such file"),
@@ -91,6 +96,42 @@ def test_a_model_directory_has_nothing_to_verify_or_draw(
     assert "data.targets.by=both changes nothing in it" in capsys.readouterr().err
     assert main(["inspect", model, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"] == {"mae": 0.5}
+
+
+def test_a_cloud_model_is_shown_as_models_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, config = str(tmp_path / "m"), CloudNetworkConfig(bands=("B11",), pixel_size=20)
+    network = build_network(config)
+    save_cloud_model(model, config, network.state_dict(), {"cloud_f1": 0.91234567, "site/cloud_f1": 0.5}, {})
+    assert main(["inspect", model]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    parameters = sum(weight.numel() for weight in network.parameters())
+    assert lines[0] == "encoder: mobilenet_v2"
+    assert lines[-3:] == [f"parameters: {parameters}", "cloud_f1: 0.912346", "site/cloud_f1: 0.5"]
+    assert main(["inspect", model, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert CloudNetworkConfig.model_validate(found["config"]) == config
+    assert (found["parameters"], found["metrics"]["site/cloud_f1"]) == (parameters, 0.5)
+    for word in ("--verify", "--deep", "--contact-sheet", "--frames", "--tiles=a", "network.padding=least"):
+        assert main(["inspect", model, word]) == 2
+        assert "a model directory, and " in capsys.readouterr().err
+    (tmp_path / "m/model.safetensors").unlink()
+    assert main(["inspect", model]) == 1
+    assert "no model.safetensors in this cloud model" in capsys.readouterr().err
+
+
+def test_frames_are_drawn_of_tiles_that_have_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first tile has no acquisition, the last one no masks."""
+    monkeypatch.chdir(tmp_path)
+    whole = tile("b", tracks=())
+    empty = replace(whole, tile_id="a", optical=whole.optical.select(slice(0, 0)), clouds=np.empty((0, 6, 5), np.uint8))
+    store_of(Path("store"), empty, whole, replace(whole, tile_id="c", clouds=None))
+    assert main(["inspect", "store", "--frames"]) == 0
+    assert capsys.readouterr().err == "frames: store_frames.png\n"
+    store_of(Path("hollow"), empty)
+    assert main(["inspect", "hollow", "--frames"]) == 1
+    assert "none of 1 tiles has an acquisition that could be drawn" in capsys.readouterr().err
 
 
 def test_frames_are_decided_by_the_rule_that_is_asked_for(

@@ -165,11 +165,6 @@ class StoredTile:
         """The cloud masks, or None where nobody detected them (or nobody asked for the layer)."""
         return self.layers.get(CLOUDS)
 
-    @property
-    def clear_pixels(self) -> NDArray[np.int64] | None:
-        """Number of clear pixels in each frame [T]."""
-        return None if self.cloud_counts is None else np.array(self.cloud_counts.clear_pixels)
-
     def series(self) -> TileSeries:
         """Everything that was loaded, decoded."""
         layers = {name: layer.decode() for name, layer in self.layers.items() if name != CLOUDS}

@@ -21,6 +21,7 @@ from restore_dit.clouds.training.reports import Learned, Noticed, Report, Starte
 from restore_dit.clouds.training.resume_state import (
     LossPoint,
     ValidationPoint,
+    claim,
     load_state,
     save_state,
     state_file,
@@ -81,6 +82,7 @@ class Training:
         if self.progress.finished:
             raise UserError(f"{config.output}: this training is finished; choose another output or delete the folder")
         device = _device(config)
+        claim(self.output, config)
         if config.threads:
             torch.set_num_threads(config.threads)
         tiles = TilesInMemory(self.stores, config)

@@ -13,12 +13,16 @@ import safetensors.torch
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
+from restore_dit.config import dump
 from restore_dit.config.cloud_training import CloudTrainingConfig
-from restore_dit.data.storage import Location, exists, read_bytes, write_bytes_atomically
+from restore_dit.data.storage import Location, exists, list_names, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 
 HOW_IT_RUNS = {"stores", "output", "use_gpu", "threads", "save_every", "log_every"}
 """Settings that may differ when a training goes on. Stores may lie elsewhere, but must be the same by their content."""
+
+STATE_FOLDER = "state"
+"""Of the output: all that a training leaves there before it is finished."""
 
 
 class LossPoint(BaseModel):
@@ -57,7 +61,23 @@ def identity(config: CloudTrainingConfig, fingerprints: list[str]) -> dict[str, 
 
 def state_file(output: Location) -> Location:
     """Where the state of a training lies."""
-    return output.join("state", "state.safetensors")
+    return output.join(STATE_FOLDER, "state.safetensors")
+
+
+def claim(output: Location, config: CloudTrainingConfig) -> None:
+    """Writes the configuration beside where the state will lie: a place that cannot be written shows before anything is
+    computed.
+
+    Raises:
+        UserError: it cannot, or the folder holds something that no cloud training left, which the model would replace.
+    """
+    others = [name for name in list_names(output) if name != STATE_FOLDER]
+    if others and not exists(state_file(output)):
+        raise UserError(
+            f"{output.uri}: holds {', '.join(others[:3])}{', …' if len(others) > 3 else ''} but no state of a cloud "
+            "training, and would be written over; choose another output or an empty folder"
+        )
+    write_bytes_atomically(output.join(STATE_FOLDER, "training.yaml"), dump(config).encode())
 
 
 def save_state(output: Location, progress: Progress, parts: dict[str, dict[str, Tensor]]) -> None:

@@ -17,7 +17,7 @@ from restore_dit.clouds.training.resume_state import state_file
 from restore_dit.clouds.training.split import open_labelled_stores
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import DetectionConfig
-from restore_dit.data.storage import locate
+from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStoreWriter
 from restore_dit.errors import UserError
 from tests.data.store.tiles import store_of, tile
@@ -165,3 +165,54 @@ def test_several_stores_of_different_bands_and_pixels(training, tmp_path, cloud_
     assert result.counts.keys() == {"sim", "coarse"}
     assert (Path(config.output) / "examples-coarse.png").exists()
     assert load_cloud_model(config.output).config.bands == bands
+
+
+def test_a_folder_of_something_else_is_not_written_over(training):
+    config = training()
+    folder = Path(config.output)
+    folder.mkdir()
+    for name in ("README.md", "config.yaml", "model.safetensors"):  # as RESTORE-DiT leaves them
+        (folder / name).write_text(f"not ours: {name}")
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    message = r"holds README\.md, config\.yaml, model\.safetensors but no state of a cloud training.*choose another"
+    with pytest.raises(UserError, match=message):
+        train_cloud_network(config)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+
+
+def test_a_folder_that_a_training_began_and_never_saved_is_taken(training):
+    config = training(steps=2, validation={"share": 0})
+    with pytest.raises(KeyboardInterrupt):
+        train_cloud_network(config, interrupt)
+    assert train_cloud_network(config).finished
+
+
+def interrupt(report: Report) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_output_that_cannot_be_written_shows_before_training(training, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for output in (tmp_path / "file" / "model", tmp_path / "file"):
+        reports = []
+        with pytest.raises(UserError) as caught:
+            train_cloud_network(training(output=str(output)), reports.append)
+        assert reports == []
+        assert str(output) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.s3
+def test_in_a_bucket(training, bucket):
+    config, reports = training(steps=2, output=f"s3://{bucket}-nowhere/model"), []
+    with pytest.raises(UserError, match="the bucket does not exist"):
+        train_cloud_network(config, reports.append)
+    assert reports == []
+    there = f"s3://{bucket}/model"
+    write_bytes_atomically(f"{there}/config.yaml", b"not ours")
+    with pytest.raises(UserError, match=r"holds config\.yaml but no state"):
+        train_cloud_network(config.model_copy(update={"output": there}))
+    beside = config.model_copy(update={"output": f"s3://{bucket}/clouds"})
+    assert not train_cloud_network(beside, stop_requested=lambda: True).finished
+    assert train_cloud_network(beside).finished
+    assert load_cloud_model(beside.output).config == config.network

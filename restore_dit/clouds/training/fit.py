@@ -132,24 +132,32 @@ class Training:
         Raises:
             UserError: the weights are no numbers any more.
         """
-        state = self.learner.state()
-        if not all(tensor.isfinite().all() for tensor in state["weights"].values()):
-            raise UserError(
-                f"{self.output.uri}: the weights became infinite by step {self.progress.step}; lower "
-                f"optimiser.learning_rate (it was {self.config.optimiser.learning_rate:g}) and train anew"
-            )
+        self._require_finite()
         self.progress.unreported = [float(loss) for loss in self._losses]
-        save_state(self.output, self.progress, {**state, "best": self._best})
+        save_state(self.output, self.progress, {**self.learner.state(), "best": self._best})
 
     def finish(self) -> dict[str, Counts]:
         """Writes the model directory with the weights of the best validation (without any: the last averages) and marks
-        the training as finished. Name of each store → counts on its held-out frames."""
+        the training as finished. Name of each store → counts on its held-out frames.
+
+        Raises:
+            UserError: the weights are no numbers any more.
+        """
+        self._require_finite()
         network = self.learner.averaged_network
         network.load_state_dict(self._best or network.state_dict())
         counts = save_trained_model(self.output, self.config, network, self.stores, self.validation, self.progress)
         self.progress.finished = True
         save_state(self.output, self.progress, {})
         return counts
+
+    def _require_finite(self) -> None:
+        if not self.learner.is_finite:
+            raise UserError(
+                f"{self.output.uri}: the weights became infinite by step {self.progress.step}; lower "
+                f"optimiser.learning_rate (it was {self.config.optimiser.learning_rate:g}) and train anew in another "
+                "output"
+            )
 
     def _report_loss(self) -> None:
         loss = float(torch.stack(self._losses).mean())
@@ -162,7 +170,12 @@ class Training:
         self._reported_at, self._clock = step, time.perf_counter()
 
     def _validate(self) -> None:
-        """Scores the averaged weights and keeps them if they are the best so far."""
+        """Scores the averaged weights and keeps them if they are the best so far.
+
+        Raises:
+            UserError: the weights are no numbers any more.
+        """
+        self._require_finite()
         if not self.validation:
             return
         begin = time.perf_counter()

@@ -45,6 +45,12 @@ class Learner:
         """Of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the weights and their average are numbers."""
+        states = (self.network.state_dict(), self._average)
+        return all(bool(tensor.isfinite().all()) for state in states for tensor in state.values())
+
     def learn(self, batch: LabelledBatch, step: int) -> Tensor:
         """One step of optimisation; the loss before it, as a tensor that nobody has waited for."""
         torch.manual_seed(hash((self.config.seed, step)) % 2**63)  # for encoders that drop at random

@@ -167,6 +167,17 @@ def test_several_stores_of_different_bands_and_pixels(training, tmp_path, cloud_
     assert load_cloud_model(config.output).config.bands == bands
 
 
+@pytest.mark.parametrize("validation", [{"every": 4, "frames": 2}, {"share": 0}])
+def test_weights_that_are_no_numbers_become_no_model(training, validation):
+    wild = {"learning_rate": 1e30, "warmup": 0, "gradient_clip": 1e30}
+    config = training(steps=4, optimiser=wild, validation=validation, save_every=100)
+    with pytest.raises(UserError, match=r"infinite by step 4; lower optimiser\.learning_rate") as caught:
+        train_cloud_network(config)
+    assert "\n" not in str(caught.value)
+    assert not Path(state_file(locate(config.output)).path).exists()
+    assert not Path(config.output, "model.safetensors").exists()
+
+
 def test_a_folder_of_something_else_is_not_written_over(training):
     config = training()
     folder = Path(config.output)

@@ -77,7 +77,7 @@ class Training:
         self.report = on_report
         self.output = locate(config.output)
         self.stores = open_labelled_stores(config)
-        fingerprints = [labelled.store.fingerprint for labelled in self.stores]
+        fingerprints = [labelled.fingerprint for labelled in self.stores]
         self.progress, self._saved = load_state(self.output, config, fingerprints)
         if self.progress.finished:
             raise UserError(f"{config.output}: this training is finished; choose another output or delete the folder")

@@ -22,7 +22,7 @@ def model_card(
     beside = "the tile's clear reference at its date, from its other dates" if network.reference else "nothing"
     learned = "\n".join(
         f"| {store.name} | {len(store.training)} | {sum(map(len, store.training.values()))} | "
-        f"{sum(map(len, store.validation.values()))} | `{store.store.fingerprint}` |"
+        f"{sum(map(len, store.validation.values()))} | `{store.fingerprint}` |"
         for store in stores
     )
     rows = "\n".join(
@@ -52,7 +52,7 @@ A U-Net that finds clouds and their shadows in Sentinel-2 frames, written by res
 | classes | {", ".join(scores.CLASSES)} |
 
 ## Learned from
-| store | tiles | frames | held-out frames | fingerprint |
+| store | tiles | frames | held-out frames | fingerprint of tiles and labels |
 |---|---|---|---|---|
 {learned}
 

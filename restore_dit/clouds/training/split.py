@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from restore_dit.clouds.network.inputs import known_bands, network_size
 from restore_dit.config.cloud_training import CloudTrainingConfig, CloudValidationConfig
 from restore_dit.data.randomness import generator
-from restore_dit.data.store.manifest import TileRecord
+from restore_dit.data.store.manifest import TileRecord, layer_object, tile_object
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -24,13 +26,15 @@ Frames = dict[str, NDArray[np.intp]]
 @dataclass(frozen=True)
 class LabelledStore:
     """A store under a name of its own, the frames that training learns from and those that it is scored on, and the
-    size (H, W) of each tile on the network's grid."""
+    size (H, W) of each tile on the network's grid. `fingerprint` is that of tiles and labels: masks of other methods,
+    in use or not, are nothing to a training."""
 
     name: str
     store: TileStore
     training: Frames
     validation: Frames
     sizes: Mapping[str, tuple[int, int]]
+    fingerprint: str
 
     @property
     def training_pixels(self) -> int:
@@ -95,7 +99,17 @@ def _labelled(store: TileStore, name: str, config: CloudTrainingConfig) -> Label
             f"{store.uri}: nothing of {len(frames)} tiles and {sum(frames.values())} frames is left to learn from; "
             "lower validation.share"
         )
-    return LabelledStore(name, store, training, validation, sizes)
+    return LabelledStore(name, store, training, validation, sizes, _fingerprint(store, layer))
+
+
+def _fingerprint(store: TileStore, layer: str) -> str:
+    """A hash of the tiles' content and of the layer of their labels, by the checksums in the manifest."""
+    content = {
+        path: record.objects[path].checksum
+        for tile_id, record in store.manifest.tiles.items()
+        for path in (tile_object(tile_id), layer_object(layer, tile_id))
+    }
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def split_frames(frames: Mapping[str, int], config: CloudValidationConfig, seed: int) -> tuple[Frames, Frames]:

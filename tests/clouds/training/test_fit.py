@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from restore_dit.clouds import scores
+from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
 from restore_dit.clouds.model_directory import load_cloud_model, load_detector
 from restore_dit.clouds.training.fit import TrainingResult, train_cloud_network
 from restore_dit.clouds.training.reports import Learned, Noticed, Report, Started, Validated
@@ -18,7 +20,7 @@ from restore_dit.clouds.training.split import open_labelled_stores
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.data.storage import locate, write_bytes_atomically
-from restore_dit.data.store.tile_store import TileStoreWriter
+from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
 from tests.data.store.tiles import store_of, tile
 
@@ -42,7 +44,7 @@ def whole(training) -> Whole:
     return Whole(config, reports, train_cloud_network(config, reports.append))
 
 
-def test_what_a_training_leaves(whole, cloud_store):
+def test_what_a_training_leaves(whole):
     config, result = whole.config, whole.result
     assert result.finished
     folder = Path(config.output)
@@ -50,7 +52,7 @@ def test_what_a_training_leaves(whole, cloud_store):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     card = (folder / "README.md").read_text()
     assert "| sim |" in card
-    assert f"`{cloud_store.fingerprint}`" in card
+    assert f"`{open_labelled_stores(config)[0].fingerprint}`" in card
     metrics = json.loads((folder / "metrics.json").read_text())
     counts = result.counts["sim"]
     assert metrics["sim/cloud_f1"] == metrics["cloud_f1"] == pytest.approx(scores.cloud_f1(counts))
@@ -97,6 +99,17 @@ def test_stopped_and_resumed_is_the_same_training(training, whole, stop_after):
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-6)
     pictures = [Path(config.output, "curves.png").read_bytes() for config in (whole.config, stopped)]
     assert pictures[0] == pictures[1]  # not even a curve tells
+
+
+def test_masks_of_another_method_do_not_keep_it_from_going_on(training, tmp_path, cloud_store):
+    store = tmp_path / "store"
+    shutil.copytree(cloud_store.uri, store)
+    config = training(stores=(str(store),), steps=2)
+    train_cloud_network(config, stop_requested=lambda: True)
+    plan = plan_detection(DetectionConfig(store=str(store), method="rule", workers=0))
+    assert run_detection(plan, outcomes(plan)).added == len(cloud_store)
+    assert TileStore.open(store).fingerprint != cloud_store.fingerprint
+    assert train_cloud_network(config).finished
 
 
 def test_a_state_of_another_network_is_refused(training):

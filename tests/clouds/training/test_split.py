@@ -9,6 +9,7 @@ from restore_dit.clouds.training.split import open_labelled_stores, split_frames
 from restore_dit.config.cloud_training import CloudTrainingConfig, CloudValidationConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.errors import UserError
+from restore_dit.series import TileSeries
 from tests.data.store.tiles import store_of, tile
 
 SHARES = st.sampled_from([0.05, 0.1, 0.2, 0.25, 1 / 3, 0.5])
@@ -65,6 +66,22 @@ def test_the_network_reads_what_all_stores_have(tmp_path):
     assert with_bands_of_stores(published) == published
     with pytest.raises(UserError, match=r"no band of B02, .* is in all tiles"):
         with_bands_of_stores(CloudTrainingConfig(stores=(first.uri, third.uri)))
+
+
+def test_the_fingerprint_is_that_of_tiles_and_labels(tmp_path):
+    def fingerprint(folder: str, *tiles: TileSeries) -> str:
+        store = store_of(tmp_path / folder, *tiles)
+        (found,) = open_labelled_stores(CloudTrainingConfig(stores=(store.uri,)))
+        return found.fingerprint
+
+    first = fingerprint("a", tile("one"), tile("two", seed=1))
+    assert fingerprint("b", tile("two", seed=1), tile("one")) == first
+    relabelled, changed = tile("one"), tile("one")
+    relabelled.clouds[0] = 3
+    changed.optical.values[0] += 1
+    others = [(tile("one"),), (relabelled, tile("two", seed=1)), (changed, tile("two", seed=1))]
+    found = [fingerprint(f"c{number}", *tiles) for number, tiles in enumerate(others)]
+    assert len({first, *found}) == 4
 
 
 def refusal(tmp_path, *tiles, **changes) -> str:

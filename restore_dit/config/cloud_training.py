@@ -79,7 +79,11 @@ class CloudValidationConfig(Section):
     """What training never learns from, and what the weights are chosen by: the mean over the stores of the F1 of cloud
     and that of shadow."""
 
-    share: Fraction = Field(0.2, description="of a store's tiles; of its dates where it has a single tile")
+    share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.2,
+        description="of a store's tiles, at least one; of a single tile's dates one block in every 1/share, rounded, "
+        "at least one; 0: nothing",
+    )
     block: Positive = Field(
         8,
         description="acquisitions in a row that are held out together where dates are split: clouds, haze and the "

@@ -97,7 +97,7 @@ def _labelled(store: TileStore, name: str, config: CloudTrainingConfig) -> Label
     if not any(len(chosen) for chosen in training.values()):
         raise UserError(
             f"{store.uri}: nothing of {len(frames)} tiles and {sum(frames.values())} frames is left to learn from; "
-            "lower validation.share"
+            "lower validation.share, or set it to 0"
         )
     return LabelledStore(name, store, training, validation, sizes, _fingerprint(store, layer))
 
@@ -132,13 +132,16 @@ def split_frames(frames: Mapping[str, int], config: CloudValidationConfig, seed:
 
 
 def held_out_frames(count: int, config: CloudValidationConfig, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Which of `count` acquisitions of a single tile are held out, bool [T]: of every 1/share blocks one, drawn. Series
-    too short for that are cut into shorter blocks."""
+    """Which of `count` acquisitions of a single tile are held out, bool [T]: of every 1/share blocks one, drawn, and
+    at least one of all. Series too short for that are cut into shorter blocks."""
     together = max(round(1 / config.share), 2)
     length = max(min(config.block, count // together), 1)
     block = np.arange(count) // length
     place = random.integers(together, size=count // length // together + 1)
-    return block % together == place[block // together]
+    held_out = block % together == place[block // together]
+    if count and not held_out.any():  # fewer blocks than 1/share, and the one that was drawn is not among them
+        held_out = block == random.integers(block[-1] + 1)
+    return held_out
 
 
 def _georeference(record: TileRecord) -> Georeference | None:

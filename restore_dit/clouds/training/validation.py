@@ -93,10 +93,10 @@ def predict(network: nn.Module, inputs: NDArray[np.int16], config: CloudNetworkC
 
 
 def _some(frames: dict[str, NDArray[np.intp]], store: int, config: CloudTrainingConfig) -> dict[str, NDArray[np.intp]]:
-    """A seeded choice of at most `validation.frames` of all frames."""
+    """A seeded choice of at most `validation.frames` of all frames, of the tiles that have any."""
     everything = [(tile_id, frame) for tile_id, chosen in frames.items() for frame in chosen]
     if len(everything) <= config.validation.frames:
-        return frames
+        return {tile_id: chosen for tile_id, chosen in frames.items() if len(chosen)}
     order = generator(config.seed, "cloud validation frames", store).permutation(len(everything))
     kept: dict[str, list[int]] = {}
     for place in sorted(order[: config.validation.frames]):

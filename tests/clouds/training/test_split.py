@@ -1,11 +1,16 @@
 """Nothing is both learned from and scored on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from restore_dit.clouds.training.split import open_labelled_stores, split_frames, with_bands_of_stores
+from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
+from restore_dit.clouds.training.validation import Validation
 from restore_dit.config.cloud_training import CloudTrainingConfig, CloudValidationConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.errors import UserError
@@ -38,6 +43,26 @@ def test_dates_of_a_single_tile_are_held_out_in_blocks_over_the_whole_period(cou
     whole = count // (length * together)
     counts = held_out[: whole * length * together].reshape(whole, -1).sum(axis=1)
     assert (counts == length).all()  # the same share of each stretch of time
+
+
+@given(st.integers(1, 200), st.floats(0.001, 0.5), st.integers(1, 20), st.integers(0, 99))
+def test_a_block_of_a_single_tile_is_held_out_however_small_the_share(count, share, block, seed):
+    _, validation = split_frames({"one": count}, CloudValidationConfig(share=share, block=block), seed)
+    assert len(validation["one"])
+
+
+@pytest.mark.parametrize("share", [0.7, 0.9, 1.0, -0.1])
+def test_shares_that_cannot_be_held_out_are_refused(share):
+    with pytest.raises(ValidationError, match=r"validation\.share"):
+        CloudTrainingConfig(validation={"share": share})
+
+
+def test_a_tile_without_frames_is_no_validation(tmp_path):
+    store = store_of(tmp_path / "store", tile("one"))
+    config = CloudTrainingConfig(stores=(store.uri,), validation={"share": 0})
+    (labelled,) = open_labelled_stores(config)
+    labelled = replace(labelled, validation={"one": np.array([], int)})
+    assert not Validation([labelled], TilesInMemory([labelled], config), config)
 
 
 def test_a_tile_that_joins_moves_no_other():
@@ -106,10 +131,8 @@ def test_no_band_in_common_is_refused(tmp_path):
 
 
 def test_a_single_frame_that_is_held_out_leaves_nothing_to_learn_from(tmp_path):
-    config = CloudValidationConfig(share=0.5)
-    seed = next(seed for seed in range(99) if len(split_frames({"one": 1}, config, seed)[1]["one"]))
-    found = refusal(tmp_path, tile("one", frames=1), validation=config, seed=seed)
-    assert "nothing of 1 tiles and 1 frames is left to learn from" in found
+    found = refusal(tmp_path, tile("one", frames=1))
+    assert "nothing of 1 tiles and 1 frames is left to learn from; lower validation.share, or set it to 0" in found
 
 
 def test_no_store_is_refused():

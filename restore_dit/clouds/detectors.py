@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit.clouds.pixel_size import read_crs
 from restore_dit.clouds.rule import RULE_VERSION, require_rule_bands, rule_masks
 from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.config.clouds import DetectionConfig
@@ -44,8 +45,10 @@ class RuleDetector:
         return MaskOrigin(method="rule", by=f"version {RULE_VERSION}, settings {settings}")
 
     def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
-        """Raises `UserError` where a tile of these bands is not enough."""
+        """Raises `UserError` where a tile of these bands is not enough, or nobody knows where it lies."""
         require_rule_bands(bands)
+        if georeference is not None:
+            read_crs(georeference)
 
     def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
         """Masks of each tile, in order."""

@@ -61,8 +61,8 @@ class DetectionConfig(Section):
     tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
     clear_bias: float = Field(
         0.0,
-        description="network: added to the logit of clear before the largest counts; above 0 less land is taken for cloud "
-        "or shadow, and more of these are missed",
+        description="network: added to the logit of clear before the largest counts; above 0 less land is taken for "
+        "cloud or shadow, and more of these are missed",
     )
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: Positive = Field(

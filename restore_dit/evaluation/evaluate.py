@@ -71,7 +71,7 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
     if record.clouds is None:
         raise UserError(f"{where} has no cloud masks; detect clouds first")
     data = data_of(model, config)
-    clear = decide(data.targets, record.clouds, record.bad_frame_mask, where) == TARGET
+    clear = decide(data.targets, record.clouds, record.bad_frame_mask, where, record.optical.bands) == TARGET
     return bool(frames_of_part(clear, config.part, data.split, model.config.seed, tile_id)[1].any())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 import uuid
@@ -16,6 +15,7 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from restore_dit.data import storage, stream
+from restore_dit.data.worker_errors import user_error_behind
 from restore_dit.errors import UserError
 from restore_dit.training import process_group
 from restore_dit.training.loop import fit
@@ -183,16 +183,7 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         fit(setup, batches, monitor, on_pause=lambda: ray.train.report({}))
     except Exception as error:
-        mendable = _user_error(error)
+        mendable = user_error_behind(error)
         if mendable is not None:
             monitor.post(EndedReport(step=-1, finished=False, error=str(mendable)))
         raise  # so that Ray ends the other ranks, which wait for this one
-
-
-def _user_error(error: BaseException) -> UserError | None:
-    """The `UserError` behind an exception. What its data tasks raise, Ray hands over as a text with the whole way
-    there, sometimes under our error's own class."""
-    found = re.search(r"restore_dit\.errors\.UserError: (.+)", str(error))
-    if found:
-        return UserError(found[1])
-    return error if isinstance(error, UserError) else None

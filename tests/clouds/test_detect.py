@@ -46,7 +46,8 @@ def detect(store: Path, **options: object):
 def test_every_tile_is_masked_once_by_the_rule(store: Path, small_store: TileStore) -> None:
     report = detect(store, commit_every=4)
     assert (report.added, report.failed) == (11, {})
-    assert report.manifest.generation == small_store.manifest.generation + 3
+    # Fewer commits than tiles, and none at all on the way where they take too long.
+    assert 1 <= report.manifest.generation - small_store.manifest.generation <= 3
     after = TileStore.open(store)
     for tile_id in after.tile_ids:
         series = small_store.load(tile_id).series()

@@ -158,4 +158,6 @@ class ExampleMaker:
         return self._decisions(tile) == TARGET
 
     def _decisions(self, tile: Tile) -> NDArray[np.str_]:
-        return decide(self.config.targets, tile.cloud_counts, tile.bad_frames, f"tile {tile.tile_id}")
+        return decide(
+            self.config.targets, tile.cloud_counts, tile.bad_frames, f"tile {tile.tile_id}", tile.optical.bands
+        )

@@ -26,7 +26,7 @@ def describe_targets(store: TileStore, config: TargetConfig) -> TargetDescriptio
             undecided.append(tile_id)
             continue
         where = f"{store.uri}: tile {tile_id}"
-        found = Counter(decide(config, record.clouds, record.bad_frame_mask, where).tolist())
+        found = Counter(decide(config, record.clouds, record.bad_frame_mask, where, record.optical.bands).tolist())
         counts += found
         targets[tile_id] = found[TARGET]
     number = list(targets.values()) or [0]

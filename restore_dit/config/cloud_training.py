@@ -42,7 +42,7 @@ class CloudAugmentationConfig(Section):
     band_gain: float = Field(0.02, ge=0, description="gain of each band of the frame, likewise")
     offset: float = Field(0.004, ge=0, description="reflectance added to the frame, standard deviation")
     noise: float = Field(0.003, ge=0, description="reflectance added to each pixel and band, standard deviation")
-    band_dropout: Fraction = Field(0.4, description="share of examples that lack bands, with network.missing_bands")
+    band_dropout: Fraction = Field(0.2, description="share of examples that lack bands, with network.missing_bands")
     band_subsets: tuple[tuple[str, ...], ...] = Field(
         (("B05", "B06", "B07", "B8A", "B11", "B12"), ("B02", "B03", "B04", "B08"), ("B02", "B03", "B04", "B8A")),
         description="bands that tiles are known to come with: half of the examples that lack bands keep one of these "

@@ -104,8 +104,8 @@ class CloudTrainingConfig(Section):
     network: CloudNetworkConfig = TRAINED_NETWORK
     bands_in_common: bool = Field(
         True,
-        description="of network.bands only those that all stores have: a network that can tell stores apart by the "
-        "bands they lack learns the errors of each one's labels",
+        description="of network.bands only those that all stores have, so that the network cannot tell stores, and the "
+        "errors of each one's labels, apart by the bands that they lack",
     )
     shares: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="share of the examples that each store gives, in the order of stores; none: by store_balance"

@@ -81,8 +81,8 @@ class CloudValidationConfig(Section):
 
     share: Annotated[float, Field(ge=0, le=0.5)] = Field(
         0.2,
-        description="of a store's tiles, at least one; of a single tile's dates one block in every 1/share, rounded, "
-        "at least one; 0: nothing",
+        description="other tiles, at least one, while all dates of the others are learned from; of a store of a single "
+        "tile other dates: one block in every 1/share, rounded, at least one; 0: nothing",
     )
     block: Positive = Field(
         8,

@@ -21,8 +21,8 @@ def model_card(
     bands = ", ".join(network.bands) + (" (a tile may lack some)" if network.missing_bands else "")
     beside = "the tile's clear reference at its date, from its other dates" if network.reference else "nothing"
     learned = "\n".join(
-        f"| {store.name} | {len(store.training)} | {sum(map(len, store.training.values()))} | "
-        f"{sum(map(len, store.validation.values()))} | `{store.fingerprint}` |"
+        f"| {store.name} | {len(store.training)} | {sum(map(len, store.training.values()))} | {_held_out(store)} | "
+        f"`{store.fingerprint}` |"
         for store in stores
     )
     rows = "\n".join(
@@ -52,7 +52,7 @@ A U-Net that finds clouds and their shadows in Sentinel-2 frames, written by res
 | classes | {", ".join(scores.CLASSES)} |
 
 ## Learned from
-| store | tiles | frames | held-out frames | fingerprint of tiles and labels |
+| store | tiles | frames | held out | fingerprint of tiles and labels |
 |---|---|---|---|---|
 {learned}
 
@@ -68,7 +68,9 @@ A U-Net that finds clouds and their shadows in Sentinel-2 frames, written by res
 {classes}
 
 Weights were chosen by these very frames (mean F1 of cloud and of shadow over the stores), so that scores elsewhere will
-be somewhat lower. `confusion.png`, `curves.png` and the pictures of examples show more.
+be somewhat lower. Where other tiles are held out, their dates are not: tiles beside them may have been learned from at
+the same dates. Where other dates are held out, their land is not. `confusion.png`, `curves.png` and the pictures of
+examples show more.
 
 ## Limits
 The scores say how well the masks agree with the labels above, which are not the truth where they come from a scene
@@ -77,6 +79,15 @@ never seen. Snow without label, and cloud that no band shows, are not told apart
 
 Use: `restore-dit clouds detect STORE --weights MODEL`.
 """
+
+
+def _held_out(store: LabelledStore) -> str:
+    frames = sum(map(len, store.validation.values()))
+    if not frames:
+        return "nothing"
+    tiles = len(store.validation)
+    what = "other dates" if store.validation.keys() <= store.training.keys() else f"{tiles} other tiles"
+    return f"{what}, {frames} frames"
 
 
 def _told(value: float) -> str:

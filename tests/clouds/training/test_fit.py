@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,11 @@ def test_what_a_training_leaves(whole):
     for name in ("confusion.png", "curves.png", "examples.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     card = (folder / "README.md").read_text()
-    assert "| sim |" in card
-    assert f"`{open_labelled_stores(config)[0].fingerprint}`" in card
+    (sim,) = open_labelled_stores(config)
+    frames = sum(map(len, sim.validation.values()))
+    assert re.search(
+        rf"\| sim \| .* \| {len(sim.validation)} other tiles, {frames} frames \| `{sim.fingerprint}` \|", card
+    )
     metrics = json.loads((folder / "metrics.json").read_text())
     counts = result.counts["sim"]
     assert metrics["sim/cloud_f1"] == metrics["cloud_f1"] == pytest.approx(scores.cloud_f1(counts))
@@ -177,6 +181,9 @@ def test_several_stores_of_different_bands_and_pixels(training, tmp_path, cloud_
     result = train_cloud_network(config)
     assert result.counts.keys() == {"sim", "coarse"}
     assert (Path(config.output) / "examples-coarse.png").exists()
+    assert re.search(
+        r"\| coarse \| 1 \| 24 \| other dates, 6 frames \|", (Path(config.output) / "README.md").read_text()
+    )
     assert load_cloud_model(config.output).config.bands == bands
 
 

@@ -6,7 +6,7 @@ The file is written as a whole or not at all, so that there is always one state,
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -20,6 +20,9 @@ from restore_dit.errors import UserError
 
 HOW_IT_RUNS = {"stores", "output", "use_gpu", "threads", "save_every", "log_every"}
 """Settings that may differ when a training goes on. Stores may lie elsewhere, but must be the same by their content."""
+
+FORMAT: Literal[2] = 2
+"""Of the state. 1 knew its stores by the masks in use."""
 
 STATE_FOLDER = "state"
 """Of the output: all that a training leaves there before it is finished."""
@@ -43,7 +46,7 @@ class Progress(BaseModel):
     """Where a training stands after `step` steps: `best_*` the validation whose weights are the best so far,
     `unreported` the losses since the last point."""
 
-    format: int = 1
+    format: Literal[2] = FORMAT
     identity: dict[str, Any]
     step: int = 0
     best_step: int = 0
@@ -93,7 +96,7 @@ def load_state(
     """Where the training stands, and its tensors by part and name; both empty where it has not begun.
 
     Raises:
-        UserError: a damaged state, that of another configuration or other stores, or a training that is finished.
+        UserError: a damaged state, or that of another format, configuration or stores.
     """
     mine, file = identity(config, fingerprints), state_file(output)
     if not exists(file):
@@ -102,7 +105,13 @@ def load_state(
     try:
         tensors = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        progress = Progress.model_validate_json(header["__metadata__"]["progress"])
+        told = json.loads(header["__metadata__"]["progress"])
+        if told["format"] != FORMAT:
+            raise UserError(
+                f"{file.uri}: of format {told['format']!r}, this program reads {FORMAT}; use a matching version of "
+                "restore-dit, or choose another output"
+            )
+        progress = Progress.model_validate(told)
     except (safetensors.SafetensorError, ValidationError, ValueError, KeyError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{file.uri}: damaged ({why}); delete it to train anew") from None

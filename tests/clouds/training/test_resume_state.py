@@ -47,6 +47,12 @@ def test_a_truncated_state_is_one_line(tmp_path, keep):
     assert "\n" not in str(caught.value)
 
 
+def test_another_format_is_refused_by_its_number(tmp_path):
+    save_state(locate(tmp_path), saved(tmp_path).model_copy(update={"format": 1}), PARTS)
+    with pytest.raises(UserError, match=r"state\.safetensors: of format 1, this program reads 2; use a matching"):
+        load_state(locate(tmp_path), CONFIG, ["x", "y"])
+
+
 def test_how_it_runs_may_change(tmp_path):
     saved(tmp_path)
     elsewhere = CONFIG.model_copy(update={"stores": ("c", "d"), "threads": 3, "save_every": 7, "output": "e"})

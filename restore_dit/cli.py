@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from pathlib import Path
 
 from restore_dit import __version__
 from restore_dit.commands.clouds import clouds_compare, clouds_detect, clouds_train
@@ -15,6 +17,8 @@ from restore_dit.config import PRESETS, shipped
 from restore_dit.config.cube_mapping import shipped_cube_mappings
 
 OVERRIDES = "key=value"
+_OVERRIDE = re.compile(r"[\w.]+=")
+"""How an override begins where a store might stand, too: `s3://bucket/year=2019/site` is none."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,8 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         top.error(f"unrecognised: {' '.join(unknown)}; see restore-dit {given.name} --help")
     if isinstance(getattr(given, "stores", None), list):  # several stores take the words that follow them, too
-        given.overrides += [word for word in given.stores if _is_override(word)]
-        given.stores = [word for word in given.stores if not _is_override(word)]
+        overrides = [word for word in given.stores if _OVERRIDE.match(word) and not Path(word).is_dir()]
+        given.overrides += overrides
+        given.stores = [word for word in given.stores if word not in overrides]
     return exit_status(lambda: given.command(given), f"restore-dit {given.name}")
 
 

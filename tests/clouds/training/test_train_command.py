@@ -1,0 +1,112 @@
+"""`restore-dit clouds train` as a user meets it: what it reads of its words, what it leaves, and Ctrl-C."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from jobs import train_clouds
+from restore_dit.cli import main
+from restore_dit.config import dump
+from restore_dit.data.store.tile_store import TileStore
+from tests.data.store.tiles import store_of, tile
+
+SMALL = ("crop=32", "batch_size=4", "threads=1", "validation.frames=10", "network.pixel_size=10")
+
+
+def resolved(capsys, *words: str) -> dict:
+    assert main(["clouds", "train", *words, "--dry-run"]) == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+def test_a_dry_run_prints_what_would_be_trained_and_leaves_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = resolved(capsys, "a", "steps=7", "b", "--output", "m", "optimiser.learning_rate=0.1", "seed=3")
+    assert found["stores"] == ["a", "b"]
+    assert found["output"] == "m"
+    assert (found["steps"], found["seed"], found["optimiser"]["learning_rate"]) == (7, 3, 0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_whose_path_has_an_equals_sign_is_a_store(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b" / "zs").mkdir(parents=True)
+    words = ("a=b/zs", "steps=7", "s3://bucket/year=2019/site", "data/year=2019/site", "./steps=8")
+    found = resolved(capsys, *words)
+    assert found["stores"] == [words[0], *words[2:]]
+    assert found["steps"] == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (("steps=3",), 2, "stores is not set"),
+        (("nowhere",), 1, "nowhere: no tile store there"),
+        (("nowhere", "stepps=3"), 2, "did you mean 'steps'?"),
+        (("nowhere", "a=b/zs"), 2, "unknown key 'a'"),  # neither a key nor a folder
+        (("nowhere", "validation.share=0.7"), 2, "validation.share: Input should be less than or equal to 0.5"),
+        ((), 2, "store"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_a_status(capsys, tmp_path, monkeypatch, words, status, message):
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = main(["clouds", "train", *words])
+    except SystemExit as stop:
+        found = stop.code
+    assert found == status
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_was_trained_makes_masks(capsys, tmp_path, cloud_store):
+    store, model = str(tmp_path / "year=2019"), str(tmp_path / "model")
+    shutil.copytree(cloud_store.uri, store)
+    words = ["clouds", "train", store, "steps=4", *SMALL, "--output", model, "validation.every=2"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "step 2: year=2019: " in out
+    assert f"finished; the model is {model}" in out
+    assert main(["clouds", "detect", store, "--weights", model, "--workers", "0"]) == 0
+    after = TileStore.open(store)
+    origins = {record.masks[record.masks_in_use].origin.method for record in after.manifest.tiles.values()}
+    assert origins == {"network"}
+    assert main(words) == 1
+    assert "this training is finished" in capsys.readouterr().err
+
+
+def test_the_job_reads_the_same_configuration(capsys, tmp_path, training):
+    config = training(steps=3)
+    file = tmp_path / "clouds.yaml"
+    file.write_text(dump(config))
+    assert train_clouds.main(["--config", str(file), "--dry-run", "seed=4"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(file.read_text()) | {"seed": 4}
+
+
+@pytest.mark.slow
+def test_interrupted_and_started_again_it_goes_on(tmp_path):
+    store = store_of(tmp_path / "store", *(tile(name, seed=n, size=(32, 32)) for n, name in enumerate("abc")))
+    model = tmp_path / "model"
+    command = [sys.executable, "-m", "restore_dit.cli", "clouds", "train", store.uri, "--output", str(model)]
+    command += ["steps=20", "save_every=1", *SMALL]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    state = model / "state" / "state.safetensors"
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, output
+    assert "The same command goes on from there" in output
+    assert not Path(model, "model.safetensors").exists()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "resuming at step" in again.stdout
+    assert Path(model, "model.safetensors").exists()

@@ -1,4 +1,4 @@
-"""What is known of a local cluster that runs: a small file in the user's state folder, written by `up`, gone after `down`."""
+"""What is known of a local cluster: a small file in the user's state folder, written by `up`, gone after `down`."""
 
 from __future__ import annotations
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs.entry import connect, job_main, require
+from jobs.progress import JobProgress
 from restore_dit.clouds.detect import DetectionPlan, Outcome, chosen_masks, outcomes, plan_detection, run_detection
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.loading import load_section
@@ -29,17 +29,13 @@ def run(config: DetectionConfig, display: Console) -> int:
     )
     for tile_id, reason in plan.refused.items():
         print(f"no masks for {tile_id}: {reason}", file=sys.stderr)
-    columns = (TextColumn("masking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     found = _outcomes(plan)
-    with Progress(*columns, console=display, transient=True, disable=not display.is_terminal) as progress:
-        task = progress.add_task("tiles", total=len(plan.todo))
+    with JobProgress("clouds", "tiles", len(plan.todo), display) as progress:
 
         def on_tile(outcome: Outcome, done: int, total: int) -> None:
-            progress.update(task, completed=done)
             if outcome.reason:
                 print(f"no masks for {outcome.tile_id}: {outcome.reason}", file=sys.stderr, flush=True)
-            if not display.is_terminal and (done == total or done % 10 == 0):
-                display.print(f"masked tile {done} of {total}", highlight=False)
+            progress.update(done)
 
         report = run_detection(plan, found, on_tile)
     if report.added:

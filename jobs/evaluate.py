@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from jobs.entry import connect, job_main, require
+from jobs.progress import JobProgress
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.config.loading import load_section
 
@@ -21,15 +21,8 @@ def run(config: EvaluationConfig, display: Console) -> int:
     require(config, "model", "store", "output")
     if config.workers:
         connect()
-    with Progress(console=display, transient=True, disable=not display.is_terminal) as progress:
-        task = progress.add_task("tiles", total=None)
-
-        def on_tile(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-            if not display.is_terminal and (done == total or done % 10 == 0):
-                display.print(f"evaluated tile {done} of {total}", highlight=False)
-
-        report = evaluate(config, on_tile)
+    with JobProgress("evaluate", "tiles", None, display) as progress:
+        report = evaluate(config, progress.update)
     print_report(report, display)
     display.print(f"table and figures: {config.output}", soft_wrap=True, highlight=False)
     return 0

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs.entry import connect, job_main, require
+from jobs.progress import JobProgress
 from restore_dit.config.loading import load_section
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.data.pastis.ingest import Outcome, outcomes, plan_ingest, run_ingest
@@ -27,17 +27,13 @@ def run(config: PastisConfig, display: Console) -> int:
         found = outcomes_on_cluster(plan)
     else:
         found = outcomes(plan)
-    columns = (TextColumn("ingesting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     begin = time.perf_counter()
-    with Progress(*columns, console=display, transient=True, disable=not display.is_terminal) as progress:
-        task = progress.add_task("patches", total=len(plan.todo))
+    with JobProgress("ingest", "patches", len(plan.todo), display) as progress:
 
         def on_patch(outcome: Outcome, done: int, total: int) -> None:
-            progress.update(task, completed=done)
             if outcome.reason:
                 print(f"quarantined {outcome.patch}: {outcome.reason}", file=sys.stderr, flush=True)
-            if not display.is_terminal and (done == total or done % 10 == 0):
-                display.print(f"ingested patch {done} of {total}", highlight=False)
+            progress.update(done)
 
         report = run_ingest(plan, found, on_patch)
     for patch, reason in plan.bad.items():

@@ -17,7 +17,7 @@ from restore_dit.evaluation.report import Report, write_report
 from restore_dit.reconstruction.model_directory import Model, load_model
 
 
-def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], None] = lambda done, total: None) -> Report:
+def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], object] = lambda done, total: None) -> Report:
     """Scores the model, writes table and figures to `config.output`, and returns the table.
 
     `on_tile` is called with (tiles done, tiles in all). With `workers` > 0 the tiles go through Ray Data, which needs

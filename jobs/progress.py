@@ -1,0 +1,75 @@
+"""How far a job over many things is: a bar where a terminal is there, plain lines where not."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINE_EVERY = 10
+"""Things between two lines."""
+
+LONGEST_SILENCE = 60.0
+"""Seconds after which the next thing gets a line, whatever its number."""
+
+
+class JobProgress:
+    """Counts what a job has done, shows it, and knows its rate.
+
+    with JobProgress("ingest", "patches", len(todo), display) as progress:
+        for outcome in outcomes:
+            progress.advance()
+    """
+
+    def __init__(self, job: str, unit: str, total: int | None, display: Console) -> None:
+        """
+        Args:
+            job: the job's name, such as `ingest`.
+            unit: what is counted, in the plural: `tiles`.
+            total: how many there are; none: `update` will say.
+            display: where it is shown.
+        """
+        self.job = job
+        self.unit = unit
+        self.total = total
+        self.done = 0
+        self._display = display
+        self._begin = time.monotonic()
+        self._last_line = self._begin
+        columns = (TextColumn(job), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=display, transient=True, disable=not display.is_terminal)
+        self._task = self._bar.add_task(unit, total=total)
+
+    @property
+    def rate(self) -> float:
+        """Things a second since the beginning."""
+        return self.done / max(time.monotonic() - self._begin, 1e-9)
+
+    def advance(self, count: int = 1) -> None:
+        """So many more are done."""
+        self.update(self.done + count)
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """So many are done by now, of `total` where that was not known before."""
+        self.done, self.total = done, self.total if total is None else total
+        self._bar.update(self._task, completed=done, total=self.total)
+        now = time.monotonic()
+        if done % LINE_EVERY == 0 or done == self.total or now - self._last_line >= LONGEST_SILENCE:
+            self._last_line = now
+            if not self._display.is_terminal:
+                of = "" if self.total is None else f" of {self.total}"
+                self._display.print(
+                    f"{self.job}: {done}{of} {self.unit}, {self.rate:.3g} a second", highlight=False, soft_wrap=True
+                )
+
+    def __enter__(self) -> JobProgress:
+        self._begin = self._last_line = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()

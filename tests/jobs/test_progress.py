@@ -1,0 +1,47 @@
+"""What a job says of how far it is, where no terminal is there."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from jobs import progress as module
+from jobs.progress import JobProgress
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when the test says so."""
+    now = [100.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.fixture
+def display():
+    return Console(file=io.StringIO(), width=200)
+
+
+def lines(display: Console) -> list[str]:
+    return display.file.getvalue().splitlines()
+
+
+def test_a_line_every_ten_and_for_the_last_with_the_rate(clock, display):
+    with JobProgress("ingest", "patches", 24, display) as progress:
+        for _ in range(24):
+            clock[0] += 0.5
+            progress.advance()
+    assert lines(display) == [
+        "ingest: 10 of 24 patches, 2 a second",
+        "ingest: 20 of 24 patches, 2 a second",
+        "ingest: 24 of 24 patches, 2 a second",
+    ]
+    assert (progress.done, progress.rate) == (24, 2.0)
+
+
+def test_slow_things_get_a_line_a_minute_and_the_total_may_come_late(clock, display):
+    with JobProgress("reconstruct", "tiles", None, display) as progress:
+        for done in (1, 2, 3):
+            clock[0] += 50
+            progress.update(done, 4)
+    assert lines(display) == ["reconstruct: 2 of 4 tiles, 0.02 a second"]

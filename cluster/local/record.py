@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import psutil
 from pydantic import BaseModel, ValidationError
 
 from restore_dit.errors import UserError
@@ -17,6 +18,15 @@ class NodeRecord(BaseModel):
     name: str
     pid: int
     begun: float
+
+    def process(self) -> psutil.Process | None:
+        """The process, if it still runs."""
+        try:
+            process = psutil.Process(self.pid)
+            alive = process.create_time() == self.begun and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return None
+        return process if alive else None
 
 
 class ClusterRecord(BaseModel):
@@ -36,11 +46,26 @@ class ClusterRecord(BaseModel):
         """The token that the cluster asks for; readable by its owner only."""
         return self.folder / "token"
 
+    @property
+    def environment_file(self) -> Path:
+        """Shell lines that make the cluster this shell's own; holds the token's path, not the token."""
+        return self.folder / "environment"
+
+    @property
+    def alive(self) -> bool:
+        """Whether any of its nodes runs."""
+        return any(node.process() for node in self.nodes)
+
 
 def state_folder() -> Path:
     """Where local clusters are kept."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "restore-dit" / "clusters"
+
+
+def record_file(name: str) -> Path:
+    """The file of the cluster with this name."""
+    return state_folder() / f"{name}.json"
 
 
 def read_record(name: str = "default") -> ClusterRecord | None:
@@ -49,12 +74,19 @@ def read_record(name: str = "default") -> ClusterRecord | None:
     Raises:
         UserError: the file is damaged.
     """
-    path = state_folder() / name / "cluster.json"
+    path = record_file(name)
     try:
         return ClusterRecord.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}); `restore-dit cluster down` clears it"
-        ) from None
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}); delete it once no raylet runs") from None
+
+
+def write_record(record: ClusterRecord) -> None:
+    """Writes the file whole or not at all."""
+    path = record_file(record.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(record.model_dump_json(indent=2))
+    draft.replace(path)

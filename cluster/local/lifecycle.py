@@ -1,0 +1,236 @@
+"""A local cluster's life: up, down."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from cluster.local import dashboard
+from cluster.local.node import LOOPBACK_ONLY, MARK, NodePlan, Runner, start_node
+from cluster.local.ports import LOOPBACK, free_ports, is_free
+from cluster.local.record import ClusterRecord, read_record, record_file, write_record
+from restore_dit.errors import UserError
+
+DASHBOARD_PORT = 8265
+"""Ray's own; another where it is taken."""
+
+SECONDS_TO_END = 10
+"""For processes that were asked to end, before they are killed."""
+
+MOST_OBJECT_STORE = 1 << 30
+SHARE_OF_MEMORY = 0.6
+"""Of the machine's memory, for tasks on all nodes together."""
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """What `up` starts."""
+
+    nodes: int = 3
+    """The head among them."""
+    cpus_per_node: int = 1
+    head_cpus: int | None = None
+    """None: as the other nodes."""
+    gpus_per_node: int = 0
+    object_store: int | None = None
+    """Bytes of each node's object store; None: a tenth of the memory, at most 1 GiB, shared out."""
+    name: str = "default"
+    seconds: float = 120.0
+    """Until every node must be alive."""
+    runner: Runner = field(default_factory=lambda: Runner(sys.executable))
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """For the nodes and all that runs on them, beside the caller's."""
+
+
+def up(plan: ClusterPlan, say: Callable[[str], None] = lambda line: None) -> ClusterRecord:
+    """Starts a cluster and waits until every node is alive; what fails half-way is ended again.
+
+    Raises:
+        UserError: bad numbers, a cluster of this name runs, a node did not come up.
+    """
+    _check(plan)
+    existing = read_record(plan.name)
+    if existing is not None:
+        if existing.alive:
+            raise UserError(
+                f"a local cluster '{plan.name}' runs already, at {existing.dashboard}; end it with "
+                f"`restore-dit cluster down{_named(plan.name)}`, or give another --name"
+            )
+        _end(existing)
+    # Short, since Ray puts sockets below it, whose paths may not be long.
+    folder = Path(tempfile.mkdtemp(prefix="rdc-"))
+    gcs_port, client_port, other_port, *agent_ports = free_ports(plan.nodes + 3)
+    dashboard_port = DASHBOARD_PORT if is_free(DASHBOARD_PORT) else other_port
+    record = ClusterRecord(
+        name=plan.name,
+        folder=folder,
+        dashboard=f"http://{LOOPBACK}:{dashboard_port}",
+        address=f"{LOOPBACK}:{gcs_port}",
+    )
+    head = [
+        "--head", "--port", str(gcs_port), "--include-dashboard", "true", "--dashboard-host", LOOPBACK,
+        "--dashboard-port", str(dashboard_port), "--ray-client-server-port", str(client_port),
+    ]  # fmt: skip
+    try:
+        write_record(record)
+        if plan.runner.user is not None:
+            folder.chmod(0o711)  # the other user may pass through, to the node's own folder
+        record.token_file.touch(mode=0o600)
+        record.token_file.write_text(secrets.token_hex(32))
+        record.environment_file.write_text(_shell_lines(record))
+        for index, node in enumerate(_node_plans(plan, agent_ports)):
+            place = head if index == 0 else ["--address", record.address]
+            record.nodes.append(start_node(node, place, folder, record.token_file, plan.runner, plan.environment))
+            write_record(record)
+            if index == 0:
+                _wait(record, 1, plan.seconds, say)
+        _wait(record, plan.nodes, plan.seconds, say)
+    except BaseException:
+        _end(record)
+        raise
+    return record
+
+
+def down(name: str = "default") -> bool:
+    """Ends exactly what `up` started, whatever has become of it; whether there was anything."""
+    record = read_record(name)
+    if record is None:
+        return False
+    _end(record)
+    return True
+
+
+@contextmanager
+def running(plan: ClusterPlan) -> Iterator[ClusterRecord]:
+    """A cluster for as long as the block runs."""
+    record = up(plan)
+    try:
+        yield record
+    finally:
+        _end(record)
+
+
+def client_environment(record: ClusterRecord) -> dict[str, str]:
+    """What a process needs to talk to the cluster, through its dashboard or as a driver on this machine."""
+    return LOOPBACK_ONLY | {
+        "RAY_ADDRESS": record.address,
+        "RAY_API_SERVER_ADDRESS": record.dashboard,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(record.token_file),
+    }
+
+
+def _check(plan: ClusterPlan) -> None:
+    if plan.nodes < 1:
+        raise UserError(f"--nodes {plan.nodes}: a cluster has at least one node, its head", status=2)
+    if min(plan.cpus_per_node, plan.gpus_per_node, plan.head_cpus or 0) < 0:
+        raise UserError("a node cannot have less than no CPU or GPU", status=2)
+    if not plan.name.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"--name {plan.name}: letters, digits, - and _ only", status=2)
+    if plan.object_store is not None and plan.object_store < 80 << 20:
+        raise UserError("--object-store: Ray asks for at least 80 MiB a node", status=2)
+    if plan.runner.user is not None and os.geteuid() != 0:
+        raise UserError("--user: only root may run nodes as somebody else", status=2)
+
+
+def _node_plans(plan: ClusterPlan, agent_ports: list[int]) -> list[NodePlan]:
+    memory = psutil.virtual_memory().total
+    object_store = plan.object_store or max(min(int(memory * 0.1 / plan.nodes), MOST_OBJECT_STORE), 80 << 20)
+    head_cpus = plan.cpus_per_node if plan.head_cpus is None else plan.head_cpus
+    return [
+        NodePlan(
+            name="head" if index == 0 else f"node{index}",
+            cpus=head_cpus if index == 0 else plan.cpus_per_node,
+            gpus=plan.gpus_per_node if index or plan.nodes == 1 else 0,
+            memory=int(memory * SHARE_OF_MEMORY / plan.nodes),
+            object_store=object_store,
+            agent_port=port,
+        )
+        for index, port in enumerate(agent_ports)
+    ]
+
+
+def _wait(record: ClusterRecord, count: int, seconds: float, say: Callable[[str], None]) -> None:
+    """Until `count` nodes are alive."""
+    until, alive = time.monotonic() + seconds, 0
+    while True:
+        for node in record.nodes:
+            if node.process() is None:
+                raise UserError(
+                    f"{node.name} of the local cluster ended at its start: {_last_words(record, node.name)}"
+                )
+        with suppress(OSError, KeyError, TypeError):
+            found = sum(node.alive for node in dashboard.nodes(record))
+            if found > alive:
+                say(f"{found} of {count} nodes alive")
+            alive = found
+        if alive >= count:
+            return
+        if time.monotonic() > until:
+            raise UserError(
+                f"{alive} of {count} nodes of the local cluster were alive after {seconds:.0f} s: "
+                f"{_last_words(record, record.nodes[-1].name)}; is the machine too small or too busy? Try fewer --nodes"
+            )
+        time.sleep(0.5)
+
+
+def _last_words(record: ClusterRecord, node: str) -> str:
+    """The line of a node's log that says most."""
+    lines = (record.folder / node / "ray_start.log").read_text(errors="replace").splitlines()
+    said = [" ".join(line.split()) for line in lines if line.strip()]
+    telling = [line for line in said if "rror" in line] or said
+    return telling[-1][:300] if telling else "it said nothing"
+
+
+def _end(record: ClusterRecord) -> None:
+    """Asks every process of the cluster to end, kills those that do not, and removes its files."""
+    keepers = [process for node in record.nodes if (process := node.process())]
+    # Ray's processes end with their keeper, the workers' first: the head's end would be an accident to them.
+    for process in reversed(keepers):
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, deaf = psutil.wait_procs(keepers, timeout=SECONDS_TO_END)
+    for process in deaf:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    left = _marked(record)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, deaf = psutil.wait_procs(left, timeout=SECONDS_TO_END / 2)
+    for process in [*deaf, *_marked(record)]:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    shutil.rmtree(record.folder, ignore_errors=True)
+    record_file(record.name).unlink(missing_ok=True)
+
+
+def _marked(record: ClusterRecord) -> list[psutil.Process]:
+    """Every process that has the cluster's mark in its environment, but for this one: drivers of jobs among them, which
+    are in sessions of their own."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(MARK) == str(record.folder) and process.pid != os.getpid():
+                found.append(process)
+    return found
+
+
+def _shell_lines(record: ClusterRecord) -> str:
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in client_environment(record).items())
+
+
+def _named(name: str) -> str:
+    return "" if name == "default" else f" --name {name}"

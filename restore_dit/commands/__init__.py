@@ -1,1 +1,2 @@
-"""What the commands do, once their arguments are read. What one needs is imported when it runs."""
+"""The commands: each module declares its own in `add_to` and says what they do; what one needs is imported when it
+runs. `restore_dit.cli.MODULES` names them all."""

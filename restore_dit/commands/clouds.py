@@ -6,12 +6,67 @@ import argparse
 import json
 import math
 import sys
+from typing import TYPE_CHECKING
 
+from restore_dit.commands.arguments import command, group, overrides
 from restore_dit.commands.dry_run import show
 from restore_dit.errors import UserError
 
+if TYPE_CHECKING:
+    from restore_dit.commands.arguments import Commands
+
 FRAMES_OF_A_PICTURE = 24
 """Of these, which agree least, the worst are shown; the others share their stretch."""
+
+
+def add_to(commands: Commands) -> None:
+    """`clouds detect`, `clouds train`, `clouds compare`."""
+    clouds = group(commands, "clouds", "Cloud and shadow masks.")
+    parser = command(
+        clouds,
+        "clouds detect",
+        clouds_detect,
+        "Cloud and shadow masks for the tiles of a store.",
+        "clouds detect stores/site --weights models/clouds",
+    )
+    parser.add_argument("store", help="tile store")
+    parser.add_argument(
+        "--method",
+        choices=("network", "rule", "source", "s2cloudless"),
+        help="network: by --weights; rule: needs none; source, s2cloudless: masks that came with the tiles "
+        "(default network with --weights, else rule)",
+    )
+    parser.add_argument(
+        "--weights", metavar="W", help="model directory of `clouds train`, or a published state dict: a path or URI"
+    )
+    parser.add_argument("--tiles", metavar="A,B", help="only these tiles (default all)")
+    parser.add_argument("--workers", type=int, help="Ray actors (default one a CPU); 0: this process, no Ray")
+    overrides(parser)
+
+    parser = command(
+        clouds,
+        "clouds train",
+        clouds_train,
+        "Train a network for cloud masks; Ctrl-C saves, the same command resumes.",
+        "clouds train stores/labelled stores/sim --output models/clouds",
+    )
+    parser.add_argument("stores", nargs="+", metavar="store", help="tile store with masks to learn from")
+    parser.add_argument("--output", default="models/clouds", help="model directory to write (default models/clouds)")
+    overrides(parser)
+
+    parser = command(
+        clouds,
+        "clouds compare",
+        clouds_compare,
+        "Scores of one method's masks against another's.",
+        "clouds compare stores/site --masks rule --against source",
+    )
+    parser.add_argument("store", help="tile store")
+    parser.add_argument("--masks", metavar="METHOD", help="network, rule, … (default the masks in use)")
+    parser.add_argument("--against", metavar="METHOD", default="source", help="taken for the truth (default source)")
+    parser.add_argument("--tiles", metavar="A,B", help="only these tiles (default all)")
+    parser.add_argument("--picture", metavar="FILE.png", help="draw the acquisitions that agree least")
+    parser.add_argument("--json", action="store_true", help="print it for machines")
 
 
 def clouds_detect(given: argparse.Namespace) -> int:

@@ -6,14 +6,75 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from restore_dit.commands.arguments import command, group, overrides
 from restore_dit.commands.dry_run import show
 from restore_dit.config import dump
+from restore_dit.config.cube_mapping import shipped_cube_mappings
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from restore_dit.commands.arguments import Commands
     from restore_dit.config.simulation import SimulationConfig
+
+
+def add_to(commands: Commands) -> None:
+    """`simulate`, `ingest cube`, `ingest pastis`."""
+    parser = command(
+        commands, "simulate", simulate, "Write simulated tiles to a tile store.", "simulate stores/sim --tiles 24"
+    )
+    parser.add_argument("out", help="tile store, a folder or URI")
+    parser.add_argument(
+        "--layout",
+        choices=("store", "pastis"),
+        default="store",
+        help="tile store, or PASTIS-R's folder (default store)",
+    )
+    parser.add_argument("--dates", metavar="FILE", help="pastis: JSON with the acquisition dates of its four tiles")
+    parser.add_argument(
+        "--bad-frames", metavar="FILE", help="pastis: bad_frames.json whose patches and lists to take over"
+    )
+    parser.add_argument("--tiles", type=int, default=24, help="number of tiles (default 24)")
+    parser.add_argument("--first", type=int, default=0, help="index of the first tile (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulated area (default 0)")
+    overrides(parser)
+
+    sources = group(commands, "ingest", "Bring data into a tile store.", of="source")
+    parser = command(
+        sources,
+        "ingest cube",
+        ingest_cube,
+        "Data cubes (NetCDF, Zarr, GeoTIFF) to a tile store.",
+        "ingest cube data/site stores/site",
+    )
+    parser.add_argument("source", help="folder of one site's files, or of such folders, or a single file")
+    parser.add_argument("out", help="tile store, a folder or URI")
+    parser.add_argument(
+        "--mapping",
+        default="worldcereal",
+        metavar="F",
+        help=f"YAML file, or shipped: {', '.join(shipped_cube_mappings())} (default worldcereal)",
+    )
+    parser.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although tiles were quarantined")
+    overrides(parser)
+
+    parser = command(
+        sources,
+        "ingest pastis",
+        ingest_pastis,
+        "PASTIS-R, unpacked or as the published ZIP, to a tile store.",
+        "ingest pastis 'https://zenodo.org/records/5735646/files/PASTIS-R.zip?download=1' s3://bucket/pastis",
+    )
+    parser.add_argument("source", help="PASTIS-R's folder, or its ZIP: a path, s3:// or https://")
+    parser.add_argument("out", help="tile store, a folder or URI")
+    parser.add_argument("--radar", metavar="S1A,S1D", help="radar tracks to take (default both)")
+    parser.add_argument("--patches", metavar="10000,10001", help="only these patches (default all)")
+    parser.add_argument("--folds", metavar="1,2", help="only patches of these folds (default all)")
+    parser.add_argument("--bad-frames", metavar="FILE", help="bad_frames.json (default the one in the source)")
+    parser.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although patches were quarantined")
+    parser.add_argument("--workers", type=int, help="Ray tasks at a time (default one a CPU); 0: this process, no Ray")
+    overrides(parser)
 
 
 def simulate(given: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from restore_dit.commands.arguments import OVERRIDES, command
 from restore_dit.config import TargetConfig, dump, load
 from restore_dit.errors import UserError
 
@@ -15,10 +16,50 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
+    from restore_dit.commands.arguments import Commands
     from restore_dit.data.store.tile_store import TileStore
 
 TILES_OF_FRAMES = 4
 """Whose frames are drawn where nobody chose."""
+
+
+def add_to(commands: Commands) -> None:
+    """`inspect`."""
+    parser = command(
+        commands,
+        "inspect",
+        inspect,
+        "What is in a tile store or model directory.",
+        "inspect stores/site data.targets.most_haze=0.05 --frames",
+    )
+    parser.add_argument("place", help="tile store or model directory")
+    parser.add_argument("--json", action="store_true", help="print it for machines")
+    parser.add_argument("--verify", action="store_true", help="compare every file of a tile store with its checksum")
+    parser.add_argument("--deep", action="store_true", help="with --verify: decode every acquisition, too")
+    parser.add_argument(
+        "--contact-sheet",
+        nargs="?",
+        const="",
+        metavar="FILE.png",
+        help="draw a picture of up to 12 tiles of a store (default: the store's name, in the working folder)",
+    )
+    parser.add_argument(
+        "--frames",
+        nargs="?",
+        const="",
+        metavar="FILE.png",
+        help="draw every acquisition of up to 4 tiles: which may be targets, and why not (default: the store's name "
+        "with _frames, in the working folder)",
+    )
+    parser.add_argument("--tiles", metavar="A,B", help="with --contact-sheet or --frames: the tiles to draw")
+    parser.add_argument(
+        "--config",
+        default="default",
+        metavar="F",
+        help="YAML file, or shipped: whose data.targets decides which frames may be targets (default default)",
+    )
+    parser.add_argument("overrides", nargs="*", metavar=OVERRIDES, help="changes to that configuration")
+    parser.set_defaults(dry_run=False)  # key=value may stand between options, as where work is done
 
 
 def inspect(given: argparse.Namespace) -> int:

@@ -3,20 +3,82 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
+from restore_dit.commands.arguments import command, overrides
 from restore_dit.commands.dry_run import show
-from restore_dit.config import PRESETS, load
+from restore_dit.config import PRESETS, load, shipped
 from restore_dit.errors import UserError
+
+if TYPE_CHECKING:
+    from restore_dit.commands.arguments import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """`train`, `evaluate`, `reconstruct`, `import-checkpoint`."""
+    parser = command(
+        commands,
+        "train",
+        train,
+        "Train a model; Ctrl-C saves, the same command resumes.",
+        "train --config own_site data.store=stores/site name=site",
+    )
+    parser.add_argument(
+        "--config",
+        default="default",
+        metavar="F",
+        help=f"YAML file, or shipped: {', '.join(shipped())} (default default)",
+    )
+    parser.add_argument("--init-from", metavar="MODEL", help="model directory whose weights to begin with")
+    overrides(parser)
+
+    parser = command(
+        commands,
+        "evaluate",
+        evaluate,
+        "The table and figures of a protocol, with baselines.",
+        "evaluate runs/site/model stores/site --protocol paper --output evaluation",
+    )
+    parser.add_argument("model", help="model directory")
+    parser.add_argument("store", help="tile store")
+    parser.add_argument("--protocol", choices=("paper", "missing-frame"), default="paper", help="(default paper)")
+    parser.add_argument("--output", default="evaluation", help="folder for table and figures (default evaluation)")
+    overrides(parser)
+
+    parser = command(
+        commands,
+        "reconstruct",
+        reconstruct,
+        "A series or an area without gaps, as Cloud-optimised GeoTIFFs or NetCDF.",
+        "reconstruct runs/site/model stores/site clear format=netcdf",
+    )
+    parser.add_argument("model", help="model directory")
+    parser.add_argument("input", help="tile store, or folder of a data cube")
+    parser.add_argument("output", help="folder for the rasters")
+    overrides(parser)
+
+    parser = command(
+        commands,
+        "import-checkpoint",
+        import_checkpoint,
+        "A published .pth to a model directory.",
+        "import-checkpoint Model_best.pth models/paper --normalisation NORM_S1A_patch.json",
+    )
+    parser.add_argument("file", help="published checkpoint")
+    parser.add_argument("out", help="model directory to write")
+    parser.add_argument("--heads", type=int, default=PRESETS["paper"]().model.heads, help="attention heads (default 4)")
+    parser.add_argument("--normalisation", help="NORM_S1A_patch.json that the checkpoint was trained with")
+    parser.add_argument("--store", help="tile store to take the radar's normalisation from instead")
 
 
 def train(given: argparse.Namespace) -> int:
     from jobs.entry import console
     from jobs.train import run
 
-    overrides = list(given.overrides)
+    changes = list(given.overrides)
     if given.init_from:
-        overrides.append(f"training.init_from={given.init_from}")
-    config = load(given.config, overrides)
+        changes.append(f"training.init_from={given.init_from}")
+    config = load(given.config, changes)
     return show(config) if given.dry_run else run(config, console())
 
 

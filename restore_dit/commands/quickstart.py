@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from restore_dit.commands.arguments import command
 from restore_dit.errors import UserError
 
+if TYPE_CHECKING:
+    from restore_dit.commands.arguments import Commands
 
-def quickstart(given: argparse.Namespace, run_command: Callable[[list[str]], int]) -> int:
+
+def add_to(commands: Commands) -> None:
+    """`quickstart`."""
+    parser = command(
+        commands,
+        "quickstart",
+        quickstart,
+        "Simulate, train, evaluate, reconstruct: minutes on a laptop.",
+        "quickstart",
+    )
+    parser.add_argument("--folder", default="quickstart", help="where everything goes (default quickstart)")
+
+
+def quickstart(given: argparse.Namespace) -> int:
     folder = given.folder
     commands = [
         ["simulate", f"{folder}/store", "--tiles", "40", "height=64", "width=64"],
@@ -22,7 +38,7 @@ def quickstart(given: argparse.Namespace, run_command: Callable[[list[str]], int
         if words[0] == "train" and _is_finished(f"{folder}/run"):
             print("already trained; delete the folder to train anew")
             continue
-        status = run_command(words)
+        status = given.main(words)
         if status:
             return status
     print(f"\nLook at {folder}/evaluation (table and figures) and {folder}/clear (rasters and a picture).")

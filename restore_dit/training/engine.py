@@ -51,6 +51,7 @@ class Engine:
         self.adam = optimiser
         self._begin_adam()
         self.decay = config.optimiser.ema_decay
+        self._gradient_norm: Tensor | float | None = None
         self.restart_average()
 
     @property
@@ -62,6 +63,11 @@ class Engine:
     def parameter_count(self) -> int:
         """Trainable numbers in the whole model."""
         return sum(getattr(p, "ds_numel", p.numel()) for p in self.parameters.values())
+
+    @property
+    def gradient_norm(self) -> float | None:
+        """Norm of the whole gradient of the last step before clipping; None where DeepSpeed did not compute it."""
+        return None if self._gradient_norm is None else float(self._gradient_norm)
 
     def step(self, micro_batches: Sequence[Batch], real_examples: float, learning_rate: float) -> Tensor:
         """One optimiser step on this rank's micro-batches.
@@ -80,8 +86,13 @@ class Engine:
         for batch in micro_batches:
             loss = self.engine(batch)
             self.engine.backward(loss * scale)
+            if self.stage == 0 and self.engine.is_gradient_accumulation_boundary():
+                gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+                self._gradient_norm = torch.nn.utils.get_total_norm(gradients)  # DeepSpeed keeps it for ZeRO only
             self.engine.step()
             total += loss.detach()
+        if self.stage:
+            self._gradient_norm = self.engine.get_global_grad_norm()
         if self.decay:
             torch._foreach_lerp_(self.average, self._masters(), 1 - self.decay)
         return total / real_examples

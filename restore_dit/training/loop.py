@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +21,9 @@ from restore_dit.training import resume_state
 from restore_dit.training.engine import Engine
 from restore_dit.training.learning_rate import learning_rate
 from restore_dit.training.monitor import (
+    AdvancedReport,
     EndedReport,
+    GpuMemory,
     Monitor,
     SavedReport,
     SavingReport,
@@ -33,10 +34,14 @@ from restore_dit.training.monitor import (
 from restore_dit.training.objective_module import ObjectiveModule
 from restore_dit.training.resume_state import Counters
 from restore_dit.training.setup import TrainingSetup
+from restore_dit.training.step_clock import StepClock
 from restore_dit.training.validation import validate
 
 StepBatches = Callable[[int, int], Iterator[list[dict[str, Any]]]]
 """(first step, end) → for each step this rank's micro-batches as stacked columns."""
+
+SECONDS_BETWEEN_SIGNS = 10.0
+"""After so long without a report rank 0 says at least where it is, however rarely `log_every` lets it report."""
 
 
 def fit(
@@ -51,7 +56,7 @@ def fit(
     """
     training = Fit(setup, monitor, on_pause)
     training.resume()
-    for micro_batches in batches(training.counters.step, setup.total_steps):
+    for micro_batches in training.clock.waiting_for(batches(training.counters.step, setup.total_steps)):
         training.step(micro_batches)
         if training.stop_agreed():
             training.save()
@@ -78,12 +83,13 @@ class Fit:
         module = ObjectiveModule(denoiser, setup.config.diffusion, self.config.precision)
         self.engine = Engine(module, self.config, setup.config.micro_batch_size)
         self.counters = Counters()
-        self._clock = _Clock()
+        self.clock = StepClock()
         self._loss = torch.zeros(2, device=self.engine.device)  # sum over steps, and how many, since the last report
         self._loss_since_saving = [0.0, 0]
         self._saved_at = -1
         self._computed: list[dict[str, Any]] = []
         self._validated_at = -1
+        self._last_sign = -math.inf
 
     def resume(self) -> None:
         """Goes on from the latest state; else begins, with the weights of `init_from` where it is set."""
@@ -99,7 +105,7 @@ class Fit:
         self.post(
             StartedReport(self.counters.step, self.setup.total_steps, self.engine.parameter_count, self.world_size)
         )
-        self._clock = _Clock(self.counters.step)
+        self.clock = StepClock(self.counters.step)
 
     def step(self, micro_batches: list[dict[str, Any]]) -> None:
         """One optimiser step, and what is due after it."""
@@ -119,7 +125,9 @@ class Fit:
         self.counters = replace(self.counters, step=step + 1)
         if (step + 1) % self.config.log_every == 0 or step + 1 == self.setup.total_steps:
             self._report_step(rate)
-        with self._clock.paused():
+        elif time.monotonic() - self._last_sign >= SECONDS_BETWEEN_SIGNS:
+            self.post(AdvancedReport(step + 1))
+        with self.clock.paused():
             if (step + 1) % self.config.validate_every == 0:
                 self.validate()
             if (step + 1) % self.config.save_every == 0:
@@ -185,6 +193,7 @@ class Fit:
 
     def post(self, report: Any) -> None:
         """Rank 0 speaks for all."""
+        self._last_sign = time.monotonic()
         if self.rank == 0:
             self.monitor.post(report)
 
@@ -202,14 +211,13 @@ class Fit:
 
     def _report_step(self, rate: float) -> None:
         steps = int(self._loss[1])
-        total = self._loss[0].clone()  # each rank's parts add up to the mean over the batch
-        if self.world_size > 1:
-            dist.all_reduce(total)
-        loss = total.item() / steps
+        speed, waited = self.clock.lap(self.counters.step)
+        ranks = self._from_all_ranks([self._loss[0].item(), waited, *_gpu_memory(self.engine.device)])
+        total = sum(rank[0] for rank in ranks)  # each rank's parts add up to the mean over the batch
+        loss = total / steps
         if not math.isfinite(loss):
             raise _diverged(self.counters.step)
-        self._loss_since_saving = [self._loss_since_saving[0] + total.item(), self._loss_since_saving[1] + steps]
-        speed = self._clock.steps_per_second(self.counters.step)
+        self._loss_since_saving = [self._loss_since_saving[0] + total, self._loss_since_saving[1] + steps]
         self.post(
             StepReport(
                 step=self.counters.step,
@@ -219,9 +227,21 @@ class Fit:
                 learning_rate=rate,
                 examples_per_second=speed * self.config.batch_size,
                 seconds_left=(self.setup.total_steps - self.counters.step) / speed,
+                data_wait_share=max(rank[1] for rank in ranks),  # the others wait for the slowest in the all-reduce
+                gradient_norm=self.engine.gradient_norm,
+                gpu_memory=tuple(GpuMemory(*map(int, rank[2:])) for rank in ranks if len(rank) > 2),
             )
         )
         self._loss.zero_()
+
+    def _from_all_ranks(self, values: list[float]) -> list[list[float]]:
+        """The values of every rank, in their order."""
+        if self.world_size == 1:
+            return [values]
+        own = torch.tensor(values, dtype=torch.float64, device=self.engine.device)
+        ranks = [torch.empty_like(own) for _ in range(self.world_size)]
+        dist.all_gather(ranks, own)
+        return torch.stack(ranks).tolist()
 
     def _to_batch(self, columns: dict[str, Any]) -> Batch:
         return to_batch(
@@ -232,24 +252,14 @@ class Fit:
         )
 
 
-class _Clock:
-    """Steps a second since the last report, pauses for validation and saving left out."""
-
-    def __init__(self, step: int = 0) -> None:
-        self._step = step
-        self._since = time.monotonic()
-
-    def steps_per_second(self, step: int) -> float:
-        now = time.monotonic()
-        speed = max(step - self._step, 1) / max(now - self._since, 1e-9)
-        self._step, self._since = step, now
-        return speed
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        begun = time.monotonic()
-        yield
-        self._since += time.monotonic() - begun
+def _gpu_memory(device: torch.device) -> list[float]:
+    """Bytes that tensors take on this rank's GPU: now, and at most since the last call; then all that it has.
+    Nothing on a CPU."""
+    if device.type != "cuda":
+        return []
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return [torch.cuda.memory_allocated(device), peak, torch.cuda.get_device_properties(device).total_memory]
 
 
 def _diverged(step: int) -> UserError:

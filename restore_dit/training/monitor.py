@@ -8,8 +8,22 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
+class GpuMemory:
+    """Bytes on one rank's GPU: taken by tensors now, at most since the last report, and all that the GPU has."""
+
+    used: int
+    peak: int
+    total: int
+
+
+@dataclass(frozen=True)
 class StepReport:
-    """Averages since the last report."""
+    """Averages since the last report.
+
+    `data_wait_share` is the share of the time (0 to 1) in which the rank that waited longest waited for its next
+    batch; `gradient_norm` that of the last step, before clipping, where DeepSpeed knows it; `gpu_memory` by rank,
+    empty on a CPU.
+    """
 
     step: int
     total_steps: int
@@ -18,6 +32,16 @@ class StepReport:
     learning_rate: float
     examples_per_second: float
     seconds_left: float
+    data_wait_share: float
+    gradient_norm: float | None
+    gpu_memory: tuple[GpuMemory, ...]
+
+
+@dataclass(frozen=True)
+class AdvancedReport:
+    """The fit has come to `step`: a sign of life between two step reports that lie far apart."""
+
+    step: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +88,7 @@ class EndedReport:
     error: str | None = None
 
 
-Report = StepReport | ValidationReport | SavingReport | SavedReport | StartedReport | EndedReport
+Report = StepReport | AdvancedReport | ValidationReport | SavingReport | SavedReport | StartedReport | EndedReport
 
 
 class Monitor(Protocol):
@@ -75,6 +99,16 @@ class Monitor(Protocol):
 
     def stop_requested(self) -> bool:
         """Whether the user asked to stop."""
+
+
+class Sink(Protocol):
+    """One place where reports go: the terminal, the run's log, a server."""
+
+    def show(self, report: Report) -> None:
+        """Takes a report; must neither fail nor wait for what lies outside, or it would hold up the training."""
+
+    def close(self) -> None:
+        """The run is over. It failed unless an `EndedReport` without error came before."""
 
 
 class LocalMonitor:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from restore_dit.training.monitor import (
+    AdvancedReport,
     EndedReport,
     Report,
     SavedReport,
@@ -35,6 +36,8 @@ class ProgressDisplay:
             self._start(report)
         elif isinstance(report, StepReport):
             self._step(report)
+        elif isinstance(report, AdvancedReport) and self._progress:
+            self._progress.update(self._task, completed=report.step)
         elif isinstance(report, ValidationReport):
             best = " (best so far)" if report.is_best else ""
             self._print(
@@ -73,7 +76,10 @@ class ProgressDisplay:
 
     def _step(self, report: StepReport) -> None:
         left = timedelta(seconds=round(report.seconds_left))
-        detail = f"loss {report.loss:.5f}  {report.examples_per_second:.2f} examples/s  {left} left"
+        detail = (
+            f"loss {report.loss:.5f}  {report.examples_per_second:.2f} examples/s  "
+            f"{report.data_wait_share:.0%} waiting for data  {left} left"
+        )
         if self._progress:
             self._progress.update(self._task, completed=report.step, epoch=report.epoch, detail=detail)
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES or report.step == report.total_steps:

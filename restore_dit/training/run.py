@@ -1,14 +1,16 @@
-"""A whole training run: claimed folder, fit here or on a cluster, progress, Ctrl-C."""
+"""A whole training run: claimed folder, fit here or on a cluster, where its reports go, Ctrl-C."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from rich.console import Console
 
 from restore_dit.config import RunConfig
 from restore_dit.training.interrupts import stop_when_interrupted
-from restore_dit.training.monitor import EndedReport, LocalMonitor, Report
+from restore_dit.training.monitor import EndedReport, LocalMonitor, Report, Sink
 from restore_dit.training.progress import ProgressDisplay
 from restore_dit.training.run_log import RunLog
 from restore_dit.training.setup import set_up
@@ -24,32 +26,38 @@ class RunResult:
     model: str
 
 
-def run_training(config: RunConfig, console: Console) -> RunResult:
+def run_training(config: RunConfig, console: Console, sinks: Sequence[Sink] = ()) -> RunResult:
     """Trains until the end or until Ctrl-C; with `workers.count` 0 in this process, else on Ray.
+
+    Args:
+        sinks: where reports go besides the terminal, the run's logs and the tracking server; closed at the end.
 
     Raises:
         UserError: whatever the user can mend, before anything is computed where possible.
     """
-    setup = set_up(config)
-    setup.folder.claim(setup.store_fingerprint)
-    if setup.left_out:
-        names = ", ".join(setup.left_out[:3]) + (", …" if len(setup.left_out) > 3 else "")
-        console.print(f"left out {len(setup.left_out)} tiles that have no clear frame: {names}", soft_wrap=True)
-    if not setup.validation:
-        console.print("no validation: the model will be that of the lowest training loss", soft_wrap=True)
-    display = ProgressDisplay(console, config.name)
-    log = RunLog(setup.folder.logs)
-    last_step = 0
+    with ExitStack() as closing:
+        for sink in sinks:
+            closing.callback(sink.close)
+        setup = set_up(config)
+        setup.folder.claim(setup.store_fingerprint)
+        if setup.left_out:
+            names = ", ".join(setup.left_out[:3]) + (", …" if len(setup.left_out) > 3 else "")
+            console.print(f"left out {len(setup.left_out)} tiles that have no clear frame: {names}", soft_wrap=True)
+        if not setup.validation:
+            console.print("no validation: the model will be that of the lowest training loss", soft_wrap=True)
+        own: list[Sink] = [RunLog(setup.folder.logs), ProgressDisplay(console, config.name)]
+        for sink in own:
+            closing.callback(sink.close)
+        last_step = 0
 
-    def show(report: Report) -> None:
-        nonlocal last_step
-        log.add(report)
-        display.show(report)
-        if isinstance(report, EndedReport):
-            last_step = report.step
+        def show(report: Report) -> None:
+            nonlocal last_step
+            for sink in (*own, *sinks):
+                sink.show(report)
+            if isinstance(report, EndedReport):
+                last_step = report.step
 
-    monitor = LocalMonitor(show)
-    try:
+        monitor = LocalMonitor(show)
         with stop_when_interrupted(monitor.request_stop, console):
             if config.workers.count == 0:
                 from restore_dit.training.local import fit_here
@@ -59,7 +67,4 @@ def run_training(config: RunConfig, console: Console) -> RunResult:
                 from restore_dit.training.ray_train import fit_on_cluster
 
                 finished = fit_on_cluster(setup, monitor)
-    finally:
-        display.close()
-        log.close()
     return RunResult(finished, last_step, setup.folder.location.uri, setup.folder.model.uri)

@@ -26,15 +26,22 @@ class RunLog:
         self._folder = Path(self._temporary.name) if self._temporary else Path(logs.join("tensorboard").path)
         self._writer: SummaryWriter | None = None
 
-    def add(self, report: Report) -> None:
+    def show(self, report: Report) -> None:
         """Records one report."""
         if isinstance(report, StartedReport):
             self._forget_after(report.step)
             # Events of steps that are computed again after a resume are dropped by TensorBoard itself.
             self._writer = SummaryWriter(str(self._folder), purge_step=report.step)
         elif isinstance(report, StepReport):
-            self._scalars(report.step, {"loss": report.loss, "learning_rate": report.learning_rate})
-            self._scalars(report.step, {"examples_per_second": report.examples_per_second}, kept=False)
+            self._scalars(
+                report.step,
+                {"loss": report.loss, "learning_rate": report.learning_rate, "data_wait_share": report.data_wait_share},
+            )
+            machine = {"examples_per_second": report.examples_per_second}
+            machine |= {f"gpu_memory_peak/rank_{rank}": gpu.peak for rank, gpu in enumerate(report.gpu_memory)}
+            if report.gradient_norm is not None:
+                machine["gradient_norm"] = report.gradient_norm
+            self._scalars(report.step, machine, kept=False)
         elif isinstance(report, ValidationReport):
             self._scalars(report.step, {"validation/psnr": report.psnr, "validation/mae": report.mae})
             if report.picture and self._writer:

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from cluster.local import dashboard
-from cluster.local.node import LOOPBACK_ONLY, MARK, NodePlan, Runner, start_node
+from cluster.local.node import LOOPBACK_ONLY, MARK, NodePlan, Runner, ids, start_node
 from cluster.local.ports import LOOPBACK, free_ports, is_free
 from cluster.local.record import ClusterRecord, read_record, record_file, write_record
 from restore_dit.errors import UserError
@@ -141,8 +141,16 @@ def _check(plan: ClusterPlan) -> None:
         raise UserError(f"--name {plan.name}: letters, digits, - and _ only", status=2)
     if plan.object_store is not None and plan.object_store < 80 << 20:
         raise UserError("--object-store: Ray asks for at least 80 MiB a node", status=2)
-    if plan.runner.user is not None and os.geteuid() != 0:
+    if not Path(plan.runner.python).is_file():
+        raise UserError(f"--python {plan.runner.python}: no such file", status=2)
+    if plan.runner.user is None:
+        return
+    if os.geteuid() != 0:
         raise UserError("--user: only root may run nodes as somebody else", status=2)
+    try:
+        ids(plan.runner.user)
+    except KeyError:
+        raise UserError(f"--user {plan.runner.user}: no such user", status=2) from None
 
 
 def _node_plans(plan: ClusterPlan, agent_ports: list[int]) -> list[NodePlan]:

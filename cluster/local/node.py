@@ -112,9 +112,9 @@ def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
     if runner.user is not None:
         import pwd
 
-        entry = pwd.getpwnam(runner.user)
-        ours |= {"HOME": entry.pw_dir, "USER": runner.user, "LOGNAME": runner.user}
-        for name in ("VIRTUAL_ENV", "PYTHONPATH", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MAKEFLAGS"):
+        their_home = Path(pwd.getpwnam(runner.user).pw_dir)
+        ours |= {"HOME": str(their_home if their_home.is_dir() else token.parent), "USER": runner.user}
+        for name in ("VIRTUAL_ENV", "PYTHONPATH", "LOGNAME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
             ours.pop(name, None)
     return ours
 

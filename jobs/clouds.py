@@ -35,6 +35,7 @@ def run(config: DetectionConfig, display: Console) -> int:
         def on_tile(outcome: Outcome, done: int, total: int) -> None:
             if outcome.reason:
                 print(f"no masks for {outcome.tile_id}: {outcome.reason}", file=sys.stderr, flush=True)
+                progress.fail()
             progress.update(done)
 
         report = run_detection(plan, found, on_tile)

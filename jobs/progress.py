@@ -8,6 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from jobs.metrics import TileMetrics
+
 LINE_EVERY = 10
 """Things between two lines."""
 
@@ -35,12 +37,14 @@ class JobProgress:
         self.unit = unit
         self.total = total
         self.done = 0
+        self.failed = 0
         self._display = display
         self._begin = time.monotonic()
         self._last_line = self._begin
         columns = (TextColumn(job), BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
         self._bar = Progress(*columns, console=display, transient=True, disable=not display.is_terminal)
         self._task = self._bar.add_task(unit, total=total)
+        self._metrics: TileMetrics | None = None
 
     @property
     def rate(self) -> float:
@@ -51,10 +55,16 @@ class JobProgress:
         """So many more are done."""
         self.update(self.done + count)
 
+    def fail(self, count: int = 1) -> None:
+        """So many of those that are done, now or with the next update, have failed."""
+        self.failed += count
+        self._publish()
+
     def update(self, done: int, total: int | None = None) -> None:
         """So many are done by now, of `total` where that was not known before."""
         self.done, self.total = done, self.total if total is None else total
         self._bar.update(self._task, completed=done, total=self.total)
+        self._publish()
         now = time.monotonic()
         if done % LINE_EVERY == 0 or done == self.total or now - self._last_line >= LONGEST_SILENCE:
             self._last_line = now
@@ -66,6 +76,8 @@ class JobProgress:
 
     def __enter__(self) -> JobProgress:
         self._begin = self._last_line = time.monotonic()
+        self._metrics = TileMetrics(self.job)
+        self._publish()
         self._bar.start()
         return self
 
@@ -73,3 +85,9 @@ class JobProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if self._metrics:
+            self._metrics.close()
+
+    def _publish(self) -> None:
+        if self._metrics:
+            self._metrics.show(self.done, self.failed, self.total)

@@ -7,6 +7,7 @@ import sys
 from rich.console import Console
 
 from jobs.entry import INTERRUPTED, connect, job_main
+from jobs.metrics import TrainingMetrics
 from restore_dit.config import RunConfig, load
 
 
@@ -16,7 +17,7 @@ def run(config: RunConfig, display: Console) -> int:
 
     if config.workers.count:
         connect()
-    result = run_training(config, display)
+    result = run_training(config, display, [TrainingMetrics(config.name)])
     if not result.finished:
         display.print(
             f"stopped after step {result.step}; its state is saved in {result.folder}. "

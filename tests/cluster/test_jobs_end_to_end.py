@@ -1,0 +1,250 @@
+"""Ingest, train, evaluate and reconstruct as a user submits them: to a cluster of three nodes with a token, over S3.
+
+Nothing of the checkout is there: the nodes run as another user, who cannot read it, in an environment that has the
+dependencies and not the project. What a job needs must have come with it or lie in the bucket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+import psutil
+import pytest
+
+from cluster.local import dashboard
+from cluster.local.lifecycle import ClusterPlan, client_environment, running
+from cluster.local.node import MARK, Runner
+from cluster.local.record import ClusterRecord
+from tests.cluster.foreign import USER, dependencies_only
+from tests.s3.ceph_server import CephServer
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.s3,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may start nodes as another user"),
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+BUCKET = "end-to-end"
+STEPS = 12
+
+TRAINING = f"""
+preset: tiny
+name: small
+data:
+  {{crop: 16, frames: 6, split: {{test_fraction: 0.34, validation_fraction: 0.2}}, radar: {{track: S1A, frames: 7}}}}
+model: {{hidden_size: 16, depth: 1}}
+training: {{epochs: 6, batch_size: 4, validate_every: {STEPS // 2}, save_every: {STEPS // 2}, log_every: 1}}
+workers: {{count: 2, cpus_each: 1, data_cpus: 0.5}}
+"""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Someone with a copy of the project that nobody else may read."""
+
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """`restore-dit …` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "restore_dit.cli", *arguments],
+            cwd=self.folder,
+            env=self.environment | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+        )
+
+
+@dataclass(frozen=True)
+class Session:
+    """A cluster, a client of it, and what the four jobs answered."""
+
+    cluster: ClusterRecord
+    client: Client
+    answers: dict[str, subprocess.CompletedProcess[str]]
+    s3: CephServer
+
+    def keys(self, prefix: str) -> list[str]:
+        """The objects below a prefix."""
+        listed = self.s3.client().list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        return [entry["Key"] for entry in listed.get("Contents", [])]
+
+    def read(self, key: str) -> bytes:
+        """An object."""
+        return self.s3.client().get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+
+@pytest.fixture(scope="module")
+def session(ceph_server: CephServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    with pytest.MonkeyPatch.context() as patch:
+        private = tmp_path_factory.mktemp("client")
+        private.chmod(0o700)
+        patch.setenv("XDG_STATE_HOME", str(private / "state"))
+        foreign = Path("/tmp") / f"dependencies-{os.getpid()}"  # not below pytest's folder, which is private
+        foreign.mkdir()
+        try:
+            environment = dependencies_only(foreign)
+            plan = ClusterPlan(
+                nodes=3,
+                name="end-to-end",
+                object_store=128 << 20,
+                runner=Runner(str(environment.python), USER),
+                environment=ceph_server.environment() | environment.variables,
+            )
+            with running(plan) as cluster:
+                client = _client(private, cluster)
+                yield Session(cluster, client, _submit_all(client, ceph_server), ceph_server)
+        finally:
+            shutil.rmtree(foreign, ignore_errors=True)
+
+
+def _client(private: Path, cluster: ClusterRecord) -> Client:
+    """A copy of the checkout, with an environment that knows the cluster and no S3 credentials."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    folder = private / "checkout"
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file() and name.partition("/")[0] in PACKAGES:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "small.yaml").write_text(TRAINING)
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
+    return Client(folder, ours | client_environment(cluster) | {"OMP_NUM_THREADS": "1"})
+
+
+PACKAGES = ("restore_dit", "jobs", "tuning", "serving", "cluster")
+
+
+def _submit_all(client: Client, server: CephServer) -> dict[str, subprocess.CompletedProcess[str]]:
+    """The jobs one after the other, as far as they succeed."""
+    s3 = server.client()
+    s3.create_bucket(Bucket=BUCKET)
+    made = client.run("simulate", "source", "--layout", "pastis", "--tiles", "6", "height=32", "width=32")
+    assert made.returncode == 0, made.stdout
+    _upload(s3, client.folder / "source", "source")
+    here = f"s3://{BUCKET}"
+    jobs = {
+        "ingest": [f"source={here}/source", f"output={here}/store", "patch_size=32"],
+        "train": ["--config", "small.yaml", f"data.store={here}/store", f"output={here}/runs"],
+        "evaluate": [
+            f"model={here}/runs/small/model", f"store={here}/store", f"output={here}/evaluation", "workers=2",
+            "tiles=2",
+        ],
+        "reconstruct": [
+            f"model={here}/runs/small/model", f"input={here}/store", f"output={here}/clear", "workers=2",
+            "tiles=[10000,10001]",
+        ],
+    }  # fmt: skip
+    answers = {}
+    for job, arguments in jobs.items():
+        answers[job] = client.run("submit", job, *arguments)
+        if answers[job].returncode:
+            break
+    return answers
+
+
+def _upload(s3: boto3.client, folder: Path, prefix: str) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            s3.upload_file(str(path), BUCKET, f"{prefix}/{path.relative_to(folder)}")
+
+
+@pytest.mark.parametrize("job", ["ingest", "train", "evaluate", "reconstruct"])
+def test_a_submitted_job_ends_with_status_0(session: Session, job: str) -> None:
+    assert job in session.answers, f"never submitted: {session.answers[list(session.answers)[-1]].stdout}"
+    assert session.answers[job].returncode == 0, session.answers[job].stdout
+
+
+def test_outputs_are_complete_and_in_the_bucket(session: Session) -> None:
+    manifest = json.loads(session.read("store/manifest.json"))
+    assert len(manifest["tiles"]) == 6
+    assert json.loads(session.read("runs/small/run.json"))["status"] == "finished"
+    assert "runs/small/model/model.safetensors" in session.keys("runs/small/model/")
+    assert [key for key in session.keys("runs/small/logs/") if "tfevents" in key]
+    lines = [json.loads(line) for line in session.read("runs/small/logs/metrics.jsonl").splitlines()]
+    assert max(line["step"] for line in lines) >= STEPS
+    report = json.loads(session.read("evaluation/report.json"))
+    assert report
+    for tile in ("10000", "10001"):
+        assert [key for key in session.keys("clear/") if tile in key and key.endswith(".tif")]
+
+
+def test_two_workers_trained_on_different_nodes(session: Session) -> None:
+    ranks = {key.rpartition("-")[2] for key in session.keys("runs/small/logs/examples/")}
+    assert ranks == {"0.jsonl", "1.jsonl"}
+    actors = dashboard.ask(session.cluster, "/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
+    nodes = {actor["node_id"] for actor in actors if "RayTrainWorker" in actor["class_name"]}
+    assert len(nodes) == 2
+
+
+def test_nodes_run_as_somebody_who_has_nothing_of_the_project(session: Session) -> None:
+    ours = [
+        process for process in psutil.process_iter() if _environment(process).get(MARK) == str(session.cluster.folder)
+    ]
+    assert len(ours) > 10
+    assert {process.username() for process in ours} == {USER}
+    python = next(Path(word) for process in ours for word in process.cmdline()[:1] if "dependencies-" in word)
+    look = f"import ray, pathlib\nprint(pathlib.Path({str(session.client.folder)!r}, 'small.yaml').read_text())"
+    for script, complaint in ((look, "PermissionError"), ("import ray, restore_dit", "ModuleNotFoundError")):
+        tried = subprocess.run(
+            [python, "-c", script], user=USER, group=os.getegid(), cwd="/", capture_output=True, text=True, timeout=60,
+            extra_groups=[], env={"PATH": os.defpath, "LD_LIBRARY_PATH": str(python.parents[2] / "python" / "lib")},
+        )  # fmt: skip
+        assert tried.returncode == 1
+        assert complaint in tried.stderr
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+def test_secrets_are_in_no_job_and_in_no_log(session: Session) -> None:
+    secrets = (session.cluster.token_file.read_text(), session.s3.environment()["AWS_SECRET_ACCESS_KEY"])
+    jobs = dashboard.ask(session.cluster, "/api/jobs/")
+    said = [json.dumps(jobs), *(answer.stdout for answer in session.answers.values())]
+    said += [json.dumps(dashboard.ask(session.cluster, f"/api/jobs/{job['submission_id']}/logs")) for job in jobs]
+    assert len(jobs) >= 4
+    for text in said:
+        assert not any(secret in text for secret in secrets)
+
+
+def test_a_failing_job_says_why_and_ends_with_status_1(session: Session) -> None:
+    answer = session.client.run(
+        "submit", "evaluate", f"model=s3://{BUCKET}/nothing", f"store=s3://{BUCKET}/store", f"output=s3://{BUCKET}/no"
+    )
+    assert answer.returncode == 1
+    assert "nothing" in answer.stdout.splitlines()[-1] or "nothing" in answer.stdout
+    assert "Traceback" not in answer.stdout
+
+
+def test_a_client_without_the_token_is_refused(session: Session, tmp_path: Path) -> None:
+    arguments = ["submit", "evaluate", f"model=s3://{BUCKET}/m", f"store=s3://{BUCKET}/s", f"output=s3://{BUCKET}/o"]
+    wrong = tmp_path / "token"
+    wrong.write_text("0" * 64)
+    before = len(dashboard.ask(session.cluster, "/api/jobs/"))
+    for path in (str(tmp_path / "none"), str(wrong)):
+        answer = session.client.run(
+            *arguments, RAY_AUTH_TOKEN_PATH=path, XDG_STATE_HOME=str(tmp_path), HOME=str(tmp_path)
+        )
+        assert answer.returncode == 1
+        assert "token" in answer.stdout
+        assert "Traceback" not in answer.stdout
+    assert len(dashboard.ask(session.cluster, "/api/jobs/")) == before

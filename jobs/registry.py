@@ -1,0 +1,118 @@
+"""The jobs by name: how each one's configuration is read, and which of its keys name places.
+
+Importing this is cheap: no job is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from restore_dit.config import RunConfig, load
+from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.config.clouds import DetectionConfig
+from restore_dit.config.cube_mapping import load_cube_mapping
+from restore_dit.config.jobs import EvaluationConfig, ReconstructionConfig
+from restore_dit.config.loading import load_section
+from restore_dit.config.pastis import PastisConfig
+from restore_dit.errors import UserError
+
+Read = Callable[[str | None, list[str]], BaseModel]
+"""(configuration file, `key=value` …) → the validated configuration."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A key whose value is the address of a file or folder, or a list of such."""
+
+    key: str
+    required: bool = True
+    """Whether the job needs it."""
+    web: bool = False
+    """Whether it may be http(s)."""
+    small_file: bool = False
+    """Whether it is a file that is small enough to be sent along with the job."""
+    named: Callable[[str], Any] | None = None
+    """Where it may be the name of something that this package ships, too: loads it."""
+
+    def values(self, config: BaseModel) -> Iterator[str]:
+        """What stands there; an empty word or nothing does not count."""
+        value: Any = config
+        for part in self.key.split("."):
+            value = getattr(value, part)
+        for address in (value,) if isinstance(value, str) else value or ():
+            if address:
+                yield address
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job: `python -m jobs.NAME`."""
+
+    name: str
+    read: Read
+    places: tuple[Place, ...]
+
+
+def section(config: type[BaseModel]) -> Read:
+    """Reads a configuration other than a run's."""
+    return lambda path, overrides: load_section(config, overrides, Path(path) if path else None)
+
+
+def run_config(path: str | None, overrides: list[str]) -> RunConfig:
+    """Reads a run's configuration, by its shipped name too."""
+    return load(path or "default", overrides)
+
+
+JOBS = {
+    job.name: job
+    for job in (
+        Job(
+            "ingest",
+            section(PastisConfig),
+            (
+                Place("source", web=True),
+                Place("output"),
+                Place("cloud_masks", required=False),
+                Place("bad_frames", required=False, small_file=True),
+            ),
+        ),
+        Job("clouds", section(DetectionConfig), (Place("store"), Place("weights", required=False))),
+        Job("train_clouds", section(CloudTrainingConfig), (Place("stores"), Place("output"))),
+        Job(
+            "train",
+            run_config,
+            (Place("data.store"), Place("output"), Place("training.init_from", required=False)),
+        ),
+        Job("evaluate", section(EvaluationConfig), (Place("model"), Place("store"), Place("output"))),
+        Job(
+            "reconstruct",
+            section(ReconstructionConfig),
+            (
+                Place("model"),
+                Place("input"),
+                Place("output"),
+                Place("mapping", small_file=True, named=load_cube_mapping),
+            ),
+        ),
+    )
+}
+"""Every job that can be submitted."""
+
+
+def find_job(name: str) -> Job:
+    """The job of this name.
+
+    Raises:
+        UserError: there is none; names the nearest.
+    """
+    if name in JOBS:
+        return JOBS[name]
+    near = difflib.get_close_matches(name.replace("-", "_"), JOBS, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise UserError(f"no job '{name}': {hint}jobs are {', '.join(JOBS)}", status=2)

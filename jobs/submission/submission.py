@@ -1,0 +1,60 @@
+"""A job made ready for a cluster: its configuration checked, everything that it needs in one package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from jobs.registry import Job
+from jobs.submission.names import new_job_id, run_name
+from jobs.submission.package import pack
+from jobs.submission.places import SENT_FOLDER, as_on_the_cluster, refuse_secrets
+from jobs.submission.project import project_files, project_root
+from restore_dit import __version__
+from restore_dit.config import dump
+
+CONFIG_FILE = f"{SENT_FOLDER}/config.yaml"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """All that is sent."""
+
+    job_id: str
+    entrypoint: str
+    config: BaseModel
+    """As the job will read it."""
+    package: bytes
+    files: tuple[str, ...]
+    """Names in the package."""
+    metadata: dict[str, str]
+    environment: dict[str, str]
+
+
+def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
+    """Everything that can be checked is checked here, before anything is sent.
+
+    Args:
+        seconds_to_stop: between the signal that asks the job to stop, on which a training saves its state, and the one
+            that ends it.
+
+    Raises:
+        UserError: a place that the cluster cannot reach, a secret in the configuration, too large a package.
+    """
+    refuse_secrets(config)
+    run = run_name(job, config)
+    config, attached = as_on_the_cluster(job, config)
+    attached[CONFIG_FILE] = dump(config).encode()
+    project = project_files(project_root())
+    return Submission(
+        job_id=new_job_id(job, run),
+        entrypoint=f"python -m jobs.{job.name} --config {CONFIG_FILE}",
+        config=config,
+        package=pack(project, attached),
+        files=tuple(sorted({*project, *attached})),
+        metadata={"job": job.name, "run": run, "version": __version__},
+        # Nothing of this process's environment goes along: what a job needs to know is in its configuration, and
+        # credentials are the cluster's. This one is read by Ray when it stops the job.
+        environment={"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)},
+    )

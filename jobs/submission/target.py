@@ -1,0 +1,112 @@
+"""Which cluster a job is for: its dashboard's address, and the token that it asks for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cluster.local.record import ClusterRecord, read_record
+from restore_dit.data.storage.addresses import without_secrets
+from restore_dit.errors import UserError
+
+USERS_TOKEN_FILE = Path("~/.ray/auth_token")
+"""Where Ray keeps the user's token."""
+
+_THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cluster's dashboard."""
+
+    url: str
+    """Such as `http://127.0.0.1:8265`."""
+    token: str | None = field(repr=False)
+    token_origin: str | None
+    """Where the token comes from, for messages."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries. The token is given to nothing else: no command line, log or environment."""
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+def find_target(address: str | None) -> Target:
+    """The cluster at `address`, else the one that `RAY_API_SERVER_ADDRESS` names, else this machine's local cluster.
+
+    Raises:
+        UserError: no cluster is named anywhere, the address is none, a token cannot be read.
+    """
+    local = read_record()
+    given = address or os.environ.get("RAY_API_SERVER_ADDRESS") or (local.dashboard if local else None)
+    if not given:
+        raise UserError(
+            "no cluster: give --address http://HEAD:8265 or set RAY_API_SERVER_ADDRESS; `restore-dit cluster up` "
+            "starts one on this machine",
+            status=2,
+        )
+    url = _url(given)
+    token, origin = _token(local if local and _same(url, local.dashboard) else None)
+    return Target(url, token, origin)
+
+
+def _url(given: str) -> str:
+    text = given if "://" in given else f"http://{given}"
+    shown = without_secrets(text)
+    try:
+        parts = urlsplit(text)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname)
+        ready = valid and (parts.port is not None or "://" in given)
+    except ValueError:
+        ready = False
+    if not ready:
+        raise UserError(
+            f"{shown.removeprefix('http://') if '://' not in given else shown}: not the address of a cluster's "
+            "dashboard, which is written http://HEAD:8265",
+            status=2,
+        )
+    if shown != text:
+        raise UserError(
+            f"{shown}: the address carries credentials (not shown); give them as a token in RAY_AUTH_TOKEN", status=2
+        )
+    return text.rstrip("/")
+
+
+def _same(url: str, other: str) -> bool:
+    """Whether both are the same server; this machine has several names."""
+
+    def server(text: str) -> tuple[str, int | None]:
+        parts = urlsplit(text)
+        return ("localhost" if parts.netloc.rpartition(":")[0] in _THIS_MACHINE else parts.netloc, parts.port)
+
+    return server(url) == server(other)
+
+
+def _token(local: ClusterRecord | None) -> tuple[str | None, str | None]:
+    """The token and where it comes from."""
+    if local is not None:
+        return _read(local.token_file), "the local cluster's token file"
+    if given := os.environ.get("RAY_AUTH_TOKEN"):
+        return _clean(given, "RAY_AUTH_TOKEN"), "RAY_AUTH_TOKEN"
+    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return _read(Path(path)), f"{path} (RAY_AUTH_TOKEN_PATH)"
+    file = USERS_TOKEN_FILE.expanduser()
+    return (_read(file), str(USERS_TOKEN_FILE)) if file.is_file() else (None, None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return _clean(path.read_text(encoding="ascii"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a token"
+        raise UserError(f"{path}: the token cannot be read: {reason}") from None
+
+
+def _clean(token: str, origin: str) -> str:
+    """Without the line's end that editors add; what else does not fit into a request is refused, and not shown."""
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise UserError(f"{origin}: holds no token")
+    return token

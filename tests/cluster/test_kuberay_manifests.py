@@ -1,0 +1,263 @@
+"""The manifests for Kubernetes are what KubeRay takes, and hold what the project promises of every pod."""
+
+import copy
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.kuberay_schemas import (
+    MANIFESTS,
+    documents,
+    needs_schemas,
+    pod_template_schema,
+    pod_templates,
+    problems,
+    schema,
+)
+
+RAY = {"raycluster.yaml": "RayCluster", "rayjob-train.yaml": "RayJob", "rayservice.yaml": "RayService"}
+EVERY = sorted(path.name for path in MANIFESTS.glob("*.yaml"))
+PODS = {
+    f"{name}:{path}": (document, template)
+    for name in EVERY
+    for document in documents(name)
+    for path, template in pod_templates(document).items()
+}
+every_pod = pytest.mark.parametrize("pod", PODS.values(), ids=PODS.keys())
+every_ray_manifest = pytest.mark.parametrize("name", RAY)
+
+
+def cluster_spec(name: str) -> dict[str, Any]:
+    """The Ray cluster in a manifest, wherever its kind has it."""
+    spec = documents(name)[0]["spec"]
+    return spec.get("rayClusterSpec") or spec.get("rayClusterConfig") or spec
+
+
+def groups(name: str) -> list[dict[str, Any]]:
+    spec = cluster_spec(name)
+    return [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+
+
+def ray_containers(name: str) -> list[dict[str, Any]]:
+    return [group["template"]["spec"]["containers"][0] for group in groups(name)]
+
+
+def test_no_manifest_and_no_pod_escapes_these_tests():
+    assert set(RAY) < set(EVERY)
+    assert len(PODS) == 3 + 3 + 2 + 1  # raycluster, rayjob with its submitter, rayservice, redis
+
+
+@needs_schemas
+@every_ray_manifest
+def test_it_is_what_kuberay_takes(name):
+    [document] = documents(name)
+    assert problems(document, schema(RAY[name])) == []
+
+
+@needs_schemas
+@every_pod
+def test_its_pods_are_what_kubernetes_takes(pod):
+    _, template = pod
+    assert problems(template, pod_template_schema()) == []
+
+
+def changed(name: str, change) -> dict[str, Any]:
+    document = copy.deepcopy(documents(name)[0])
+    change(document["spec"])
+    return document
+
+
+@needs_schemas
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spec: spec.update(enableInTreeAutoscalling=True),
+        lambda spec: spec["authOptions"].update(mode="tokens"),
+        lambda spec: spec["authOptions"].update(secret="s"),
+        lambda spec: spec["workerGroupSpecs"][0].update(maxReplica=3),
+        lambda spec: spec["headGroupSpec"]["template"]["spec"].update(nodeSelectors={}),
+        lambda spec: spec["headGroupSpec"]["template"]["spec"]["containers"][0]["resources"].update(limit={}),
+        lambda spec: spec["headGroupSpec"]["template"]["spec"]["securityContext"].update(runAsNonroot=True),
+        lambda spec: spec["headGroupSpec"]["template"]["spec"]["volumes"][0]["emptyDir"].update(size="1Gi"),
+        lambda spec: spec["headGroupSpec"]["template"]["spec"]["containers"][0]["env"].append({"value": "nameless"}),
+        lambda spec: spec["headGroupSpec"].pop("template"),
+    ],
+)
+def test_a_typo_anywhere_is_refused(change):
+    assert problems(changed("raycluster.yaml", change), schema("RayCluster"))
+
+
+@every_ray_manifest
+def test_clients_need_a_token(name):
+    spec = cluster_spec(name)
+    assert spec["authOptions"]["mode"] == "token"
+    given = {variable["name"] for container in ray_containers(name) for variable in container["env"]}
+    assert not any("AUTH" in variable or "TOKEN" in variable for variable in given)  # the operator sets them
+
+
+@every_ray_manifest
+def test_the_version_of_ray_is_the_one_that_the_image_installs(name):
+    [pinned] = re.findall(r"^ray==(.+)$", (MANIFESTS.parents[1] / "constraints.txt").read_text(), re.MULTILINE)
+    assert cluster_spec(name)["rayVersion"] == pinned
+
+
+@every_pod
+def test_nothing_runs_as_root_or_may_become_it(pod):
+    _, template = pod
+    spec = template["spec"]
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not any(spec.get(key) for key in ("hostNetwork", "hostPID", "hostIPC"))
+    for container in spec["containers"] + spec.get("initContainers", []):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+@every_pod
+def test_what_a_container_writes_to_is_mounted(pod):
+    _, template = pod
+    volumes = {volume["name"] for volume in template["spec"].get("volumes", [])}
+    for container in template["spec"]["containers"]:
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        if "restore-dit" in container["image"]:
+            assert volumes == set(mounts)
+            assert {"/tmp", "/home/ray"} <= set(mounts.values())
+
+
+@every_pod
+def test_every_container_has_requests_and_limits(pod):
+    _, template = pod
+    for container in template["spec"]["containers"]:
+        resources = container["resources"]
+        assert {"cpu", "memory"} <= set(resources["limits"])
+        assert set(resources["requests"]) == set(resources["limits"])
+        # Ray counts with the limit; memory beyond the request would be taken from others.
+        assert resources["requests"].get("nvidia.com/gpu") == resources["limits"].get("nvidia.com/gpu")
+
+
+@every_pod
+def test_images_are_pinned(pod):
+    _, template = pod
+    for container in template["spec"]["containers"]:
+        tag = container["image"].rpartition(":")[2]
+        assert re.fullmatch(r"\d+\.\d+\.\d+(-[a-z]+)?", tag), container["image"]
+
+
+@every_ray_manifest
+def test_the_autoscaler_is_as_confined_as_the_rest(name):
+    spec = cluster_spec(name)
+    if not spec.get("enableInTreeAutoscaling"):
+        return
+    options = spec["autoscalerOptions"]
+    assert options["version"] == "v2"
+    assert options["securityContext"]["readOnlyRootFilesystem"] is True
+    assert {"cpu", "memory"} <= set(options["resources"]["limits"])
+    volumes = {volume["name"] for volume in spec["headGroupSpec"]["template"]["spec"]["volumes"]}
+    assert {mount["name"] for mount in options["volumeMounts"]} <= volumes
+
+
+@every_ray_manifest
+def test_the_head_computes_nothing_and_shared_memory_fits(name):
+    head, *workers = groups(name)
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert not any("nvidia.com/gpu" in c["resources"]["limits"] for c in head["template"]["spec"]["containers"])
+    for group in (head, *workers):
+        spec = group["template"]["spec"]
+        [shm] = [volume["emptyDir"] for volume in spec["volumes"] if volume["name"] == "shm"]
+        assert shm["medium"] == "Memory"
+        memory = int(spec["containers"][0]["resources"]["limits"]["memory"].removesuffix("Gi"))
+        assert int(shm["sizeLimit"].removesuffix("Gi")) < memory / 2
+
+
+@every_ray_manifest
+def test_gpus_come_with_their_toleration_and_image(name):
+    for group in groups(name):
+        spec = group["template"]["spec"]
+        [container] = spec["containers"]
+        has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
+        assert has_gpu == container["image"].endswith("-gpu")
+        assert has_gpu == any(toleration["key"] == "nvidia.com/gpu" for toleration in spec.get("tolerations", []))
+
+
+def test_clusters_that_stay_survive_their_head():
+    [secret] = {
+        container["env"][0]["valueFrom"]["secretKeyRef"]["name"]
+        for _, template in PODS.values()
+        for container in template["spec"]["containers"]
+        if container["name"] == "redis"
+    }
+    service = documents("redis.yaml")[0]
+    address = f"{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    for name in ("raycluster.yaml", "rayservice.yaml"):
+        options = cluster_spec(name)["gcsFaultToleranceOptions"]
+        assert options["redisAddress"] == address
+        assert options["redisPassword"]["valueFrom"]["secretKeyRef"] == {"name": secret, "key": "password"}
+
+
+def test_the_jobs_workers_are_the_configurations():
+    [job] = documents("rayjob-train.yaml")
+    [count] = re.findall(r"workers\.count=(\d+)", job["spec"]["entrypoint"])
+    [group] = cluster_spec("rayjob-train.yaml")["workerGroupSpecs"]
+    assert {group[key] for key in ("replicas", "minReplicas", "maxReplicas")} == {int(count)}
+    cpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
+    assert cpus > 1.5  # one worker and the data tasks beside it
+    assert job["spec"]["shutdownAfterJobFinishes"] is True
+    assert job["spec"]["activeDeadlineSeconds"] > 0
+
+
+def test_the_jobs_entrypoint_is_a_configuration_that_loads():
+    from restore_dit.config import load
+
+    words = documents("rayjob-train.yaml")[0]["spec"]["entrypoint"].split()
+    assert words[:4] == ["python", "-m", "jobs.train", "--config"]
+    config = load(words[4], words[5:])
+    assert config.workers.use_gpu
+    assert config.training.batch_size % config.workers.count == 0
+
+
+def test_the_service_says_that_its_application_is_to_come():
+    """Take the words out of the manifest, and this test, once the application is there."""
+    text = (MANIFESTS / "rayservice.yaml").read_text()
+    serve = yaml.safe_load(documents("rayservice.yaml")[0]["spec"]["serveConfigV2"])
+    assert [application["import_path"] for application in serve["applications"]] == ["serving.app:application"]
+    exists = (MANIFESTS.parents[1] / "serving" / "app.py").exists()
+    assert exists != ("NOT USABLE YET" in text)
+
+
+def test_serves_configuration_is_one_that_serve_takes():
+    from ray.serve.schema import ServeDeploySchema
+
+    ServeDeploySchema.model_validate(yaml.safe_load(documents("rayservice.yaml")[0]["spec"]["serveConfigV2"]))
+
+
+def test_policies_let_through_what_kuberay_needs_and_select_pods_that_exist():
+    policies = {
+        item["metadata"]["name"]: item["spec"] for item in documents("access.yaml") if item["kind"] == "NetworkPolicy"
+    }
+    assert set(policies) == {"restore-dit-ray", "restore-dit-redis"}
+    allowed = policies["restore-dit-ray"]["ingress"]
+    [submitter] = [source["podSelector"]["matchLabels"] for rule in allowed[1:2] for source in rule["from"]]
+    labels = documents("rayjob-train.yaml")[0]["spec"]["submitterPodTemplate"]["metadata"]["labels"]
+    assert submitter.items() <= labels.items()
+    redis = documents("redis.yaml")[1]["spec"]["template"]["metadata"]["labels"]
+    assert policies["restore-dit-redis"]["podSelector"]["matchLabels"].items() <= redis.items()
+
+
+def test_service_accounts_that_pods_name_exist():
+    made = {item["metadata"]["name"] for item in documents("access.yaml") if item["kind"] == "ServiceAccount"}
+    named = {template["spec"].get("serviceAccountName") for _, template in PODS.values()} - {None}
+    assert named == made
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_secret_is_written_down(name):
+    for document in documents(name):
+        assert document["kind"] != "Secret"
+    key = r"AKIA|BEGIN [A-Z ]*KEY|(?i:secret_access_key|password)[ \t]*[:=][ \t]*\w{8}"
+    assert not re.search(key, (MANIFESTS / name).read_text())

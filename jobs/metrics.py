@@ -1,6 +1,7 @@
 """What a job publishes through Ray's metrics: each node's agent hands them to Prometheus.
 
-Their names there begin with `ray_`. The driver alone publishes, so a metric has one value a job. Without Ray nothing is published.
+Their names there begin with `ray_`. The driver alone publishes, so a metric has one value a job. Without Ray nothing
+is published.
 """
 
 from __future__ import annotations

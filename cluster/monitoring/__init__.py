@@ -1,0 +1,1 @@
+"""Watching a cluster: Prometheus' configuration and alert rules, a Grafana dashboard."""

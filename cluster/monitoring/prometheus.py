@@ -1,0 +1,78 @@
+"""Prometheus on this machine for a cluster whose head runs here: `python -m cluster.monitoring.prometheus`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from cluster.local.record import read_record
+from restore_dit.errors import UserError
+
+FOLDER = Path(__file__).resolve().parent
+NODES_FILE = "prom_metrics_service_discovery.json"
+"""What Ray calls the list of a cluster's nodes, in the temporary folder of its head."""
+
+
+def nodes_file(local_cluster: str | None) -> Path:
+    """Where the head keeps the list of nodes: that of a local cluster, or of a Ray with its usual folder.
+
+    Raises:
+        UserError: no such local cluster.
+    """
+    if local_cluster is None:
+        return Path("/tmp/ray") / NODES_FILE
+    record = read_record(local_cluster)
+    if record is None:
+        raise UserError(f"--cluster {local_cluster}: no such local cluster; start it with `restore-dit cluster up`")
+    return record.folder / "head" / NODES_FILE
+
+
+def configuration(nodes: Path) -> str:
+    """The shipped configuration, for another list of nodes and from any folder."""
+    text = (FOLDER / "prometheus.yaml").read_text(encoding="utf-8")
+    return text.replace(f"/tmp/ray/{NODES_FILE}", str(nodes)).replace("- alerts.yaml", f"- {FOLDER / 'alerts.yaml'}")
+
+
+def command(folder: Path, nodes: Path, port: int) -> list[str]:
+    """Writes the configuration into `folder`, which also takes the data, and says how Prometheus starts on it.
+
+    Raises:
+        UserError: Prometheus is not installed.
+    """
+    program = shutil.which("prometheus")
+    if program is None:
+        raise UserError("prometheus is not installed; on Debian: apt install prometheus")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "prometheus.yaml"
+    file.write_text(configuration(nodes), encoding="utf-8")
+    return [
+        program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
+    ]  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Becomes Prometheus; Ctrl-C ends it."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.monitoring.prometheus",
+        description="Starts Prometheus on this machine with the shipped configuration and alerts.",
+        epilog="example: python -m cluster.monitoring.prometheus --cluster default",
+    )
+    parser.add_argument("--cluster", metavar="NAME", help="a local cluster; none: a Ray whose folder is /tmp/ray")
+    parser.add_argument("--port", type=int, default=9090)
+    parser.add_argument("--folder", type=Path, default=Path("prometheus"), help="for its data (./prometheus)")
+    given = parser.parse_args(argv)
+    try:
+        start = command(given.folder, nodes_file(given.cluster), given.port)
+    except UserError as error:
+        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        return error.status
+    print(f"http://127.0.0.1:{given.port}/alerts", flush=True)
+    os.execv(start[0], start)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,7 +17,7 @@ DEVELOPMENT := $(VENV)/.restore-dit-development
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-fast check format-check lint types imports format bench hooks clean
+.PHONY: help install quickstart test test-fast check image-check format-check lint types imports format bench hooks clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,9 @@ imports: $(DEVELOPMENT)
 format: $(DEVELOPMENT) ## rewrite what format and lint can mend by themselves
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+image-check: ## the container image's steps, in a fresh Debian; needs root and debootstrap, takes 4 minutes
+	cluster/image/check.sh
 
 bench: $(RUNTIME) ## measure: each benchmark prints a table and a JSON line
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -7,6 +7,7 @@
 #   install.sh dependencies SOURCE cpu|gpu
 #                                         Python packages at the versions of SOURCE/constraints.txt
 #   install.sh project WHEEL              the project itself
+#   install.sh without_gpu                (part of `dependencies … cpu`) takes out what only a GPU needs
 set -euo pipefail
 
 readonly VENV=/opt/restore-dit
@@ -56,18 +57,26 @@ END
   "$VENV/bin/pip" install --no-cache-dir --no-compile -c "$1/constraints.txt" -r "$needed"
   rm "$needed"
   if [[ $2 == cpu ]]; then without_gpu; fi
+  compiled
 }
 
 without_gpu() {
-  # torch's wheel is the CUDA build: it does not load without most of NVIDIA's libraries (see README.md here).
-  # Triton compiles GPU kernels and nothing else.
-  "$VENV/bin/pip" uninstall --yes triton
+  # torch's wheel is the CUDA build, and `import torch` loads most of NVIDIA's libraries. What goes is what it loads only
+  # once a GPU computes: the compiler of GPU kernels, linear algebra, linking, and all of cuDNN but its entry.
+  "$VENV/bin/pip" uninstall --yes triton nvidia-cusolver nvidia-nvjitlink
+  find "$VENV" -path '*/nvidia/cudnn/lib/libcudnn_*' -delete
 }
 
 project() { # WHEEL
-  "$VENV/bin/pip" install --no-cache-dir --no-deps --no-index "$1"
-  # Compiled once for everybody: the user cannot write there, and would compile anew in every process.
-  "$VENV/bin/python" -m compileall -q -j 0 "$VENV/lib" || true # some packages carry templates that are no Python
+  "$VENV/bin/pip" install --no-cache-dir --no-deps --no-index --no-compile "$1"
+  compiled
+}
+
+compiled() {
+  # Once for everybody: the user cannot write there, and would compile in every process anew. By the file's checksum and
+  # not its time, so that the same sources give the same layer; unchanged files are left as they are.
+  PYTHONDONTWRITEBYTECODE='' "$VENV/bin/python" -m compileall -q -j 0 --invalidation-mode unchecked-hash "$VENV/lib" \
+    > /dev/null || true # some packages carry templates that are no Python
 }
 
 "$@"

@@ -13,6 +13,7 @@ import ray
 import ray.train
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from restore_dit.data import storage, stream
 from restore_dit.data.worker_errors import user_error_behind
@@ -76,7 +77,9 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
     on from the last saved state.
     """
     _check_resources(setup)
-    mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+    # Beside the driver: on any other node the loss of that node would end the training.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     decoded = None
     if setup.config.data.cache_decoded:
         decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, setup.config.workers.data_cpus)

@@ -3,6 +3,8 @@
 import ipaddress
 import json
 import re
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import yaml
 
 pytest.importorskip("ray")
 from ray.autoscaler._private.util import fillout_defaults, prepare_config, validate_config
+
+pytestmark = pytest.mark.slow  # imports Ray
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "cluster" / "aws.yaml"
@@ -157,3 +161,31 @@ def test_the_buckets_rights_are_those_that_the_storage_tests_hold_to_every_opera
     text = (ROOT / "docs" / "object_storage.md").read_text()
     [documented] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     assert json.loads((IAM / "bucket.json").read_text()) == json.loads(documented)
+
+
+def test_the_guides_commands_leave_nothing_unset(tmp_path):
+    """What the guide says to run before `ray up`, run."""
+    guide = (ROOT / "docs" / "cluster.md").read_text()
+    [command] = re.findall(r"^    (sed .* cluster/aws\.yaml) > my_cluster\.yaml$", guide, re.MULTILINE)
+    own = {"ACCOUNT": "210987654321", "AWS_REGION": "us-west-2", "GROUP": "sg-0123", "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=own, capture_output=True, text=True, timeout=10, check=True
+    )
+    config = yaml.safe_load(ended.stdout)
+    assert "123456789012" not in ended.stdout
+    assert "SET_ME" not in json.dumps(config)
+    assert config["provider"]["region"] == "us-west-2"
+    assert "--region us-west-2" in config["initialization_commands"][0]
+    registry = "210987654321.dkr.ecr.us-west-2.amazonaws.com"
+    assert config["docker"]["image"].startswith(f"{registry}/restore-dit:")
+    assert config["initialization_commands"][0].endswith(registry)
+
+
+@pytest.mark.parametrize(
+    "words", re.findall(r"restore-dit submit ((?:.*\\\n)*.*)", (ROOT / "docs" / "cluster.md").read_text())
+)
+def test_the_guides_jobs_are_configurations_that_load(words):
+    from restore_dit.cli import main
+
+    given = shlex.split(words.replace("\\\n", " ").replace("$BUCKET", "bucket"))
+    assert main(["submit", *given, "--dry-run"]) == 0

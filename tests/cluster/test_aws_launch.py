@@ -17,6 +17,8 @@ from ray.autoscaler.node_launch_exception import NodeLaunchException
 from cluster.aws_nodes import SpotThenOnDemand
 from tests.cluster.test_aws import FILE, INSTANCES
 
+pytestmark = pytest.mark.slow  # imports Ray
+
 TAGS = {"ray-node-type": "worker", "ray-user-node-type": "gpu_spot", "ray-node-name": "ray-restore-dit-worker"}
 
 

@@ -17,6 +17,8 @@ from tests.cluster.kuberay_schemas import (
     schema,
 )
 
+pytestmark = pytest.mark.slow  # a megabyte of schema for each kind
+
 RAY = {"raycluster.yaml": "RayCluster", "rayjob-train.yaml": "RayJob", "rayservice.yaml": "RayService"}
 EVERY = sorted(path.name for path in MANIFESTS.glob("*.yaml"))
 PODS = {

@@ -1,4 +1,4 @@
-"""Writes the Grafana dashboard: `python -m cluster.monitoring.dashboard > cluster/monitoring/grafana-dashboard.json`."""
+"""The Grafana dashboard: `python -m cluster.monitoring.dashboard > cluster/monitoring/grafana-dashboard.json`."""
 
 from __future__ import annotations
 

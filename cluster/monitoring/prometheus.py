@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from cluster.local.record import read_record
+from jobs.entry import exit_status
 from restore_dit.errors import UserError
 
 FOLDER = Path(__file__).resolve().parent
@@ -65,13 +66,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=9090)
     parser.add_argument("--folder", type=Path, default=Path("prometheus"), help="for its data (./prometheus)")
     given = parser.parse_args(argv)
-    try:
-        start = command(given.folder, nodes_file(given.cluster), given.port)
-    except UserError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return error.status
-    print(f"http://127.0.0.1:{given.port}/alerts", flush=True)
-    os.execv(start[0], start)
+
+    def start() -> int:
+        words = command(given.folder, nodes_file(given.cluster), given.port)
+        print(f"http://127.0.0.1:{given.port}/alerts", flush=True)
+        os.execv(words[0], words)
+
+    return exit_status(start, parser.prog)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+"""The PromQL of the dashboard and of the alert rules, and what it names."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import yaml
+
+FOLDER = Path(__file__).resolve().parents[2] / "cluster" / "monitoring"
+METRIC = re.compile(r"\b(ray_\w+|up)\b(?:\{([^}]*)\})?")
+GROUPED = re.compile(r"\b(?:by|on|without|ignoring) \(([^)]*)\)")
+
+
+def dashboard_expressions() -> list[str]:
+    """Those of its panels, with every job and run chosen."""
+    panels = json.loads((FOLDER / "grafana-dashboard.json").read_text())["panels"]
+    found = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    return [expression.replace("$job_name", ".*").replace("$run", ".*") for expression in found]
+
+
+def alert_expressions() -> list[str]:
+    """Those of every rule."""
+    groups = yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"]
+    return [rule["expr"] for group in groups for rule in group["rules"]]
+
+
+def metrics_of(expression: str) -> dict[str, set[str]]:
+    """Metric → labels that the expression expects of it."""
+    grouped = {label.strip() for labels in GROUPED.findall(expression) for label in labels.split(",")}
+    found: dict[str, set[str]] = {}
+    for name, matchers in METRIC.findall(GROUPED.sub("", expression)):
+        found.setdefault(name, set(grouped)).update(re.findall(r"(\w+)\s*=~?", matchers))
+    return found

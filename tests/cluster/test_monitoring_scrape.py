@@ -1,0 +1,182 @@
+"""A real Prometheus with our configuration, on a real cluster with a real training: every number that the dashboard and
+the alerts ask for is there."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cluster.local import dashboard
+from cluster.local.lifecycle import ClusterPlan, client_environment, running
+from cluster.local.ports import free_ports
+from cluster.monitoring.prometheus import command, nodes_file
+from restore_dit.config import RunConfig, WorkersConfig, dump
+from tests.cluster.expressions import alert_expressions, dashboard_expressions, metrics_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+
+ROOT = Path(__file__).resolve().parents[2]
+GPU_OF_RAY = {"ray_node_gpus_utilization", "ray_node_gram_used"}
+"""Absent without a GPU: asked of Ray's source instead."""
+
+# A job over tiles, and a training that reports the memory of GPUs, which this machine need not have.
+OTHER_JOBS = """
+import time
+from rich.console import Console
+from jobs.entry import connect
+from jobs.metrics import TrainingMetrics
+from jobs.progress import JobProgress
+from restore_dit.training.monitor import GpuMemory, StepReport
+
+connect()
+gpu = TrainingMetrics("with-gpu")
+memory = (GpuMemory(used=1 << 30, peak=2 << 30, total=8 << 30), GpuMemory(used=1, peak=2, total=3))
+gpu.show(StepReport(1, 2, 0, 0.5, 1e-3, 10.0, 1.0, 0.1, 1.0, memory))
+with JobProgress("ingest", "patches", 1000, Console(quiet=True)) as progress:
+    progress.fail(2)
+    while True:
+        progress.advance()
+        time.sleep(0.5)
+"""
+
+
+class Prometheus:
+    """Its HTTP interface."""
+
+    def __init__(self, port: int) -> None:
+        self._base = f"http://127.0.0.1:{port}/api/v1"
+
+    def query(self, expression: str) -> list[dict]:
+        return self.get(f"query?{urllib.parse.urlencode({'query': expression})}")["result"]
+
+    def labels(self, metric: str) -> set[str]:
+        """Those of all its series."""
+        return {label for series in self.query(metric) for label in series["metric"]}
+
+    def get(self, path: str) -> dict:
+        with urllib.request.urlopen(f"{self._base}/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+
+@pytest.fixture
+def prometheus(cluster, tmp_path: Path) -> Iterator[Prometheus]:
+    (port,) = free_ports(1)
+    start = command(tmp_path / "prometheus", nodes_file("watched"), port)
+    file = tmp_path / "prometheus" / "prometheus.yaml"
+    file.write_text(file.read_text().replace("interval: 10s", "interval: 2s"))
+    with ended(subprocess.Popen(start)):
+        yield Prometheus(port)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """A head with two CPUs, and a node that is lost as soon as it is there; what a client needs in its environment."""
+    if shutil.which("prometheus") is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("prometheus is not installed: apt install prometheus")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    dashboard_metrics, autoscaler_metrics = free_ports(2)
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        "RAY_metrics_report_interval_ms": "5000",
+        "RAY_health_check_period_ms": "1000",
+        "RAY_health_check_failure_threshold": "3",
+        # Else those of another cluster on this machine are in the way.
+        "DASHBOARD_METRIC_PORT": str(dashboard_metrics),
+        "AUTOSCALER_METRIC_PORT": str(autoscaler_metrics),
+    }
+    plan = ClusterPlan(
+        nodes=2, cpus_per_node=1, head_cpus=2, object_store=100 << 20, name="watched", environment=environment
+    )
+    with running(plan) as record:
+        os.kill(record.nodes[1].pid, signal.SIGKILL)
+        assert not wait_for(lambda: [node for node in dashboard.nodes(record) if node.alive][1:], None, 40)
+        yield os.environ | environment | client_environment(record)
+
+
+@contextmanager
+def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(20)
+
+
+def test_a_scrape_has_all_that_dashboard_and_alerts_ask_for(
+    cluster: dict[str, str], prometheus: Prometheus, small_run: RunConfig, tmp_path: Path
+):
+    config = small_run.model_copy(
+        update={
+            "name": "watched",
+            "output": str(tmp_path / "runs"),
+            "workers": WorkersConfig(count=1, cpus_each=0.5, data_cpus=0.5),
+            "training": small_run.training.model_copy(update={"epochs": 100_000, "zero_stage": 1}),
+        }
+    )
+    file = tmp_path / "run.yaml"
+    file.write_text(dump(config))
+    training = subprocess.Popen([sys.executable, "-m", "jobs.train", "--config", str(file)], cwd=ROOT, env=cluster)
+    others = subprocess.Popen([sys.executable, "-c", OTHER_JOBS], cwd=ROOT, env=cluster)
+    with ended(training), ended(others):
+        panels = [e for e in dashboard_expressions() if not GPU_OF_RAY & set(metrics_of(e))]
+        silent = wait_for(lambda: [e for e in panels if not prometheus.query(e)], training)
+        assert not silent, "no answer to " + "\n".join(silent)
+
+        for expression in (*dashboard_expressions(), *alert_expressions()):
+            prometheus.query(expression)  # answers an error to what it does not understand
+            for metric, labels in metrics_of(expression).items():
+                if metric not in GPU_OF_RAY:
+                    assert labels <= prometheus.labels(metric), f"{metric} in {expression}"
+        (step,) = prometheus.query('max(ray_restore_dit_training_step{run="watched"})')
+        assert float(step["value"][1]) > 0
+        states = {rule["name"]: rule["state"] for group in prometheus.get("rules")["groups"] for rule in group["rules"]}
+        assert states["TilesFailing"] == "firing"
+        assert states["NodeLost"] == "firing"
+        assert states["TrainingStalled"] == states["JobLost"] == "inactive"
+
+        training.send_signal(signal.SIGINT)
+        assert training.wait(60) == 130
+        others.kill()
+        said = 'min_over_time(ray_restore_dit_job_running{run="watched"}[5m]) == 0'
+        assert not wait_for(lambda: [] if prometheus.query(said) else [said], None, 20)
+        gone = 'ray_restore_dit_job_running{job_name="ingest"}'  # killed, it never said 0
+        assert not wait_for(lambda: prometheus.query(gone), None, 30)
+        assert not prometheus.query('min_over_time(ray_restore_dit_job_running{job_name="ingest"}[5m]) == 0')
+
+
+def test_ray_knows_the_gpu_metrics_that_the_dashboard_asks_for():
+    from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
+
+    for expression in dashboard_expressions():
+        for metric, labels in metrics_of(expression).items():
+            if metric in GPU_OF_RAY:
+                gauge = METRICS_GAUGES[metric.removeprefix("ray_")]
+                assert labels - {"instance"} <= {str(key) for key in gauge.view.columns}
+
+
+def wait_for(missing, process: subprocess.Popen | None, seconds: float = 75) -> list:
+    """What is still missing when nothing is, or the time is over."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            left = missing()
+        except OSError as error:  # Prometheus starts
+            left = [str(error)]
+        if not left or time.monotonic() > until:
+            return left
+        assert process is None or process.poll() is None, "the training ended"
+        time.sleep(1)

@@ -10,7 +10,7 @@ import jobs
 from restore_dit.errors import UserError
 
 PACKAGES = ("restore_dit", "jobs", "tuning", "serving", "cluster")
-SUFFIXES = {".py", ".typed", ".yaml", ".yml", ".json", ".html", ".css", ".js", ".npz", ".svg", ".png"}
+SUFFIXES = {".py", ".typed", ".yaml", ".yml", ".json", ".html", ".css", ".js", ".npz", ".svg", ".png", ".sh"}
 """Code and what it reads. A key or a data file that lies among it stays where it is."""
 
 SECONDS_FOR_GIT = 60

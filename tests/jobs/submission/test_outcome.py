@@ -1,0 +1,51 @@
+"""How a job ended, in its own words."""
+
+import pytest
+from ray.job_submission import JobDetails, JobStatus
+
+from jobs.submission.outcome import outcome
+
+
+def details(status: JobStatus, **more: object) -> JobDetails:
+    """A job that ended."""
+    return JobDetails(type="SUBMISSION", status=status, entrypoint="python", **more)
+
+
+@pytest.mark.parametrize(
+    ("ended", "log", "status", "text"),
+    [
+        (details(JobStatus.SUCCEEDED, driver_exit_code=0), [], 0, "succeeded"),
+        (details(JobStatus.STOPPED), ["state saved"], 130, "stopped"),
+        (
+            details(JobStatus.FAILED, driver_exit_code=2),
+            ["Traceback (most recent call last):", "jobs.train: error: no store", "(pid=1) later"],
+            2,
+            "failed with exit status 2: no store",
+        ),
+        (
+            details(JobStatus.FAILED, driver_exit_code=1),
+            ["Traceback (most recent call last):", '  File "x"', "ValueError: seven", ""],
+            1,
+            "failed with exit status 1: ValueError: seven",
+        ),
+        (details(JobStatus.FAILED, driver_exit_code=-9), ["step 3"], 1, "was its node out of memory"),
+        (details(JobStatus.FAILED, driver_exit_code=127), ["sh: 1: python: not found"], 1, "has no `python`"),
+        (
+            details(JobStatus.FAILED, driver_exit_code=1),
+            ["ModuleNotFoundError: No module named 'rasterio'"],
+            1,
+            "lack a dependency",
+        ),
+        (
+            details(JobStatus.FAILED, message="Runtime env failed:\nNo space left on device\n"),
+            [],
+            1,
+            "failed before it began: No space left on device",
+        ),
+        (details(JobStatus.FAILED, driver_exit_code=1), [], 1, "nothing is known"),
+    ],
+)
+def test_outcome(ended, log, status, text):
+    found = outcome(ended, log)
+    assert found.status == status
+    assert text in found.text

@@ -1,0 +1,120 @@
+"""What a cluster cannot reach, and what must not be known to all of its users, is refused before anything is sent."""
+
+import json
+
+import pytest
+import yaml
+
+from jobs.registry import JOBS
+from jobs.submission import places
+from jobs.submission.submission import CONFIG_FILE, prepare
+from restore_dit.config.cube_mapping import load_cube_mapping
+from restore_dit.config.loading import dump
+from restore_dit.errors import UserError
+
+S3 = {
+    "ingest": ["source=s3://b/p", "output=s3://b/o"],
+    "clouds": ["store=s3://b/s"],
+    "train_clouds": ["stores=[s3://b/1, s3://b/2]", "output=s3://b/o"],
+    "train": ["data.store=s3://b/s", "output=s3://b/o"],
+    "evaluate": ["model=s3://b/m", "store=s3://b/s", "output=s3://b/o"],
+    "reconstruct": ["model=s3://b/m", "input=s3://b/s", "output=s3://b/o"],
+}
+
+
+def sent(name: str, *overrides: str) -> tuple[dict, dict[str, bytes]]:
+    """The configuration that the job reads, and the files that go along."""
+    job = JOBS[name]
+    config = job.read(None, [*S3[name], *overrides])
+    places.refuse_secrets(config)
+    config, files = places.as_on_the_cluster(job, config)
+    return yaml.safe_load(dump(config)), files
+
+
+@pytest.mark.parametrize("name", S3)
+def test_object_storage_and_shared_folders_are_taken(name):
+    assert sent(name)[1] == {}
+    shared = [word.replace("s3://b", "file:///mnt/shared") for word in S3[name]]
+    assert sent(name, *shared)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        ("train", "data.store=stores/site", r"data.store=stores/site: a path of this machine.*file:///.*/stores/site"),
+        ("train", "data.store=/data/site", r"file:///data/site"),
+        ("train", "data.store=~/site", r"file:///"),
+        ("train", "output=runs", "output=runs: a path"),
+        ("train", "training.init_from=models/a", "training.init_from=models/a: a path"),
+        ("train", "data.store=''", "data.store is not set"),
+        ("train_clouds", "stores=[s3://b/1, stores/2]", "stores=stores/2: a path"),
+        ("train_clouds", "stores=[]", "stores is not set"),
+        ("evaluate", "output=evaluation", "output=evaluation: a path"),
+        ("clouds", "weights=best.pth", "weights=best.pth: a path"),
+        ("clouds", "store=gs://b/s", "cannot use gs://"),
+        ("evaluate", "store=https://b/s", "cannot use https://"),
+        ("ingest", "cloud_masks=REAL_MASKS", "cloud_masks=REAL_MASKS: a path"),
+        ("ingest", "bad_frames=nowhere.json", "bad_frames=nowhere.json: no such file on this machine"),
+        ("reconstruct", "mapping=worldcerea", "worldcerea: no such file; shipped mappings"),
+    ],
+)
+def test_what_the_cluster_cannot_reach_is_refused(name, override, message):
+    with pytest.raises(UserError, match=message) as refusal:
+        sent(name, override)
+    assert refusal.value.status == 2
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("ingest", "source=https://me:TOP-SECRET@example.org/p.zip"),
+        ("ingest", "source=https://example.org/p.zip?X-Amz-Signature=TOP-SECRET"),
+        ("ingest", "source=https://example.org/p.zip?download=1&token=TOP-SECRET"),
+        ("ingest", "source=https://example.org/p.zip?TOP-SECRET"),
+        ("ingest", "source=https://example.org/p.zip#TOP-SECRET"),
+        ("train", "data.store=s3://key:TOP-SECRET@b/s"),
+        ("train_clouds", "stores=[s3://b/1, 's3://key:TOP-SECRET@b/2']"),
+        ("clouds", "tiles=['https://key:TOP-SECRET@h/x']"),  # wherever it stands
+    ],
+)
+def test_a_secret_in_an_address_is_refused_and_not_shown(name, override):
+    with pytest.raises(UserError, match="carries credentials") as refusal:
+        sent(name, override)
+    assert "TOP-SECRET" not in str(refusal.value)
+
+
+def test_a_harmless_query_is_none():
+    assert sent("ingest", "source=https://example.org/p.zip?download=1")[0]["source"].endswith("?download=1")
+
+
+def test_small_files_go_along(tmp_path):
+    bad = tmp_path / "bad_frames.json"
+    bad.write_text(json.dumps({"10000": [2]}))
+    config, files = sent("ingest", f"bad_frames={bad}")
+    assert files == {config["bad_frames"]: bad.read_bytes()}
+    assert not config["bad_frames"].startswith("/")
+
+    mapping = tmp_path / "mine.yaml"
+    mapping.write_text(dump(load_cube_mapping("theia")))
+    config, files = sent("reconstruct", f"mapping={mapping}")
+    assert files == {config["mapping"]: mapping.read_bytes()}
+    assert sent("reconstruct", "mapping=theia")[0]["mapping"] == "theia"
+    assert sent("ingest", "bad_frames=s3://b/bad.json")[1] == {}
+
+    mapping.write_text("bands: nonsense")
+    with pytest.raises(UserError, match=r"mine\.yaml: source: Field required"):
+        sent("reconstruct", f"mapping={mapping}")
+    bad.write_bytes(b" " * (places.MOST_BYTES_OF_A_FILE + 1))
+    with pytest.raises(UserError, match="too large to send"):
+        sent("ingest", f"bad_frames={bad}")
+
+
+def test_what_is_sent_says_nothing_of_this_machine(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "TOP-SECRET")
+    submission = prepare(JOBS["train"], JOBS["train"].read("tiny", [*S3["train"], "name=site"]), 120)
+    assert submission.job_id.startswith("train-site-20")
+    assert submission.metadata.keys() == {"job", "run", "version"}
+    assert submission.environment == {"RAY_JOB_STOP_WAIT_TIME_S": "120"}
+    assert submission.entrypoint == f"python -m jobs.train --config {CONFIG_FILE}"
+    assert b"TOP-SECRET" not in submission.package

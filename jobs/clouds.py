@@ -29,7 +29,7 @@ def run(config: DetectionConfig, display: Console) -> int:
     )
     for tile_id, reason in plan.refused.items():
         print(f"no masks for {tile_id}: {reason}", file=sys.stderr)
-    found = _outcomes(plan)
+    found = _outcomes(plan, display)
     with JobProgress("clouds", "tiles", len(plan.todo), display) as progress:
 
         def on_tile(outcome: Outcome, done: int, total: int) -> None:
@@ -48,12 +48,12 @@ def run(config: DetectionConfig, display: Console) -> int:
     return 1 if report.failed else 0
 
 
-def _outcomes(plan: DetectionPlan) -> Iterator[Outcome]:
+def _outcomes(plan: DetectionPlan, display: Console) -> Iterator[Outcome]:
     """From this process, or from Ray where there is work for it."""
     workers = plan.config.workers
     if workers == 0 or (workers is None and len(plan.todo) <= FEW_TILES) or not plan.todo:
         return outcomes(plan)
-    connect()
+    connect(display)
     from restore_dit.clouds.detect_job import outcomes_on_cluster
 
     return outcomes_on_cluster(plan)

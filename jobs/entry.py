@@ -76,9 +76,12 @@ def console() -> Console:
     return Console()
 
 
-def connect() -> None:
+def connect(display: Console | None = None) -> None:
     """The cluster that this job was submitted to, that `RAY_ADDRESS` names or that runs on this machine; where there
-    is none, one on this machine that ends with the job."""
+    is none, one on this machine that ends with the job. Says which, once.
+
+    What workers say reaches this program's own output where the cluster is another's: errors, and what is printed.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     import ray
@@ -87,7 +90,17 @@ def connect() -> None:
         return
     # That this machine's own cluster asks for a token is as it should be, and no news.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(logging_level=logging.WARNING)
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        try:
+            ray.init(logging_level=logging.WARNING, logging_config=ray.LoggingConfig(log_level="ERROR"))
+        except ConnectionError as error:
+            raise UserError(
+                f"RAY_ADDRESS={address}: no cluster answers there: {' '.join(str(error).split())}"
+            ) from None
     else:
         ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
+    from restore_dit.data.cluster_job import description
+
+    display = display or console()
+    display.print(f"cluster: {description()}", highlight=False, soft_wrap=True)

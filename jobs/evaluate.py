@@ -20,7 +20,7 @@ def run(config: EvaluationConfig, display: Console) -> int:
 
     require(config, "model", "store", "output")
     if config.workers:
-        connect()
+        connect(display)
     with JobProgress("evaluate", "tiles", None, display) as progress:
         report = evaluate(config, progress.update)
     print_report(report, display)

@@ -16,7 +16,7 @@ def run(config: RunConfig, display: Console) -> int:
     from restore_dit.training.run import run_training
 
     if config.workers.count:
-        connect()
+        connect(display)
     result = run_training(config, display, [TrainingMetrics(config.name)])
     if not result.finished:
         display.print(

@@ -22,8 +22,11 @@ def run(capsys, *words: object) -> tuple[int, str, str]:
 def test_simulate_inspect_verify_and_go_on(capsys, tmp_path):
     store = tmp_path / "store"
     size = ("height=16", "width=20", "days=60")
-    assert run(capsys, "simulate", store, "--tiles", 2, *size)[:2] == (0, f"{store}: 2 tiles\n")
-    assert run(capsys, "simulate", store, *size, "--tiles", 3)[:2] == (0, f"{store}: 3 tiles\n")
+    status, out, _ = run(capsys, "simulate", store, "--tiles", 2, *size)
+    assert (status, out.splitlines()[-1]) == (0, f"{store}: 2 tiles, 0 quarantined")
+    status, out, _ = run(capsys, "simulate", store, *size, "--tiles", 3)
+    assert (status, out.splitlines()[0]) == (0, "1 tiles to simulate, 2 there already")
+    assert out.splitlines()[-1] == f"{store}: 3 tiles, 0 quarantined"
     status, out, _ = run(capsys, "inspect", store, "--verify")
     assert status == 0
     assert "16×20" in out

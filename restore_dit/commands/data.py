@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
 
 from restore_dit.commands.arguments import command, group, overrides
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
     from restore_dit.commands.arguments import Commands
     from restore_dit.config.simulation import SimulationConfig
+
+_WORKERS = "Ray tasks at a time (default one a CPU, this process for few {}); 0: this process, no Ray"
 
 
 def add_to(commands: Commands) -> None:
@@ -38,6 +39,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--tiles", type=int, default=24, help="number of tiles (default 24)")
     parser.add_argument("--first", type=int, default=0, help="index of the first tile (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulated area (default 0)")
+    parser.add_argument("--workers", type=int, help=_WORKERS.format("tiles"))
     overrides(parser)
 
     sources = group(commands, "ingest", "Bring data into a tile store.", of="source")
@@ -57,6 +59,7 @@ def add_to(commands: Commands) -> None:
         help=f"YAML file, or shipped: {', '.join(shipped_cube_mappings())} (default worldcereal)",
     )
     parser.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although tiles were quarantined")
+    parser.add_argument("--workers", type=int, help=_WORKERS.format("sites"))
     overrides(parser)
 
     parser = command(
@@ -78,62 +81,46 @@ def add_to(commands: Commands) -> None:
 
 
 def simulate(given: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import track
-
+    from jobs.entry import console
+    from jobs.simulate import run
     from restore_dit.config.loading import load_section
-    from restore_dit.config.simulation import SimulationConfig
-    from restore_dit.data.simulation.simulator import simulate_tile, tile_name
-    from restore_dit.data.store.tile_store_writer import TileStoreWriter
+    from restore_dit.config.simulation import SimulationJobConfig
 
-    config = load_section(SimulationConfig, given.overrides)
+    options = {name: getattr(given, name) for name in ("tiles", "first", "seed", "workers")}
     if given.tiles < 1:
         raise UserError(f"--tiles {given.tiles}: at least 1", status=2)
+    config = load_section(SimulationJobConfig, given.overrides, output=given.out, **options)
     if given.layout == "store" and (given.dates or given.bad_frames):
         raise UserError("--dates and --bad-frames go with --layout pastis", status=2)
     if given.layout == "pastis" and given.first:
         raise UserError("--first: PASTIS-R's layout begins with its first patches; give --tiles alone", status=2)
+    if given.layout == "pastis" and given.workers:
+        raise UserError("--workers: PASTIS-R's layout is written by this process; leave it out", status=2)
     if given.dry_run:
         return show(config)
-    console = Console()
     if given.layout == "pastis":
-        return _simulate_pastis(given, config, console)
-    writer = TileStoreWriter(given.out, source=f"simulation, seed {given.seed}")
-    indices = range(given.first, given.first + given.tiles)
-    for index in track(indices, "simulating", console=console, disable=not console.is_terminal):
-        if not writer.has(tile_name(given.seed, index)):
-            writer.add(simulate_tile(config, given.seed, index))
-    manifest = writer.commit()
-    print(f"{given.out}: {len(manifest.tiles)} tiles")
-    return 0
+        return _simulate_pastis(given, config.simulation, console())
+    return run(config, console())
 
 
 def _simulate_pastis(given: argparse.Namespace, config: SimulationConfig, console: Console) -> int:
-    from rich.progress import Progress
-
+    from jobs.progress import JobProgress
     from restore_dit.data.pastis.template import read_template
     from restore_dit.data.pastis.write import write_pastis
 
     template = read_template(given.dates, given.bad_frames)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("simulating", total=given.tiles)
-
-        def on_patch(done: int) -> None:
-            progress.update(task, completed=done)
-            if not console.is_terminal and (done == given.tiles or done % 10 == 0):
-                console.print(f"patch {done} of {given.tiles}", highlight=False)
-
-        write_pastis(config, given.out, given.tiles, seed=given.seed, template=template, on_patch=on_patch)
+    with JobProgress("simulate", "patches", given.tiles, console) as progress:
+        write_pastis(config, given.out, given.tiles, seed=given.seed, template=template, on_patch=progress.update)
     print(f"{given.out}: {given.tiles} patches in PASTIS-R's layout")
     return 0
 
 
 def ingest_cube(given: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from jobs.entry import console
+    from jobs.ingest_cubes import run
     from restore_dit.config.cube_mapping import load_cube_mapping
-    from restore_dit.data.cubes.ingest import ingest_cubes
+    from restore_dit.config.cubes import CubesConfig
+    from restore_dit.config.loading import load_section
     from restore_dit.data.cubes.sites import find_sites
 
     mapping = load_cube_mapping(given.mapping, given.overrides)
@@ -142,22 +129,15 @@ def ingest_cube(given: argparse.Namespace) -> int:
         for site in find_sites(given.source, mapping):
             print(f"# {site.tile_id}: {site.problem or ', '.join(file.name for file in site.files) or 'no file'}")
         return 0
-    console = Console(stderr=True)
-    # Lines go to standard output, also where that is no terminal and the bar's is.
-    with Progress(
-        console=console, transient=True, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty()
-    ) as progress:
-        task = progress.add_task("ingesting", total=None)
-
-        def report(done: int, total: int, outcome: str) -> None:
-            progress.update(task, completed=done, total=total)
-            print(f"{done}/{total} {outcome}", flush=True)
-
-        manifest = ingest_cubes(given.source, given.out, mapping, report)
-    print(f"{given.out}: {len(manifest.tiles)} tiles, {len(manifest.quarantined)} quarantined")
-    for tile, reason in manifest.quarantined.items():
-        print(f"restore-dit: quarantined {tile}: {reason}", file=sys.stderr)
-    return 1 if manifest.quarantined and not given.allow_bad_tiles else 0
+    config = load_section(
+        CubesConfig,
+        source=given.source,
+        output=given.out,
+        own_mapping=mapping.model_dump(mode="json"),
+        workers=given.workers,
+        allow_bad_tiles=given.allow_bad_tiles,
+    )
+    return run(config, console())
 
 
 def ingest_pastis(given: argparse.Namespace) -> int:

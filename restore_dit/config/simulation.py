@@ -45,6 +45,24 @@ class SimulationConfig(Section):
     )
 
 
+class SimulationJobConfig(SimulationConfig):
+    """Simulated tiles into a tile store: what they look like, and how many there are to be."""
+
+    output: str = Field("", description="URI of the tile store")
+    tiles: Positive = Field(24, description="number of tiles")
+    first: int = Field(0, ge=0, description="index of the first tile")
+    seed: int = Field(0, ge=0, description="seed of the simulated area")
+    workers: int | None = Field(
+        None, ge=0, description="Ray tasks at a time; none: one a CPU, this process for little work; 0: this process"
+    )
+    commit_every: Positive = Field(64, description="tiles between two commits of the store")
+
+    @property
+    def simulation(self) -> SimulationConfig:
+        """What the tiles look like."""
+        return SimulationConfig.model_validate(self.model_dump(include=set(SimulationConfig.model_fields)))
+
+
 CLIMATES: dict[str, dict[str, float]] = {
     "t30uxv": {"latitude": 49.2, "january": 6.0, "cloudiness": 0.46, "cloudiness_spread": 0.0},
     "t31tfj": {"latitude": 43.8, "january": 6.0, "cloudiness": 0.22, "cloudiness_spread": 0.0},

@@ -108,7 +108,7 @@ def test_what_a_worker_says_that_a_user_can_mend_is_its_own_line(stores):
 def test_gpus_that_the_cluster_lacks_are_missed_before_anything_starts(stores, workers):
     work = plan(stores[0])
     config = DetectionConfig(store=str(stores[0]), weights="a.pth", use_gpu=True, workers=workers)
-    with pytest.raises(UserError, match=r"use_gpu=true .* each worker \(1\); the cluster has 0: .*use_gpu=false"):
+    with pytest.raises(UserError, match=r"too small: 1 GPU asked for, 0 GPUs there, .*use_gpu=false"):
         next(outcomes_on_cluster(dataclasses.replace(work, config=config)))
 
 

@@ -1,35 +1,96 @@
-"""A folder of data cubes to a tile store: bad sites are quarantined, the others go on."""
+"""Data cubes to a tile store: bad sites are quarantined, the others go on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from restore_dit.config.cube_mapping import CubeMapping
+from restore_dit.data import storage
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import Site, find_sites
 from restore_dit.data.store.manifest import Manifest
+from restore_dit.data.store.tile_intake import IntakePlan, Outcome, outcomes, take_in, written
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import S2_ALL_BANDS
+
+TASK_MEMORY = 1 << 30
+"""What a task may need, in bytes, where the configuration does not say: a site of about 500×500 pixels."""
+
+
+@dataclass(frozen=True)
+class SiteIngest:
+    """Reads and writes sites: a callable that any process may have."""
+
+    mapping: CubeMapping
+    store: storage.Location
+
+    def __call__(self, sites: Sequence[Site]) -> Iterator[Outcome]:
+        """Each site, whatever is wrong with it."""
+        for site in sites:
+            outcome = written(self.store, site.tile_id, partial(read_cube, site, self.mapping))
+            if outcome.reason and site.files and not site.files[0].is_local:
+                outcome = replace(outcome, fatal=_failure(site.files[0]))
+            yield outcome
+
+
+def _failure(file: storage.Location) -> str:
+    """What is wrong with the storage itself, of which no site is to blame; empty if it answers."""
+    try:
+        storage.exists(file)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def plan_cubes(
+    source: str | Path,
+    store_uri: str | Path,
+    mapping: CubeMapping,
+    *,
+    commit_every: int = 16,
+    task_memory: int = TASK_MEMORY,
+) -> IntakePlan:
+    """Looks at source and store; writes nothing.
+
+    Args:
+        source: the folder of one site, or of several, or a single file.
+        store_uri: the store, made where it is missing.
+        mapping: what the files hold.
+        commit_every: sites between two commits of the store.
+        task_memory: bytes that a task may need.
+
+    Raises:
+        UserError: nothing in the folder matches the mapping, or the store cannot be read.
+    """
+    sites = find_sites(source, mapping)
+    writer = TileStoreWriter(store_uri, bands=S2_ALL_BANDS, source=mapping.source)
+    bad = {site.tile_id: site.problem for site in sites if site.problem is not None}
+    todo = [site for site in sites if site.problem is None and not writer.has(site.tile_id)]
+    return IntakePlan(
+        writer,
+        SiteIngest(mapping, writer.location),
+        todo,
+        task_memory,
+        there=len(sites) - len(todo) - len(bad),
+        bad=bad,
+        commit_every=commit_every,
+    )
 
 
 def ingest_cubes(
     source: str | Path,
     store_uri: str | Path,
     mapping: CubeMapping,
-    on_progress: Callable[[int, int, str], object] | None = None,
+    on_tile: Callable[[Outcome, int, int], object] | None = None,
 ) -> Manifest:
-    """Add every site of a folder to a tile store, new or half written, and commit it.
+    """Adds every site of a folder to a tile store, new or half written, in this process, and commits it.
 
     A site that cannot be read is quarantined, with the reason, and the others go on. Interrupted, it commits what it
     has written.
-
-    Args:
-        source: the folder of one site, or of several, or a single file.
-        store_uri: the store, made where it is missing.
-        mapping: what the files hold.
-        on_progress: called after each site with (sites done, sites in all, what became of it).
 
     Returns:
         The manifest as committed: `tiles`, and `quarantined` with the reasons.
@@ -37,28 +98,5 @@ def ingest_cubes(
     Raises:
         UserError: nothing in the folder matches the mapping, or the store cannot be written.
     """
-    sites = find_sites(source, mapping)
-    writer = TileStoreWriter(store_uri, bands=S2_ALL_BANDS, source=mapping.source)
-    try:
-        for done, site in enumerate(sites, start=1):
-            outcome = _ingest(site, writer, mapping)
-            if on_progress:
-                on_progress(done, len(sites), f"{site.tile_id}: {outcome}")
-    except KeyboardInterrupt:
-        writer.commit()
-        raise
-    return writer.commit()
-
-
-def _ingest(site: Site, writer: TileStoreWriter, mapping: CubeMapping) -> str:
-    if site.problem is None and writer.has(site.tile_id):
-        return "there already"
-    try:
-        if site.problem is not None:
-            raise UserError(site.problem)
-        series = read_cube(site, mapping)
-    except UserError as error:
-        writer.quarantine(site.tile_id, str(error))
-        return "quarantined"
-    writer.add(series)
-    return f"{len(series.optical)} acquisitions of {len(series.optical.bands)} bands"
+    plan = plan_cubes(source, store_uri, mapping)
+    return take_in(plan, outcomes(plan), on_tile).manifest

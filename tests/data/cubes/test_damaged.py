@@ -14,6 +14,7 @@ import xarray
 from restore_dit.cli import main
 from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.store.tile_intake import Outcome
 from restore_dit.data.store.tile_store import TileStore
 
 MAPPING = CubeMapping.model_validate(
@@ -215,7 +216,7 @@ def test_an_interrupted_ingest_keeps_what_is_there(tmp_path: Path, good: Path) -
     for name in "abc":
         shutil.copytree(good, tmp_path / "source" / name)
 
-    def interrupt(done: int, *_: object) -> None:
+    def interrupt(outcome: Outcome, done: int, *_: object) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
@@ -249,7 +250,8 @@ def test_the_command_line_says_what_it_would_do_and_what_it_did(
     assert not (tmp_path / "store").exists()
     assert main(words) == 1
     captured = capsys.readouterr()
-    assert captured.out.splitlines()[0] == "1/2 a: 3 acquisitions of 2 bands"
+    assert captured.out.splitlines()[0] == "2 sites to ingest, 0 there already"
+    assert captured.out.splitlines()[-1] == f"{tmp_path / 'store'}: 1 tiles, 1 quarantined"
     assert captured.err.splitlines() == [line for line in captured.err.splitlines() if "quarantined bad" in line]
     assert main([*words, "--allow-bad-tiles"]) == 0
     assert main([*words, "sorce=own"]) == 2

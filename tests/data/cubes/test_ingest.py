@@ -254,7 +254,9 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
     )
 
     seen: list[str] = []
-    manifest = ingest_cubes(source, store, mapping(), lambda done, total, text: seen.append(f"{done}/{total} {text}"))
+    manifest = ingest_cubes(
+        source, store, mapping(), lambda tile, done, total: seen.append(f"{done}/{total} {tile.tile_id}: {tile.note}")
+    )
     assert len(seen) == 5
     assert seen[2] == "3/5 good: 2 acquisitions of 2 bands"
     says = {
@@ -273,10 +275,10 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
 
     site(source / "empty")
     seen.clear()
-    again = ingest_cubes(source, store, mapping(), lambda done, total, text: seen.append(f"{done}/{total} {text}"))
+    again = ingest_cubes(source, store, mapping(), lambda tile, *_: seen.append(tile.tile_id))
     assert (list(again.tiles), again.generation) == (["empty", "good"], 2)
     assert "empty" not in again.quarantined
-    assert "3/5 good: there already" in seen
+    assert seen == ["alien", "empty", "textual", "truncated"]
 
 
 @pytest.mark.parametrize(

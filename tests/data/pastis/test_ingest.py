@@ -17,9 +17,10 @@ from rasterio.warp import transform
 
 from jobs.ingest import main
 from restore_dit.config.pastis import PastisConfig
-from restore_dit.data.pastis.ingest import plan_ingest, run_ingest
+from restore_dit.data.pastis.ingest import plan_ingest
 from restore_dit.data.pastis.layout import UTM_ORIGINS
 from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.store.tile_intake import take_in
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import NO_DATA
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, ingest_with_many_commits, pack
@@ -254,11 +255,11 @@ def test_ctrl_c_keeps_what_is_done(pastis, undamaged, tmp_path):
     plan = plan_ingest(PastisConfig(source=str(pastis), output=str(tmp_path / "store"), patch_size=SIDE))
 
     def interrupted():
-        yield from map(plan.ingest, plan.todo[:2])
+        yield from plan.work(plan.todo[:2])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_ingest(plan, interrupted())
+        take_in(plan, interrupted())
     assert TileStore.open(tmp_path / "store").tile_ids == ("10000", "20000")
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, "30000", "40000")
 

@@ -9,9 +9,10 @@ import pytest
 
 from restore_dit.cli import main
 from restore_dit.config.pastis import PastisConfig, TransferConfig
-from restore_dit.data.pastis.ingest import outcomes, plan_ingest, run_ingest
+from restore_dit.data.pastis.ingest import plan_ingest
 from restore_dit.data.pastis.remote_file import RemoteFile
 from restore_dit.data.pastis.source_error import SourceUnreachable
+from restore_dit.data.store.tile_intake import outcomes, take_in
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from tests.data.pastis.miniature import SIDE, fingerprint, ingest, pack
@@ -85,7 +86,7 @@ def test_a_server_that_refuses_halfway_blames_no_patch(archive, tmp_path):
         plan = plan_ingest(config)
         behaviour.status = 403
         with pytest.raises(UserError, match="HTTP 403: the server refuses access"):
-            run_ingest(plan, outcomes(plan))
+            take_in(plan, outcomes(plan))
     assert not (tmp_path / "store").exists()
 
 

@@ -38,7 +38,8 @@ def test_folder_and_archive_on_s3_give_the_same_store_as_here(pastis, undamaged,
 def test_a_server_that_goes_away_blames_no_patch(pastis, undamaged, tmp_path, s3: CephServer, bucket, capsys, kind):
     """The source is gone after two patches; what is done is kept, and the next run ends it."""
     from restore_dit.config.pastis import PastisConfig
-    from restore_dit.data.pastis.ingest import plan_ingest, run_ingest
+    from restore_dit.data.pastis.ingest import plan_ingest
+    from restore_dit.data.store.tile_intake import take_in
     from restore_dit.errors import UserError
 
     source = f"s3://{bucket}/{kind}"
@@ -47,12 +48,12 @@ def test_a_server_that_goes_away_blames_no_patch(pastis, undamaged, tmp_path, s3
     plan = plan_ingest(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
 
     def outcomes():
-        yield from map(plan.ingest, plan.todo[:2])
+        yield from plan.work(plan.todo[:2])
         s3.stop_gateway()
-        yield plan.ingest(plan.todo[2])
+        yield from plan.work(plan.todo[2:3])
 
     with pytest.raises(UserError, match="the storage server cannot be reached"):
-        run_ingest(plan, outcomes())
+        take_in(plan, outcomes())
     assert TileStore.open(tmp_path / "store").tile_ids == ("10000", "20000")
     assert TileStore.open(tmp_path / "store").manifest.quarantined == {}
     s3.start_gateway()

@@ -1,0 +1,48 @@
+"""Data cubes to a tile store as a job: `python -m jobs.ingest_cubes --config F key=value`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from jobs.entry import job_main, require
+from jobs.intake import FEW_TILES, run_intake
+from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping
+from restore_dit.config.cubes import CubesConfig
+from restore_dit.config.loading import load_section
+from restore_dit.data.cubes.ingest import plan_cubes
+
+
+def run(config: CubesConfig, display: Console) -> int:
+    """Ingests, says what is there and what is quarantined; 1 if a site of this run was, unless that is allowed."""
+    require(config, "source", "output")
+    plan = plan_cubes(
+        config.source,
+        config.output,
+        mapping_of(config),
+        commit_every=config.commit_every,
+        task_memory=int(config.task_gib * 2**30),
+    )
+    report = run_intake("ingest_cubes", "sites", plan, config.workers, display, few=FEW_TILES)
+    return 1 if report.quarantined and not config.allow_bad_tiles else 0
+
+
+def mapping_of(config: CubesConfig) -> CubeMapping:
+    """The mapping that the configuration holds or names."""
+    return load_cube_mapping(config.mapping) if config.own_mapping is None else config.own_mapping
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+
+    def read(path: str | None, overrides: list[str]) -> CubesConfig:
+        return load_section(CubesConfig, overrides, Path(path) if path else None)
+
+    description = "Data cubes to a tile store, as `restore-dit ingest cube` does."
+    return job_main("ingest_cubes", description, read, run, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""What a Ray cluster has and may get: nodes, CPUs, GPUs, an autoscaler; and waiting for room on it, with a limit."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import ray
+from ray._private import ray_constants
+from ray.experimental import internal_kv
+from ray.util import placement_group, remove_placement_group
+
+from restore_dit.errors import UserError
+
+Bundle = dict[str, float]
+"""What one worker needs: CPU, GPU, memory in bytes."""
+
+LONGEST_WAIT = 30.0
+"""Minutes that a job waits where it is not told: for what others use, or for nodes that an autoscaler starts."""
+
+SECONDS_BETWEEN_LINES = 60.0
+
+
+def cpus() -> int:
+    """CPUs of the cluster as it is now, one at least."""
+    return max(1, int(ray.cluster_resources().get("CPU", 0)))
+
+
+def gpus() -> int:
+    """GPUs of the cluster as it is now, one at least: where there is none, whoever asks for it hears so."""
+    return max(1, int(ray.cluster_resources().get("GPU", 0)))
+
+
+def description() -> str:
+    """The cluster in a line."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    present = ray.cluster_resources()
+    growing = ", more on demand" if has_autoscaler() else ""
+    return (
+        f"{len(alive)} {'node' if len(alive) == 1 else 'nodes'}, {present.get('CPU', 0):g} CPUs, "
+        f"{present.get('GPU', 0):g} GPUs{growing}"
+    )
+
+
+def has_autoscaler() -> bool:
+    """Whether nodes are added on demand. Ray's monitor runs on every head; where it may only look on, it names each
+    node's type after the node's own id."""
+    node_ids = {node["NodeID"] for node in ray.nodes()}
+    return any(kind.removeprefix("node_") not in node_ids for kind in _node_types())
+
+
+def _node_types() -> set[str]:
+    """The types of nodes that the monitor knows, of either generation of Ray's autoscaler."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    status = internal_kv._internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
+    report = (json.loads(status).get("autoscaler_report") if status else None) or {}
+    found = {*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})}
+    newer = get_cluster_status(ray.get_runtime_context().gcs_address)
+    return found | {node.ray_node_type_name for node in (*newer.active_nodes, *newer.idle_nodes) if node}
+
+
+def await_room(
+    bundles: Sequence[Bundle],
+    say: Callable[[str], object] = lambda line: print(line, flush=True),
+    *,
+    strategy: str = "PACK",
+    minutes: float | None = None,
+    advice: str = "",
+) -> None:
+    """Returns once the cluster has room for all bundles at the same time.
+
+    Where it could not have it even with nothing else running, and no autoscaler adds nodes, that is an error at once;
+    else it waits, saying so.
+
+    Args:
+        bundles: what is needed, one entry a worker.
+        say: takes the lines.
+        strategy: how workers are to lie on nodes, as Ray's placement groups name it.
+        minutes: the longest wait; a number above 0 also waits for nodes that no autoscaler is known to add. None: 30,
+            and none for such nodes.
+        advice: what the user can do about it.
+
+    Raises:
+        UserError: no such room, or none within the time.
+    """
+    lacking = _lacking(bundles, ray.cluster_resources())
+    hint = f"; {advice}" if advice else ""
+    if lacking and not minutes and not has_autoscaler():
+        raise UserError(f"the cluster is too small: {lacking}, and no autoscaler adds nodes{hint}")
+    limit = LONGEST_WAIT if minutes is None else minutes
+    group = placement_group(list(bundles), strategy=strategy)
+    begin = time.monotonic()
+    wait = 5.0  # room that is there is had at once
+    try:
+        while not group.wait(timeout_seconds=max(0.1, wait)):
+            left = limit * 60 - (time.monotonic() - begin)
+            missing = (
+                _lacking(bundles, ray.cluster_resources()) or f"{_sum(bundles)} are asked for and in use by others"
+            )
+            if left <= 0:
+                raise UserError(f"the cluster had no room within {limit:g} minutes: {missing}{hint}")
+            say(f"waiting for the cluster, {math.ceil(left / 60)} minutes at most: {missing}")
+            wait = min(SECONDS_BETWEEN_LINES, left)
+    finally:
+        remove_placement_group(group)
+
+
+def _totals(bundles: Sequence[Bundle]) -> Bundle:
+    names = dict.fromkeys(name for bundle in bundles for name in bundle)
+    return {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names}
+
+
+def _sum(bundles: Sequence[Bundle]) -> str:
+    return " and ".join(_amount(name, value) for name, value in _totals(bundles).items() if name != "memory")
+
+
+def _lacking(bundles: Sequence[Bundle], present: dict[str, float]) -> str:
+    """What of it the cluster could never give as it is; empty if it could."""
+    return " and ".join(
+        f"{_amount(name, value)} asked for, {_amount(name, present.get(name, 0.0))} there"
+        for name, value in _totals(bundles).items()
+        if value > present.get(name, 0.0) + 1e-6
+    )
+
+
+def _amount(name: str, value: float) -> str:
+    if name == "memory":
+        return f"{value / 2**30:.3g} GiB of memory"
+    return f"{value:g} {name}{'' if value == 1 else 's'}"

@@ -1,0 +1,46 @@
+"""Simulated tiles to a tile store: which of them it lacks, and how one is made and written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data import storage
+from restore_dit.data.simulation.simulator import simulate_tile, tile_name
+from restore_dit.data.store.tile_intake import IntakePlan, Outcome, written
+from restore_dit.data.store.tile_store_writer import TileStoreWriter
+
+TASK_MEMORY = 1 << 30
+"""What a task may need, in bytes: a tile of 128×128 pixels over 425 days takes about half of it."""
+
+
+@dataclass(frozen=True)
+class TileSimulation:
+    """Makes and writes tiles: a callable that any process may have."""
+
+    config: SimulationConfig
+    seed: int
+    store: storage.Location
+
+    def __call__(self, indices: Sequence[int]) -> Iterator[Outcome]:
+        """The tiles with these indices."""
+        for index in indices:
+            make = partial(simulate_tile, self.config, self.seed, index)
+            yield written(self.store, tile_name(self.seed, index), make)
+
+
+def plan_simulation(
+    config: SimulationConfig, store_uri: str | Path, seed: int, indices: Sequence[int], *, commit_every: int = 64
+) -> IntakePlan:
+    """Looks at the store; writes nothing.
+
+    Raises:
+        UserError: the store cannot be read.
+    """
+    writer = TileStoreWriter(store_uri, source=f"simulation, seed {seed}")
+    todo = [index for index in indices if not writer.has(tile_name(seed, index))]
+    work = TileSimulation(config, seed, writer.location)
+    return IntakePlan(writer, work, todo, TASK_MEMORY, there=len(indices) - len(todo), commit_every=commit_every)

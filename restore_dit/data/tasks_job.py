@@ -1,0 +1,145 @@
+"""Work on a cluster through Ray Data: tasks, or actors that keep something loaded; only small outcomes come back.
+
+What is worked on is given out in groups. A group whose worker dies is worked on again, elsewhere; what a worker raises
+ends the job, in one line where a user can mend it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import ray
+import ray.data
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, WorkerCrashedError
+from ray.util.annotations import RayDeprecationWarning
+
+from restore_dit.data import cluster_job
+from restore_dit.data.worker_errors import user_error_behind
+from restore_dit.errors import UserError
+
+RETRIES = 3
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Work = Callable[[Sequence[Item]], Iterable[Result]]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What a task is given, as one object: Ray Data would make columns of its fields."""
+
+    items: Sequence[Any]
+
+
+class _Task:
+    """Callable of `flat_map`: `{"group": …}` → a row `{"outcome": …}` for each result."""
+
+    def __init__(self, work: ray.ObjectRef) -> None:
+        self.work = work
+
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"outcome": outcome} for outcome in ray.get(self.work)(row["group"].items)]
+
+
+class _Actor:
+    """The same as an actor, which has `work` once."""
+
+    def __init__(self, work: ray.ObjectRef) -> None:
+        self.work = ray.get(work)
+
+    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        return [{"outcome": outcome} for outcome in self.work(row["group"].items)]
+
+
+def outcomes_of_tasks(
+    work: Work[Item, Result], groups: Sequence[Sequence[Item]], workers: int | None, *, memory: int, where: str
+) -> Iterator[Result]:
+    """What comes of each group, in whatever order tasks finish.
+
+    Args:
+        work: called in a worker process with one group.
+        groups: what is worked on.
+        workers: tasks at a time; none: one a CPU of the cluster as it is now.
+        memory: bytes that a task may need.
+        where: what the job writes to, for messages.
+
+    Raises:
+        UserError: the cluster has no room for a task; what a worker says that a user can mend; workers that die again
+            and again.
+    """
+    cluster_job.await_room([{"CPU": 1.0, "memory": float(memory)}])
+    count = cluster_job.cpus() if workers is None else workers
+    with warnings.catch_warnings():
+        # Ray 2.60 announces another way to say `max_retries` but has none yet; unsaid, a task is tried for ever.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = _dataset(groups).flat_map(
+            cast(Any, _Task(ray.put(work))),
+            compute=ray.data.TaskPoolStrategy(size=min(count, len(groups))),
+            num_cpus=1,
+            memory=memory,
+            max_retries=RETRIES,
+        )
+    yield from _outcomes(dataset, where)
+
+
+def outcomes_of_actors(
+    work: Work[Item, Result],
+    groups: Sequence[Sequence[Item]],
+    workers: int | None,
+    *,
+    use_gpu: bool,
+    memory: int,
+    where: str,
+) -> Iterator[Result]:
+    """The same with `workers` actors (none: one a CPU, with `use_gpu` a GPU), each of which gets `work` once.
+
+    Raises:
+        UserError: as above; with `use_gpu` also a cluster that lacks a GPU for each.
+    """
+    bundle = {"CPU": 1.0, "memory": float(memory)} | ({"GPU": 1.0} if use_gpu else {})
+    count = (cluster_job.gpus() if use_gpu else cluster_job.cpus()) if workers is None else workers
+    count = min(count, len(groups))
+    advice = "set workers to at most as many, or use_gpu=false" if use_gpu else ""
+    cluster_job.await_room([bundle] * (count if use_gpu else 1), advice=advice)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # of `max_restarts`, as above
+        dataset = _dataset(groups).flat_map(
+            cast(Any, _Actor),
+            fn_constructor_args=(ray.put(work),),
+            compute=ray.data.ActorPoolStrategy(size=count),
+            num_cpus=1,
+            num_gpus=1 if use_gpu else 0,
+            memory=memory,
+            max_restarts=RETRIES,
+            max_task_retries=RETRIES,
+        )
+    yield from _outcomes(dataset, where)
+
+
+def _dataset(groups: Sequence[Sequence[Any]]) -> ray.data.Dataset:
+    return ray.data.from_items([{"group": _Group(group)} for group in groups], override_num_blocks=len(groups))
+
+
+def _outcomes(dataset: ray.data.Dataset, where: str) -> Iterator[Any]:
+    # Ray Data's own bars and reports would stand between the lines of this program's.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    try:
+        for row in dataset.iter_rows():
+            yield row["outcome"]
+    except RayError as error:
+        mendable = user_error_behind(error)
+        if mendable is not None:
+            raise mendable from error
+        if isinstance(error, WorkerCrashedError | RayActorError | NodeDiedError | OutOfMemoryError):
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"{where}: a worker died {RETRIES + 1} times on the same work ({reason}); with fewer workers each has "
+                "more memory; run the same command again: what is done is kept"
+            ) from error
+        raise

@@ -14,6 +14,7 @@ from restore_dit.config.tree import (
     Section,
     SplitConfig,
     TargetConfig,
+    TrackingConfig,
     TrainingConfig,
     WorkersConfig,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "Section",
     "SplitConfig",
     "TargetConfig",
+    "TrackingConfig",
     "TrainingConfig",
     "WorkersConfig",
     "default",

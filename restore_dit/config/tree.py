@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -236,6 +237,24 @@ class WorkersConfig(Section):
     max_failures: int = Field(2, ge=0, description="worker groups that may fail before the run does")
 
 
+class TrackingConfig(Section):
+    """Where a training is followed besides its own logs."""
+
+    mlflow: str | None = Field(None, description="address of an MLflow server, such as https://mlflow.example.org")
+    experiment: str = Field("restore-dit", min_length=1, description="the experiment that its runs belong to")
+
+    @model_validator(mode="after")
+    def _without_secrets(self) -> TrackingConfig:
+        # Of the section and not of its key, whose errors would show the address.
+        address = urlsplit(self.mlflow or "")
+        if address.username or address.password or address.query:
+            raise ValueError(
+                "credentials do not belong in mlflow's address; set MLFLOW_TRACKING_TOKEN, or "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return self
+
+
 class RunConfig(Section):
     """What a run is: rebuilt from the file saved beside its model."""
 
@@ -247,6 +266,7 @@ class RunConfig(Section):
     diffusion: DiffusionConfig = DiffusionConfig()
     training: TrainingConfig = TrainingConfig()
     workers: WorkersConfig = WorkersConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:

@@ -14,6 +14,7 @@ from restore_dit.training.monitor import EndedReport, LocalMonitor, Report, Sink
 from restore_dit.training.progress import ProgressDisplay
 from restore_dit.training.run_log import RunLog
 from restore_dit.training.setup import set_up
+from restore_dit.training.tracking.mlflow_sink import MlflowSink, require_mlflow
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def run_training(config: RunConfig, console: Console, sinks: Sequence[Sink] = ()
     with ExitStack() as closing:
         for sink in sinks:
             closing.callback(sink.close)
+        if config.tracking.mlflow:
+            require_mlflow()
         setup = set_up(config)
         setup.folder.claim(setup.store_fingerprint)
         if setup.left_out:
@@ -46,6 +49,8 @@ def run_training(config: RunConfig, console: Console, sinks: Sequence[Sink] = ()
         if not setup.validation:
             console.print("no validation: the model will be that of the lowest training loss", soft_wrap=True)
         own: list[Sink] = [RunLog(setup.folder.logs), ProgressDisplay(console, config.name)]
+        if config.tracking.mlflow:
+            own.append(MlflowSink(setup, lambda line: console.print(line, highlight=False, soft_wrap=True)))
         for sink in own:
             closing.callback(sink.close)
         last_step = 0

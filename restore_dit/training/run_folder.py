@@ -1,7 +1,7 @@
 """A run's folder, at any URI: what it holds, whose run it is, and whether it may go on.
 
 `run.json` (identity and status), `config.yaml`, `model/` (the best weights so far), `state/` (what a run resumes
-from), `logs/` (metrics, TensorBoard, which rank computed which example).
+from), `logs/` (metrics, TensorBoard, which rank computed which example), `mlflow.json` (the run on a tracking server).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ HOW_IT_RUNS = {
     "name": True,
     "output": True,
     "workers": True,
+    "tracking": True,
     "data": {"store", "cache_decoded"},
     "training": {
         "zero_stage",

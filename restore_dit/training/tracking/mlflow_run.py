@@ -1,0 +1,151 @@
+"""One run on an MLflow server; the same one after a resume. Every call may wait for the network."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from restore_dit.data.storage import Location, exists, list_names, read_bytes, write_bytes_atomically
+from restore_dit.errors import UserError
+from restore_dit.training.setup import TrainingSetup
+from restore_dit.training.tracking.patient_sender import Refused, Unavailable
+from restore_dit.training.tracking.provenance import version_tags
+
+FILE = "mlflow.json"
+"""In the run's folder: which run on which server."""
+
+MOST_AT_ONCE = 100
+"""Parameters that a server takes in one request."""
+
+
+class MlflowRun:
+    """The counterpart of a training run.
+
+    All methods raise `Refused` or `Unavailable`. Credentials come from MLflow's own variables (`MLFLOW_TRACKING_TOKEN`,
+    or `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`).
+    """
+
+    def __init__(self, setup: TrainingSetup, uri: str, experiment: str) -> None:
+        # Before MLflow is loaded: no reports about its use, and no minutes of waiting for a server that is away.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning is ours to give
+        self._setup = setup
+        self._uri = uri
+        self._experiment = experiment
+        self._place = setup.folder.location.join(FILE)
+        self._run_id: str | None = None
+        self._begun = False
+
+    def log_metrics(self, values: Mapping[str, float], step: int, milliseconds: int) -> None:
+        """Adds points of curves."""
+        from mlflow.entities import Metric
+
+        with self._server() as (client, run_id):
+            client.log_batch(run_id, metrics=[Metric(*item, milliseconds, step) for item in values.items()])
+
+    def log_picture(self, png: bytes, step: int) -> None:
+        """Adds a picture of the validation."""
+        from PIL import Image
+
+        with self._server() as (client, run_id):
+            client.log_image(run_id, Image.open(io.BytesIO(png)).convert("RGB"), key="validation", step=step)
+
+    def log_model(self, model: Location) -> None:
+        """Copies the model directory, wherever it lies, into the run's artifacts as `model`."""
+        with self._server() as (client, run_id), tempfile.TemporaryDirectory() as folder:
+            for name in list_names(model):
+                Path(folder, name).write_bytes(read_bytes(model.join(name)))
+            client.log_artifacts(run_id, folder, "model")
+
+    def end(self, status: str) -> None:
+        """Ends the run: `FINISHED`, `KILLED` (stopped, may go on), or `FAILED`."""
+        with self._server() as (client, run_id):
+            client.set_terminated(run_id, status)
+
+    @contextmanager
+    def _server(self) -> Iterator[tuple[Any, str]]:
+        """The client, and the run that exists by now; its errors in our words."""
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        try:
+            client = MlflowClient(self._uri)
+            yield client, self._begin(client)
+        except MlflowException as error:
+            status = error.get_http_status_code()
+            kind = Refused if 400 <= status < 500 and status not in (401, 403, 408, 429) else Unavailable
+            raise kind(_first_line(error)) from None
+        except (OSError, UserError) as error:
+            raise Unavailable(_first_line(error)) from None
+
+    def _begin(self, client: Any) -> str:
+        if self._run_id is None:
+            self._run_id = self._known(client) or self._created(client)
+        if not self._begun:
+            write_bytes_atomically(self._place, json.dumps({"server": self._uri, "run": self._run_id}).encode())
+            self._describe(client, self._run_id)
+            self._begun = True
+        return self._run_id
+
+    def _known(self, client: Any) -> str | None:
+        """The run that an earlier part of this training began, unless it is gone."""
+        from mlflow.exceptions import MlflowException
+
+        if not exists(self._place):
+            return None
+        known = json.loads(read_bytes(self._place))
+        if known["server"] != self._uri:
+            return None
+        try:
+            run = client.get_run(known["run"])
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return run.info.run_id if run.info.lifecycle_stage == "active" else None
+
+    def _created(self, client: Any) -> str:
+        experiment = client.get_experiment_by_name(self._experiment)
+        number = experiment.experiment_id if experiment else client.create_experiment(self._experiment)
+        return client.create_run(number, run_name=self._setup.config.name).info.run_id
+
+    def _describe(self, client: Any, run_id: str) -> None:
+        """Parameters and tags. A server never lets a parameter change: those of the first part of a run stay."""
+        from mlflow.entities import Param, RunTag
+
+        there = client.get_run(run_id).data.params
+        tree = self._setup.config.model_dump(mode="json", exclude={"tracking"})
+        params = [Param(key, value) for key, value in flattened(tree).items() if key not in there]
+        for start in range(0, len(params), MOST_AT_ONCE):
+            client.log_batch(run_id, params=params[start : start + MOST_AT_ONCE])
+        tags = version_tags() | {
+            "restore_dit.run": self._setup.folder.location.uri,
+            "restore_dit.store_fingerprint": self._setup.store_fingerprint,
+        }
+        client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
+        client.update_run(run_id, status="RUNNING")
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """`{"a": {"b": [1]}}` → `{"a.b": "[1]"}`."""
+    found: dict[str, str] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found |= flattened(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]

@@ -1,0 +1,75 @@
+"""The reports of a training, on their way to an MLflow server that may be away."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from functools import partial
+
+from restore_dit.data.storage import exists
+from restore_dit.errors import UserError
+from restore_dit.training.monitor import EndedReport, Report, StartedReport, StepReport, ValidationReport
+from restore_dit.training.setup import TrainingSetup
+from restore_dit.training.tracking.mlflow_run import MlflowRun
+from restore_dit.training.tracking.patient_sender import PatientSender
+
+
+def require_mlflow() -> None:
+    """Raises `UserError` where MLflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise UserError("tracking.mlflow needs MLflow's client: pip install 'restore-dit[mlflow]'")
+
+
+class MlflowSink:
+    """Parameters, curves and pictures as they come, the model at the end.
+
+    Args:
+        warn: gets one line if the server cannot be used; the training goes on without it.
+    """
+
+    def __init__(self, setup: TrainingSetup, warn: Callable[[str], None]) -> None:
+        tracking = setup.config.tracking
+        assert tracking.mlflow is not None
+        uri = tracking.mlflow
+        self._model = setup.folder.model
+        self._run = MlflowRun(setup, uri, tracking.experiment)
+        self._sender = PatientSender(
+            lambda reason: warn(
+                f"{uri}: MLflow cannot be used ({reason}); the training goes on, its logs are complete without it"
+            )
+        )
+        self._status = "FAILED"
+
+    def show(self, report: Report) -> None:
+        """Queues what the server should have of a report."""
+        if isinstance(report, StartedReport):
+            self._metrics(report.step, workers=report.world_size, parameters=report.parameters)
+        elif isinstance(report, StepReport):
+            values = {
+                "loss": report.loss,
+                "learning_rate": report.learning_rate,
+                "examples_per_second": report.examples_per_second,
+                "data_wait_share": report.data_wait_share,
+            }
+            if report.gradient_norm is not None:
+                values["gradient_norm"] = report.gradient_norm
+            if report.gpu_memory:
+                values["gpu_memory_peak"] = max(memory.peak for memory in report.gpu_memory)
+            self._metrics(report.step, **values)
+        elif isinstance(report, ValidationReport):
+            self._metrics(report.step, **{"validation/psnr": report.psnr, "validation/mae": report.mae})
+            if report.picture is not None:
+                self._sender.add(partial(self._run.log_picture, report.picture, report.step))
+        elif isinstance(report, EndedReport) and report.error is None:
+            self._status = "FINISHED" if report.finished else "KILLED"
+
+    def close(self) -> None:
+        """Sends the model of a finished run and ends the run on the server, if that still answers."""
+        if self._status == "FINISHED" and exists(self._model):
+            self._sender.add(partial(self._run.log_model, self._model))
+        self._sender.add(partial(self._run.end, self._status))
+        self._sender.close()
+
+    def _metrics(self, step: int, **values: float) -> None:
+        self._sender.add(partial(self._run.log_metrics, values, step, int(time.time() * 1000)))

@@ -22,6 +22,7 @@ from restore_dit.errors import UserError
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_ANSWER = 60
 
+_GATEWAY = ("502", "503", "504")
 _FAILED = re.compile(r"status code (\d+): (.*)", re.DOTALL)
 
 
@@ -67,8 +68,8 @@ class ClusterClient:
                     )
         except OSError as error:
             raise UserError(
-                f"{tempfile.gettempdir()}: the package ({len(package) / 1e6:.1f} MB) cannot be written: "
-                f"{error.strerror}; free some space or set TMPDIR"
+                f"the package ({len(package) / 1e6:.1f} MB) cannot be written to a temporary folder: {error.strerror}; "
+                "free some space or set TMPDIR"
             ) from None
 
     def job(self, job_id: str) -> JobDetails:
@@ -146,6 +147,8 @@ class ClusterClient:
                     f"{url}: the cluster's head takes no job now (no agent); try again, or look at its "
                     "dashboard_agent.log"
                 ) from None
+            if failed and failed[1] in _GATEWAY:
+                raise Unreachable(f"{url}: its gateway answers in its place (HTTP {failed[1]})") from None
             said = [line for line in (failed[2] if failed else str(error)).splitlines() if line.strip(" .")]
             raise UserError(f"{url}: {said[-1].strip() if said else 'the request failed'}") from None
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import aiohttp
@@ -55,32 +55,34 @@ def follow(
     """Writes the log until the job ends; what the job became.
 
     Args:
-        say: is told when the connection is lost, and when it is back.
+        say: is told when the cluster is out of reach, and when it is back.
 
     Raises:
         UserError: no such job, or the cluster stayed out of reach.
     """
     lost_since: float | None = None
     while True:
-        try:
+        # A stream that breaks off, or that a server in between does not let through, is made up for below.
+        with suppress(aiohttp.ClientError, RuntimeError, OSError):
             asyncio.run(_stream(client, job_id, followed))
+        try:
             details = client.job(job_id)
-            if lost_since is not None:
-                say("connected again")
-            lost_since = None
-            if details.status.is_terminal():
-                _add_rest(client, job_id, followed)
-                return details
-        except (Unreachable, aiohttp.ClientError, RuntimeError, OSError) as error:
+            _add_rest(client, job_id, followed)
+        except Unreachable as error:
             now = time.monotonic()
             if lost_since is None:
                 lost_since = now
                 say("the connection is lost; trying again")
             elif now - lost_since > SECONDS_TO_RECONNECT:
-                raise UserError(
-                    f"{client.target.url}: out of reach for {SECONDS_TO_RECONNECT / 60:.0f} min: {error}"
-                ) from None
-        time.sleep(SECONDS_BETWEEN_ATTEMPTS if lost_since is not None else 0.2)
+                minutes = SECONDS_TO_RECONNECT / 60
+                raise UserError(f"{client.target.url}: out of reach for {minutes:.0f} min: {error}") from None
+        else:
+            if lost_since is not None:
+                say("connected again")
+            lost_since = None
+            if details.status.is_terminal():
+                return details
+        time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
 
 async def _stream(client: ClusterClient, job_id: str, followed: Followed) -> None:
@@ -99,7 +101,7 @@ async def _stream(client: ClusterClient, job_id: str, followed: Followed) -> Non
 
 
 def _add_rest(client: ClusterClient, job_id: str, followed: Followed) -> None:
-    """What was written after the last piece came."""
+    """What did not come as a stream. Called once the job's status is known: if it has ended, nothing is left out."""
     rest = client.log(job_id)[followed.characters :]
     if rest:
         followed.add(rest)

@@ -16,6 +16,9 @@ from restore_dit.config import dump
 
 CONFIG_FILE = f"{SENT_FOLDER}/config.yaml"
 
+SECONDS_TO_STOP = "seconds_to_stop"
+"""Key of a job's metadata."""
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -53,7 +56,7 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
         config=config,
         package=pack(project, attached),
         files=tuple(sorted({*project, *attached})),
-        metadata={"job": job.name, "run": run, "version": __version__},
+        metadata={"job": job.name, "run": run, "version": __version__, SECONDS_TO_STOP: str(seconds_to_stop)},
         # Nothing of this process's environment goes along: what a job needs to know is in its configuration, and
         # credentials are the cluster's. This one is read by Ray when it stops the job.
         environment={"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)},

@@ -77,11 +77,7 @@ def submit(given: argparse.Namespace) -> int:
     client = _connect(given)
     commands = _commands(submission.job_id, client.target.url)
     try:
-        _say(f"sending {len(submission.files)} files, {len(submission.package) / 1e6:.1f} MB, to {client.target.url}")
-        client.submit(
-            submission.job_id, submission.entrypoint, submission.package, submission.metadata, submission.environment,
-            cpus=given.cpus, gpus=given.gpus,
-        )  # fmt: skip
+        _send(submission, client, given)
         if given.detach:
             print(submission.job_id)
             _say(commands)
@@ -136,6 +132,7 @@ def logs(given: argparse.Namespace) -> int:
 
 def stop(given: argparse.Namespace) -> int:
     from jobs.submission.names import check_job_id
+    from jobs.submission.submission import SECONDS_TO_STOP
 
     check_job_id(given.id)
     client = _connect(given)
@@ -143,7 +140,7 @@ def stop(given: argparse.Namespace) -> int:
     if job.status.is_terminal():
         print(f"{given.id}: {job.status} already")
         return 0
-    wait = int(((job.runtime_env or {}).get("env_vars") or {}).get("RAY_JOB_STOP_WAIT_TIME_S", 3))
+    wait = int((job.metadata or {}).get(SECONDS_TO_STOP, 3))  # a job of another program gets what Ray gives
     client.stop(given.id)
     _say(f"asked to stop; it gets up to {wait} s to save its state")
     until = time.monotonic() + wait + 60
@@ -154,6 +151,21 @@ def stop(given: argparse.Namespace) -> int:
         job = client.job(given.id)
     print(f"{given.id}: {job.status}")
     return 0
+
+
+def _send(submission: Submission, client: ClusterClient, given: argparse.Namespace) -> None:
+    from jobs.submission.client import Unreachable
+
+    _say(f"sending {len(submission.files)} files, {len(submission.package) / 1e6:.1f} MB, to {client.target.url}")
+    try:
+        client.submit(
+            submission.job_id, submission.entrypoint, submission.package, submission.metadata, submission.environment,
+            cpus=given.cpus, gpus=given.gpus,
+        )  # fmt: skip
+    except Unreachable as error:
+        raise UserError(
+            f"{error} The job may have begun: `restore-dit job status {submission.job_id}` says, once it answers"
+        ) from None
 
 
 def _connect(given: argparse.Namespace) -> ClusterClient:

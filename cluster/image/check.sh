@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the image's steps in a fresh Debian 12 that debootstrap makes, without Docker, and verifies both targets:
 #   cluster/image/check.sh          (or: make image-check)
-# Needs root, debootstrap, 9 GB below TMPDIR, and package archives; takes pip's configuration and the certificates of
+# Needs root, debootstrap, ip, 9 GB below TMPDIR, and package archives; takes pip's configuration and the certificates of
 # this machine along. What it mounts is seen by itself alone and goes with it; the folder is removed at the end.
 set -euo pipefail
 
@@ -13,6 +13,7 @@ skip() {
 if [[ ${1:-} != inside ]]; then
   [[ $EUID -eq 0 ]] || skip "a chroot needs root"
   command -v debootstrap > /dev/null || skip "debootstrap is not installed (apt-get install debootstrap)"
+  command -v ip > /dev/null || skip "ip is not installed (apt-get install iproute2)"
   unshare --mount true 2> /dev/null || skip "this machine does not let a process have mounts of its own"
   exec unshare --mount -- "$0" inside
 fi
@@ -90,7 +91,10 @@ step() {
 }
 verify() {
   lap "verify: $1"
-  (cd / && as_user python /work/source/cluster/image/verify.py)
+  export -f as_user
+  # Network and processes of its own: the head that it starts meets no other, and ends with it.
+  (cd / && root=$root unshare --net --pid --fork --kill-child --mount-proc="$root/proc" -- \
+    bash -c 'ip link set lo up && as_user python /work/source/cluster/image/verify.py --head')
 }
 
 step system

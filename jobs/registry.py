@@ -17,9 +17,11 @@ from restore_dit.config import RunConfig, load
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
+from restore_dit.config.cubes import CubesConfig
 from restore_dit.config.jobs import EvaluationConfig, ReconstructionConfig
 from restore_dit.config.loading import load_section
 from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.errors import UserError
 
 Read = Callable[[str | None, list[str]], BaseModel]
@@ -72,6 +74,12 @@ def run_config(path: str | None, overrides: list[str]) -> RunConfig:
 JOBS = {
     job.name: job
     for job in (
+        Job("simulate", section(SimulationJobConfig), (Place("output"),)),
+        Job(
+            "ingest_cubes",
+            section(CubesConfig),
+            (Place("source"), Place("output"), Place("mapping", small_file=True, named=load_cube_mapping)),
+        ),
         Job(
             "ingest",
             section(PastisConfig),

@@ -52,5 +52,5 @@ def test_a_job_reads_what_the_registry_reads(name, tmp_path):
 def test_a_wrong_name_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="did you mean 'train_clouds'"):
         find_job("train-cloud")
-    with pytest.raises(UserError, match="jobs are ingest"):
+    with pytest.raises(UserError, match="jobs are simulate, ingest_cubes"):
         find_job("xyz")

@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 
 
 class DroppingProxy:
-    """Passes bytes to and from the server at `url`; `cut` drops every connection that is open, and while `refusing` there
-    are no new ones."""
+    """Passes bytes to and from the server at `url`. `cut` drops the open connections; `refusing`, it takes no new ones."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

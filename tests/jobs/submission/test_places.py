@@ -13,6 +13,8 @@ from restore_dit.config.loading import dump
 from restore_dit.errors import UserError
 
 S3 = {
+    "simulate": ["output=s3://b/o"],
+    "ingest_cubes": ["source=s3://b/c", "output=s3://b/o"],
     "ingest": ["source=s3://b/p", "output=s3://b/o"],
     "clouds": ["store=s3://b/s"],
     "train_clouds": ["stores=[s3://b/1, s3://b/2]", "output=s3://b/o"],

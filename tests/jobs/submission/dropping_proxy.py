@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 
 class DroppingProxy:
-    """Passes bytes to and from the server at `url`. `cut` drops the open connections; `refusing`, it takes no new ones."""
+    """Passes bytes to and from the server at `url`; `cut` drops what is open, and while `refusing` nothing opens."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

@@ -148,4 +148,4 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]
+    return text.splitlines()[0][:160]

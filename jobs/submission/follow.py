@@ -10,13 +10,16 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 import aiohttp
-from ray.job_submission import JobDetails
+from ray.job_submission import JobDetails, JobStatus
 
 from jobs.submission.client import ClusterClient, Unreachable
 from restore_dit.errors import UserError
 
 SECONDS_OF_SILENCE = 120.0
 """After which the connection is made anew: a quiet job and a dead connection look the same."""
+
+SECONDS_TO_BEGIN = 20.0
+"""After which it is said what a job waits for."""
 
 SECONDS_TO_RECONNECT = 600.0
 """For which a cluster may be out of reach before following ends. The job knows nothing of it."""
@@ -55,12 +58,13 @@ def follow(
     """Writes the log until the job ends; what the job became.
 
     Args:
-        say: is told when the cluster is out of reach, and when it is back.
+        say: is told what the job waits for, when the cluster is out of reach, and when it is back.
 
     Raises:
         UserError: no such job, or the cluster stayed out of reach.
     """
     lost_since: float | None = None
+    waiting = False
     while True:
         # A stream that breaks off, or that a server in between does not let through, is made up for below.
         with suppress(aiohttp.ClientError, RuntimeError, OSError):
@@ -82,20 +86,25 @@ def follow(
             lost_since = None
             if details.status.is_terminal():
                 return details
+            if details.status == JobStatus.PENDING and not waiting:
+                waiting = True
+                say(str(details.message))  # what it may wait for, in Ray's words
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
 
 async def _stream(client: ClusterClient, job_id: str, followed: Followed) -> None:
     """What comes over one connection, which begins at the log's beginning."""
     seen = 0
+    patience = SECONDS_OF_SILENCE if followed.characters else SECONDS_TO_BEGIN
     async with aclosing(client.log_as_it_grows(job_id)) as pieces:  # type: ignore[type-var]
         while True:
             try:
-                text = await asyncio.wait_for(anext(pieces), SECONDS_OF_SILENCE)
+                text = await asyncio.wait_for(anext(pieces), patience)
             except (StopAsyncIteration, TimeoutError):
                 return
             new = text[max(followed.characters - seen, 0) :]
             seen += len(text)
+            patience = SECONDS_OF_SILENCE
             if new:
                 followed.add(new)
 

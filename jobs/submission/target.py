@@ -40,6 +40,7 @@ def find_target(address: str | None) -> Target:
         UserError: no cluster is named anywhere, the address is none, a token cannot be read.
     """
     local = read_record()
+    local = local if local and local.alive else None
     given = address or os.environ.get("RAY_API_SERVER_ADDRESS") or (local.dashboard if local else None)
     if not given:
         raise UserError(

@@ -142,10 +142,15 @@ def stop(given: argparse.Namespace) -> int:
         return 0
     wait = int((job.metadata or {}).get(SECONDS_TO_STOP, 3))  # a job of another program gets what Ray gives
     client.stop(given.id)
-    _say(f"asked to stop; it gets up to {wait} s to save its state")
-    until = time.monotonic() + wait + 60
+    begun = time.monotonic()
+    if job.status != "PENDING":
+        _say(f"asked to stop; it gets up to {wait} s to save its state")
     while not job.status.is_terminal():
-        if time.monotonic() > until:
+        waited = time.monotonic() - begun
+        if job.status == "PENDING" and waited > 5:
+            print(f"{given.id}: {job.status}; it has not begun, and is stopped as soon as it would")
+            return 0
+        if waited > wait + 60:
             raise UserError(f"{given.id}: still {job.status} {wait + 60} s after it was asked to stop")
         time.sleep(0.5)
         job = client.job(given.id)

@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
-from cluster.local.record import ClusterRecord, write_record
+from cluster.local.record import ClusterRecord, NodeRecord, write_record
 from jobs.submission.target import find_target
 from restore_dit.errors import UserError
 
@@ -23,8 +24,11 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def local(tmp_path: Path) -> ClusterRecord:
-    """A local cluster's record."""
-    record = ClusterRecord(name="default", folder=tmp_path / "cluster", dashboard=LOCAL, address="127.0.0.1:6379")
+    """A local cluster's record; what lives of it is this process."""
+    node = NodeRecord(name="head", pid=os.getpid(), begun=psutil.Process().create_time())
+    record = ClusterRecord(
+        name="default", folder=tmp_path / "cluster", dashboard=LOCAL, address="127.0.0.1:6379", nodes=[node]
+    )
     record.folder.mkdir()
     record.token_file.write_text("local-token\n")
     write_record(record)
@@ -41,6 +45,15 @@ def test_the_option_comes_before_the_environment_before_the_local_cluster(local,
 def test_nothing_named_is_refused():
     with pytest.raises(UserError, match="no cluster: give --address"):
         find_target(None)
+
+
+def test_a_local_cluster_that_died_is_none(local, monkeypatch):
+    """Another may be reached at its address now, through a tunnel."""
+    write_record(local.model_copy(update={"nodes": [local.nodes[0].model_copy(update={"begun": 1.0})]}))
+    with pytest.raises(UserError, match="no cluster"):
+        find_target(None)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
+    assert find_target(LOCAL).token == "of-another-cluster"
 
 
 @pytest.mark.parametrize("address", ["auto", "ray://head:10001", "local", "http://", "head:port", "ftp://head", "host"])

@@ -56,4 +56,9 @@ class ReconstructionConfig(Section):
         "(data.gaps.dilation)",
     )
     figures: bool = Field(True, description="a picture of each tile before and after")
+    workers: int = Field(0, ge=0, description="Ray actors over tiles; 0: this process")
+    resume: bool = Field(
+        True,
+        description="leave out tiles of a store whose results are there, whole and of the same model, input and options",
+    )
     sampling: SamplingConfig = SamplingConfig()

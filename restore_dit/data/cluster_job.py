@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import ray
 from ray._private import ray_constants
+from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental import internal_kv
 from ray.util import placement_group, remove_placement_group
 
@@ -45,21 +46,17 @@ def description() -> str:
 
 
 def has_autoscaler() -> bool:
-    """Whether nodes are added on demand. Ray's monitor runs on every head; where it may only look on, it names each
-    node's type after the node's own id."""
-    node_ids = {node["NodeID"] for node in ray.nodes()}
-    return any(kind.removeprefix("node_") not in node_ids for kind in _node_types())
+    """Whether nodes are added on demand, as far as the cluster lets on.
 
-
-def _node_types() -> set[str]:
-    """The types of nodes that the monitor knows, of either generation of Ray's autoscaler."""
-    from ray.autoscaler.v2.sdk import get_cluster_status
-
+    Ray's monitor runs on every head. Its first generation, where it may only look on, names each node's type after the
+    node's own id; its second runs only where somebody asked for an autoscaler.
+    """
+    if is_autoscaler_v2(fetch_from_server=True):
+        return True
     status = internal_kv._internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
     report = (json.loads(status).get("autoscaler_report") if status else None) or {}
-    found = {*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})}
-    newer = get_cluster_status(ray.get_runtime_context().gcs_address)
-    return found | {node.ray_node_type_name for node in (*newer.active_nodes, *newer.idle_nodes) if node}
+    types = {*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})}
+    return bool(types - {f"node_{node['NodeID']}" for node in ray.nodes()})
 
 
 def await_room(

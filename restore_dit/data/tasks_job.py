@@ -121,12 +121,12 @@ def outcomes_of_actors(
 
 
 def _dataset(groups: Sequence[Sequence[Any]]) -> ray.data.Dataset:
+    # Ray Data's own bars and reports would stand between the lines of this program's.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray.data.from_items([{"group": _Group(group)} for group in groups], override_num_blocks=len(groups))
 
 
 def _outcomes(dataset: ray.data.Dataset, where: str) -> Iterator[Any]:
-    # Ray Data's own bars and reports would stand between the lines of this program's.
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
     try:

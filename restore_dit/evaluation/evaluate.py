@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.split import frames_of_part, split_tiles
 from restore_dit.data.examples.targets import TARGET, decide
-from restore_dit.data.loader import tile_reader
+from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.storage import join_uri, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -15,6 +16,27 @@ from restore_dit.evaluation.metrics import average_scores
 from restore_dit.evaluation.protocols import TileScores, data_of, evaluate_tile
 from restore_dit.evaluation.report import Report, write_report
 from restore_dit.reconstruction.model_directory import Model, load_model
+
+
+@dataclass(frozen=True)
+class TileEvaluator:
+    """Scores tiles: a callable that any process may have. It carries the model, so that workers need no file of the
+    process that made it."""
+
+    model: Model
+    reader: TileReader
+    config: EvaluationConfig
+    with_figures: frozenset[str]
+
+    def __call__(self, tile_ids: Sequence[str]) -> Iterator[TileScores]:
+        """Tile after tile.
+
+        Raises:
+            UserError: a GPU is asked for, and this process sees none; a tile that cannot be read.
+        """
+        model = self.model.on_device(self.config.sampling.use_gpu)
+        for tile_id in tile_ids:
+            yield evaluate_tile(model, self.reader(tile_id), self.config, with_figures=tile_id in self.with_figures)
 
 
 def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], object] = lambda done, total: None) -> Report:
@@ -26,14 +48,16 @@ def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], object] = l
     model = load_model(config.model)
     store = TileStore.open(config.store)
     tile_ids = tiles_to_score(model, store, config)
-    with_figures = frozenset(tile_ids[: config.figures])
+    work = TileEvaluator(
+        model, tile_reader(store, model.config.data, keep=1), config, frozenset(tile_ids[: config.figures])
+    )
     results: Iterable[TileScores]
     if config.workers:
         from restore_dit.evaluation.evaluate_job import scores_on_cluster
 
-        results = scores_on_cluster(config, tile_ids, with_figures)
+        results = scores_on_cluster(work, tile_ids)
     else:
-        results = scores_here(model, store, config, tile_ids, with_figures)
+        results = work(tile_ids)
 
     collected = []
     for result in results:
@@ -73,16 +97,6 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
     data = data_of(model, config)
     clear = decide(data.targets, record.clouds, record.bad_frame_mask, where, record.optical.bands) == TARGET
     return bool(frames_of_part(clear, config.part, data.split, model.config.seed, tile_id)[1].any())
-
-
-def scores_here(
-    model: Model, store: TileStore, config: EvaluationConfig, tile_ids: list[str], with_figures: frozenset[str]
-) -> Iterator[TileScores]:
-    """Tile after tile in this process."""
-    reader = tile_reader(store, model.config.data, keep=1)
-    model = model.on_device(config.sampling.use_gpu)
-    for tile_id in tile_ids:
-        yield evaluate_tile(model, reader(tile_id), config, with_figures=tile_id in with_figures)
 
 
 def to_report(config: EvaluationConfig, model: Model, results: list[TileScores]) -> Report:

@@ -18,7 +18,7 @@ from rasterio.crs import CRS
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
-from restore_dit.data.storage import locate, write_bytes_atomically
+from restore_dit.data.storage import Place, locate, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
 
@@ -30,7 +30,7 @@ _GAP_MEANING = {"description": "1: reconstructed, 0: observed"}
 
 
 def write_geotiffs(
-    folder: str, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
+    folder: Place, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
 ) -> list[str]:
     """Writes `<tile>_<date>.tif` and `<tile>_<date>_gap.tif` for every date of the series, and returns their URIs.
 
@@ -56,7 +56,7 @@ def write_geotiffs(
 
 
 def write_netcdf(
-    uri: str, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
+    uri: Place, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
 ) -> None:
     """Writes the series as one NetCDF 4 file: dimensions time, y, x; a variable for each band, and `gap_mask`.
 

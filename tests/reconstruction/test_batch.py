@@ -1,24 +1,87 @@
-"""Series after series, with the options of the job."""
+"""Tile after tile, with the options of the job; what is whole is not made again."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
+import torch
 
-from restore_dit.config.jobs import ReconstructionConfig
-from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.simulation import simulate_tile
-from restore_dit.reconstruction.batch import reconstruct_all
-from restore_dit.reconstruction.model_directory import Model
+from restore_dit.config.jobs import ReconstructionConfig, SamplingConfig
+from restore_dit.data.store.tile_store import TileStore
+from restore_dit.reconstruction.batch import outcomes, plan_reconstruction
+from restore_dit.reconstruction.model_directory import Model, save_model
 from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps
 
 
-def test_masks_are_widened_as_the_job_says_and_the_files_say_so(small_model: Model, tmp_path: Path) -> None:
-    series = simulate_tile(SimulationConfig(height=22, width=37, days=60, partial_swath=0.2), 5, 0)
-    config = ReconstructionConfig(output=str(tmp_path), mask_dilation=2)
-    (done,) = reconstruct_all(small_model, iter([series]), config)
+@pytest.fixture
+def job(small_model: Model, small_store: TileStore, tmp_path: Path) -> ReconstructionConfig:
+    """Two tiles of the small store."""
+    weights = small_model.denoiser.state_dict()
+    save_model(tmp_path / "model", small_model.config, weights, small_model.normalisation, {})
+    return ReconstructionConfig(
+        model=str(tmp_path / "model"),
+        input=small_store.uri,
+        output=str(tmp_path / "clear"),
+        tiles=small_store.tile_ids[:2],
+        figures=False,
+    )
+
+
+def todo(job: ReconstructionConfig, **changes: object) -> int:
+    return len(plan_reconstruction(job.model_copy(update=changes)).todo)
+
+
+def test_masks_are_widened_as_the_job_says_and_the_files_say_so(
+    job: ReconstructionConfig, small_model: Model, small_store: TileStore
+) -> None:
+    job = job.model_copy(update={"mask_dilation": 2})
+    done = next(iter(outcomes(plan_reconstruction(job))))
+    series = small_store.load(done.tile_id).series()
     expected = fill_gaps(small_model, series, SamplingOptions(mask_dilation=2))[1]
-    np.testing.assert_array_equal(done.gap_mask, expected)
-    assert done.gap_mask.sum() > series.missing().sum()
-    with rasterio.open(done.files[0]) as file:
-        assert file.tags()["MASK_DILATION"] == "2"
+    assert expected.sum() > series.missing().sum()
+    for index, date in enumerate(series.optical.dates):
+        name = f"{done.tile_id}_{date.astype('datetime64[D]')}_gap.tif"
+        with rasterio.open(Path(job.output, done.tile_id, name)) as file:
+            assert file.tags()["MASK_DILATION"] == "2"
+            np.testing.assert_array_equal(file.read(1), expected[index])
+
+
+@pytest.mark.slow
+def test_only_what_is_whole_and_would_be_the_same_is_left_out(
+    job: ReconstructionConfig, small_model: Model, small_store: TileStore, tmp_path: Path
+) -> None:
+    first, second = job.tiles
+    stopped = outcomes(plan_reconstruction(job))
+    assert next(stopped).tile_id == first
+    assert plan_reconstruction(job).todo == [second]
+    assert [outcome.tile_id for outcome in outcomes(plan_reconstruction(job))] == [second]
+    assert todo(job) == 0
+    assert todo(job, workers=4, sampling=SamplingConfig(batch_size=1)) == 0  # they decide about nothing
+    assert todo(job, resume=False) == 2
+    assert todo(job, sampling=SamplingConfig(seed=1)) == 2
+    assert todo(job, mask_dilation=1) == 2
+    assert todo(job, format="netcdf") == 2
+
+    next(Path(job.output, first).glob("*_gap.tif")).unlink()
+    assert plan_reconstruction(job).todo == [first]
+    Path(job.output, f"{second}.json").write_text("{")
+    assert todo(job) == 2
+
+    list(outcomes(plan_reconstruction(job)))
+    weights = {name: value.clone() for name, value in small_model.denoiser.state_dict().items()}
+    next(value for value in weights.values() if value.dtype == torch.float32).view(-1)[0] += 1
+    save_model(tmp_path / "model", small_model.config, weights, small_model.normalisation, {})
+    assert todo(job) == 2
+
+
+def test_a_tile_that_cannot_be_read_is_named_and_the_others_go_on(
+    job: ReconstructionConfig, small_store: TileStore, tmp_path: Path
+) -> None:
+    store = Path(shutil.copytree(small_store.uri, tmp_path / "store"))
+    (store / "tiles" / f"{job.tiles[0]}.parquet").unlink()
+    found = list(outcomes(plan_reconstruction(job.model_copy(update={"input": str(store)}))))
+    assert [bool(outcome.reason) for outcome in found] == [True, False]
+    assert f"{job.tiles[0]}.parquet" in found[0].reason
+    assert "\n" not in found[0].reason

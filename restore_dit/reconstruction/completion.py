@@ -1,0 +1,91 @@
+"""What says that a tile's results are whole and what they were made from: `<tile>.json` beside them, written last."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from pydantic import ValidationError
+
+from restore_dit import __version__
+from restore_dit.config.jobs import ReconstructionConfig
+from restore_dit.config.tree import Section
+from restore_dit.data.storage import Location, list_names, read_bytes, write_bytes_atomically
+from restore_dit.data.store.manifest import TileRecord
+from restore_dit.reconstruction.model_directory import Model
+from restore_dit.reconstruction.reconstruct import SamplingOptions, mask_dilation
+
+_LOOK_UPS_AT_ONCE = 16
+
+
+class Completion(Section):
+    """A reconstructed tile: the names of its files, and the `key` of all that decides about their content."""
+
+    key: str
+    model: str
+    files: tuple[str, ...]
+    dates: int
+    reconstructed: float
+    """Share of the pixels."""
+
+
+def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions) -> str:
+    """A checksum of what the results of every tile follow from: weights, options, this package's version. How many
+    processes work, and how many windows at once, is none of it."""
+    weights = hashlib.blake2b(digest_size=16)
+    for name, tensor in model.denoiser.state_dict().items():
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    content = {
+        "version": __version__,
+        "weights": weights.hexdigest(),
+        "model": model.config.model_dump(mode="json", include={"data", "model", "diffusion"}),
+        "normalisation": model.normalisation.to_json().decode(),
+        "steps": options.steps or model.config.diffusion.sampling_steps,
+        "seed": options.seed,
+        "precision": options.precision,
+        "mask_dilation": mask_dilation(model, options),
+        "output": [config.format, config.figures],
+    }
+    return _checksum(content)
+
+
+def tile_key(run: str, record: TileRecord) -> str:
+    """The same with the tile's own pixels and masks."""
+    files = {name: file.checksum for name, file in sorted(record.objects.items())}
+    return _checksum({"run": run, "files": files, "masks": record.masks_in_use})
+
+
+def _checksum(content: object) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def completion_name(tile_id: str) -> str:
+    """The name of a tile's record in the folder of results."""
+    return f"{tile_id}.json"
+
+
+def write_completion(folder: Location, tile_id: str, completion: Completion) -> None:
+    """Says that the tile is done. After everything else."""
+    write_bytes_atomically(folder.join(completion_name(tile_id)), completion.model_dump_json(indent=1).encode())
+
+
+def complete_tiles(folder: Location, keys: Mapping[str, str]) -> set[str]:
+    """The tiles whose results lie in the folder as a whole and are those of their key (tile id → key)."""
+    names = set(list_names(folder))
+    candidates = [tile_id for tile_id in keys if completion_name(tile_id) in names]
+    with ThreadPoolExecutor(_LOOK_UPS_AT_ONCE) as pool:
+        found = pool.map(lambda tile_id: _is_complete(folder, tile_id, keys[tile_id], names), candidates)
+        return {tile_id for tile_id, complete in zip(candidates, found, strict=True) if complete}
+
+
+def _is_complete(folder: Location, tile_id: str, key: str, names: set[str]) -> bool:
+    place = folder.join(completion_name(tile_id))
+    try:
+        completion = Completion.model_validate_json(read_bytes(place))
+    except ValidationError:
+        return False
+    inside = {f"{tile_id}/{name}" for name in list_names(folder.join(tile_id))}
+    return completion.key == key and set(completion.files) <= names | inside

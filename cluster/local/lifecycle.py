@@ -71,7 +71,7 @@ def up(plan: ClusterPlan, say: Callable[[str], None] = lambda line: None) -> Clu
         _end(existing)
     # Short, since Ray puts sockets below it, whose paths may not be long.
     folder = Path(tempfile.mkdtemp(prefix="rdc-"))
-    gcs_port, client_port, other_port, *agent_ports = free_ports(plan.nodes + 3)
+    gcs_port, client_port, other_port, head_metrics, scaler_metrics, *agent_ports = free_ports(plan.nodes + 5)
     dashboard_port = DASHBOARD_PORT if is_free(DASHBOARD_PORT) else other_port
     record = ClusterRecord(
         name=plan.name,
@@ -83,6 +83,8 @@ def up(plan: ClusterPlan, say: Callable[[str], None] = lambda line: None) -> Clu
         "--head", "--port", str(gcs_port), "--include-dashboard", "true", "--dashboard-host", LOOPBACK,
         "--dashboard-port", str(dashboard_port), "--ray-client-server-port", str(client_port),
     ]  # fmt: skip
+    # Of these two Ray has one each for a whole machine, unless told otherwise.
+    metrics = {"DASHBOARD_METRIC_PORT": str(head_metrics), "AUTOSCALER_METRIC_PORT": str(scaler_metrics)}
     try:
         write_record(record)
         if plan.runner.user is not None:
@@ -92,7 +94,8 @@ def up(plan: ClusterPlan, say: Callable[[str], None] = lambda line: None) -> Clu
         record.environment_file.write_text(_shell_lines(record))
         for index, node in enumerate(_node_plans(plan, agent_ports)):
             place = head if index == 0 else ["--address", record.address]
-            record.nodes.append(start_node(node, place, folder, record.token_file, plan.runner, plan.environment))
+            extra = metrics | dict(plan.environment)
+            record.nodes.append(start_node(node, place, folder, record.token_file, plan.runner, extra))
             write_record(record)
             if index == 0:
                 _wait(record, 1, plan.seconds, say)

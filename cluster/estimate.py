@@ -28,10 +28,10 @@ class Assumptions:
 
     examples: int = 1946 * 3000
     """Folds 1 to 4 of PASTIS-R, as often as the published training sees them."""
-    peak_tflops: float = 70.0
-    """Of a GPU in dense bf16 products; an A10G's."""
-    utilisation: float = 0.25
-    """Share of that peak which a training reaches. On a CPU in bf16 it was 0.15; never measured on a GPU."""
+    peak_tflops: float = 121.0
+    """Of a GPU in dense bf16 products; an L4's, as in g6.2xlarge, which cluster/aws.yaml buys."""
+    utilisation: float = 0.15
+    """Share of that peak which a training reaches: that of a CPU in bf16 (`make bench`); never measured on a GPU."""
     micro_batch: int = 4
     """Examples that a GPU computes between two all-reduces."""
     parameters: float = 9.8e6
@@ -40,12 +40,12 @@ class Assumptions:
     """Between two GPUs of different nodes."""
     network_share: float = 0.5
     """Of that rate which an all-reduce reaches."""
-    cores_a_gpu: float = 3.0
+    cores_a_gpu: float = 4.0
     """For the data stream, beside the one that drives the GPU."""
     requests_limit: float = 5500.0
     """S3 reads a second below one prefix before it asks to slow down."""
-    price: float = 1.006
-    """Dollars an hour for a GPU with its share of the node: g5.xlarge, on demand, us-east-1, June 2026."""
+    price: float = 1.0
+    """Dollars an hour for a GPU with its share of the node: about that of such an instance on demand."""
     price_thousand_requests: float = 0.0004
 
 

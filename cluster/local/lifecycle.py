@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shlex
@@ -61,14 +62,19 @@ def up(plan: ClusterPlan, say: Callable[[str], None] = lambda line: None) -> Clu
         UserError: bad numbers, a cluster of this name runs, a node did not come up.
     """
     _check(plan)
-    existing = read_record(plan.name)
-    if existing is not None:
-        if existing.alive:
-            raise UserError(
-                f"a local cluster '{plan.name}' runs already, at {existing.dashboard}; end it with "
-                f"`restore-dit cluster down{_named(plan.name)}`, or give another --name"
-            )
-        _end(existing)
+    with _alone(plan.name):
+        existing = read_record(plan.name)
+        if existing is not None:
+            if existing.alive:
+                raise UserError(
+                    f"a local cluster '{plan.name}' runs already, at {existing.dashboard}; end it with "
+                    f"`restore-dit cluster down{_named(plan.name)}`, or give another --name"
+                )
+            _end(existing)
+        return _start(plan, say)
+
+
+def _start(plan: ClusterPlan, say: Callable[[str], None]) -> ClusterRecord:
     # Short, since Ray puts sockets below it, whose paths may not be long.
     folder = Path(tempfile.mkdtemp(prefix="rdc-"))
     gcs_port, client_port, other_port, head_metrics, scaler_metrics, *agent_ports = free_ports(plan.nodes + 5)
@@ -113,6 +119,19 @@ def down(name: str = "default") -> bool:
         return False
     _end(record)
     return True
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Of two that start a cluster of one name, the second is refused, or the first's would be lost from sight."""
+    lock = record_file(name).with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"a local cluster '{name}' is being started at this moment") from None
+        yield
 
 
 @contextmanager
@@ -211,7 +230,13 @@ def _end(record: ClusterRecord) -> None:
     # Ray's processes end with their keeper, the workers' first: the head's end would be an accident to them.
     for process in reversed(keepers):
         with suppress(psutil.NoSuchProcess):
-            process.terminate()
+            try:
+                process.terminate()
+            except psutil.AccessDenied:
+                owner = process.username()
+                raise UserError(
+                    f"the local cluster '{record.name}' is {owner}'s: only {owner} or root may end it"
+                ) from None
     _, deaf = psutil.wait_procs(keepers, timeout=SECONDS_TO_END)
     for process in deaf:
         with suppress(ProcessLookupError):

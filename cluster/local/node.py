@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from cluster.local.ports import LOOPBACK
-from cluster.local.record import NodeRecord
+from cluster.local.record import NodeRecord, beginning
 
 MARK = "RESTORE_DIT_CLUSTER"
 """Set to the cluster's folder in the environment of every process of it, so that `down` finds just these."""
@@ -93,7 +91,7 @@ def start_node(
             **({} if runner.user is None else dict(zip(("user", "group"), ids(runner.user), strict=True))),  # type: ignore[call-overload]
             extra_groups=None if runner.user is None else [],
         )
-    return NodeRecord(name=plan.name, pid=process.pid, begun=psutil.Process(process.pid).create_time())
+    return NodeRecord(name=plan.name, pid=process.pid, begun=beginning(process.pid))
 
 
 def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:

@@ -17,16 +17,28 @@ class NodeRecord(BaseModel):
 
     name: str
     pid: int
-    begun: float
+    begun: str
+    """As `beginning` tells it."""
 
     def process(self) -> psutil.Process | None:
         """The process, if it still runs."""
         try:
             process = psutil.Process(self.pid)
-            alive = process.create_time() == self.begun and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            alive = beginning(self.pid) == self.begun and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.NoSuchProcess, OSError):
             return None
         return process if alive else None
+
+
+def beginning(pid: int) -> str:
+    """When a process began, in ticks since the machine was started, and which start that was. A time of day would
+    change with the clock.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{ticks}"
 
 
 class ClusterRecord(BaseModel):

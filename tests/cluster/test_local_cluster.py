@@ -1,5 +1,6 @@
 """Clusters of several raylets on this machine, for real."""
 
+import fcntl
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ import pytest
 from cluster.local import dashboard
 from cluster.local.lifecycle import ClusterPlan, client_environment, down, running, up
 from cluster.local.node import MARK, Runner
-from cluster.local.record import ClusterRecord, read_record
+from cluster.local.record import ClusterRecord, NodeRecord, beginning, read_record, record_file
 from restore_dit.errors import UserError
 
 SMALL = ClusterPlan(nodes=2, cpus_per_node=1, object_store=80 << 20, name="test")
@@ -162,11 +163,37 @@ time.sleep(60)
 
 
 @pytest.mark.ray
-def test_a_taken_dashboard_port_is_gone_around(tmp_path: Path) -> None:
+def test_a_taken_dashboard_port_is_gone_around(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", 8265))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("cluster.local.lifecycle.DASHBOARD_PORT", port)
         with running(replace(SMALL, nodes=1)) as record:
-            assert record.dashboard != "http://127.0.0.1:8265"
+            assert record.dashboard != f"http://127.0.0.1:{port}"
             assert len(dashboard.nodes(record)) == 1
+
+
+def test_a_process_is_known_by_its_beginning_whatever_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = NodeRecord(name="head", pid=os.getpid(), begun=beginning(os.getpid()))
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: 0.0)
+    assert node.process() is not None
+    other = subprocess.Popen(["sleep", "30"])
+    try:
+        assert NodeRecord(name="head", pid=other.pid, begun=node.begun).process() is None
+        mine = NodeRecord(name="head", pid=other.pid, begun=beginning(other.pid))
+        assert mine.process() is not None
+    finally:
+        other.kill()
+    assert mine.process() is None, "a zombie does not run"
+    other.wait(timeout=10)
+    assert mine.process() is None
+
+
+def test_two_that_start_one_cluster_are_one_too_many(tmp_path: Path) -> None:
+    lock = record_file("test").with_suffix(".lock")
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="being started"):
+            up(SMALL)

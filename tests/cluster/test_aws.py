@@ -109,6 +109,14 @@ def test_nothing_is_open_to_the_world(config, node_types):
     assert "--dashboard-host=127.0.0.1" in started
 
 
+def test_private_subnets_come_with_the_way_around_the_nat():
+    """A NAT gateway costs by the GB, and a training reads its store many times over."""
+    _, private, rest = FILE.read_text().partition("use_internal_ips: true")
+    assert "gateway endpoint for S3" in rest.partition("cache_stopped_nodes")[0]
+    assert private
+    assert "create-vpc-endpoint" in (ROOT / "docs" / "cluster.md").read_text()
+
+
 def test_clients_and_nodes_need_the_token(config):
     assert "--env=RAY_AUTH_MODE=token" in config["docker"]["run_options"]
     assert config["file_mounts"] == {"/home/ray/.ray/auth_token": "~/.ray/auth_token"}

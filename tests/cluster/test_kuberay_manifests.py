@@ -2,6 +2,7 @@
 
 import copy
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -178,6 +179,26 @@ def test_the_head_computes_nothing_and_shared_memory_fits(name):
 
 
 @every_ray_manifest
+def test_rays_object_store_lies_in_shared_memory(name, monkeypatch):
+    """Asked of Ray, which takes three tenths of the memory where it is not told, and the disk where that does not fit."""
+    from ray._private import services, utils
+
+    for group in groups(name):
+        spec = group["template"]["spec"]
+        [shm] = [volume["emptyDir"]["sizeLimit"] for volume in spec["volumes"] if volume["name"] == "shm"]
+        size, memory = (
+            int(given.removesuffix("Gi")) << 30
+            for given in (shm, spec["containers"][0]["resources"]["limits"]["memory"])
+        )
+        monkeypatch.setattr(utils, "get_shared_memory_bytes", lambda size=size: size)
+        monkeypatch.setattr(utils, "get_system_memory", lambda memory=memory: memory)
+        given = group["rayStartParams"].get("object-store-memory")
+        wanted = utils.resolve_object_store_memory(memory, given and int(given))
+        assert services.determine_plasma_store_config(wanted, "/tmp")[0] == "/dev/shm"
+        assert wanted <= 0.95 * size
+
+
+@every_ray_manifest
 def test_gpus_come_with_their_toleration_and_image(name):
     for group in groups(name):
         spec = group["template"]["spec"]
@@ -210,6 +231,7 @@ def test_the_jobs_workers_are_the_configurations():
     cpus = int(group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"])
     assert cpus > 1.5  # one worker and the data tasks beside it
     assert job["spec"]["shutdownAfterJobFinishes"] is True
+    assert job["spec"]["backoffLimit"] <= 1  # each is a cluster of GPUs more, also for what no cluster heals
     assert job["spec"]["activeDeadlineSeconds"] > 0
 
 
@@ -249,6 +271,46 @@ def test_policies_let_through_what_kuberay_needs_and_select_pods_that_exist():
     assert submitter.items() <= labels.items()
     redis = documents("redis.yaml")[1]["spec"]["template"]["metadata"]["labels"]
     assert policies["restore-dit-redis"]["podSelector"]["matchLabels"].items() <= redis.items()
+
+
+def test_clients_of_the_endpoint_reach_it_and_nothing_else():
+    [policy] = [item["spec"] for item in documents("access.yaml") if item["metadata"]["name"] == "restore-dit-ray"]
+    serve = yaml.safe_load(documents("rayservice.yaml")[0]["spec"]["serveConfigV2"])
+    client = {"matchLabels": {"restore-dit-client": "yes"}}
+    rules = [rule for rule in policy["ingress"] if {"namespaceSelector": client} in rule["from"]]
+    [rule] = rules
+    assert {"podSelector": client} in rule["from"]
+    assert [port["port"] for port in rule["ports"]] == [serve["http_options"]["port"]]
+    assert "restore-dit-client=yes" in (MANIFESTS.parents[1] / "docs" / "cluster.md").read_text()
+
+
+@every_ray_manifest
+def test_a_drained_node_waits_for_the_head(name):
+    """For pods without a controller that Kubernetes can scale, a budget must be a number that must stay."""
+    labels = groups(name)[0]["template"]["metadata"]["labels"] | {"ray.io/node-type": "head"}  # KubeRay adds the latter
+    workers = [group["template"]["metadata"]["labels"] | {"ray.io/node-type": "worker"} for group in groups(name)[1:]]
+    budgets = [item["spec"] for item in documents("access.yaml") if item["kind"] == "PodDisruptionBudget"]
+    [budget] = [budget for budget in budgets if budget["selector"]["matchLabels"].items() <= labels.items()]
+    assert {key: value for key, value in budget.items() if key != "selector"} == {"minAvailable": 1}
+    assert not any(budget["selector"]["matchLabels"].items() <= worker.items() for worker in workers)
+
+
+def test_redis_is_the_process_that_is_told_to_end(tmp_path):
+    """The container's command, run with a program in the place of Redis that says who it is and what it was told."""
+    program = tmp_path / "redis-server"
+    program.write_text('#!/bin/sh\necho "$$ $@"\ncat\n')
+    program.chmod(0o700)
+    [container] = documents("redis.yaml")[1]["spec"]["template"]["spec"]["containers"]
+    process = subprocess.Popen(
+        [*container["command"], *container["args"]],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "REDIS_PASSWORD": "a$b`c"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    said, _ = process.communicate(timeout=10)
+    first, *told = said.splitlines()
+    assert first == f"{process.pid} -"
+    assert told == ["requirepass a$b`c", "appendonly yes", "dir /data", "maxmemory-policy noeviction"]
 
 
 def test_service_accounts_that_pods_name_exist():

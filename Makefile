@@ -17,7 +17,7 @@ DEVELOPMENT := $(VENV)/.restore-dit-development
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-fast check image-check format-check lint types imports format bench hooks clean
+.PHONY: help install quickstart test test-cluster test-fast check image-check format-check lint types imports format bench hooks clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -27,11 +27,14 @@ install: $(DEVELOPMENT) ## make the environment, with what development needs
 quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this machine
 	$(BIN)/restore-dit quickstart $(ARGS)
 
-test: $(DEVELOPMENT) ## every test
-	$(BIN)/python -m pytest $(ARGS)
+test: $(DEVELOPMENT) ## every test but those of test-cluster
+	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+
+test-cluster: $(DEVELOPMENT) ## tests that start clusters of several nodes
+	$(BIN)/python -m pytest -m cluster $(ARGS)
 
 test-fast: $(DEVELOPMENT) ## every test that needs neither Ray nor an S3 server nor much time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not ray and not s3 and not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not ray and not cluster and not s3 and not slow" $(ARGS)
 
 check: format-check lint types imports ## format, lint, types, arrows between packages
 

@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,7 @@ from tests.cluster.foreign import USER, dependencies_only
 from tests.s3.ceph_server import CephServer
 
 pytestmark = [
-    pytest.mark.ray,
+    pytest.mark.cluster,
     pytest.mark.s3,
     pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root may start nodes as another user"),
@@ -76,6 +78,8 @@ class Session:
     cluster: ClusterRecord
     client: Client
     answers: dict[str, subprocess.CompletedProcess[str]]
+    scraped: dict[str, str]
+    """What the nodes' metrics ports said while the job of this name ran."""
     s3: CephServer
 
     def keys(self, prefix: str) -> list[str]:
@@ -107,7 +111,9 @@ def session(ceph_server: CephServer, tmp_path_factory: pytest.TempPathFactory) -
             )
             with running(plan) as cluster:
                 client = _client(private, cluster)
-                yield Session(cluster, client, _submit_all(client, ceph_server), ceph_server)
+                with Scraper(cluster) as scraper:
+                    answers = _submit_all(client, ceph_server, scraper)
+                yield Session(cluster, client, answers, scraper.texts, ceph_server)
         finally:
             shutil.rmtree(foreign, ignore_errors=True)
 
@@ -130,7 +136,38 @@ def _client(private: Path, cluster: ClusterRecord) -> Client:
 PACKAGES = ("restore_dit", "jobs", "tuning", "serving", "cluster")
 
 
-def _submit_all(client: Client, server: CephServer) -> dict[str, subprocess.CompletedProcess[str]]:
+class Scraper:
+    """Asks every node's metrics port again and again, as Prometheus would, for as long as it is open."""
+
+    def __init__(self, cluster: ClusterRecord) -> None:
+        self.texts: dict[str, str] = {}
+        self.job = ""
+        self._targets = cluster.folder / "head" / "prom_metrics_service_discovery.json"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._scrape, daemon=True)
+
+    def __enter__(self) -> Scraper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=30)
+
+    def _scrape(self) -> None:
+        while not self._over.wait(2):
+            targets = {target for group in json.loads(self._targets.read_text()) for target in group["targets"]}
+            for target in targets:
+                try:
+                    with urllib.request.urlopen(f"http://{target}/metrics", timeout=5) as answer:
+                        lines = answer.read().decode().splitlines()
+                except OSError:
+                    continue
+                ours = [line for line in lines if line.startswith("ray_restore_dit_")]
+                self.texts[self.job] = self.texts.get(self.job, "") + "\n".join(ours) + "\n"
+
+
+def _submit_all(client: Client, server: CephServer, scraper: Scraper) -> dict[str, subprocess.CompletedProcess[str]]:
     """The jobs one after the other, as far as they succeed."""
     s3 = server.client()
     s3.create_bucket(Bucket=BUCKET)
@@ -152,6 +189,7 @@ def _submit_all(client: Client, server: CephServer) -> dict[str, subprocess.Comp
     }  # fmt: skip
     answers = {}
     for job, arguments in jobs.items():
+        scraper.job = job
         answers[job] = client.run("submit", job, *arguments)
         if answers[job].returncode:
             break
@@ -190,6 +228,19 @@ def test_two_workers_trained_on_different_nodes(session: Session) -> None:
     actors = dashboard.ask(session.cluster, "/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
     nodes = {actor["node_id"] for actor in actors if "RayTrainWorker" in actor["class_name"]}
     assert len(nodes) == 2
+
+
+def test_a_scrape_shows_the_metrics_of_that_training(session: Session) -> None:
+    lines = session.scraped["train"].splitlines()
+    seen = {line.partition("{")[0].removeprefix("ray_restore_dit_") for line in lines if 'job_name="train"' in line}
+    assert seen >= {
+        "job_running", "training_step", "training_loss", "training_examples_per_second", "training_data_wait_share",
+        "training_workers", "training_last_progress_timestamp_seconds",
+    }  # fmt: skip
+    assert any(line.startswith("ray_restore_dit_training_workers") and line.endswith(" 2.0") for line in lines)
+    done = [line for line in session.scraped["ingest"].splitlines() if "tiles_done" in line]
+    assert done
+    assert max(float(line.rpartition(" ")[2]) for line in done) == 6
 
 
 def test_nodes_run_as_somebody_who_has_nothing_of_the_project(session: Session) -> None:
@@ -231,7 +282,7 @@ def test_a_failing_job_says_why_and_ends_with_status_1(session: Session) -> None
         "submit", "evaluate", f"model=s3://{BUCKET}/nothing", f"store=s3://{BUCKET}/store", f"output=s3://{BUCKET}/no"
     )
     assert answer.returncode == 1
-    assert "nothing" in answer.stdout.splitlines()[-1] or "nothing" in answer.stdout
+    assert f"s3://{BUCKET}/nothing" in answer.stdout.splitlines()[-1]
     assert "Traceback" not in answer.stdout
 
 

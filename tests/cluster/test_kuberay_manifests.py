@@ -180,7 +180,7 @@ def test_the_head_computes_nothing_and_shared_memory_fits(name):
 
 @every_ray_manifest
 def test_rays_object_store_lies_in_shared_memory(name, monkeypatch):
-    """Asked of Ray, which takes three tenths of the memory where it is not told, and the disk where that does not fit."""
+    """Asked of Ray, which takes three tenths of the memory unless told, and the disk where that does not fit."""
     from ray._private import services, utils
 
     for group in groups(name):

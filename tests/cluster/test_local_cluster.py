@@ -95,7 +95,7 @@ def _python_without_ray(tmp_path: Path) -> str:
     return str(tmp_path / "bare" / "bin" / "python")
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_a_cluster_keeps_to_loopback_asks_for_its_token_and_ends_whole(cluster: ClusterRecord) -> None:
     nodes = dashboard.nodes(cluster)
     assert [node.is_head for node in nodes].count(True) == 1
@@ -125,7 +125,7 @@ def test_a_cluster_keeps_to_loopback_asks_for_its_token_and_ends_whole(cluster: 
     assert read_record("test") is None
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_down_ends_a_cluster_that_was_killed_in_part_and_nothing_else(cluster: ClusterRecord) -> None:
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)
     driver = subprocess.Popen(
@@ -162,7 +162,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.ray
+@pytest.mark.cluster
 def test_a_taken_dashboard_port_is_gone_around(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -185,6 +185,7 @@ def test_a_process_is_known_by_its_beginning_whatever_the_clock_says(monkeypatch
         assert mine.process() is not None
     finally:
         other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet buried
     assert mine.process() is None, "a zombie does not run"
     other.wait(timeout=10)
     assert mine.process() is None

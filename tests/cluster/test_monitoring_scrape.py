@@ -23,7 +23,7 @@ from cluster.monitoring.prometheus import command, nodes_file
 from restore_dit.config import RunConfig, WorkersConfig, dump
 from tests.cluster.expressions import alert_expressions, dashboard_expressions, metrics_of
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(200)]
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_OF_RAY = {"ray_node_gpus_utilization", "ray_node_gram_used"}

@@ -28,7 +28,7 @@ from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SMALL
 from tests.jobs.submission.dropping_proxy import DroppingProxy
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
 ENDLESS_TRAINING = """
 preset: tiny

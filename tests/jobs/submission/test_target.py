@@ -3,10 +3,9 @@
 import os
 from pathlib import Path
 
-import psutil
 import pytest
 
-from cluster.local.record import ClusterRecord, NodeRecord, write_record
+from cluster.local.record import ClusterRecord, NodeRecord, beginning, write_record
 from jobs.submission.target import find_target
 from restore_dit.errors import UserError
 
@@ -25,7 +24,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def local(tmp_path: Path) -> ClusterRecord:
     """A local cluster's record; what lives of it is this process."""
-    node = NodeRecord(name="head", pid=os.getpid(), begun=psutil.Process().create_time())
+    node = NodeRecord(name="head", pid=os.getpid(), begun=beginning(os.getpid()))
     record = ClusterRecord(
         name="default", folder=tmp_path / "cluster", dashboard=LOCAL, address="127.0.0.1:6379", nodes=[node]
     )
@@ -49,7 +48,7 @@ def test_nothing_named_is_refused():
 
 def test_a_local_cluster_that_died_is_none(local, monkeypatch):
     """Another may be reached at its address now, through a tunnel."""
-    write_record(local.model_copy(update={"nodes": [local.nodes[0].model_copy(update={"begun": 1.0})]}))
+    write_record(local.model_copy(update={"nodes": [local.nodes[0].model_copy(update={"begun": "another"})]}))
     with pytest.raises(UserError, match="no cluster"):
         find_target(None)
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")

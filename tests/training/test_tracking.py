@@ -7,18 +7,21 @@ import threading
 import time
 from pathlib import Path
 
+import boto3
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from restore_dit.config import RunConfig, TrackingConfig, load
 from restore_dit.errors import UserError
 from restore_dit.training.local import fit_here
-from restore_dit.training.monitor import LocalMonitor, StepReport
+from restore_dit.training.monitor import EndedReport, LocalMonitor, StepReport, ValidationReport
 from restore_dit.training.run import run_training
 from restore_dit.training.setup import set_up
 from restore_dit.training.tracking import patient_sender
 from restore_dit.training.tracking.mlflow_sink import MlflowSink
 from restore_dit.training.tracking.patient_sender import PatientSender, Refused, Unavailable
+from tests.s3.ceph_server import CephServer
 
 
 def tracked(config: RunConfig, name: str, uri: str, **training) -> RunConfig:
@@ -130,6 +133,71 @@ def test_what_a_server_missed_it_gets_when_it_is_back_in_order(monkeypatch: pyte
     sender.close()
     assert got == [0, 1, 3, 4]  # what is refused for good is left out and holds up nothing
     assert warnings == ["gone"]
+
+
+def test_an_error_that_nobody_foresaw_costs_one_thing_and_one_line():
+    got, warnings = [], []
+
+    def call(number: int) -> None:
+        if number < 2:
+            raise LookupError("what is this\nand more")
+        got.append(number)
+
+    sender = PatientSender(warnings.append)
+    for number in range(4):
+        sender.add(lambda number=number: call(number))
+    sender.close()
+    assert got == [2, 3]
+    assert warnings == ["LookupError: what is this"]
+
+
+@pytest.mark.s3
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", ["right", "wrong", "none"])
+def test_a_store_of_artifacts_that_does_not_let_us_in_holds_up_no_curves(
+    small_run: RunConfig, tmp_path: Path, s3: CephServer, bucket: str, keys: str, monkeypatch: pytest.MonkeyPatch
+):
+    from mlflow import MlflowClient
+    from mlflow.store.artifact import s3_artifact_repo
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    if keys == "wrong":
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    elif keys == "none":
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it and MLflow remember the keys of a test before this one
+    s3_artifact_repo._cached_get_s3_client.cache_clear()
+    uri = (tmp_path / "mlflow").as_uri()
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("tests", artifact_location=f"s3://{bucket}/mlflow")
+    setup = set_up(tracked(small_run, f"artifacts-{keys}", uri))
+    setup.folder.claim(setup.store_fingerprint)
+    warnings: list[str] = []
+    sink = MlflowSink(setup, warnings.append)
+    picture = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(picture, "PNG")
+    for step in (1, 2):
+        sink.show(ValidationReport(step, psnr=20.0 + step, mae=0.1, is_best=False, picture=picture.getvalue()))
+    sink.show(EndedReport(2, finished=True))
+    sink.close()
+
+    (run,) = client.search_runs([experiment])
+    assert run.info.status == "FINISHED"
+    assert [metric.value for metric in client.get_metric_history(run.info.run_id, "validation/psnr")] == [21.0, 22.0]
+    s3_artifact_repo._cached_get_s3_client.cache_clear()
+    found = s3.client().list_objects_v2(Bucket=bucket).get("Contents", [])
+    if keys == "right":
+        assert warnings == []
+        assert len([item for item in found if item["Key"].endswith(".png")]) == 2
+    else:
+        (warning,) = warnings
+        assert "its store of artifacts" in warning
+        assert "\n" not in warning
+        assert found == []
 
 
 def test_closing_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch):

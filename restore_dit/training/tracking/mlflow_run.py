@@ -73,7 +73,13 @@ class MlflowRun:
 
     @contextmanager
     def _server(self) -> Iterator[tuple[Any, str]]:
-        """The client, and the run that exists by now; its errors in our words."""
+        """The client, and the run that exists by now; its errors in our words.
+
+        Where the server keeps artifacts in a store of its own, this process writes there. What that store does not take
+        is refused: curves and the end of the run must not wait for it.
+        """
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
@@ -84,6 +90,8 @@ class MlflowRun:
             status = error.get_http_status_code()
             kind = Refused if 400 <= status < 500 and status not in (401, 403, 408, 429) else Unavailable
             raise kind(_first_line(error)) from None
+        except (Boto3Error, BotoCoreError, ClientError) as error:
+            raise Refused(f"its store of artifacts: {_first_line(error)}") from None
         except (OSError, UserError) as error:
             raise Unavailable(_first_line(error)) from None
 

@@ -22,7 +22,7 @@ class Unavailable(Exception):
 
 
 class PatientSender:
-    """A queue of calls that raise `Refused` or `Unavailable`.
+    """A queue of calls that raise `Refused` or `Unavailable`; anything else that they raise counts as refused.
 
     Args:
         warn: gets one line, the first time that something fails.
@@ -62,8 +62,6 @@ class PatientSender:
                 call = self._waiting[0]
             try:
                 call()
-            except Refused as error:
-                self._complain(str(error))
             except Unavailable as error:
                 self._complain(str(error))
                 with self._changed:
@@ -71,6 +69,10 @@ class PatientSender:
                         return
                     self._changed.wait_for(lambda: self._closing, SECONDS_BEFORE_RETRY)
                 continue
+            except Refused as error:
+                self._complain(str(error))
+            except Exception as error:  # noqa: BLE001  of some library; what comes next may still be taken
+                self._complain(f"{type(error).__name__}: {error}".splitlines()[0][:160])
             with self._changed:
                 if self._waiting and self._waiting[0] is call:  # else the queue was full and dropped it
                     self._waiting.popleft()

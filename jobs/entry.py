@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +13,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 from rich.console import Console
 
+from jobs.worker_logs import forward_errors_only
 from restore_dit.config import dump
 from restore_dit.errors import UserError
 
@@ -80,7 +82,10 @@ def connect(display: Console | None = None) -> None:
     """The cluster that this job was submitted to, that `RAY_ADDRESS` names or that runs on this machine; where there
     is none, one on this machine that ends with the job. Says which, once.
 
-    What workers say reaches this program's own output where the cluster is another's: errors, and what is printed.
+    Of what workers write, errors reach this program's own output where the cluster is not its own.
+
+    Raises:
+        UserError: nobody answers at `RAY_ADDRESS`.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -92,15 +97,27 @@ def connect(display: Console | None = None) -> None:
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS")
     if address:
+        _require_listener(address)
         try:
-            ray.init(logging_level=logging.WARNING, logging_config=ray.LoggingConfig(log_level="ERROR"))
+            ray.init(logging_level=logging.WARNING)
         except ConnectionError as error:
-            raise UserError(
-                f"RAY_ADDRESS={address}: no cluster answers there: {' '.join(str(error).split())}"
-            ) from None
+            reason = " ".join(str(error).split())
+            raise UserError(f"RAY_ADDRESS={address}: no cluster answers there: {reason}") from None
+        forward_errors_only()
     else:
         ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
     from restore_dit.data.cluster_job import description
 
     display = display or console()
     display.print(f"cluster: {description()}", highlight=False, soft_wrap=True)
+
+
+def _require_listener(address: str) -> None:
+    """Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit() or "://" in address:
+        return  # such as `auto`
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(f"RAY_ADDRESS={address}: no cluster answers there: {error.strerror or error}") from None

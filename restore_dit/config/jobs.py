@@ -59,6 +59,6 @@ class ReconstructionConfig(Section):
     workers: int = Field(0, ge=0, description="Ray actors over tiles; 0: this process")
     resume: bool = Field(
         True,
-        description="leave out tiles of a store whose results are there, whole and of the same model, input and options",
+        description="leave out tiles of a store whose results are there, whole and of the same model, input, options",
     )
     sampling: SamplingConfig = SamplingConfig()

@@ -234,6 +234,16 @@ class WorkersConfig(Section):
     data_cpus: float = Field(
         0.5, gt=0, description="CPUs reserved for a task that reads and cuts tiles; two a core hide what lies between"
     )
+    spread: bool = Field(
+        False,
+        description="workers go to different nodes, as far as there are any; else to as few as have room for them",
+    )
+    wait_minutes: float | None = Field(
+        None,
+        ge=0,
+        description="longest wait for CPUs and GPUs; none: 30 where others use them or an autoscaler is to add them, "
+        "and no wait for what the cluster cannot have",
+    )
     max_failures: int = Field(2, ge=0, description="worker groups that may fail before the run does")
 
 

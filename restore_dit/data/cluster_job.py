@@ -21,6 +21,9 @@ Bundle = dict[str, float]
 LONGEST_WAIT = 30.0
 """Minutes that a job waits where it is not told: for what others use, or for nodes that an autoscaler starts."""
 
+FIRST_LINE_AFTER = 5.0
+"""Seconds. Room that is there is had in less."""
+
 SECONDS_BETWEEN_LINES = 60.0
 
 
@@ -66,11 +69,13 @@ def await_room(
     strategy: str = "PACK",
     minutes: float | None = None,
     advice: str = "",
-) -> None:
-    """Returns once the cluster has room for all bundles at the same time.
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """True once the cluster has room for all bundles at the same time, False once `stop` says so.
 
     Where it could not have it even with nothing else running, and no autoscaler adds nodes, that is an error at once;
-    else it waits, saying so.
+    else it waits, saying so. The wait asks for the room by a placement group, which is what makes an autoscaler add
+    nodes, and which goes when this process does.
 
     Args:
         bundles: what is needed, one entry a worker.
@@ -79,30 +84,33 @@ def await_room(
         minutes: the longest wait; a number above 0 also waits for nodes that no autoscaler is known to add. None: 30,
             and none for such nodes.
         advice: what the user can do about it.
+        stop: asked every second.
 
     Raises:
         UserError: no such room, or none within the time.
     """
-    lacking = _lacking(bundles, ray.cluster_resources())
+    lacking = lacks(bundles, node_resources())
     hint = f"; {advice}" if advice else ""
     if lacking and not minutes and not has_autoscaler():
         raise UserError(f"the cluster is too small: {lacking}, and no autoscaler adds nodes{hint}")
-    limit = LONGEST_WAIT if minutes is None else minutes
-    group = placement_group(list(bundles), strategy=strategy)
     begin = time.monotonic()
-    wait = 5.0  # room that is there is had at once
+    end = begin + 60 * (LONGEST_WAIT if minutes is None else minutes)
+    next_line = begin + FIRST_LINE_AFTER
+    group = placement_group(list(bundles), strategy=strategy)
     try:
-        while not group.wait(timeout_seconds=max(0.1, wait)):
-            left = limit * 60 - (time.monotonic() - begin)
-            missing = (
-                _lacking(bundles, ray.cluster_resources()) or f"{_sum(bundles)} are asked for and in use by others"
-            )
-            if left <= 0:
-                raise UserError(f"the cluster had no room within {limit:g} minutes: {missing}{hint}")
-            say(f"waiting for the cluster, {math.ceil(left / 60)} minutes at most: {missing}")
-            wait = min(SECONDS_BETWEEN_LINES, left)
+        while not group.wait(timeout_seconds=1):
+            now = time.monotonic()
+            missing = lacks(bundles, node_resources()) or f"{_sum(bundles)} asked for, which others use"
+            if stop():
+                return False
+            if now >= max(end, begin + FIRST_LINE_AFTER):
+                raise UserError(f"the cluster had no room within {(end - begin) / 60:g} minutes: {missing}{hint}")
+            if now >= next_line:
+                next_line = now + SECONDS_BETWEEN_LINES
+                say(f"waiting for the cluster, {math.ceil((end - now) / 60)} minutes at most: {missing}")
     finally:
         remove_placement_group(group)
+    return True
 
 
 def _totals(bundles: Sequence[Bundle]) -> Bundle:
@@ -111,16 +119,28 @@ def _totals(bundles: Sequence[Bundle]) -> Bundle:
 
 
 def _sum(bundles: Sequence[Bundle]) -> str:
-    return " and ".join(_amount(name, value) for name, value in _totals(bundles).items() if name != "memory")
+    return " and ".join(_amount(name, value) for name, value in _totals(bundles).items())
 
 
-def _lacking(bundles: Sequence[Bundle], present: dict[str, float]) -> str:
-    """What of it the cluster could never give as it is; empty if it could."""
-    return " and ".join(
+def node_resources() -> list[Bundle]:
+    """What each node that is alive has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def lacks(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
+    """What of it these nodes could never give, all together or one of them to one bundle; empty if they could."""
+    present = _totals(nodes)
+    short = " and ".join(
         f"{_amount(name, value)} asked for, {_amount(name, present.get(name, 0.0))} there"
         for name, value in _totals(bundles).items()
         if value > present.get(name, 0.0) + 1e-6
     )
+    if short:
+        return short
+    for bundle in bundles:
+        if not any(all(value <= node.get(name, 0.0) + 1e-6 for name, value in bundle.items()) for node in nodes):
+            return f"{_sum([bundle])} asked for on one node, which none has"
+    return ""
 
 
 def _amount(name: str, value: float) -> str:

@@ -15,10 +15,11 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from restore_dit.data import storage, stream
+from restore_dit.config import WorkersConfig
+from restore_dit.data import cluster_job, storage, stream
 from restore_dit.data.worker_errors import user_error_behind
 from restore_dit.errors import UserError
-from restore_dit.training import process_group
+from restore_dit.training import process_group, resume_state
 from restore_dit.training.loop import fit
 from restore_dit.training.monitor import EndedReport, LocalMonitor, Report
 from restore_dit.training.setup import TrainingSetup
@@ -76,7 +77,10 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
     Needs `ray.init` to have been called. A worker group that dies is replaced `workers.max_failures` times and goes
     on from the last saved state.
     """
-    _check_resources(setup)
+    if not _await_room(setup.config.workers, monitor):
+        step = resume_state.load_counters(setup.folder.state).step
+        monitor.post(EndedReport(step=step, finished=False))
+        return False
     # Beside the driver: on any other node the loss of that node would end the training.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
@@ -91,7 +95,8 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
         scaling_config=ScalingConfig(
             num_workers=workers.count,
             use_gpu=workers.use_gpu,
-            resources_per_worker={"CPU": workers.cpus_each} | ({"GPU": 1} if workers.use_gpu else {}),
+            resources_per_worker=_resources(workers),
+            placement_strategy=_placement(workers),
         ),
         torch_config=TorchConfig(backend=process_group.backend(workers.use_gpu)),
         run_config=ray.train.RunConfig(
@@ -114,18 +119,35 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
     return ended.finished
 
 
-def _check_resources(setup: TrainingSetup) -> None:
-    """Workers that wait for a CPU that never comes, or leave none to the stream, would wait without a word."""
-    workers, present = setup.config.workers, ray.cluster_resources()
-    wanted = workers.count * workers.cpus_each + workers.data_cpus
-    if wanted > present.get("CPU", 0) + 1e-6:
-        raise UserError(
-            f"workers.count={workers.count} with workers.cpus_each={workers.cpus_each:g} and workers.data_cpus="
-            f"{workers.data_cpus:g} need {wanted:g} CPUs; the cluster has {present.get('CPU', 0):g}. Lower them, "
-            "such as workers.cpus_each=0.5 workers.data_cpus=0.5"
-        )
-    if workers.use_gpu and workers.count > present.get("GPU", 0):
-        raise UserError(f"workers.count={workers.count} GPUs are asked for; the cluster has {present.get('GPU', 0):g}")
+def _resources(workers: WorkersConfig) -> dict[str, float]:
+    """What a worker reserves."""
+    return {"CPU": workers.cpus_each} | ({"GPU": 1.0} if workers.use_gpu else {})
+
+
+def _placement(workers: WorkersConfig) -> str:
+    """How workers lie on nodes, as Ray names it."""
+    return "SPREAD" if workers.spread else "PACK"
+
+
+def _await_room(workers: WorkersConfig, monitor: LocalMonitor) -> bool:
+    """Workers that wait for a CPU that never comes, or leave none to the stream, would wait without a word. False if
+    the user stopped the wait.
+
+    Raises:
+        UserError: the cluster has not enough CPUs or GPUs, now or after the longest wait.
+    """
+    bundles = [_resources(workers) for _ in range(workers.count)] + [{"CPU": workers.data_cpus}]
+    advice = (
+        f"lower workers.count ({workers.count}), workers.cpus_each ({workers.cpus_each:g}) or workers.data_cpus "
+        f"({workers.data_cpus:g}), such as workers.cpus_each=0.5 workers.data_cpus=0.5, or set workers.wait_minutes"
+    )
+    return cluster_job.await_room(
+        bundles,
+        strategy=_placement(workers),
+        minutes=workers.wait_minutes,
+        advice=advice,
+        stop=monitor.stop_requested,
+    )
 
 
 def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedReport | None:

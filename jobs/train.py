@@ -19,9 +19,9 @@ def run(config: RunConfig, display: Console) -> int:
         connect(display)
     result = run_training(config, display, [TrainingMetrics(config.name)])
     if not result.finished:
+        where = f"after step {result.step}; its state is saved in {result.folder}" if result.step else "before any step"
         display.print(
-            f"stopped after step {result.step}; its state is saved in {result.folder}. "
-            "The same command goes on from there.",
+            f"stopped {where}. The same command goes on from there.",
             soft_wrap=True,
             highlight=False,
         )

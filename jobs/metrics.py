@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -28,9 +29,11 @@ SECONDS_BETWEEN_REPEATS = 4.0
 process lives. So a job says its gauges again and again, and those of a dead job go away by themselves."""
 
 RUNNING = "restore_dit_job_running"
+NODES_LOST = "restore_dit_job_nodes_lost"
 
 DESCRIPTIONS = {
     RUNNING: "1 while the job runs, 0 for the last time when it ends; gone without a 0: killed",
+    NODES_LOST: "nodes that the cluster lost since the job began; those that its autoscaler took away do not count",
     "restore_dit_tiles_planned": "tiles that a job has to do",
     "restore_dit_tiles_done": "tiles that a job is through with, failed ones included",
     "restore_dit_tiles_failed": "tiles that a job could not do",
@@ -52,7 +55,12 @@ DESCRIPTIONS = {
     "restore_dit_training_gpu_memory_peak_bytes": "most GPU memory that a worker's tensors took since the last report",
     "restore_dit_training_gpu_memory_total_bytes": "memory of a worker's GPU",
 }
-"""Every metric by name. Tags: `job_name`, `run`; `rank` where the name has `gpu_memory`."""
+"""Every metric by name. Tags: `job_name`, `run`, `submission`; `rank` where the name has `gpu_memory`."""
+
+IDLE = 4
+"""Ray's reason of a node's end where its autoscaler drained it."""
+ENDED_BY_AUTOSCALER = "Terminated by autoscaler."
+"""Ray's words where the autoscaler ends a node otherwise: its group has too many, or has changed."""
 
 
 class JobGauges:
@@ -60,32 +68,39 @@ class JobGauges:
 
     Args:
         job: the job's name, such as `train`.
-        run: which of these; the id that the job was submitted by where there is no better name.
+        run: which of these; the id that the job was submitted by where there is no better name. Two jobs may have
+            one name, so `submission` tells them apart.
     """
 
     def __init__(self, job: str, run: str | None = None) -> None:
         self._live = _has_cluster()
-        self._tags = {"job_name": job, "run": run or _submission()}
+        submission = _submission()
+        self._tags = {"job_name": job, "run": run or submission, "submission": submission}
         self._values: dict[tuple[str, str | None], float] = {}
         self._gauges: dict[str, Any] = {}
         self._lock = threading.Lock()
         self._over = threading.Event()
         self.set(RUNNING, 1)
         if self._live:
+            self.set(NODES_LOST, 0)
             threading.Thread(target=self._repeat, name="job-gauges", daemon=True).start()
+            self._watcher = threading.Thread(target=self._watch_nodes, name="job-nodes", daemon=True)
+            self._watcher.start()
 
     def set(self, name: str, value: float, rank: int | None = None) -> None:
         """Publishes a value of one of `DESCRIPTIONS`."""
         if self._live:
             with self._lock:
-                key = (name, None if rank is None else str(rank))
-                self._values[key] = float(value)
-                self._publish(*key)
+                if not self._over.is_set():
+                    key = (name, None if rank is None else str(rank))
+                    self._values[key] = float(value)
+                    self._publish(*key)
 
     def close(self) -> None:
         """The job is over in an orderly way, whatever its result; all else that it published goes away soon."""
         if self._live and not self._over.is_set():
             self._over.set()
+            self._watcher.join(SECONDS_BETWEEN_REPEATS)  # it asks the cluster, which this process may be about to leave
             with self._lock:
                 self._values = {(RUNNING, None): 0.0}
                 self._publish(RUNNING, None)  # Ray sends it off when the driver leaves the cluster
@@ -95,6 +110,14 @@ class JobGauges:
             with self._lock:
                 for key in self._values:
                     self._publish(*key)
+
+    def _watch_nodes(self) -> None:
+        """In a thread of its own: a head that does not answer must not silence the rest."""
+        before: set[str] | None = None
+        while not self._over.wait(0 if before is None else SECONDS_BETWEEN_REPEATS):
+            lost = _nodes_lost()
+            before = lost if before is None else before
+            self.set(NODES_LOST, len(lost - before))
 
     def _publish(self, name: str, rank: str | None) -> None:
         from ray.util.metrics import Gauge
@@ -183,7 +206,21 @@ def _has_cluster() -> bool:
     return ray is not None and ray.is_initialized()
 
 
+def _nodes_lost() -> set[str]:
+    """Nodes that are dead although the autoscaler did not want it: Ray's own count of failures has all that are gone.
+
+    A node that is told to end (SIGTERM: an evicted pod, a spot instance taken back) counts as lost.
+    """
+    import ray
+
+    return {
+        node["NodeID"]
+        for node in ray.nodes()
+        if not node["Alive"] and node["DeathReason"] != IDLE and node["DeathReasonMessage"] != ENDED_BY_AUTOSCALER
+    }
+
+
 def _submission() -> str:
     """The id that the job was submitted by, which is also what `submit … logs` takes; else that of the process."""
     given = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    return given.get("metadata", {}).get("job_submission_id") or f"process-{os.getpid()}"
+    return given.get("metadata", {}).get("job_submission_id") or f"process-{os.getpid()}-{socket.gethostname()}"

@@ -6,7 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-JOB = '{job_name=~"$job_name", run=~"$run"}'
+JOB = '{job_name=~"$job_name", run=~"$run", submission=~"$submission"}'
+ONE_JOB = "SessionName, job_name, run, submission"
+"""Two jobs may have one name, and one Prometheus may watch several clusters."""
+NAME = "{{job_name}} {{run}} {{submission}}"
+TRAINING = "{{run}} {{submission}}"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS, WIDTH, HEIGHT = 24, 8, 7
 
@@ -23,14 +27,14 @@ class Panel:
     most: float | None = None
 
 
-def training(name: str, labels: str = "job_name, run") -> str:
-    """One line a run, whichever process published it."""
+def training(name: str, labels: str = ONE_JOB) -> str:
+    """One line a training."""
     return f"max by ({labels}) (ray_restore_dit_training_{name}{JOB})"
 
 
 def job(name: str) -> str:
     """One line a job."""
-    return f"max by (job_name, run) (ray_restore_dit_{name}{JOB})"
+    return f"max by ({ONE_JOB}) (ray_restore_dit_{name}{JOB})"
 
 
 def node(expression: str) -> tuple[tuple[str, str], ...]:
@@ -40,59 +44,67 @@ def node(expression: str) -> tuple[tuple[str, str], ...]:
 
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Jobs": (
-        Panel("Running", ((job("job_running"), "{{job_name}} {{run}}"),), most=1),
+        Panel("Running", ((job("job_running"), NAME),), most=1),
         Panel(
             "Tiles done",
-            ((job("tiles_done"), "{{job_name}} {{run}} done"), (job("tiles_planned"), "{{job_name}} {{run}} planned")),
+            ((job("tiles_done"), f"{NAME} done"), (job("tiles_planned"), f"{NAME} planned")),
         ),
-        Panel("Tiles failed", ((job("tiles_failed"), "{{job_name}} {{run}}"),)),
+        Panel("Tiles failed", ((job("tiles_failed"), NAME),)),
         Panel(
             "Tiles a second",
-            ((f"max by (job_name, run) (deriv(ray_restore_dit_tiles_done{JOB}[5m]))", "{{job_name}} {{run}}"),),
+            ((f"max by ({ONE_JOB}) (deriv(ray_restore_dit_tiles_done{JOB}[5m]))", NAME),),
             "cps",
         ),
     ),
     "Training": (
-        Panel("Optimiser step", ((training("step"), "{{run}}"), (training("steps_planned"), "{{run}} planned"))),
-        Panel("Loss", ((training("loss"), "{{run}}"),), log=True),
-        Panel("Learning rate", ((training("learning_rate"), "{{run}}"),), "sci"),
-        Panel("Validation PSNR of missing pixels", ((training("validation_psnr_db"), "{{run}}"),), "dB"),
-        Panel("Validation MAE of missing pixels", ((training("validation_mae"), "{{run}}"),)),
-        Panel("Gradient norm before clipping", ((training("gradient_norm"), "{{run}}"),), log=True),
-        Panel("Examples a second", ((training("examples_per_second"), "{{run}}"),), "cps"),
+        Panel("Optimiser step", ((training("step"), TRAINING), (training("steps_planned"), f"{TRAINING} planned"))),
+        Panel("Loss", ((training("loss"), TRAINING),), log=True),
+        Panel("Learning rate", ((training("learning_rate"), TRAINING),), "sci"),
+        Panel("Validation PSNR of missing pixels", ((training("validation_psnr_db"), TRAINING),), "dB"),
+        Panel("Validation MAE of missing pixels", ((training("validation_mae"), TRAINING),)),
+        Panel("Gradient norm before clipping", ((training("gradient_norm"), TRAINING),), log=True),
+        Panel("Examples a second", ((training("examples_per_second"), TRAINING),), "cps"),
         Panel(
             "Waiting for data",
-            ((training("data_wait_share"), "{{run}}"),),
+            ((training("data_wait_share"), TRAINING),),
             "percentunit",
             "Share of the time in which the slowest worker waits for its next batch. Above 0.3 it is starved.",
             most=1,
         ),
         Panel(
             "Time since it came further",
-            ((f"time() - {training('last_progress_timestamp_seconds')}", "{{run}}"),),
+            ((f"time() - {training('last_progress_timestamp_seconds')}", TRAINING),),
             "s",
             "Includes validation and saving. After 15 minutes an alert fires.",
         ),
         Panel(
             "GPU memory of a worker's tensors",
             (
-                (training("gpu_memory_used_bytes", "run, rank"), "{{run}} rank {{rank}}"),
-                (training("gpu_memory_peak_bytes", "run, rank"), "{{run}} rank {{rank}} peak"),
-                (training("gpu_memory_total_bytes", "run, rank"), "{{run}} rank {{rank}} total"),
+                (training("gpu_memory_used_bytes", f"{ONE_JOB}, rank"), TRAINING + " rank {{rank}}"),
+                (training("gpu_memory_peak_bytes", f"{ONE_JOB}, rank"), TRAINING + " rank {{rank}} peak"),
+                (training("gpu_memory_total_bytes", f"{ONE_JOB}, rank"), TRAINING + " rank {{rank}} total"),
             ),
             "bytes",
         ),
         Panel(
             "Workers, and how often they began",
-            ((training("workers"), "{{run}} workers"), (training("worker_group_starts"), "{{run}} starts")),
+            ((training("workers"), f"{TRAINING} workers"), (training("worker_group_starts"), f"{TRAINING} starts")),
         ),
         Panel(
             "Saved step and epoch",
-            ((training("saved_step"), "{{run}} saved step"), (training("epoch"), "{{run}} epoch")),
+            ((training("saved_step"), f"{TRAINING} saved step"), (training("epoch"), f"{TRAINING} epoch")),
         ),
     ),
     "Cluster": (
-        Panel("Nodes", (("sum(ray_cluster_active_nodes)", "alive"), ("sum(ray_node_failure_total)", "lost so far"))),
+        Panel(
+            "Nodes",
+            (
+                ("sum(ray_cluster_active_nodes)", "alive"),
+                ("sum(ray_node_failure_total)", "gone so far"),
+                (job("job_nodes_lost"), f"lost by {NAME}"),
+            ),
+            description="Gone are also those that the autoscaler took away, being idle; lost are the others.",
+        ),
         Panel("CPU", node("ray_node_cpu_utilization"), "percent", most=100),
         Panel("Memory", node("ray_node_mem_used / ray_node_mem_total"), "percentunit", most=1),
         Panel(
@@ -160,6 +172,9 @@ def dashboard() -> dict[str, Any]:
                 {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
                 _variable("job_name", "Job", "ray_restore_dit_job_running"),
                 _variable("run", "Run", 'ray_restore_dit_job_running{job_name=~"$job_name"}'),
+                _variable(
+                    "submission", "Submission", 'ray_restore_dit_job_running{job_name=~"$job_name", run=~"$run"}'
+                ),
             ]
         },
         "annotations": {"list": []},

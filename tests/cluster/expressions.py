@@ -10,14 +10,14 @@ import yaml
 
 FOLDER = Path(__file__).resolve().parents[2] / "cluster" / "monitoring"
 METRIC = re.compile(r"\b(ray_\w+|up)\b(?:\{([^}]*)\})?")
-GROUPED = re.compile(r"\b(?:by|on|without|ignoring) \(([^)]*)\)")
+GROUPED = re.compile(r"\b(?:by|on|without|ignoring|group_left) \(([^)]*)\)")
 
 
 def dashboard_expressions() -> list[str]:
-    """Those of its panels, with every job and run chosen."""
+    """Those of its panels, with every job, run and submission chosen."""
     panels = json.loads((FOLDER / "grafana-dashboard.json").read_text())["panels"]
     found = [target["expr"] for panel in panels for target in panel.get("targets", [])]
-    return [expression.replace("$job_name", ".*").replace("$run", ".*") for expression in found]
+    return [re.sub(r"\$(job_name|run|submission)", ".*", expression) for expression in found]
 
 
 def alert_expressions() -> list[str]:
@@ -28,7 +28,7 @@ def alert_expressions() -> list[str]:
 
 def metrics_of(expression: str) -> dict[str, set[str]]:
     """Metric → labels that the expression expects of it."""
-    grouped = {label.strip() for labels in GROUPED.findall(expression) for label in labels.split(",")}
+    grouped = {label.strip() for labels in GROUPED.findall(expression) for label in labels.split(",")} - {""}
     found: dict[str, set[str]] = {}
     for name, matchers in METRIC.findall(GROUPED.sub("", expression)):
         found.setdefault(name, set(grouped)).update(re.findall(r"(\w+)\s*=~?", matchers))

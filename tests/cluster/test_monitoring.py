@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.monitoring import dashboard
 from cluster.monitoring.prometheus import configuration
@@ -31,8 +32,17 @@ def test_the_configuration_and_its_rules_are_valid(tmp_path: Path):
     file = tmp_path / "prometheus.yaml"
     file.write_text(configuration(nodes))
     assert str(nodes) in file.read_text()
-    assert "11 rules found" in promtool("check", "config", str(file))
+    assert "12 rules found" in promtool("check", "config", str(file))
     promtool("check", "config", str(FOLDER / "prometheus.yaml"))
+    remote = tmp_path / "prometheus-http.yaml"
+    for name in ("prometheus-http.yaml", "alerts.yaml"):
+        (tmp_path / name).write_text((FOLDER / name).read_text())
+    (tmp_path / "auth_token").write_text("token")
+    assert "12 rules found" in promtool("check", "config", str(remote))
+    local, other = (yaml.safe_load(file.read_text()) for file in (FOLDER / "prometheus.yaml", remote))
+    local["scrape_configs"][0].pop("file_sd_configs")
+    other["scrape_configs"][0].pop("http_sd_configs")
+    assert local == other  # all else is the same
 
 
 def test_every_alert_fires_when_it_should_and_only_then(tmp_path: Path):
@@ -65,6 +75,14 @@ def test_every_metric_of_ours_is_on_the_dashboard_and_no_other_is_named():
     ours = {f"ray_{name}" for name in DESCRIPTIONS}
     assert {name for name in named if name.startswith("ray_restore_dit_")} <= ours
     assert ours <= {name for expression in dashboard_expressions() for name in metrics_of(expression)}
+
+
+def test_the_guide_starts_prometheus_with_files_that_are_there():
+    guide = (FOLDER.parents[1] / "docs" / "monitoring.md").read_text()
+    named = yaml.safe_load((FOLDER.parent / "aws.yaml").read_text())["cluster_name"]
+    assert f"/tmp/ray_tmp_mount/{named}/tmp/my_monitoring" in guide  # get_docker_host_mount_location of Ray
+    assert "ray attach cluster/aws.yaml" not in guide  # it has none of the user's numbers
+    assert {"prometheus-http.yaml", "alerts.yaml"} <= {file.name for file in FOLDER.iterdir()}
 
 
 def test_without_ray_nothing_is_published_and_nothing_breaks():

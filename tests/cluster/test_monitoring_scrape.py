@@ -11,7 +11,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import pytest
 from cluster.local import dashboard
 from cluster.local.lifecycle import ClusterPlan, client_environment, running
 from cluster.local.ports import free_ports
+from cluster.local.record import ClusterRecord
 from cluster.monitoring.prometheus import command, nodes_file
 from restore_dit.config import RunConfig, WorkersConfig, dump
 from tests.cluster.expressions import alert_expressions, dashboard_expressions, metrics_of
@@ -26,6 +27,8 @@ from tests.cluster.expressions import alert_expressions, dashboard_expressions, 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(200)]
 
 ROOT = Path(__file__).resolve().parents[2]
+CLIENT = {"OMP_NUM_THREADS": "1", "RAY_metrics_report_interval_ms": "5000"}
+"""What drivers have in their environment beside the cluster's address."""
 GPU_OF_RAY = {"ray_node_gpus_utilization", "ray_node_gram_used"}
 """Absent without a GPU: asked of Ray's source instead."""
 
@@ -50,6 +53,19 @@ with JobProgress("ingest", "patches", 1000, Console(quiet=True)) as progress:
 """
 
 
+# What the autoscaler does with a node that has been idle.
+DRAIN = """
+import ray
+from jobs.entry import connect
+
+connect()
+(idle,) = [node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" not in node["Resources"]]
+client = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
+accepted, reason = client.drain_node(idle["NodeID"], 1, "idle for 600 seconds", 0)
+assert accepted, reason
+"""
+
+
 class Prometheus:
     """Its HTTP interface."""
 
@@ -62,6 +78,10 @@ class Prometheus:
     def labels(self, metric: str) -> set[str]:
         """Those of all its series."""
         return {label for series in self.query(metric) for label in series["metric"]}
+
+    def alerts(self) -> dict[str, str]:
+        """The state of each."""
+        return {rule["name"]: rule["state"] for group in self.get("rules")["groups"] for rule in group["rules"]}
 
     def get(self, path: str) -> dict:
         with urllib.request.urlopen(f"{self._base}/{path}", timeout=10) as answer:
@@ -79,15 +99,13 @@ def prometheus(cluster, tmp_path: Path) -> Iterator[Prometheus]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    """A head with two CPUs, and a node that is lost as soon as it is there; what a client needs in its environment."""
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterRecord]:
+    """A head with two CPUs, and two nodes that have nothing to do."""
     if shutil.which("prometheus") is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("prometheus is not installed: apt install prometheus")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     dashboard_metrics, autoscaler_metrics = free_ports(2)
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        "RAY_metrics_report_interval_ms": "5000",
+    environment = CLIENT | {
         "RAY_health_check_period_ms": "1000",
         "RAY_health_check_failure_threshold": "3",
         # Else those of another cluster on this machine are in the way.
@@ -95,12 +113,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[st
         "AUTOSCALER_METRIC_PORT": str(autoscaler_metrics),
     }
     plan = ClusterPlan(
-        nodes=2, cpus_per_node=1, head_cpus=2, object_store=100 << 20, name="watched", environment=environment
+        nodes=3, cpus_per_node=1, head_cpus=2, object_store=100 << 20, name="watched", environment=environment
     )
     with running(plan) as record:
-        os.kill(record.nodes[1].pid, signal.SIGKILL)
-        assert not wait_for(lambda: [node for node in dashboard.nodes(record) if node.alive][1:], None, 40)
-        yield os.environ | environment | client_environment(record)
+        yield record
 
 
 @contextmanager
@@ -117,7 +133,7 @@ def ended(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
 
 
 def test_a_scrape_has_all_that_dashboard_and_alerts_ask_for(
-    cluster: dict[str, str], prometheus: Prometheus, small_run: RunConfig, tmp_path: Path
+    cluster: ClusterRecord, prometheus: Prometheus, small_run: RunConfig, tmp_path: Path
 ):
     config = small_run.model_copy(
         update={
@@ -127,11 +143,23 @@ def test_a_scrape_has_all_that_dashboard_and_alerts_ask_for(
             "training": small_run.training.model_copy(update={"epochs": 100_000, "zero_stage": 1}),
         }
     )
+    environment = os.environ | CLIENT | client_environment(cluster)
     file = tmp_path / "run.yaml"
     file.write_text(dump(config))
-    training = subprocess.Popen([sys.executable, "-m", "jobs.train", "--config", str(file)], cwd=ROOT, env=cluster)
-    others = subprocess.Popen([sys.executable, "-c", OTHER_JOBS], cwd=ROOT, env=cluster)
-    with ended(training), ended(others):
+    others = subprocess.Popen([sys.executable, "-c", OTHER_JOBS], cwd=ROOT, env=environment)
+    with ExitStack() as stack:
+        stack.enter_context(ended(others))
+        runs = 'ray_restore_dit_job_running{job_name="ingest"} == 1'
+        assert not wait_for(lambda: [] if prometheus.query(runs) else [runs], others)
+        assert prometheus.alerts()["NodeLost"] == "inactive"
+        os.kill(cluster.nodes[1].pid, signal.SIGKILL)
+        assert not wait_for(lambda: [node for node in dashboard.nodes(cluster) if node.alive][2:], others, 40)
+        subprocess.run([sys.executable, "-c", DRAIN], cwd=ROOT, env=environment, check=True, timeout=40)
+        training = subprocess.Popen(
+            [sys.executable, "-m", "jobs.train", "--config", str(file)], cwd=ROOT, env=environment
+        )
+        stack.enter_context(ended(training))
+
         panels = [e for e in dashboard_expressions() if not GPU_OF_RAY & set(metrics_of(e))]
         silent = wait_for(lambda: [e for e in panels if not prometheus.query(e)], training)
         assert not silent, "no answer to " + "\n".join(silent)
@@ -143,10 +171,17 @@ def test_a_scrape_has_all_that_dashboard_and_alerts_ask_for(
                     assert labels <= prometheus.labels(metric), f"{metric} in {expression}"
         (step,) = prometheus.query('max(ray_restore_dit_training_step{run="watched"})')
         assert float(step["value"][1]) > 0
-        states = {rule["name"]: rule["state"] for group in prometheus.get("rules")["groups"] for rule in group["rules"]}
-        assert states["TilesFailing"] == "firing"
-        assert states["NodeLost"] == "firing"
-        assert states["TrainingStalled"] == states["JobLost"] == "inactive"
+        assert prometheus.alerts()["TilesFailing"] == "firing"
+        assert prometheus.query("ray_node_failure_total == 2")
+        assert prometheus.alerts()["NodeLost"] == "firing"
+        (lost,) = prometheus.query('ray_restore_dit_job_nodes_lost{job_name="ingest"}')
+        assert lost["value"][1] == "1"  # and not the drained one
+        (lost,) = prometheus.query('ray_restore_dit_job_nodes_lost{run="watched"}')
+        assert lost["value"][1] == "0"  # it began later
+        states = prometheus.alerts()
+        assert {states[name] for name in ("WorkersReplaced", "TrainingStalled", "JobLost")} == {"inactive"}
+        (running,) = prometheus.query('ray_restore_dit_job_running{run="watched"}')
+        assert running["metric"]["submission"].startswith(f"process-{training.pid}-")
 
         training.send_signal(signal.SIGINT)
         assert training.wait(60) == 130

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich.console import Console
 
 from jobs.entry import connect, job_main, require
 from jobs.progress import JobProgress
+from jobs.registry import section
 from restore_dit.clouds.detect import DetectionPlan, Outcome, chosen_masks, outcomes, plan_detection, run_detection
 from restore_dit.config.clouds import DetectionConfig
-from restore_dit.config.loading import load_section
 
 FEW_TILES = 4
 """So many are done sooner than Ray has started."""
@@ -61,12 +60,8 @@ def _outcomes(plan: DetectionPlan, display: Console) -> Iterator[Outcome]:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-
-    def read(path: str | None, overrides: list[str]) -> DetectionConfig:
-        return load_section(DetectionConfig, overrides, Path(path) if path else None)
-
     description = "Cloud masks for a tile store; the same configuration as `restore-dit clouds detect`."
-    return job_main("clouds", description, read, run, argv)
+    return job_main("clouds", description, section(DetectionConfig), run, argv)
 
 
 if __name__ == "__main__":

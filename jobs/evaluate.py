@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
 from jobs.entry import connect, job_main, require
 from jobs.progress import JobProgress
+from jobs.registry import section
 from restore_dit.config.jobs import EvaluationConfig
-from restore_dit.config.loading import load_section
 
 
 def run(config: EvaluationConfig, display: Console) -> int:
@@ -30,11 +29,13 @@ def run(config: EvaluationConfig, display: Console) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-
-    def read(path: str | None, overrides: list[str]) -> EvaluationConfig:
-        return load_section(EvaluationConfig, overrides, Path(path) if path else None)
-
-    return job_main("evaluate", "Scores a model; the same configuration as `restore-dit evaluate`.", read, run, argv)
+    return job_main(
+        "evaluate",
+        "Scores a model; the same configuration as `restore-dit evaluate`.",
+        section(EvaluationConfig),
+        run,
+        argv,
+    )
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
 from jobs.entry import job_main, require
 from jobs.intake import run_intake
-from restore_dit.config.loading import load_section
+from jobs.registry import section
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.data.pastis.ingest import plan_ingest
 
@@ -23,12 +22,12 @@ def run(config: PastisConfig, display: Console) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-
-    def read(path: str | None, overrides: list[str]) -> PastisConfig:
-        return load_section(PastisConfig, overrides, Path(path) if path else None)
-
     return job_main(
-        "ingest", "PASTIS-R to a tile store; the same configuration as `restore-dit ingest pastis`.", read, run, argv
+        "ingest",
+        "PASTIS-R to a tile store; the same configuration as `restore-dit ingest pastis`.",
+        section(PastisConfig),
+        run,
+        argv,
     )
 
 

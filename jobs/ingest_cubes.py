@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
 from jobs.entry import job_main, require
 from jobs.intake import FEW_TILES, run_intake
+from jobs.registry import section
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping
 from restore_dit.config.cubes import CubesConfig
-from restore_dit.config.loading import load_section
 from restore_dit.data.cubes.ingest import plan_cubes
 
 
@@ -36,12 +35,8 @@ def mapping_of(config: CubesConfig) -> CubeMapping:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-
-    def read(path: str | None, overrides: list[str]) -> CubesConfig:
-        return load_section(CubesConfig, overrides, Path(path) if path else None)
-
     description = "Data cubes to a tile store, as `restore-dit ingest cube` does."
-    return job_main("ingest_cubes", description, read, run, argv)
+    return job_main("ingest_cubes", description, section(CubesConfig), run, argv)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from jobs.entry import connect, job_main, require
 from jobs.progress import JobProgress
+from jobs.registry import section
 from restore_dit.config.jobs import ReconstructionConfig
-from restore_dit.config.loading import load_section
 
 if TYPE_CHECKING:
     from restore_dit.reconstruction.batch import Outcome, ReconstructionPlan
@@ -74,11 +73,13 @@ def _outcomes(plan: ReconstructionPlan, display: Console) -> Iterator[Outcome]:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-
-    def read(path: str | None, overrides: list[str]) -> ReconstructionConfig:
-        return load_section(ReconstructionConfig, overrides, Path(path) if path else None)
-
-    return job_main("reconstruct", "Fills gaps; the same configuration as `restore-dit reconstruct`.", read, run, argv)
+    return job_main(
+        "reconstruct",
+        "Fills gaps; the same configuration as `restore-dit reconstruct`.",
+        section(ReconstructionConfig),
+        run,
+        argv,
+    )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -23,6 +23,8 @@ from restore_dit.config.loading import load_section
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.errors import UserError
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 Read = Callable[[str | None, list[str]], BaseModel]
 """(configuration file, `key=value` …) → the validated configuration."""
@@ -61,7 +63,7 @@ class Job:
     places: tuple[Place, ...]
 
 
-def section(config: type[BaseModel]) -> Read:
+def section(config: type[ConfigT]) -> Callable[[str | None, list[str]], ConfigT]:
     """Reads a configuration other than a run's."""
     return lambda path, overrides: load_section(config, overrides, Path(path) if path else None)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
 from jobs.entry import job_main, require
 from jobs.intake import FEW_TILES, run_intake
-from restore_dit.config.loading import load_section
+from jobs.registry import section
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.simulation.simulate import plan_simulation
 
@@ -25,12 +24,8 @@ def run(config: SimulationJobConfig, display: Console) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-
-    def read(path: str | None, overrides: list[str]) -> SimulationJobConfig:
-        return load_section(SimulationJobConfig, overrides, Path(path) if path else None)
-
     description = "Simulated tiles to a tile store; the same configuration as `restore-dit simulate`."
-    return job_main("simulate", description, read, run, argv)
+    return job_main("simulate", description, section(SimulationJobConfig), run, argv)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from jobs.entry import INTERRUPTED, connect, job_main
 from jobs.metrics import TrainingMetrics
-from restore_dit.config import RunConfig, load
+from jobs.registry import run_config
+from restore_dit.config import RunConfig
 
 
 def run(config: RunConfig, display: Console) -> int:
@@ -32,11 +33,7 @@ def run(config: RunConfig, display: Console) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-
-    def read(path: str | None, overrides: list[str]) -> RunConfig:
-        return load(path or "default", overrides)
-
-    return job_main("train", "Trains a model; the same configuration as `restore-dit train`.", read, run, argv)
+    return job_main("train", "Trains a model; the same configuration as `restore-dit train`.", run_config, run, argv)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jobs.entry import INTERRUPTED, job_main, require
+from jobs.registry import section
 from restore_dit.config.cloud_training import CloudTrainingConfig
-from restore_dit.config.loading import load_section
 
 
 def run(config: CloudTrainingConfig, display: Console) -> int:
@@ -52,12 +51,8 @@ def run(config: CloudTrainingConfig, display: Console) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-
-    def read(path: str | None, overrides: list[str]) -> CloudTrainingConfig:
-        return load_section(CloudTrainingConfig, overrides, Path(path) if path else None)
-
     description = "Trains a cloud network; the same configuration as `restore-dit clouds train`."
-    return job_main("train_clouds", description, read, run, argv)
+    return job_main("train_clouds", description, section(CloudTrainingConfig), run, argv)
 
 
 if __name__ == "__main__":

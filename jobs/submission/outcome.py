@@ -15,6 +15,10 @@ _PASSED_ON = (1, 2, STOPPED)
 _OWN_ERROR = re.compile(r"^jobs\.\w+: error: (.*)")
 _KILLED = (-9, 137)
 _NOT_FOUND = 127
+_KEEPER = "JOB_SUPERVISOR_ACTOR_"
+"""What Ray's names for failures of the process beside the job's own begin with. Its loss ends both."""
+_FROM_OUTSIDE = (f"{_KEEPER}DIED", f"{_KEEPER}UNKNOWN_FAILURE")
+"""Those whose message begins with what happened; others end with it."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,15 @@ def outcome(details: JobDetails, last_lines: Sequence[str]) -> Outcome:
         return Outcome(STOPPED, "stopped")
     code = details.driver_exit_code
     if code is None:
-        return Outcome(1, f"failed before it began: {_last(str(details.message or '').splitlines())}")
+        error, lines = details.error_type or "", str(details.message or "").splitlines()
+        reason = _last(lines[::-1] if error in _FROM_OUTSIDE else lines)
+        if details.driver_node_id and error.startswith(_KEEPER):
+            return Outcome(
+                1,
+                "was lost while it ran: its node is gone, or the process that keeps it there was killed; submit it "
+                f"again, it goes on from what is saved ({reason})",
+            )
+        return Outcome(1, f"failed before it began: {reason}")
     status = code if code in _PASSED_ON else 1
     return Outcome(status, f"failed with exit status {code}: {_why(code, last_lines)}")
 

@@ -11,6 +11,14 @@ def details(status: JobStatus, **more: object) -> JobDetails:
     return JobDetails(type="SUBMISSION", status=status, entrypoint="python", **more)
 
 
+# As Ray 2.60 words it.
+DIED = """Job supervisor actor died: The actor died unexpectedly before finishing this task.
+\tclass_name: JobSupervisor
+\tactor_id: 3c1bb84b7d0f1b6d9a3d4a5c01000000
+\tnamespace: SUPERVISOR_ACTOR_RAY_NAMESPACE
+The actor is dead because its node has died. Node Id: 5f04"""
+
+
 @pytest.mark.parametrize(
     ("ended", "log", "status", "text"),
     [
@@ -41,6 +49,42 @@ def details(status: JobStatus, **more: object) -> JobDetails:
             [],
             1,
             "failed before it began: No space left on device",
+        ),
+        (
+            details(JobStatus.FAILED, message=DIED, error_type="JOB_SUPERVISOR_ACTOR_DIED", driver_node_id="5f04"),
+            ["step 3", *DIED.splitlines()],
+            1,
+            "was lost while it ran: its node is gone, or the process that keeps it there was killed; submit it again, "
+            "it goes on from what is saved (Job supervisor actor died: The actor died unexpectedly before finishing "
+            "this task.)",
+        ),
+        (
+            details(
+                JobStatus.FAILED,
+                message="Unexpected error occurred: failed to get job supervisor.",
+                error_type="JOB_SUPERVISOR_ACTOR_START_FAILURE",
+                driver_node_id="5f04",
+            ),
+            ["step 3"],
+            1,
+            "was lost while it ran",
+        ),
+        (
+            details(JobStatus.FAILED, message=DIED, error_type="JOB_SUPERVISOR_ACTOR_DIED"),
+            [],
+            1,
+            "failed before it began: Job supervisor actor died: The actor",
+        ),
+        (
+            details(
+                JobStatus.FAILED,
+                message="Traceback (most recent call last):\nOSError: No space left on device",
+                error_type="JOB_ENTRYPOINT_COMMAND_START_ERROR",
+                driver_node_id="5f04",
+            ),
+            [],
+            1,
+            "failed before it began: OSError: No space left on device",
         ),
         (details(JobStatus.FAILED, driver_exit_code=1), [], 1, "nothing is known"),
     ],

@@ -22,6 +22,7 @@ from restore_dit.errors import UserError
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_ANSWER = 60
 
+_START = ("POST", "/api/jobs/")
 _GATEWAY = ("502", "503", "504")
 _FAILED = re.compile(r"status code (\d+): (.*)", re.DOTALL)
 
@@ -31,10 +32,16 @@ class Unreachable(UserError):
 
 
 class _LimitedClient(JobSubmissionClient):
-    """Ray's client, which would wait for ever."""
+    """Ray's client, which would wait for ever, and ask whom the environment names."""
+
+    def __init__(self, target: Target) -> None:
+        self._options = _options(target)
+        self.start_asked = False
+        super().__init__(target.url, headers=target.headers)
 
     def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
-        return super()._do_request(method, endpoint, timeout=(SECONDS_TO_CONNECT, SECONDS_TO_ANSWER), **options)
+        self.start_asked = self.start_asked or (method, endpoint) == _START
+        return super()._do_request(method, endpoint, **self._options, **options)
 
 
 class ClusterClient:
@@ -46,7 +53,12 @@ class ClusterClient:
             logging.getLogger(name).setLevel(logging.ERROR)  # what is worth saying is said here
         self.version = self._check_server()
         with self._explained(), _no_other_address(target.url):
-            self._client = _LimitedClient(target.url, headers=target.headers)
+            self._client = _LimitedClient(target)
+
+    @property
+    def start_asked(self) -> bool:
+        """Whether the cluster was asked to start a job: the package is there by then."""
+        return self._client.start_asked
 
     def submit(
         self, job_id: str, entrypoint: str, package: bytes, metadata: Mapping[str, str], environment: Mapping[str, str],
@@ -101,9 +113,7 @@ class ClusterClient:
         """That a Ray dashboard of a fitting version answers, and takes the token; its version."""
         url = self.target.url
         try:
-            answer = requests.get(
-                f"{url}/api/version", headers=self.target.headers, timeout=(SECONDS_TO_CONNECT, SECONDS_TO_ANSWER)
-            )
+            answer = requests.get(f"{url}/api/version", **_options(self.target))
         except requests.RequestException as error:
             raise Unreachable(_nobody(url, error)) from None
         if answer.status_code in (401, 403):
@@ -151,6 +161,29 @@ class ClusterClient:
                 raise Unreachable(f"{url}: its gateway answers in its place (HTTP {failed[1]})") from None
             said = [line for line in (failed[2] if failed else str(error)).splitlines() if line.strip(" .")]
             raise UserError(f"{url}: {said[-1].strip() if said else 'the request failed'}") from None
+
+
+class _Bearer(requests.auth.AuthBase):
+    """The token and nothing else: without one of these, requests puts what a .netrc file has for the host in its
+    place."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = headers
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.update(self._headers)
+        return request
+
+
+def _options(target: Target) -> dict[str, Any]:
+    """What goes with every request. Ray follows logs through aiohttp, which asks no proxy and reads no .netrc."""
+    options: dict[str, Any] = {
+        "auth": _Bearer(target.headers),
+        "timeout": (SECONDS_TO_CONNECT, SECONDS_TO_ANSWER),
+    }
+    if target.on_loopback:
+        options["proxies"] = {"http": "", "https": ""}  # one that the environment names would get to see the token
+    return options
 
 
 def check_versions(theirs: str, ours: str, url: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cluster.local.record import ClusterRecord, read_record
+from cluster.local.known import records
+from cluster.local.record import ClusterRecord
 from restore_dit.data.storage.addresses import without_secrets
 from restore_dit.errors import UserError
 
@@ -32,16 +34,25 @@ class Target:
         """What every request carries. The token is given to nothing else: no command line, log or environment."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
+    @property
+    def on_loopback(self) -> bool:
+        """Whether it is reached without a network: on this machine, or through a tunnel that begins here."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost" or host.endswith(".localhost")
+
 
 def find_target(address: str | None) -> Target:
-    """The cluster at `address`, else the one that `RAY_API_SERVER_ADDRESS` names, else this machine's local cluster.
+    """The cluster at `address`, else the one that `RAY_API_SERVER_ADDRESS` names, else the local cluster `default`.
 
     Raises:
         UserError: no cluster is named anywhere, the address is none, a token cannot be read.
     """
-    local = read_record()
-    local = local if local and local.alive else None
-    given = address or os.environ.get("RAY_API_SERVER_ADDRESS") or (local.dashboard if local else None)
+    local = [record for record in records() if record.alive]
+    default = next((record.dashboard for record in local if record.name == "default"), None)
+    given = address or os.environ.get("RAY_API_SERVER_ADDRESS") or default
     if not given:
         raise UserError(
             "no cluster: give --address http://HEAD:8265 or set RAY_API_SERVER_ADDRESS; `restore-dit cluster up` "
@@ -49,7 +60,7 @@ def find_target(address: str | None) -> Target:
             status=2,
         )
     url = _url(given)
-    token, origin = _token(local if local and _same(url, local.dashboard) else None)
+    token, origin = _token(next((record for record in local if _same(url, record.dashboard)), None))
     return Target(url, token, origin)
 
 
@@ -88,7 +99,7 @@ def _same(url: str, other: str) -> bool:
 def _token(local: ClusterRecord | None) -> tuple[str | None, str | None]:
     """The token and where it comes from."""
     if local is not None:
-        return _read(local.token_file), "the local cluster's token file"
+        return _read(local.token_file), f"the token file of the local cluster '{local.name}'"
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return _clean(given, "RAY_AUTH_TOKEN"), "RAY_AUTH_TOKEN"
     if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):

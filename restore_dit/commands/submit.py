@@ -78,6 +78,10 @@ def submit(given: argparse.Namespace) -> int:
     commands = _commands(submission.job_id, client.target.url)
     try:
         _send(submission, client, given)
+    except KeyboardInterrupt:
+        _say(f"\njob {submission.job_id} may have begun\n{commands}" if client.start_asked else "\nnothing was started")
+        return INTERRUPTED
+    try:
         if given.detach:
             print(submission.job_id)
             _say(commands)

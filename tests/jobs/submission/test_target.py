@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.local.record import ClusterRecord, NodeRecord, beginning, write_record
+from cluster.local.record import ClusterRecord, NodeRecord, beginning, record_file, write_record
 from jobs.submission.target import find_target
 from restore_dit.errors import UserError
 
@@ -85,6 +85,34 @@ def test_the_local_cluster_gets_its_own_token(local, monkeypatch, address):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "of-another-cluster")
     assert find_target(address).token == "local-token"
     assert find_target("http://127.0.0.1:8266").token == "of-another-cluster"
+
+
+def test_every_local_cluster_gets_its_own_token(tmp_path, local, monkeypatch):
+    """Whatever its name: `cluster up --name two` prints the address to submit to."""
+    two = local.model_copy(update={"name": "two", "folder": tmp_path / "two", "dashboard": "http://127.0.0.1:8299"})
+    two.folder.mkdir()
+    two.token_file.write_text("token-of-two\n")
+    write_record(two)
+    assert find_target("http://localhost:8299").token == "token-of-two"
+    assert find_target("http://localhost:8299").token_origin == "the token file of the local cluster 'two'"
+    assert find_target(None).token == "local-token"
+    record_file("default").unlink()
+    with pytest.raises(UserError, match="no cluster"):
+        find_target(None)
+
+
+@pytest.mark.parametrize(
+    ("address", "near"),
+    [
+        ("http://127.0.0.1:8265", True),
+        ("https://[::1]:8265", True),
+        ("LOCALHOST:8265", True),
+        ("http://10.0.0.1:8265", False),
+        ("http://127.0.0.1.example.org:8265", False),
+    ],
+)
+def test_what_needs_no_network(address, near):
+    assert find_target(address).on_loopback == near
 
 
 def test_a_token_that_cannot_be_one_is_refused_and_not_shown(tmp_path, monkeypatch):

@@ -1,0 +1,19 @@
+"""Which local clusters this user has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cluster.local.record import ClusterRecord, read_record, state_folder
+
+
+def records() -> Iterator[ClusterRecord]:
+    """Every local cluster that is on record, by name; some may have died.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    for path in sorted(state_folder().glob("*.json")):
+        record = read_record(path.stem)
+        if record is not None:  # it may be gone since
+            yield record

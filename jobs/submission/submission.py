@@ -10,9 +10,10 @@ from jobs.registry import Job
 from jobs.submission.names import new_job_id, run_name
 from jobs.submission.package import pack
 from jobs.submission.places import SENT_FOLDER, as_on_the_cluster, refuse_secrets
-from jobs.submission.project import project_files, project_root
+from jobs.submission.project import PACKAGES, project_files, project_root
 from restore_dit import __version__
 from restore_dit.config import dump
+from restore_dit.training.tracking.provenance import COMMIT_VARIABLE, commit_of
 
 CONFIG_FILE = f"{SENT_FOLDER}/config.yaml"
 
@@ -50,14 +51,17 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
     config, attached = as_on_the_cluster(job, config)
     attached[CONFIG_FILE] = dump(config).encode()
     project = project_files(project_root())
+    commit = commit_of(project_root(), *PACKAGES)
     return Submission(
         job_id=new_job_id(job, run),
         entrypoint=f"python -m jobs.{job.name} --config {CONFIG_FILE}",
         config=config,
         package=pack(project, attached),
         files=tuple(sorted({*project, *attached})),
-        metadata={"job": job.name, "run": run, "version": __version__, SECONDS_TO_STOP: str(seconds_to_stop)},
+        metadata={"job": job.name, "run": run, "version": __version__, SECONDS_TO_STOP: str(seconds_to_stop)}
+        | ({"commit": commit} if commit else {}),
         # Nothing of this process's environment goes along: what a job needs to know is in its configuration, and
-        # credentials are the cluster's. This one is read by Ray when it stops the job.
-        environment={"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)},
+        # credentials are the cluster's. Ray reads the first of these when it stops the job; a training puts the other
+        # into its record.
+        environment={"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)} | ({COMMIT_VARIABLE: commit} if commit else {}),
     )

@@ -15,21 +15,31 @@ COMMIT_VARIABLE = "RESTORE_DIT_COMMIT"
 def version_tags() -> dict[str, str]:
     """The package's version; the commit where it is known, with `-changed` where files differ from it."""
     tags = {"restore_dit.version": restore_dit.__version__}
-    commit = os.environ.get(COMMIT_VARIABLE) or _commit(Path(restore_dit.__file__).resolve().parent.parent)
+    commit = os.environ.get(COMMIT_VARIABLE) or commit_of(Path(restore_dit.__file__).resolve().parent.parent)
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
-def _commit(checkout: Path) -> str | None:
+def commit_of(checkout: Path, *paths: str) -> str | None:
+    """The commit that is checked out, with `-changed` where files differ from it; None where there is no checkout.
+
+    Args:
+        checkout: the repository's folder.
+        paths: only these count, new files in them included. None: every file that git keeps.
+    """
     if not (checkout / ".git").exists():  # never that of a repository which merely holds the environment
         return None
     try:
         commit = _git(checkout, "rev-parse", "HEAD")
-        changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+        new = "normal" if paths else "no"
+        changed = _git(checkout, "status", "--porcelain", f"--untracked-files={new}", "--", *paths)
     except (OSError, subprocess.SubprocessError):  # no git, or no commit yet
         return None
     return commit + ("-changed" if changed else "")
 
 
 def _git(checkout: Path, *arguments: str) -> str:
+    # Variables such as GIT_DIR, set while a hook runs, would lead to another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(checkout), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=True)
+    return result.stdout.strip()

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from jobs.submission import package, project
 from jobs.submission.project import PACKAGES, project_files, project_root
 from restore_dit.errors import UserError
+from restore_dit.training.tracking.provenance import commit_of
 
 
 @pytest.fixture
@@ -66,6 +68,24 @@ def test_of_a_checkout_goes_what_git_does_not_ignore(checkout, monkeypatch):
 def test_of_an_installation_goes_every_file_of_the_packages(checkout):
     (checkout / ".git").rename(checkout / "no-git")
     assert set(project_files(checkout)) == {*SENT, "jobs/private.yaml", "jobs/build/made.py"}
+
+
+def test_what_is_sent_is_known_by_its_commit(checkout, monkeypatch):
+    """Where it differs from it, new files included, it says so; what is not sent does not count."""
+    assert commit_of(checkout, *PACKAGES) is None  # no commit yet
+    identity = ["-c", "user.name=me", "-c", "user.email=me@example.org"]
+    for command in (["add", "."], [*identity, "commit", "-q", "-m", "All"]):
+        subprocess.run(["git", *command], cwd=checkout, check=True, timeout=20)
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    commit = commit_of(checkout, *PACKAGES)
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    (checkout / "docs/guide.md").write_text("changed")
+    (checkout / "docs/new.md").write_text("new")
+    assert commit_of(checkout, *PACKAGES) == commit
+    (checkout / "jobs/new.py").write_text("")
+    assert commit_of(checkout, *PACKAGES) == f"{commit}-changed"
+    (checkout / ".git").rename(checkout / "no-git")
+    assert commit_of(checkout, *PACKAGES) is None
 
 
 def test_a_checkout_without_git_is_refused(checkout, monkeypatch):

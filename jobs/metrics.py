@@ -113,9 +113,14 @@ class JobGauges:
 
     def _watch_nodes(self) -> None:
         """In a thread of its own: a head that does not answer must not silence the rest."""
+        from ray.exceptions import RayError
+
         before: set[str] | None = None
-        while not self._over.wait(0 if before is None else SECONDS_BETWEEN_REPEATS):
-            lost = _nodes_lost()
+        while not self._over.wait(SECONDS_BETWEEN_REPEATS if before is not None else 0.5):
+            try:
+                lost = _nodes_lost()
+            except (RayError, RuntimeError, OSError):
+                continue  # asked again; a head that stays away ends the job itself
             before = lost if before is None else before
             self.set(NODES_LOST, len(lost - before))
 

@@ -1,0 +1,93 @@
+"""Jobs with workers whose every input and output lies in a bucket: nothing is left on this machine's disk."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from jobs import clouds, ingest, train
+from restore_dit.clouds.network.architecture import build_network
+from restore_dit.config import RunConfig, WorkersConfig, dump
+from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.data import storage
+from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.store.tile_store import TileStore
+from tests.data.pastis.miniature import SIDE, SMALL
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.s3,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("ray_cluster"),
+]
+
+
+def upload(folder: Path, place: str) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file():
+            storage.write_bytes_atomically(f"{place}/{file.relative_to(folder)}", file.read_bytes())
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of the job."""
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_patches_with_their_lists_and_masks_then_masks_by_a_network(tmp_path, bucket, empty, capfd):
+    place, source = f"s3://{bucket}", tmp_path / "source" / "PASTIS-R"
+    write_pastis(SMALL, str(source), 6)
+    upload(source / "REAL_MASKS", f"{place}/lists/masks")
+    (source / "bad_frames.json").write_text(json.dumps({"10000": [0, 2]}))
+    storage.write_bytes_atomically(f"{place}/lists/bad.json", (source / "bad_frames.json").read_bytes())
+    for file in (*source.glob("REAL_MASKS/*"), source / "bad_frames.json"):
+        file.unlink()
+    (source / "REAL_MASKS").rmdir()
+    upload(source, f"{place}/PASTIS-R")
+    words = [f"source={place}/PASTIS-R", f"cloud_masks={place}/lists/masks", f"bad_frames={place}/lists/bad.json"]
+    assert ingest.main([*words, f"output={place}/store", f"patch_size={SIDE}", "workers=2"]) == 0
+    store = TileStore.open(f"{place}/store")
+    assert len(store.tile_ids) == 6
+    assert np.flatnonzero(store.load("10000").bad_frames).tolist() == [0, 2]
+    assert store.manifest.tiles["10000"].clouds is not None
+
+    torch.manual_seed(1)
+    torch.save(build_network(CloudNetworkConfig()).state_dict(), tmp_path / "weights.pth")
+    storage.write_bytes_atomically(f"{place}/weights.pth", (tmp_path / "weights.pth").read_bytes())
+    (tmp_path / "weights.pth").unlink()
+    assert clouds.main([f"store={place}/store", f"weights={place}/weights.pth", "workers=2"]) == 0
+    assert "clouds: 6 of 6 tiles" in capfd.readouterr().out
+    masked = TileStore.open(f"{place}/store").manifest.tiles.values()
+    assert {record.masks[str(record.masks_in_use)].origin.method for record in masked} == {"network"}
+    assert list(empty.iterdir()) == []
+
+
+def test_a_training_by_two_workers(small_run: RunConfig, small_store, tmp_path, bucket, empty):
+    place = f"s3://{bucket}"
+    upload(Path(small_store.uri), f"{place}/store")
+    config = small_run.model_copy(
+        update={
+            "output": f"{place}/runs",
+            "data": small_run.data.model_copy(update={"store": f"{place}/store"}),
+            "workers": WorkersConfig(count=2, cpus_each=0.4, data_cpus=0.4, spread=True),
+        }
+    )
+    (tmp_path / "run.yaml").write_text(dump(config))
+    assert train.main(["--config", str(tmp_path / "run.yaml"), "training.epochs=1"]) == 0
+    run = f"{place}/runs/{config.name}"
+    assert {"model", "state", "logs", "run.json", "config.yaml"} <= set(storage.list_names(run))
+    assert "model.safetensors" in storage.list_names(f"{run}/model")
+    assert {name[-7:-6] for name in storage.list_names(f"{run}/logs/examples")} == {"0", "1"}  # ranks
+    assert len(storage.list_names(f"{run}/logs/tensorboard")) == 1
+    assert not storage.is_folder(f"{run}/ray")
+    assert list(empty.iterdir()) == []
+    assert (
+        train.main(["--config", str(tmp_path / "run.yaml"), "name=large", "workers.count=4", "workers.cpus_each=0.6"])
+        == 1
+    )

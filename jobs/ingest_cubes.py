@@ -7,11 +7,13 @@ import sys
 from rich.console import Console
 
 from jobs.entry import job_main, require
-from jobs.intake import FEW_TILES, run_intake
+from jobs.intake import run_intake
 from jobs.registry import section
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping
 from restore_dit.config.cubes import CubesConfig
 from restore_dit.data.cubes.ingest import plan_cubes
+
+FEW_SITES = 4
 
 
 def run(config: CubesConfig, display: Console) -> int:
@@ -24,7 +26,7 @@ def run(config: CubesConfig, display: Console) -> int:
         commit_every=config.commit_every,
         task_memory=int(config.task_gib * 2**30),
     )
-    report = run_intake("ingest_cubes", "sites", plan, config.workers, display, few=FEW_TILES)
+    report = run_intake("ingest_cubes", "sites", plan, config.workers, display, few=FEW_SITES)
     return 1 if report.quarantined and not config.allow_bad_tiles else 0
 
 

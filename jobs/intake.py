@@ -11,9 +11,6 @@ from jobs.entry import connect
 from jobs.progress import JobProgress
 from restore_dit.data.store.tile_intake import IntakePlan, IntakeReport, Outcome, outcomes, take_in
 
-FEW_TILES = 4
-"""So many of 128×128 pixels are done sooner than Ray has started."""
-
 
 def run_intake(
     job: str, unit: str, plan: IntakePlan, workers: int | None, display: Console, *, few: int = 0
@@ -26,7 +23,7 @@ def run_intake(
         plan: what is to be done.
         workers: tasks at a time; none: one a CPU; 0: this process.
         display: where progress goes.
-        few: with `workers` none, so many are done in this process.
+        few: with `workers` none, so many are done in this process, being done sooner than Ray has started.
     """
     display.print(f"{len(plan.todo)} {unit} to {job.partition('_')[0]}, {plan.there} there already", highlight=False)
     if workers == 0 or not plan.todo or (workers is None and len(plan.todo) <= few):

@@ -7,10 +7,13 @@ import sys
 from rich.console import Console
 
 from jobs.entry import job_main, require
-from jobs.intake import FEW_TILES, run_intake
+from jobs.intake import run_intake
 from jobs.registry import section
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.simulation.simulate import plan_simulation
+
+LITTLE_WORK = 24 * 128 * 128
+"""Pixels of all tiles, up to which two CPUs gain less than the start of Ray costs: about 25 s of work."""
 
 
 def run(config: SimulationJobConfig, display: Console) -> int:
@@ -18,7 +21,7 @@ def run(config: SimulationJobConfig, display: Console) -> int:
     require(config, "output")
     indices = range(config.first, config.first + config.tiles)
     plan = plan_simulation(config.simulation, config.output, config.seed, indices, commit_every=config.commit_every)
-    few = max(FEW_TILES, FEW_TILES * 128 * 128 // (config.height * config.width))
+    few = LITTLE_WORK // (config.height * config.width)
     return 1 if run_intake("simulate", "tiles", plan, config.workers, display, few=few).quarantined else 0
 
 

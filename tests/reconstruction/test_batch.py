@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+import yaml
 
 from restore_dit.config.jobs import ReconstructionConfig, SamplingConfig
 from restore_dit.data.store.tile_store import TileStore
+from restore_dit.errors import UserError
 from restore_dit.reconstruction.batch import outcomes, plan_reconstruction
 from restore_dit.reconstruction.model_directory import Model, save_model
 from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps
+from tests.data.cubes.test_damaged import MAPPING
+from tests.data.cubes.test_damaged import write as write_site
 
 
 @pytest.fixture
@@ -85,3 +89,16 @@ def test_a_tile_that_cannot_be_read_is_named_and_the_others_go_on(
     assert [bool(outcome.reason) for outcome in found] == [True, False]
     assert f"{job.tiles[0]}.parquet" in found[0].reason
     assert "\n" not in found[0].reason
+
+
+def test_every_cube_of_a_folder_is_an_input_of_its_own(job: ReconstructionConfig, tmp_path: Path) -> None:
+    """Their bands are too few for the model, which says so of each."""
+    for name in ("a", "b"):
+        write_site(tmp_path / "cubes" / name)
+    (tmp_path / "mapping.yaml").write_text(yaml.safe_dump(MAPPING.model_dump(mode="json")))
+    cubes = {"input": str(tmp_path / "cubes"), "mapping": str(tmp_path / "mapping.yaml"), "tiles": ()}
+    found = list(outcomes(plan_reconstruction(job.model_copy(update=cubes))))
+    assert [outcome.tile_id for outcome in found] == ["a", "b"]
+    assert all("the model needs B02" in outcome.reason for outcome in found)
+    with pytest.raises(UserError, match="no site c; there are a, b"):
+        plan_reconstruction(job.model_copy(update={**cubes, "tiles": ("c",)}))

@@ -85,7 +85,7 @@ def connect(display: Console | None = None) -> None:
     Of what workers write, errors reach this program's own output where the cluster is not its own.
 
     Raises:
-        UserError: nobody answers at `RAY_ADDRESS`.
+        UserError: nobody answers at `RAY_ADDRESS`, it is no address, or the token is missing or wrong.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -95,29 +95,53 @@ def connect(display: Console | None = None) -> None:
         return
     # That this machine's own cluster asks for a token is as it should be, and no news.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        _require_listener(address)
-        try:
+    address = os.environ.get("RAY_ADDRESS") or None
+    listening = address is not None and _require_listener(address)
+    try:
+        if address:
             ray.init(logging_level=logging.WARNING)
-        except ConnectionError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"RAY_ADDRESS={address}: no cluster answers there: {reason}") from None
+        else:
+            ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
+    except ray.exceptions.AuthenticationError as error:
+        raise UserError(f"{_named(address)}no usable token: {_sentence(error.message)}") from None
+    except (ConnectionError, ValueError) as error:
+        if not address:
+            raise  # nothing that the user named
+        raise UserError(f"{_named(address)}{_problem(error, listening)}: {_sentence(error)}") from None
+    if address:
         forward_errors_only()
-    else:
-        ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
     from restore_dit.data.cluster_job import description
 
     display = display or console()
     display.print(f"cluster: {description()}", highlight=False, soft_wrap=True)
 
 
-def _require_listener(address: str) -> None:
-    """Ray itself tries for minutes."""
+def _require_listener(address: str) -> bool:
+    """Raises `UserError` where nobody listens: Ray itself tries for minutes. Whether the address could be tried."""
     host, _, port = address.rpartition(":")
     if not port.isdigit() or "://" in address:
-        return  # such as `auto`
+        return False  # such as `auto`
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
-        raise UserError(f"RAY_ADDRESS={address}: no cluster answers there: {error.strerror or error}") from None
+        raise UserError(f"{_named(address)}no cluster answers there: {error.strerror or error}") from None
+    except UnicodeError as error:
+        raise UserError(f"{_named(address)}not the address of a cluster: {error}") from None
+    return True
+
+
+def _problem(error: Exception, listening: bool) -> str:
+    if isinstance(error, ValueError):
+        return "not the address of a cluster"
+    if listening:  # Ray says no more of a token that is refused
+        return "a server is there, but lets nobody in (a cluster? is RAY_AUTH_TOKEN_PATH the file of its token?)"
+    return "no cluster answers there"
+
+
+def _named(address: str | None) -> str:
+    return f"RAY_ADDRESS={address}: " if address else ""
+
+
+def _sentence(reason: object) -> str:
+    """The first of what Ray says, in one line; the rest is advice at length."""
+    return " ".join(str(reason).split()).partition(". ")[0]

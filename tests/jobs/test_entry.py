@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 
 import pytest
 
-from jobs.entry import connect
-from restore_dit.errors import UserError
+
+def connecting(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A job that connects and ends, in a process of its own: this one may be connected, and Ray reads tokens once."""
+    program = "import sys; from jobs.entry import *; sys.exit(exit_status(lambda: connect() or 0, 'jobs.train'))"
+    return subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "message"),
     [
         ("nonsense", "RAY_ADDRESS=nonsense: not the address of a cluster: Invalid address format: nonsense"),
-        ("..:6379", r"RAY_ADDRESS=..:6379: not the address of a cluster"),
-        ("[::1]:1", r"no cluster answers there: (Connection refused|Cannot assign)"),
+        ("..:6379", "RAY_ADDRESS=..:6379: not the address of a cluster"),
+        ("[::1]:1", "RAY_ADDRESS=[::1]:1: no cluster answers there: "),
+        ("127.0.0.1:1", "RAY_ADDRESS=127.0.0.1:1: no cluster answers there: Connection refused"),
     ],
 )
-def test_what_is_no_cluster(monkeypatch, address, message):
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(UserError) as refusal:
-        connect()
-    assert refusal.match(message.replace("[::", r"\[::"))
-    assert "\n" not in str(refusal.value)
+def test_what_is_no_cluster(address, message):
+    result = connecting(os.environ | {"RAY_ADDRESS": address})
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+    assert result.stderr.startswith(f"jobs.train: error: {message}")
 
 
 @pytest.mark.slow
@@ -38,15 +44,11 @@ def test_what_is_no_cluster(monkeypatch, address, message):
     ],
 )
 def test_no_token(named, tokens, message):
-    """In a process of its own: Ray reads tokens once."""
-    program = "import sys; from jobs.entry import *; sys.exit(exit_status(lambda: connect() or 0, 'jobs.train'))"
     environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_MODE": "token", **tokens}
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         if named:
             environment["RAY_ADDRESS"] = f"127.0.0.1:{somebody.getsockname()[1]}"
-        result = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
+        result = connecting(environment)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
     assert "no usable token: " in result.stderr
     assert message in result.stderr

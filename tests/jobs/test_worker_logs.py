@@ -1,11 +1,5 @@
 """Of what workers write, errors come through whole and Ray's talk not at all."""
 
-import os
-import subprocess
-import sys
-
-import pytest
-
 from jobs.worker_logs import WorkerLogFilter
 
 ONE, OTHER = ("10.0.0.1", 17), ("10.0.0.2", 17)
@@ -37,19 +31,3 @@ def test_errors_of_one_line_and_news_of_nodes_come_through():
     assert list(lines.kept(ONE, said)) == said
     grown = ["Adding 2 node(s) of type gpu-worker."]
     assert list(lines.kept(("10.0.0.1", "autoscaler"), grown)) == grown
-
-
-@pytest.mark.slow
-def test_an_address_where_nobody_listens_is_one_line_at_once():
-    """In a process of its own: this one may be connected already."""
-    script = "from jobs.entry import connect, exit_status\nraise SystemExit(exit_status(lambda: connect() or 0, 'job'))"
-    answer = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"RAY_ADDRESS": "127.0.0.1:1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert answer.returncode == 1
-    said = "job: error: RAY_ADDRESS=127.0.0.1:1: no cluster answers there: Connection refused"
-    assert answer.stderr.splitlines()[-1].startswith(said)

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from restore_dit.config import (
@@ -25,6 +26,10 @@ from tests.s3.ceph_server import CephNotInstalled, CephServer
 from tests.s3.failing_proxy import FailingProxy
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# How long an example takes says more of what else the machine does than of the code: speed is for benchmarks.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def test_bands_that_a_tile_lacks():
         )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(SIZES, SIZES)
 def test_padding_reflects_and_is_cropped_away(height, width):
     frames = torch.arange(2.0 * height * width).reshape(1, 2, height, width)
@@ -135,7 +135,7 @@ def test_a_reference_system_that_nobody_knows_is_one_line(crs, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(2, 40), st.integers(2, 40), st.integers(0, 99))
 def test_resampling_stays_within_what_is_known(height, width, rows, columns, seed):
     generator = torch.Generator().manual_seed(seed)

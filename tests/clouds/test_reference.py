@@ -30,7 +30,7 @@ def ground(frames: int, bands: tuple[str, ...] = S2_BANDS, size: tuple[int, int]
     return np.ascontiguousarray(np.broadcast_to(spectrum[:, None, None], (frames, len(bands), *size)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(frames=st.integers(2, 40), seed=st.integers(0, 999), bands=st.sampled_from([S2_BANDS, BANDS_OF_20_M, ("B04",)]))
 def test_a_frame_never_enters_its_own_reference(frames: int, seed: int, bands: tuple[str, ...]) -> None:
     generator = np.random.default_rng(seed)
@@ -43,7 +43,7 @@ def test_a_frame_never_enters_its_own_reference(frames: int, seed: int, bands: t
         np.testing.assert_array_equal(clear_reference(values, dates, bands)[frame], expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 999), bands=st.sampled_from([S2_BANDS, BANDS_OF_20_M]))
 def test_land_is_found_below_clouds_on_most_dates_and_shadows(seed: int, bands: tuple[str, ...]) -> None:
     generator = np.random.default_rng(seed)

@@ -162,7 +162,7 @@ def test_specks_go_and_clouds_grow() -> None:
     assert (wider == THIN_CLOUD).sum() == (wider > 0).sum() - wider[BLOCK].size
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(index=st.integers(0, 30), six=st.booleans())
 def test_a_mirrored_tile_has_mirrored_masks(index: int, six: bool) -> None:
     tile = simulate_tile(SimulationConfig(height=24, width=30, days=200, mask_errors=0), 8, index)

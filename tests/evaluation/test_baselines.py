@@ -22,7 +22,7 @@ def gapped_series(draw):
 
 @EVERY
 @given(series=gapped_series())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_observed_pixels_are_untouched_and_gaps_never_read(name, series):
     values, gap_mask, days = series
     filled = fill(name, values, gap_mask, days)
@@ -35,7 +35,7 @@ def test_observed_pixels_are_untouched_and_gaps_never_read(name, series):
 
 @EVERY
 @given(series=gapped_series(), level=st.floats(-2, 2))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_constant_series_stays_constant(name, series, level):
     values, gap_mask, days = series
     gap_mask[0, 0, 0] = False
@@ -44,7 +44,7 @@ def test_constant_series_stays_constant(name, series, level):
 
 @EVERY
 @given(series=gapped_series(), shift=st.floats(-1, 1), factor=st.floats(0.1, 10))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_baseline_follows_shift_and_scale(name, series, shift, factor):
     values, gap_mask, days = series
     gap_mask[0, 0, 0] = False
@@ -56,7 +56,7 @@ def test_every_baseline_follows_shift_and_scale(name, series, shift, factor):
 
 
 @given(series=gapped_series(), slope=st.floats(-1, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_linear_reproduces_a_line_between_the_ends(series, slope):
     values, gap_mask, days = series
     line = values[:1] + slope * days[:, None, None, None]
@@ -65,7 +65,7 @@ def test_linear_reproduces_a_line_between_the_ends(series, slope):
 
 
 @given(series=gapped_series())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_closest_is_last_or_next(series):
     filled = {name: fill(name, *series) for name in ("closest", "last", "next", "linear")}
     assert ((filled["closest"] == filled["last"]) | (filled["closest"] == filled["next"])).all()

@@ -171,7 +171,7 @@ def test_examples_of_a_batch_do_not_see_each_other(config, precision):
 
 
 @BOTH
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(frames=st.integers(1, 7), rows=st.integers(1, 4), columns=st.integers(1, 4))
 def test_any_length_and_size(config, frames, rows, columns):
     noisy, step, conditioning = inputs(frames=frames, size=(4 * rows, 4 * columns))

@@ -21,7 +21,7 @@ def gapped_series(draw):
     return torch.where(observed, values, torch.nan), observed, dates
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(gapped_series())
 def test_each_pixel_is_interpolated_and_never_observed_ones_follow_their_frame(series):
     values, observed, dates = series
@@ -52,7 +52,7 @@ def test_equal_dates():
     assert filled.flatten().tolist() == [1, 1, 3]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(gapped_series())
 def test_the_interpolation_from_other_dates_never_looks_at_a_date_itself(series):
     values, observed, dates = series

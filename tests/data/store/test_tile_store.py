@@ -24,7 +24,7 @@ from restore_dit.series import NO_DATA, S1_BANDS, S2_BANDS, Acquisitions, TileSe
 from tests.data.store.tiles import assert_same, store_of, tile
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     frames=st.integers(0, 4),
     size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
@@ -197,7 +197,7 @@ def test_a_truncated_tile_is_named(tmp_path: Path) -> None:
         store.load("a")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_never_gives_wrong_pixels(
     tmp_path_factory: pytest.TempPathFactory, position: float, bit: int

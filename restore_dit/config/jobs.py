@@ -6,13 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from restore_dit.config.tree import Positive, Section, TargetConfig
+from restore_dit.config.tree import Positive, SamplerName, Section, TargetConfig
 
 
 class SamplingConfig(Section):
     """How the model is sampled."""
 
     steps: Positive | None = Field(None, description="diffusion steps; none: as the model's configuration says")
+    sampler: SamplerName | None = Field(None, description="none: as the model's configuration says")
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: Positive = Field(4, description="windows of a series that go through the network at once")

@@ -13,6 +13,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
+SamplerName = Literal["dpm_solver_pp", "ddim", "euler"]
+
+
 class Section(BaseModel):
     """A frozen part of the tree that refuses keys it does not know."""
 
@@ -166,19 +169,63 @@ class ModelConfig(Section):
 class DiffusionConfig(Section):
     """Noise schedule, objective and sampler."""
 
-    schedule: Literal["linear"] = "linear"
+    schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "straight"] = Field(
+        "linear", description="how noise grows with the step; straight: the line of rectified flow"
+    )
     steps: int = Field(1000, ge=2, description="length of the noise schedule")
-    beta_start: float = Field(1e-4, gt=0, lt=1)
-    beta_end: float = Field(0.02, gt=0, lt=1)
-    prediction: Literal["x0"] = "x0"
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="variance of the first step; cosine, straight: unused")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="variance of the last step; cosine, straight: unused")
+    zero_terminal_snr: bool = Field(False, description="shift the schedule so that its last step is pure noise")
+    prediction: Literal["x0", "epsilon", "v", "flow"] = Field(
+        "x0", description="what the network says: the clean series, the noise, or a mixture of both"
+    )
     loss_over: Literal["all", "missing"] = Field(
         "missing", description="what the squared error of missing pixels is averaged over"
     )
-    sampled_share: Fraction = Field(
-        0.0, description="share of training examples at a step that the sampler visits; the others are uniform"
+    loss_weighting: Literal["uniform", "min_snr"] = Field(
+        "uniform", description="how much each step's error counts; min_snr: the signal-to-noise ratio up to a limit"
     )
-    sampler: Literal["dpm_solver_pp"] = "dpm_solver_pp"
+    min_snr_gamma: float = Field(5.0, gt=0, description="the limit of min_snr")
+    timestep_sampling: Literal["uniform", "logit_normal"] = Field(
+        "uniform", description="how training's steps are distributed; logit_normal: around a place in the schedule"
+    )
+    logit_mean: float = Field(0.0, description="logit_normal: where it is centred; 0: the middle, above: noisier")
+    logit_std: float = Field(1.0, gt=0, description="logit_normal: how wide it is")
+    sampled_share: Fraction = Field(
+        0.0,
+        description="share of training examples at a step that the sampler visits; see timestep_sampling for others",
+    )
+    sampler: SamplerName = "dpm_solver_pp"
     sampling_steps: Positive = 1
+
+    @model_validator(mode="after")
+    def _possible(self) -> DiffusionConfig:
+        straight = self.schedule == "straight"
+        if (self.beta_start >= self.beta_end) and self.schedule not in ("cosine", "straight"):
+            raise ValueError(f"beta_start {self.beta_start:g} must be below beta_end {self.beta_end:g}")
+        if straight and self.zero_terminal_snr:
+            raise ValueError("schedule 'straight' ends in pure noise as it is; leave zero_terminal_snr out")
+        if self.prediction == "flow" and not straight:
+            raise ValueError(f"prediction 'flow' goes with schedule 'straight', not '{self.schedule}'")
+        if straight and self.prediction not in ("flow", "x0"):
+            raise ValueError(f"schedule 'straight' goes with prediction 'flow' or 'x0', not '{self.prediction}'")
+        if self.prediction == "epsilon" and self.zero_terminal_snr:
+            raise ValueError(
+                "prediction 'epsilon' is impossible with zero_terminal_snr: noise says nothing of the series where "
+                "there is only noise; take prediction 'v' or 'x0'"
+            )
+        if self.loss_weighting == "min_snr" and (straight or self.zero_terminal_snr):
+            raise ValueError(
+                "loss_weighting 'min_snr' gives pure noise, where sampling begins, no weight at all; take 'uniform' "
+                "with zero_terminal_snr or schedule 'straight'"
+            )
+        self.require_sampler(self.sampler)
+        return self
+
+    def require_sampler(self, sampler: str) -> None:
+        """Raises `ValueError` where this sampler cannot follow the schedule."""
+        if sampler == "euler" and self.schedule != "straight":
+            raise ValueError(f"sampler 'euler' follows schedule 'straight' only, not '{self.schedule}'")
 
 
 class OptimiserConfig(Section):

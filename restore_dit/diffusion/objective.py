@@ -1,18 +1,19 @@
-"""The training objective: predict the clean series where it is missing."""
+"""The training objective: predict what is missing, as the clean series, its noise or a mixture of both."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from restore_dit.config import DiffusionConfig
-from restore_dit.diffusion.schedule import NoiseSchedule
+from restore_dit.diffusion.prediction import Prediction
 from restore_dit.model.conditioning import Conditioning
 
 DenoisingFunction = Callable[[Tensor, Tensor, Conditioning], Tensor]
-"""(noisy [B, T, C, H, W], step [B], conditioning) to the estimate of the clean series; a `Denoiser`, or a stand-in."""
+"""(noisy [B, T, C, H, W], step [B], conditioning) to what a `Prediction` says; a `Denoiser`, or a stand-in."""
 
 
 def training_loss(
@@ -22,7 +23,7 @@ def training_loss(
     step: Tensor,
     conditioning: Conditioning,
     valid: Tensor,
-    schedule: NoiseSchedule,
+    prediction: Prediction,
     config: DiffusionConfig,
     veiled: Tensor | None = None,
 ) -> Tensor:
@@ -30,12 +31,13 @@ def training_loss(
 
     target: [B, T, C, H, W] in [-1, 1]; never read where it is not valid.
     noise: the same shape, standard normal.
-    step: [B] of the schedule.
+    step: [B] of the prediction's schedule.
     conditioning: its `gap_mask` says what is missing (absent: everything), its `observed` what is seen of the rest
         (absent: the target).
     valid: [B, T, 1, H, W] bool, true where the target is known.
     veiled: [B, T, 1, H, W] bool, observed pixels that look other than the target; they count as missing ones do, though
-        the network is not told (absent: none).
+        the network is not told (absent: none). Only where the clean series is predicted: of the noise, pixels that have
+        none say nothing.
 
     The network sees m·x_t + (1−m)·x_0. With `loss_over="all"` the sum of squared errors of missing pixels is divided
     by the number of all elements, which for a wholly valid batch is the paper's mean((m·x_0 − m·x̂_0)²); with
@@ -46,11 +48,14 @@ def training_loss(
         missing = torch.ones_like(valid)
     clean = torch.where(valid, target, 0)
     seen = clean if conditioning.observed is None else conditioning.observed
-    noisy = torch.where(missing, schedule.add_noise(clean, noise, step), seen)
-    estimate = denoiser(noisy, step, conditioning).float()
+    noisy = torch.where(missing, prediction.schedule.add_noise(clean, noise, step), seen)
+    told = replace(conditioning, anchor_weight=prediction.anchor_weight(step))
+    output = denoiser(noisy, step, told).float()
 
-    counted = (missing if veiled is None else missing | veiled) & valid
-    error = torch.where(counted, estimate - clean, 0).square().sum(dim=(1, 2, 3, 4))
+    if veiled is not None and prediction.is_clean:
+        missing = missing | veiled
+    counted = missing & valid
+    error = torch.where(counted, output - prediction.target(clean, noise, step), 0).square().sum(dim=(1, 2, 3, 4))
     averaged_over = counted if config.loss_over == "missing" else torch.ones_like(valid)
     elements = averaged_over.sum(dim=(1, 2, 3, 4)) * target.shape[2]
     return error / elements.clamp(min=1)

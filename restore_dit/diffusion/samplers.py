@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from restore_dit.diffusion.objective import DenoisingFunction
+from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.schedule import NoiseSchedule
 from restore_dit.model.conditioning import Conditioning
 
@@ -27,6 +29,10 @@ class Update:
     of_previous: float
 
 
+LAST = Update(0.0, 1.0, 0.0)
+"""The step to σ = 0."""
+
+
 def sampling_times(schedule: NoiseSchedule, steps: int) -> list[int]:
     """The schedule's steps that a sampler of `steps` steps visits, descending; each once, 0 never."""
     times = np.linspace(0, len(schedule) - 1, steps + 1).round().astype(int)
@@ -34,25 +40,54 @@ def sampling_times(schedule: NoiseSchedule, steps: int) -> list[int]:
 
 
 def dpm_solver_pp(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:
-    """DPM-Solver++ of second order, multistep, midpoint (Lu et al. 2022, algorithm 2), for a network that predicts
-    x_0. The first step is of first order; the last goes to σ = 0, where x_0 is the estimate itself.
+    """DPM-Solver++ of second order, multistep, midpoint (Lu et al. 2022, algorithm 2), for estimates of x_0. The first
+    step is of first order, and so is the second where the first began at pure noise; the last goes to σ = 0, where x_0
+    is the estimate itself.
 
-    With α = √ᾱ, σ = √(1−ᾱ), λ = ln(α/σ), h = λ_next − λ and r = h_before / h:
+    With α the signal, σ the noise, λ = ln(α/σ), h = λ_next − λ and r = h_before / h:
     z_next = (σ_next/σ)·z − α_next·(e^(−h) − 1)·(x̂ + (x̂ − x̂_before) / 2r).
     """
-    kept = schedule.alphas_cumprod[list(times)].double()
-    alpha, sigma = kept.sqrt().tolist(), (1 - kept).sqrt().tolist()
-    log_ratio = [math.log(a / s) for a, s in zip(alpha, sigma, strict=True)]
+    alpha, sigma = _along(schedule, times)
+    log_ratio = [math.log(a / s) if a else -math.inf for a, s in zip(alpha, sigma, strict=True)]
     updates = []
     for index in range(len(times) - 1):
         stride = log_ratio[index + 1] - log_ratio[index]
         weight = -alpha[index + 1] * math.expm1(-stride)
         lean = 0.0 if index == 0 else 0.5 * stride / (log_ratio[index] - log_ratio[index - 1])
         updates.append(Update(sigma[index + 1] / sigma[index], weight * (1 + lean), -weight * lean))
-    return [*updates, Update(0.0, 1.0, 0.0)]
+    return [*updates, LAST]
 
 
-SAMPLERS: dict[str, Callable[[NoiseSchedule, Sequence[int]], list[Update]]] = {"dpm_solver_pp": dpm_solver_pp}
+def ddim(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:
+    """DDIM without added noise (Song et al. 2021, equation 12 with σ = 0): z_next = α_next·x̂ + σ_next·ε̂, where ε̂ =
+    (z − α·x̂)/σ is the noise that z has if x̂ is right. Of first order."""
+    alpha, sigma = _along(schedule, times)
+    updates = []
+    for index in range(len(times) - 1):
+        kept = sigma[index + 1] / sigma[index]
+        updates.append(Update(kept, alpha[index + 1] - kept * alpha[index], 0.0))
+    return [*updates, LAST]
+
+
+def euler(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:
+    """Euler's method along the straight line of rectified flow: z_next = z + (t_next − t)·û, where û = (z − x̂)/t is
+    the velocity and t the noise."""
+    _, time = _along(schedule, times)
+    shares = [after / before for before, after in itertools.pairwise(time)]
+    return [*(Update(share, 1 - share, 0.0) for share in shares), LAST]
+
+
+def _along(schedule: NoiseSchedule, times: Sequence[int]) -> tuple[list[float], list[float]]:
+    """Signal and noise at these times."""
+    chosen = list(times)
+    return schedule.signal[chosen].tolist(), schedule.noise[chosen].tolist()
+
+
+SAMPLERS: dict[str, Callable[[NoiseSchedule, Sequence[int]], list[Update]]] = {
+    "dpm_solver_pp": dpm_solver_pp,
+    "ddim": ddim,
+    "euler": euler,
+}
 """Solvers by `DiffusionConfig.sampler`: the updates of a run over given times."""
 
 
@@ -60,7 +95,7 @@ def sample_inpainting(
     denoiser: DenoisingFunction,
     noise: Tensor,
     conditioning: Conditioning,
-    schedule: NoiseSchedule,
+    prediction: Prediction,
     steps: int,
     on_step: OnStep | None = None,
     *,
@@ -74,7 +109,7 @@ def sample_inpainting(
     """
     if conditioning.observed is None or conditioning.gap_mask is None:
         raise ValueError("inpainting needs conditioning.observed and conditioning.gap_mask")
-    missing = conditioning.gap_mask
+    missing, schedule = conditioning.gap_mask, prediction.schedule
     image = torch.where(missing, 0, conditioning.observed)
     times = sampling_times(schedule, steps)
     updates = SAMPLERS[sampler](schedule, times)
@@ -82,7 +117,9 @@ def sample_inpainting(
     with torch.no_grad():
         for index, (time, update) in enumerate(zip(times, updates, strict=True)):
             step = torch.full((len(noise),), time, device=noise.device)
-            estimate = denoiser(torch.where(missing, state, image), step, conditioning)
+            told = replace(conditioning, anchor_weight=prediction.anchor_weight(step))
+            output = denoiser(torch.where(missing, state, image), step, told)
+            estimate = prediction.clean(output, state, step)
             state = update.of_state * state + update.of_estimate * estimate
             if update.of_previous:
                 state = state + update.of_previous * previous

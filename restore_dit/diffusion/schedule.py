@@ -1,7 +1,8 @@
-"""Noise schedules: how much of the clean series is left at each step of the forward process."""
+"""Noise schedules: how much of the clean series, and how much noise, each step of the forward process has."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,31 +11,100 @@ from torch import Tensor
 
 from restore_dit.config import DiffusionConfig
 
+MOST_BETA = 0.999
+"""Largest variance of a step of the cosine schedule (Nichol & Dhariwal 2021)."""
+
+SIGMOID_REACH = 6.0
+"""The sigmoid schedule's steps lie evenly over ± this much."""
+
 
 def linear_betas(config: DiffusionConfig) -> Tensor:
     """Variances growing linearly from `beta_start` to `beta_end` (Ho et al. 2020), [steps] float32."""
     return torch.linspace(config.beta_start, config.beta_end, config.steps, dtype=torch.float32)
 
 
-BETAS: dict[str, Callable[[DiffusionConfig], Tensor]] = {"linear": linear_betas}
+def scaled_linear_betas(config: DiffusionConfig) -> Tensor:
+    """Variances whose square roots grow linearly from that of `beta_start` to that of `beta_end` (Rombach et al.
+    2022), [steps] float32."""
+    return torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.steps, dtype=torch.float32) ** 2
+
+
+def cosine_betas(config: DiffusionConfig) -> Tensor:
+    """Variances by which ᾱ follows a squared cosine (Nichol & Dhariwal 2021, equation 17), [steps] float32."""
+
+    def kept(share: float) -> float:
+        return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    ratios = [kept((step + 1) / config.steps) / kept(step / config.steps) for step in range(config.steps)]
+    return torch.tensor([min(1 - ratio, MOST_BETA) for ratio in ratios], dtype=torch.float32)
+
+
+def sigmoid_betas(config: DiffusionConfig) -> Tensor:
+    """Variances that rise from `beta_start` to `beta_end` as a sigmoid does (Xu et al. 2022, GeoDiff), [steps]
+    float32."""
+    rise = torch.sigmoid(torch.linspace(-SIGMOID_REACH, SIGMOID_REACH, config.steps, dtype=torch.float32))
+    return rise * (config.beta_end - config.beta_start) + config.beta_start
+
+
+BETAS: dict[str, Callable[[DiffusionConfig], Tensor]] = {
+    "linear": linear_betas,
+    "scaled_linear": scaled_linear_betas,
+    "cosine": cosine_betas,
+    "sigmoid": sigmoid_betas,
+}
 """Builders of the variances of each step, by `DiffusionConfig.schedule`."""
+
+
+def with_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
+    """ᾱ shifted and scaled so that its last step has nothing of the clean series and its first stays as it was (Lin et
+    al. 2024, algorithm 1)."""
+    roots = alphas_cumprod.sqrt()
+    first, last = roots[0].clone(), roots[-1].clone()
+    return ((roots - last) * (first / (first - last))) ** 2
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """`alphas_cumprod` [steps] float32: ᾱ_t, the share of the clean signal's variance at step t."""
+    """x_t = signal_t·x_0 + noise_t·ε. Both [steps] float64; `signal` falls to 0 or near it, `noise` rises to 1.
 
-    alphas_cumprod: Tensor
+    Variance preserving (signal² + noise² = 1), or the straight line of rectified flow (signal + noise = 1).
+    """
+
+    signal: Tensor
+    noise: Tensor
 
     @classmethod
     def from_config(cls, config: DiffusionConfig) -> NoiseSchedule:
         """The schedule that a configuration names."""
-        return cls(torch.cumprod(1.0 - BETAS[config.schedule](config), dim=0))
+        if config.schedule == "straight":
+            # The last step is noise alone; none is the clean series itself, which nobody needs to predict.
+            noise = torch.arange(1, config.steps + 1, dtype=torch.float64) / config.steps
+            return cls(1 - noise, noise)
+        kept = torch.cumprod(1.0 - BETAS[config.schedule](config), dim=0)
+        if config.zero_terminal_snr:
+            kept = with_zero_terminal_snr(kept)
+        return cls(kept.double().sqrt(), (1 - kept.double()).sqrt())
 
     def __len__(self) -> int:
-        return len(self.alphas_cumprod)
+        return len(self.signal)
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """ᾱ_t, the share of the clean signal's variance at step t, [steps] float32."""
+        return self.signal.square().float()
+
+    @property
+    def signal_to_noise(self) -> Tensor:
+        """signal² / noise² at each step, [steps] float64."""
+        return (self.signal / self.noise).square()
+
+    def at(self, step: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(signal, noise) at integer steps [B], as factors of a [B, …] tensor."""
+        shape = (-1, *[1] * (like.dim() - 1))
+        signal, noise = self.signal.to(like.device)[step], self.noise.to(like.device)[step]
+        return signal.view(shape).to(like.dtype), noise.view(shape).to(like.dtype)
 
     def add_noise(self, clean: Tensor, noise: Tensor, step: Tensor) -> Tensor:
-        """x_t = √ᾱ_t·x_0 + √(1−ᾱ_t)·ε for [B, …] tensors and integer steps [B]."""
-        alpha = self.alphas_cumprod.to(clean.device)[step].view(-1, *[1] * (clean.dim() - 1))
-        return alpha.sqrt().to(clean.dtype) * clean + (1 - alpha).sqrt().to(clean.dtype) * noise
+        """x_t for [B, …] tensors and integer steps [B]."""
+        signal, of_noise = self.at(step, clean)
+        return signal * clean + of_noise * noise

@@ -15,6 +15,7 @@ from restore_dit.errors import UserError
 from restore_dit.evaluation.metrics import average_scores
 from restore_dit.evaluation.protocols import TileScores, data_of, evaluate_tile
 from restore_dit.evaluation.report import Report, write_report
+from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model, load_model
 
 
@@ -109,7 +110,7 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores])
         for name, scores in results[0].scores.items()
     }
     pixels = sum(result.pixels for result in results)
-    steps = config.sampling.steps or model.config.diffusion.sampling_steps
+    sampler, steps = sampling_options(config.sampling).solver(model)
     return Report(
         title=f"Protocol {config.protocol}",
         methods=methods,
@@ -119,6 +120,6 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores])
             "store": config.store,
             "part": config.part,
             "tiles": str(len(results)),
-            "sampling": f"{steps} steps, seed {config.sampling.seed}, {config.sampling.precision}",
+            "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}",
         },
     )

@@ -57,7 +57,7 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Tensor:
         """`noisy` [B, T, C, H, W] in [-1, 1] plus noise, with observed pixels clean; `step` [B] of the noise schedule.
-        Returns the estimate of the clean series in the shape and type of `noisy`."""
+        Returns what the model was trained to predict (the clean series, if nothing else) like `noisy`."""
         height, width = noisy.shape[-2:]
         side = self.config.patch_size
         if height % side or width % side:
@@ -86,7 +86,10 @@ class Denoiser(nn.Module):
                 tokens = block(*arguments)
         patches = self.head(self.head_norm(tokens, shift, scale))
         output = unpatch(patches, height // side, width // side, side, len(self.config.bands)).to(noisy.dtype)
-        return output if anchor is None else output + anchor
+        if anchor is None:
+            return output
+        weight = conditioning.anchor_weight
+        return output + (anchor if weight is None else anchor * weight.view(-1, 1, 1, 1, 1).to(anchor.dtype))
 
     def _anchor(self, conditioning: Conditioning) -> Tensor | None:
         """What the other dates say of every pixel [B, T, C, H, W]; padding has no say in it."""

@@ -108,11 +108,13 @@ class TileReconstructor:
 
         cloudy = self.input(tile_id)
         clear, gap_mask = fill_gaps(model, cloudy, options, on_window)
+        sampler, steps = options.solver(model)
         attributes = {
             "SOFTWARE": f"restore-dit {__version__}",
             "MODEL": self.config.model,
             "SEED": str(options.seed),
-            "STEPS": str(options.steps or model.config.diffusion.sampling_steps),
+            "STEPS": str(steps),
+            "SAMPLER": sampler,
             "MASK_DILATION": str(mask_dilation(model, options)),
         }
         if self.config.format == "cog":
@@ -205,4 +207,4 @@ def options_of(config: ReconstructionConfig) -> SamplingOptions:
 
 def sampling_options(config: SamplingConfig) -> SamplingOptions:
     """The sampler's options of a job's configuration."""
-    return SamplingOptions(config.steps, config.seed, config.precision, config.batch_size)
+    return SamplingOptions(config.steps, config.seed, config.precision, config.batch_size, sampler=config.sampler)

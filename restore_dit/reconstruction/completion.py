@@ -43,7 +43,7 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "weights": weights.hexdigest(),
         "model": model.config.model_dump(mode="json", include={"data", "model", "diffusion"}),
         "normalisation": model.normalisation.to_json().decode(),
-        "steps": options.steps or model.config.diffusion.sampling_steps,
+        "sampling": options.solver(model),
         "seed": options.seed,
         "precision": options.precision,
         "mask_dilation": mask_dilation(model, options),

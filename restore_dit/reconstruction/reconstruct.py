@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restore_dit.config import GapConfig
+from restore_dit.config import GapConfig, SamplerName
 from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.examples.cutting import Cutter, Example, Window, stack
 from restore_dit.data.examples.decoded_tile import DecodedTile
@@ -22,8 +22,8 @@ from restore_dit.data.examples.dilation import hidden_pixels
 from restore_dit.data.examples.normalisation import published_scale_to_stored
 from restore_dit.data.loader import ahead
 from restore_dit.diffusion.noise import field_noise
+from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
-from restore_dit.diffusion.schedule import NoiseSchedule
 from restore_dit.errors import UserError
 from restore_dit.model.interpolation import interpolate_from_other_dates
 from restore_dit.reconstruction.joining import join_windows
@@ -38,14 +38,29 @@ DEFAULT_TILE = 128
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to sample. `steps` and `mask_dilation` (pixels by which clouds and shadows are widened) None: as the model's
-    configuration says; `batch_size`: windows at once."""
+    """How to sample. `steps`, `sampler` and `mask_dilation` (pixels by which clouds and shadows are widened) None: as
+    the model's configuration says; `batch_size`: windows at once."""
 
     steps: int | None = None
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: int = 4
     mask_dilation: int | None = None
+    sampler: SamplerName | None = None
+
+    def solver(self, model: Model) -> tuple[SamplerName, int]:
+        """Sampler and steps for a model.
+
+        Raises:
+            UserError: this sampler cannot follow the model's noise schedule.
+        """
+        diffusion = model.config.diffusion
+        sampler = self.sampler or diffusion.sampler
+        try:
+            diffusion.require_sampler(sampler)
+        except ValueError as error:
+            raise UserError(f"sampling.sampler={sampler}: {error}; leave it out to take the model's own") from None
+        return sampler, self.steps or diffusion.sampling_steps
 
 
 def reconstruct(
@@ -149,8 +164,8 @@ def _predict(
 ) -> Iterator[NDArray[np.float32]]:
     """The prediction of each window of one spatial tile, [T, C, h, w] on the published scale."""
     device = next(model.denoiser.parameters()).device
-    schedule = NoiseSchedule.from_config(model.config.diffusion)
-    steps = options.steps or model.config.diffusion.sampling_steps
+    predicted = Prediction.from_config(model.config.diffusion)
+    sampler, steps = options.solver(model)
     # What is hidden is decided already, with the clouds beyond this spatial tile.
     cutter = Cutter(model.config.data.model_copy(update={"gaps": GapConfig()}), model.config.model.bands)
     patch = model.config.model.patch_size
@@ -174,9 +189,7 @@ def _predict(
             conditioning = replace(conditioning, anchor=_stacked([anchor[a:b] for a, b in group], batch.target))
         noise = _stacked([_noise(model, tile, frames[a:b], place, options.seed) for a, b in group], batch.target)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-            sampled = sample_inpainting(
-                model.denoiser, noise, conditioning, schedule, steps, sampler=model.config.diffusion.sampler
-            )
+            sampled = sample_inpainting(model.denoiser, noise, conditioning, predicted, steps, sampler=sampler)
         values = to_unit_range(sampled.float()).cpu().numpy()
         for prediction, (start, stop) in zip(values, group, strict=True):
             yield prediction[: stop - start, :, : place.height, : place.width]

@@ -35,7 +35,7 @@ from restore_dit.training.objective_module import ObjectiveModule
 from restore_dit.training.resume_state import Counters
 from restore_dit.training.setup import TrainingSetup
 from restore_dit.training.step_clock import StepClock
-from restore_dit.training.validation import validate
+from restore_dit.training.validation import AVERAGED, SCORES, validate
 
 StepBatches = Callable[[int, int], Iterator[list[dict[str, Any]]]]
 """(first step, end) → for each step this rank's micro-batches as stacked columns."""
@@ -152,8 +152,10 @@ class Fit:
         best = self.counters.best_psnr is None or result.psnr > self.counters.best_psnr
         if best:
             self.counters = replace(self.counters, best_psnr=result.psnr, best_step=self.counters.step)
-            self._save_model(weights, {"validation_psnr_missing": result.psnr, "validation_mae_missing": result.mae})
-        self.post(ValidationReport(self.counters.step, result.psnr, result.mae, best, result.picture))
+            scores = {name: getattr(result, name) for name in SCORES}
+            self._save_model(weights, {f"validation_{name}_missing": score for name, score in scores.items()})
+        averages = {name: getattr(result, name) for name in AVERAGED}
+        self.post(ValidationReport(self.counters.step, **averages, is_best=best, picture=result.picture))
 
     def save(self) -> None:
         """Commits the resume state and the log of computed examples that led to it. A run without validation keeps

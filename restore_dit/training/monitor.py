@@ -46,13 +46,22 @@ class AdvancedReport:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """A validation: missing pixels on the published scale; `picture` is a PNG."""
+    """A validation: missing pixels on the published scale, SAM in degrees; `seconds` that sampling a series took;
+    `picture` is a PNG."""
 
     step: int
     psnr: float
     mae: float
+    ssim: float
+    sam: float
+    seconds: float
     is_best: bool
     picture: bytes | None
+
+    @property
+    def averages(self) -> dict[str, float]:
+        """The numbers by name."""
+        return {name: getattr(self, name) for name in ("psnr", "mae", "ssim", "sam", "seconds")}
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from restore_dit.config import DiffusionConfig
 from restore_dit.data.examples.batch import Batch
 from restore_dit.diffusion.objective import training_loss
-from restore_dit.diffusion.schedule import NoiseSchedule
+from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.training_steps import training_steps
+from restore_dit.diffusion.weighting import loss_weights
 from restore_dit.model.denoiser import Denoiser
 
 
@@ -25,12 +26,13 @@ class ObjectiveModule(nn.Module):
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.precision = precision
-        self.schedule = NoiseSchedule.from_config(diffusion)
+        self.prediction = Prediction.from_config(diffusion)
+        self.loss_weights = loss_weights(diffusion, self.prediction)
 
     def forward(self, batch: Batch) -> Tensor:
         """Weighted sum of losses, a scalar in fp32."""
         device = batch.target.device
-        step = training_steps(batch.quantile, self.schedule, self.diffusion)
+        step = training_steps(batch.quantile, self.prediction.schedule, self.diffusion)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             losses = training_loss(
                 self.denoiser,
@@ -39,8 +41,8 @@ class ObjectiveModule(nn.Module):
                 step,
                 batch.conditioning,
                 batch.valid,
-                self.schedule,
+                self.prediction,
                 self.diffusion,
                 batch.veiled,
             )
-        return (losses.float() * batch.weight).sum()
+        return (losses.float() * self.loss_weights.to(device)[step] * batch.weight).sum()

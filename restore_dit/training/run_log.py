@@ -43,7 +43,7 @@ class RunLog:
                 machine["gradient_norm"] = report.gradient_norm
             self._scalars(report.step, machine, kept=False)
         elif isinstance(report, ValidationReport):
-            self._scalars(report.step, {"validation/psnr": report.psnr, "validation/mae": report.mae})
+            self._scalars(report.step, {f"validation/{name}": value for name, value in report.averages.items()})
             if report.picture and self._writer:
                 image = matplotlib.image.imread(io.BytesIO(report.picture), format="png")[..., :3]
                 self._writer.add_image("validation/series", np.asarray(image), report.step, dataformats="HWC")

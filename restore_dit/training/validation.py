@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,22 +12,28 @@ from numpy.typing import NDArray
 
 from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.examples.normalisation import published_scale_to_reflectance
+from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
-from restore_dit.diffusion.schedule import NoiseSchedule
 from restore_dit.evaluation.figures import strip_figure, to_png
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.series import DATE_ORIGIN
 from restore_dit.training.setup import TrainingSetup
 
+SCORES = ("psnr", "mae", "ssim", "sam")
+AVERAGED = (*SCORES, "seconds")
+
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Averages over the validation series, on the published scale, missing pixels only; `picture` is a PNG of the
-    first series (rank 0 only)."""
+    """Averages over the validation series, on the published scale, missing pixels only (`ssim`: frames with any);
+    `seconds` that sampling one of them took; `picture` is a PNG of the first series (rank 0 only)."""
 
     psnr: float
     mae: float
+    ssim: float
+    sam: float
+    seconds: float
     picture: bytes | None
 
 
@@ -34,29 +41,33 @@ class ValidationResult:
 def validate(setup: TrainingSetup, denoiser: Denoiser, rank: int, world_size: int) -> ValidationResult:
     """Each rank scores every `world_size`-th example; the averages are over all of them."""
     device = next(denoiser.parameters()).device
-    schedule = NoiseSchedule.from_config(setup.config.diffusion)
-    sums = torch.zeros(3, dtype=torch.float64)
+    prediction = Prediction.from_config(setup.config.diffusion)
+    sums = torch.zeros(len(AVERAGED) + 1, dtype=torch.float64)
     picture: bytes | None = None
     denoiser.eval()
     for index in range(rank, len(setup.validation), world_size):
         tile_id, draw = setup.validation[index]
         example = setup.maker.validation(setup.reader(tile_id), draw)
         batch = to_batch(example, setup.normalisation, mask_padding=setup.config.data.mask_padding, device=device)
-        prediction = _sample(setup, denoiser, batch, schedule)
+        begin = time.perf_counter()
+        sampled = _sample(setup, denoiser, batch, prediction)[0].cpu().numpy()
+        seconds = time.perf_counter() - begin
         frames = batch.conditioning.frame_mask[0].cpu().numpy() if batch.conditioning.frame_mask is not None else ...
         target = to_unit_range(batch.target)[0].cpu().numpy()[frames]
         gaps = example["gap_mask"][0, frames, 0]
         unknown = ~example["valid"][0, frames, 0]
-        estimate = prediction[0].cpu().numpy()[frames]
+        estimate = sampled[frames]
         missing = score_series(target, estimate, gaps, unknown, scale_name=PUBLISHED_SCALE).missing
-        if missing.psnr is not None and missing.mae is not None and np.isfinite(missing.psnr):
-            sums += torch.tensor([missing.psnr, missing.mae, 1.0], dtype=torch.float64)
+        scores = [getattr(missing, name) for name in SCORES]
+        if None not in scores and np.isfinite(scores).all():
+            sums += torch.tensor([*scores, seconds, 1.0], dtype=torch.float64)
         if index == 0:
             picture = _picture(setup, target, estimate, gaps, unknown, example["optical_dates"][0, frames])
     sums = sums.to(device)
     dist.all_reduce(sums)
-    psnr, mae, count = sums.tolist()
-    return ValidationResult(psnr / max(count, 1), mae / max(count, 1), picture)
+    *totals, count = sums.tolist()
+    averages = {name: total / max(count, 1) for name, total in zip(AVERAGED, totals, strict=True)}
+    return ValidationResult(**averages, picture=picture)
 
 
 def _picture(
@@ -76,10 +87,15 @@ def _picture(
     return to_png(figure, dots_per_inch=80)
 
 
-def _sample(setup: TrainingSetup, denoiser: Denoiser, batch: Batch, schedule: NoiseSchedule) -> torch.Tensor:
-    precision = setup.config.training.precision
+def _sample(setup: TrainingSetup, denoiser: Denoiser, batch: Batch, prediction: Prediction) -> torch.Tensor:
+    precision, diffusion = setup.config.training.precision, setup.config.diffusion
     with torch.autocast(batch.target.device.type, torch.bfloat16, enabled=precision == "bf16"):
         sampled = sample_inpainting(
-            denoiser, batch.noise(), batch.conditioning, schedule, setup.config.diffusion.sampling_steps
+            denoiser,
+            batch.noise(),
+            batch.conditioning,
+            prediction,
+            diffusion.sampling_steps,
+            sampler=diffusion.sampler,
         )
     return to_unit_range(sampled)

@@ -1,5 +1,6 @@
 """Which steps training sees."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,3 +40,13 @@ def test_a_share_falls_on_what_the_sampler_visits():
     assert (drawn - uniform).abs().max() <= 1
     only = steps_of(quantiles, sampled_share=1.0, sampling_steps=1)
     assert set(only.tolist()) == {999}
+
+
+def test_logit_normal_has_the_distribution_of_its_name():
+    """Against the closed form: P(t ≤ x) = Φ((logit x − mean) / std)."""
+    quantiles = (torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000
+    drawn = steps_of(quantiles, timestep_sampling="logit_normal", logit_mean=0.5, logit_std=0.8)
+    for place in (0.1, 0.5, 0.9):
+        expected = torch.special.ndtr((torch.logit(torch.tensor(place)) - 0.5) / 0.8)
+        assert (drawn < place * 1000).double().mean().item() == pytest.approx(expected.item(), abs=1e-3)
+    assert steps_of(torch.tensor([0.0, 1 - 1e-9]), timestep_sampling="logit_normal").tolist() == [8, 991]

@@ -143,3 +143,12 @@ def test_the_rims_of_clouds_are_never_read(small_model, series):
     other = replace(series, optical=Acquisitions(poisoned, series.optical.dates, series.optical.bands))
     found = [reconstruct(widened(small_model, 3), one, frames, nothing, SamplingOptions()) for one in (series, other)]
     np.testing.assert_array_equal(*found)
+
+
+def test_another_sampler_fills_the_gaps_otherwise_and_one_that_cannot_is_refused(small_model, series):
+    one, other = (fill_gaps(small_model, series, SamplingOptions(steps=4, sampler=name)) for name in ("ddim", None))
+    assert (one[0].optical.values != other[0].optical.values).any()
+    seen = ~one[1][:, None].repeat(10, axis=1)
+    np.testing.assert_array_equal(one[0].optical.values[seen], other[0].optical.values[seen])
+    with pytest.raises(UserError, match=r"sampling\.sampler=euler: sampler 'euler' follows schedule 'straight' only"):
+        fill_gaps(small_model, series, SamplingOptions(sampler="euler"))

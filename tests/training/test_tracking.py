@@ -181,7 +181,8 @@ def test_a_store_of_artifacts_that_does_not_let_us_in_holds_up_no_curves(
     picture = io.BytesIO()
     Image.new("RGB", (4, 4)).save(picture, "PNG")
     for step in (1, 2):
-        sink.show(ValidationReport(step, psnr=20.0 + step, mae=0.1, is_best=False, picture=picture.getvalue()))
+        scores = {"psnr": 20.0 + step, "mae": 0.1, "ssim": 0.9, "sam": 4.0, "seconds": 0.01}
+        sink.show(ValidationReport(step, **scores, is_best=False, picture=picture.getvalue()))
     sink.show(EndedReport(2, finished=True))
     sink.close()
 

@@ -58,7 +58,7 @@ class MlflowSink:
                 values["gpu_memory_peak"] = max(memory.peak for memory in report.gpu_memory)
             self._metrics(report.step, **values)
         elif isinstance(report, ValidationReport):
-            self._metrics(report.step, **{"validation/psnr": report.psnr, "validation/mae": report.mae})
+            self._metrics(report.step, **{f"validation/{name}": value for name, value in report.averages.items()})
             if report.picture is not None:
                 self._sender.add(partial(self._run.log_picture, report.picture, report.step))
         elif isinstance(report, EndedReport) and report.error is None:

@@ -1,0 +1,103 @@
+"""From each kind of target the clean series comes back, as diffusers has it; what cannot be is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restore_dit.config import DiffusionConfig
+from restore_dit.config.loading import load_section
+from restore_dit.diffusion.prediction import Prediction
+from restore_dit.errors import UserError
+
+FAMILIES = [
+    {"schedule": schedule, "prediction": prediction, "zero_terminal_snr": zero}
+    for schedule in ("linear", "scaled_linear", "cosine", "sigmoid")
+    for prediction in ("x0", "epsilon", "v")
+    for zero in (False, True)
+    if not (prediction == "epsilon" and zero)
+] + [{"schedule": "straight", "prediction": prediction} for prediction in ("x0", "flow")]
+
+
+def drawn(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A clean series in [-1, 1] and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (1, 2, 3, 4, 4)
+    clean = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
+    return clean, torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@given(step=st.integers(0, 999), seed=st.integers(0, 100))
+def test_the_clean_series_comes_back_from_its_target(family, step, seed):
+    prediction = Prediction.from_config(DiffusionConfig(**family))
+    clean, noise = drawn(seed)
+    at = torch.tensor([step])
+    state = prediction.schedule.add_noise(clean, noise, at)
+    torch.testing.assert_close(prediction.clean(prediction.target(clean, noise, at), state, at), clean)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [("epsilon", "epsilon"), ("v", "v_prediction"), ("x0", "sample")])
+@pytest.mark.parametrize("step", [0, 400, 999])
+def test_targets_and_estimates_are_those_of_diffusers(ours, theirs, step):
+    diffusers = pytest.importorskip("diffusers.schedulers.scheduling_ddim")
+    oracle = diffusers.DDIMScheduler(beta_start=1e-4, beta_end=0.02, prediction_type=theirs, clip_sample=False)
+    oracle.set_timesteps(1000)
+    prediction = Prediction.from_config(DiffusionConfig(prediction=ours))
+    clean, noise = drawn()
+    at = torch.tensor([step])
+    target = prediction.target(clean, noise, at)
+    if ours == "v":
+        torch.testing.assert_close(target, oracle.get_velocity(clean, noise, at), rtol=0, atol=1e-6)
+    state = prediction.schedule.add_noise(clean, noise, at)
+    expected = oracle.step(target, torch.tensor(step), state).pred_original_sample
+    torch.testing.assert_close(prediction.clean(target, state, at), expected.double(), rtol=0, atol=1e-4)
+
+
+def test_flow_is_the_velocity_from_the_series_to_noise():
+    prediction = Prediction.from_config(DiffusionConfig(schedule="straight", prediction="flow"))
+    clean, noise = drawn()
+    assert torch.equal(prediction.target(clean, noise, torch.tensor([17])), noise - clean)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v"])
+def test_an_estimate_stays_within_the_networks_scale(kind):
+    prediction = Prediction.from_config(DiffusionConfig(prediction=kind))
+    clean, noise = drawn()
+    at = torch.tensor([999])
+    state = prediction.schedule.add_noise(clean, noise, at)
+    estimate = prediction.clean(prediction.target(clean, noise, at) + 5, state, at)
+    assert estimate.abs().max() <= 1
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_what_the_anchor_adds_is_the_targets_part_of_the_series(family):
+    """Without noise the target is the anchor's part alone."""
+    prediction = Prediction.from_config(DiffusionConfig(**family))
+    clean, _ = drawn()
+    for step in (0, 500, 999):
+        at = torch.tensor([step])
+        weight = prediction.anchor_weight(at)
+        share = 1.0 if weight is None else weight.item()
+        torch.testing.assert_close(share * clean, prediction.target(clean, torch.zeros_like(clean), at))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["prediction=epsilon", "zero_terminal_snr=true"], "'epsilon' is impossible with zero_terminal_snr"),
+        (["prediction=flow"], "prediction 'flow' goes with schedule 'straight', not 'linear'"),
+        (["schedule=straight", "prediction=v"], "schedule 'straight' goes with prediction 'flow' or 'x0', not 'v'"),
+        (["schedule=straight", "zero_terminal_snr=true"], "leave zero_terminal_snr out"),
+        (["sampler=euler"], "sampler 'euler' follows schedule 'straight' only, not 'linear'"),
+        (["loss_weighting=min_snr", "zero_terminal_snr=true"], "gives pure noise, where sampling begins, no weight"),
+        (["beta_start=0.03"], "beta_start 0.03 must be below beta_end 0.02"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(settings, message):
+    with pytest.raises(UserError) as refusal:
+        load_section(DiffusionConfig, settings)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)

@@ -12,7 +12,7 @@ from restore_dit.clouds.network.weights import fitted_network
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.errors import UserError
 from restore_dit.series import CLOUD_NO_DATA, NO_DATA, S2_ALL_BANDS, S2_BANDS, Acquisitions, TileSeries
-from tests.clouds.random_network import assert_same_masks, plain_logits, random_weights, reflectance, tile
+from tests.clouds.random_network import assert_same_masks, plain_logits, random_weights, reflectance, rounding, tile
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ def test_thirteen_bands_of_real_scenes(shared: Path):
     shuffled = S2_ALL_BANDS[::-1]
     turned = TileSeries("turned", Acquisitions(np.ascontiguousarray(values[:, ::-1]), dates, shuffled))
     first, second = detector(weights, CloudNetworkConfig(bands=S2_ALL_BANDS)).detect([series, turned])
-    assert_same_masks(first, plain_logits(weights, reflectance(series)))
+    frames = reflectance(series)
+    rounded_by = max(2.5e-4, rounding(weights, frames))  # 0.006 on a processor without AVX-512
+    assert_same_masks(first, plain_logits(weights, frames), share=1e-3, rounded_by=rounded_by)
     assert np.array_equal(first, second)
 
 
@@ -152,8 +154,9 @@ def test_bf16_is_that_of_pytorch(weights):
     (rough,) = detector(weights, precision="bf16").detect([series])
     with torch.autocast("cpu", torch.bfloat16):
         plain = plain_logits(weights, reflectance(series))
-    assert (rough == plain.argmax(dim=1).numpy()).mean() > 0.98
-    assert (rough != exact).any()
+    # How much two ways to compute in bf16 differ is the processor's business: less than bf16 differs from fp32.
+    from_plain, of_bf16 = (rough != plain.argmax(dim=1).numpy()).mean(), (rough != exact).mean()
+    assert from_plain < of_bf16 / 5
 
 
 def test_a_detector_passes_pickling(weights):

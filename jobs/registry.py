@@ -23,6 +23,7 @@ from restore_dit.config.loading import load_section
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.errors import UserError
+from tuning.config import load_sweep
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -108,6 +109,17 @@ JOBS = {
                 Place("input"),
                 Place("output"),
                 Place("mapping", small_file=True, named=load_cube_mapping),
+            ),
+        ),
+        Job(
+            "tune",
+            load_sweep,
+            (
+                Place("run.data.store", required=False),
+                Place("model", required=False),
+                Place("output"),
+                Place("run.output", required=False),
+                Place("run.training.init_from", required=False),
             ),
         ),
     )

@@ -49,7 +49,7 @@ def training_loss(
     clean = torch.where(valid, target, 0)
     seen = clean if conditioning.observed is None else conditioning.observed
     noisy = torch.where(missing, prediction.schedule.add_noise(clean, noise, step), seen)
-    told = replace(conditioning, anchor_weight=prediction.anchor_weight(step))
+    told = replace(conditioning, prior_weights=prediction.prior_weights(step))
     output = denoiser(noisy, step, told).float()
 
     if veiled is not None and prediction.is_clean:

@@ -43,6 +43,10 @@ WEIGHTS: dict[str, Callable[[NoiseSchedule], Weights]] = {
 RANGE = 1.0
 """The clean series lies within ± this much on the network's scale."""
 
+CLOSE = 0.1
+"""How far the interpolation between dates usually is from the series, on the network's scale: 26 dB of PSNR on the
+published one."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -92,12 +96,21 @@ class Prediction:
     def _determinant(self) -> Tensor:
         return self.schedule.noise * self.of_clean - self.schedule.signal * self.of_noise
 
-    def anchor_weight(self, step: Tensor) -> Tensor | None:
-        """What of a series that is close to x_0 belongs to the target, [B] float32: the part that needs no learning.
-        None: all of it."""
+    def prior_weights(self, step: Tensor) -> Tensor | None:
+        """What of x_t and of a series a that is close to x_0 belongs to the target, [B, 2] float32: the part that needs
+        no learning. None: nothing of x_t, all of a, as is right for x_0.
+
+        The least squares of x_0 = a + r and ε, r of variance s² (`CLOSE`), given x_t: with d = x_t − signal·a and
+        D = signal²·s² + noise², ε ≈ noise·d/D and x_0 ≈ a + signal·s²·d/D. So a network that says nothing yet fills
+        gaps with a, whatever it is to predict.
+        """
         if self.is_clean:
             return None
-        return self.of_clean.to(step.device)[step].float()
+        signal, noise = self.schedule.signal, self.schedule.noise
+        spread = signal.square() * CLOSE**2 + noise.square()
+        of_state = (self.of_noise * noise + self.of_clean * signal * CLOSE**2) / spread
+        weights = torch.stack([of_state, self.of_clean - signal * of_state], dim=1)
+        return weights.to(step.device)[step].float()
 
     @staticmethod
     def _at(values: Tensor, step: Tensor, like: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ class Conditioning:
     gap_mask: [B, T, 1, H, W] bool, true where a pixel is missing.
     anchor: [B, T, C, H, W] the series interpolated from other dates, where the caller knows more of it than this window
         shows; a model with an anchor computes it from `observed` otherwise.
-    anchor_weight: [B] what the anchor in the network's output is multiplied by, where that is not the clean series; 1
-        if absent.
+    prior_weights: [B, 2] what the noisy series and the anchor are multiplied by, before they are added to the output of
+        a model with an anchor that does not predict the clean series; 0 and 1 if absent.
     radar: [B, S, K, H, W] normalised backscatter.
     radar_dates: [B, S] days since 2018-09-01.
     radar_mask: [B, S] bool, true where an acquisition is real.
@@ -30,7 +30,7 @@ class Conditioning:
     observed: Tensor | None = None
     gap_mask: Tensor | None = None
     anchor: Tensor | None = None
-    anchor_weight: Tensor | None = None
+    prior_weights: Tensor | None = None
     radar: Tensor | None = None
     radar_dates: Tensor | None = None
     radar_mask: Tensor | None = None

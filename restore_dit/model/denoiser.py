@@ -88,8 +88,10 @@ class Denoiser(nn.Module):
         output = unpatch(patches, height // side, width // side, side, len(self.config.bands)).to(noisy.dtype)
         if anchor is None:
             return output
-        weight = conditioning.anchor_weight
-        return output + (anchor if weight is None else anchor * weight.view(-1, 1, 1, 1, 1).to(anchor.dtype))
+        if conditioning.prior_weights is None:
+            return output + anchor
+        of_noisy, of_anchor = conditioning.prior_weights.to(noisy.dtype)[..., None, None, None, None].unbind(dim=1)
+        return output + of_noisy * noisy + of_anchor * anchor
 
     def _anchor(self, conditioning: Conditioning) -> Tensor | None:
         """What the other dates say of every pixel [B, T, C, H, W]; padding has no say in it."""

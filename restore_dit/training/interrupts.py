@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -12,7 +13,11 @@ from rich.console import Console
 
 @contextmanager
 def stop_when_interrupted(request_stop: Callable[[], None], console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) asks to stop after the step, the second interrupts at once."""
+    """The first Ctrl-C (or SIGTERM) asks to stop after the step, the second interrupts at once. Not in a thread other
+    than the main one, where signals are somebody else's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -123,8 +123,9 @@ class Sink(Protocol):
 class LocalMonitor:
     """A monitor in the same process."""
 
-    def __init__(self, show: Callable[[Report], None]) -> None:
+    def __init__(self, show: Callable[[Report], None], should_stop: Callable[[], bool] = lambda: False) -> None:
         self._show = show
+        self._should_stop = should_stop
         self._stop = False
 
     def post(self, report: Report) -> None:
@@ -132,8 +133,8 @@ class LocalMonitor:
         self._show(report)
 
     def stop_requested(self) -> bool:
-        """Whether `request_stop` was called."""
-        return self._stop
+        """Whether `request_stop` was called, or somebody else wants it."""
+        return self._stop or self._should_stop()
 
     def request_stop(self) -> None:
         """Asks the fit to save its state and stop; safe inside a signal handler."""

@@ -71,11 +71,11 @@ class MailboxMonitor:
         return ray.get(self._mailbox.stop_requested.remote(), timeout=60)
 
 
-def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
+def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor, decoded: stream.Decoded | None = None) -> bool:
     """Trains on `workers.count` Ray Train workers; whether the run is finished.
 
     Needs `ray.init` to have been called. A worker group that dies is replaced `workers.max_failures` times and goes
-    on from the last saved state.
+    on from the last saved state. `decoded`: the store's tiles, where somebody has put them into Ray's object store.
     """
     if not _await_room(setup.config.workers, monitor):
         step = resume_state.load_counters(setup.folder.state).step
@@ -84,8 +84,7 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor) -> bool:
     # Beside the driver: on any other node the loss of that node would end the training.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
-    decoded = None
-    if setup.config.data.cache_decoded:
+    if decoded is None and setup.config.data.cache_decoded:
         decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, setup.config.workers.data_cpus)
     source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
     workers = setup.config.workers

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 
@@ -27,11 +28,21 @@ class RunResult:
     model: str
 
 
-def run_training(config: RunConfig, console: Console, sinks: Sequence[Sink] = ()) -> RunResult:
+def run_training(
+    config: RunConfig,
+    console: Console,
+    sinks: Sequence[Sink] = (),
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    decoded: Any = None,
+) -> RunResult:
     """Trains until the end or until Ctrl-C; with `workers.count` 0 in this process, else on Ray.
 
     Args:
         sinks: where reports go besides the terminal, the run's logs and the tracking server; closed at the end.
+        should_stop: asked after every step, or twice a second; true is as good as Ctrl-C.
+        decoded: with workers, the tiles in Ray's object store (`stream.cache_decoded`); none: as `data.cache_decoded`
+            says.
 
     Raises:
         UserError: whatever the user can mend, before anything is computed where possible.
@@ -62,7 +73,7 @@ def run_training(config: RunConfig, console: Console, sinks: Sequence[Sink] = ()
             if isinstance(report, EndedReport):
                 last_step = report.step
 
-        monitor = LocalMonitor(show)
+        monitor = LocalMonitor(show, should_stop)
         with stop_when_interrupted(monitor.request_stop, console):
             if config.workers.count == 0:
                 from restore_dit.training.local import fit_here
@@ -71,5 +82,5 @@ def run_training(config: RunConfig, console: Console, sinks: Sequence[Sink] = ()
             else:
                 from restore_dit.training.ray_train import fit_on_cluster
 
-                finished = fit_on_cluster(setup, monitor)
+                finished = fit_on_cluster(setup, monitor, decoded)
     return RunResult(finished, last_step, setup.folder.location.uri, setup.folder.model.uri)

@@ -90,6 +90,11 @@ class RunFolder:
         for key, (old, new) in _differences(_completed(existing.identity), record.identity).items():
             raise UserError(f"{where}: this run was started with {key}={old!r}, not {new!r}; choose another name=…")
 
+    def is_finished(self) -> bool:
+        """Whether a run lies there that came to its end."""
+        record = self._read()
+        return record is not None and record.status == "finished"
+
     def finish(self) -> None:
         """Marks the run as finished."""
         record = self._read()

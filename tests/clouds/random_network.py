@@ -68,7 +68,7 @@ def plain_logits(weights: dict[str, Tensor], frames: Tensor, *, as_published: bo
 
 
 def rounding(weights: dict[str, Tensor], frames: Tensor) -> float:
-    """How far fp32 logits of plain PyTorch lie from exact ones at most: it is this processor's convolutions that say."""
+    """How far fp32 logits of plain PyTorch lie from exact ones at most; that is the processor's business."""
     exact = {name: value.double() if value.is_floating_point() else value for name, value in weights.items()}
     return float((plain_logits(weights, frames) - plain_logits(exact, frames.double())).abs().max())
 

@@ -7,10 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_dit.config import DiffusionConfig
+from restore_dit.config import DiffusionConfig, ModelConfig
 from restore_dit.config.loading import load_section
-from restore_dit.diffusion.prediction import Prediction
+from restore_dit.diffusion.prediction import CLOSE, Prediction
+from restore_dit.diffusion.samplers import sample_inpainting
 from restore_dit.errors import UserError
+from restore_dit.model.conditioning import Conditioning
+from restore_dit.model.denoiser import Denoiser
+from restore_dit.model.interpolation import interpolate_from_other_dates
 
 FAMILIES = [
     {"schedule": schedule, "prediction": prediction, "zero_terminal_snr": zero}
@@ -72,16 +76,43 @@ def test_an_estimate_stays_within_the_networks_scale(kind):
     assert estimate.abs().max() <= 1
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_what_the_anchor_adds_is_the_targets_part_of_the_series(family):
-    """Without noise the target is the anchor's part alone."""
+OTHERS = [family for family in FAMILIES if family["prediction"] != "x0"]
+
+
+@pytest.mark.parametrize("family", OTHERS, ids=str)
+@pytest.mark.parametrize("step", [0, 300, 700, 999])
+def test_what_the_anchor_says_of_the_target_is_its_least_squares(family, step):
+    """Against a regression of the target on x_t and the anchor."""
     prediction = Prediction.from_config(DiffusionConfig(**family))
-    clean, _ = drawn()
-    for step in (0, 500, 999):
-        at = torch.tensor([step])
-        weight = prediction.anchor_weight(at)
-        share = 1.0 if weight is None else weight.item()
-        torch.testing.assert_close(share * clean, prediction.target(clean, torch.zeros_like(clean), at))
+    generator = torch.Generator().manual_seed(step)
+    anchor, residual, noise = torch.randn(3, 400_000, generator=generator, dtype=torch.float64)
+    anchor = anchor / 2
+    clean = anchor + CLOSE * residual
+    at = torch.tensor([step])
+    state = prediction.schedule.add_noise(clean[None], noise[None], at)[0]
+    target = prediction.target(clean[None], noise[None], at)[0]
+    expected = torch.linalg.lstsq(torch.stack([state, anchor], dim=1), target[:, None]).solution[:, 0]
+    weights = prediction.prior_weights(at)[0].double()
+    guess, best = (w[0] * state + w[1] * anchor for w in (weights, expected))
+    assert (guess - target).square().mean() < 1.001 * (best - target).square().mean() + 1e-9
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_network_that_says_nothing_yet_fills_gaps_by_interpolation(family, steps):
+    """Whatever it is to predict: so that a comparison of families begins at the same place."""
+    torch.manual_seed(0)
+    config = ModelConfig(hidden_size=16, depth=1, heads=2, radar_channels=())
+    denoiser = Denoiser(config).double()
+    series = (torch.rand(1, 5, 10, 8, 8, dtype=torch.float64) - 0.5).cumsum(dim=1).tanh() / 2
+    gaps = torch.rand(1, 5, 1, 8, 8) < 0.3
+    known = Conditioning(optical_dates=torch.arange(5.0)[None] * 5, observed=series, gap_mask=gaps)
+    prediction = Prediction.from_config(DiffusionConfig(**family))
+    noise = torch.randn(series.shape, dtype=torch.float64)
+    filled = sample_inpainting(denoiser, noise, known, prediction, steps, sampler="ddim")
+    interpolated = interpolate_from_other_dates(series, ~gaps, known.optical_dates)
+    hidden = gaps.expand_as(series)
+    assert (filled - interpolated)[hidden].abs().mean() < CLOSE
 
 
 @pytest.mark.parametrize(

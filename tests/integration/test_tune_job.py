@@ -1,0 +1,96 @@
+"""Sweeps on Ray: trials with and without workers of their own, stopped early, failed, gone on with."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import ray
+
+from jobs import tune
+from jobs.entry import console
+from restore_dit.config import RunConfig, load
+from restore_dit.training.run import run_training
+from tuning.config import SweepConfig
+from tuning.records import SweepFolder
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(280), pytest.mark.usefixtures("ray_cluster")]
+
+FAMILIES = {
+    "bundles": {
+        "x0": {"diffusion.prediction": "x0"},
+        "v": {"diffusion.prediction": "v", "diffusion.schedule": "cosine"},
+        "diverges": {"diffusion.prediction": "v", "training.optimiser.learning_rate": 1e30},
+    }
+}
+
+
+@pytest.fixture
+def sweep(small_run: RunConfig, tmp_path: Path):
+    """A grid of three trials, which train in their own process; the last fails."""
+
+    def make(**changes) -> SweepConfig:
+        tree = {
+            "name": "sweep",
+            "output": str(tmp_path / "sweeps"),
+            "run": small_run.model_dump(mode="json") | {"output": ""},
+            "space": {"family": FAMILIES},
+            "search": {"algorithm": "grid", "trials": 3},
+        }
+        return SweepConfig.model_validate(tree | changes)
+
+    return make
+
+
+def all_cpus_are_free() -> bool:
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return ray.available_resources().get("CPU", 0) == 2
+
+
+def test_a_sweep_goes_on_where_it_was_and_its_best_trains_as_it_is(sweep, tmp_path, capfd):
+    first = sweep(search={"algorithm": "grid", "trials": 2})
+    assert tune.run(first, console()) == 0
+    folder = SweepFolder.of(first)
+    records = {path.name: path.read_bytes() for path in (tmp_path / "sweeps" / "sweep" / "trials").glob("*.json")}
+    assert [trial.status for trial in folder.read()] == ["finished"] * 2
+    capfd.readouterr()
+
+    assert tune.run(sweep(seeds={"best": 1, "repeats": 1}), console()) == 0
+    out, err = capfd.readouterr()
+    assert "trial-002: failed: the fit diverged" in err
+    assert "2 trials are over, 0 go on where they were" in out
+    assert "trial-000" not in out.partition("best:")[0].replace("trial-000-seed-1", "")
+    trials = {trial.name: trial for trial in folder.read()}
+    assert trials["trial-002"].status == "failed"
+    assert "the fit diverged" in trials["trial-002"].error
+    (again,) = [trial for trial in trials.values() if trial.repeats]
+    assert again.values == trials[again.repeats].values
+    assert again.best.psnr != trials[again.repeats].best.psnr
+    for name, content in records.items():
+        assert (tmp_path / "sweeps" / "sweep" / "trials" / name).read_bytes() == content
+    assert not (tmp_path / "sweeps" / "sweep" / "ray").exists()
+    assert all_cpus_are_free()
+
+    best = load(tmp_path / "sweeps" / "sweep" / "best.yaml", [f"output={tmp_path}", "name=best"])
+    of_sweep = trials[again.repeats]
+    result = run_training(best, console())
+    assert result.finished
+    assert f"{of_sweep.best.psnr:.2f} dB" in capfd.readouterr().out  # the same run: the same weights
+
+
+def test_a_trial_that_lags_behind_is_stopped_and_its_workers_are_gone(sweep):
+    """One trial at a time, the good one first, so that which of them lags is no matter of chance: one step from pure
+    noise is too much for a network that predicts noise."""
+    families = {"x0": {"diffusion.prediction": "x0"}, "epsilon": {"diffusion.prediction": "epsilon"}}
+    config = sweep(space={"family": {"bundles": families}}, concurrent=1, stopping={"grace_steps": 4, "reduction": 2})
+    workers = config.run.workers.model_copy(update={"count": 1, "cpus_each": 0.5, "data_cpus": 0.5})
+    config = config.model_copy(update={"run": config.run.model_copy(update={"workers": workers})})
+    assert tune.run(config, console()) == 0
+    good, lags = SweepFolder.of(config).read()
+    assert (good.status, lags.status) == ("finished", "stopped")
+    assert lags.best.psnr < good.best.psnr
+    assert lags.step < good.step
+    assert all_cpus_are_free()

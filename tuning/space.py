@@ -1,0 +1,241 @@
+"""Search spaces: which keys of a run's configuration a sweep changes, and what each may be."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field, model_validator
+
+from restore_dit.config import RunConfig, Section
+from restore_dit.config.loading import build, merge
+from restore_dit.errors import UserError
+
+Scalar = bool | int | float | str | None
+Values = dict[str, Any]
+"""Parameter → its value in a trial; parameters that a trial does not have are absent."""
+
+MOST_COMBINATIONS = 20_000
+"""So many are all tried on the configuration before a sweep begins; of larger spaces every pair of parameters."""
+
+
+class Chooser(Protocol):
+    """Whoever picks values: Optuna's trial."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """One of the choices."""
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        """A number."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        """A whole number."""
+
+
+class _Parameter(Section):
+    when: dict[str, list[Scalar]] = Field(
+        default_factory=dict,
+        description="only in trials whose configuration has one of these values at each of these keys",
+    )
+
+
+class Choice(_Parameter):
+    """One of several values of a key."""
+
+    values: tuple[Scalar | tuple[Scalar, ...], ...] = Field(min_length=1)
+
+    def suggest(self, name: str, chooser: Chooser) -> Any:
+        """A trial's value."""
+        return self.values[chooser.suggest_categorical(name, range(len(self.values)))]
+
+    def every(self) -> Iterator[Any]:
+        """All values."""
+        yield from self.values
+
+    def changes(self, name: str, value: Any) -> Values:
+        """The keys of the configuration that a value sets."""
+        return {name: value}
+
+
+class Bundle(_Parameter):
+    """One of several named sets of values that go together, such as a schedule with what it may predict."""
+
+    bundles: dict[str, dict[str, Scalar]] = Field(min_length=1)
+
+    def suggest(self, name: str, chooser: Chooser) -> Any:
+        """A trial's value: the name of a set."""
+        names = tuple(self.bundles)
+        return names[chooser.suggest_categorical(name, range(len(names)))]
+
+    def every(self) -> Iterator[Any]:
+        """All names."""
+        yield from self.bundles
+
+    def changes(self, name: str, value: Any) -> Values:
+        """The keys of the configuration that a value sets."""
+        return dict(self.bundles[value])
+
+
+class Range(_Parameter):
+    """A number between two others, both included."""
+
+    low: float
+    high: float
+    kind: Literal["float", "int"] = "float"
+    step: float | None = Field(None, gt=0)
+    log: bool = Field(False, description="every factor is as likely as any other")
+
+    @model_validator(mode="after")
+    def _orderly(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
+        if self.log and (self.low <= 0 or self.step):
+            raise ValueError("log goes with a low above 0 and without step")
+        if self.kind == "int" and not all(v is None or float(v).is_integer() for v in (self.low, self.high, self.step)):
+            raise ValueError("low, high and step of an int are whole numbers")
+        return self
+
+    def suggest(self, name: str, chooser: Chooser) -> Any:
+        """A trial's value."""
+        if self.kind == "int":
+            return chooser.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return chooser.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether a grid can have it."""
+        return self.kind == "int" or self.step is not None
+
+    def every(self) -> Iterator[Any]:
+        """Its ends: what lies between is refused by no rule that lets both pass."""
+        as_kind = int if self.kind == "int" else float
+        yield from (as_kind(self.low), as_kind(self.high))
+
+    def grid(self) -> Iterator[Any]:
+        """Every value that a grid has of it."""
+        step = self.step or 1
+        count = math.floor((self.high - self.low) / step + 1e-9) + 1
+        as_kind = int if self.kind == "int" else float
+        yield from (as_kind(self.low + index * step) for index in range(count))
+
+    def changes(self, name: str, value: Any) -> Values:
+        """The keys of the configuration that a value sets."""
+        return {name: value}
+
+
+Parameter = Annotated[Choice | Bundle | Range, Field(union_mode="smart")]
+Space = dict[str, Parameter]
+"""By key of the configuration (`diffusion.beta_end`); a bundle by any name."""
+
+
+def suggest(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, chooser: Chooser) -> Values:
+    """The values of a new trial, one parameter after the other in the space's order."""
+    values: Values = {}
+    tree = base.model_dump(mode="json")
+    for name, parameter in space.items():
+        if _holds(parameter.when, tree):
+            values[name] = parameter.suggest(name, chooser)
+            tree = merge(tree, _nested(parameter.changes(name, values[name])))
+    return values
+
+
+def configuration(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, values: Values) -> RunConfig:
+    """The run of a trial.
+
+    Raises:
+        UserError: the configuration refuses these values.
+    """
+    tree = base.model_dump(mode="json")
+    for name, value in values.items():
+        tree = merge(tree, _nested(space[name].changes(name, value)))
+    shown = ", ".join(f"{name}={value}" for name, value in values.items())
+    return build(RunConfig, tree, f"space: {shown or 'no parameter'}")
+
+
+def require_valid(space: Mapping[str, Choice | Bundle | Range], base: RunConfig) -> int:
+    """Tries what the space can give on the configuration; how many combinations it tried.
+
+    Raises:
+        UserError: the first that the configuration would refuse, a `when` that names no key, an empty space.
+    """
+    if not space:
+        raise UserError("space is empty: name at least one parameter", status=2)
+    tree = base.model_dump(mode="json")
+    for name, parameter in space.items():
+        for key in parameter.when:
+            if _at(tree, key) is _NOTHING:
+                raise UserError(f"space.{name}.when: no key '{key}' in the configuration", status=2)
+    options = {name: list(parameter.every()) for name, parameter in space.items()}
+    count = 0
+    if math.prod(map(len, options.values())) <= MOST_COMBINATIONS:
+        varied = [options]
+    else:
+        pairs = itertools.combinations(options, 2)
+        varied = [{name: all_ if name in pair else all_[:1] for name, all_ in options.items()} for pair in pairs]
+    for part in varied:
+        for values in _combinations(space, base, part):
+            configuration(space, base, values)
+            count += 1
+    return count
+
+
+def grid(space: Mapping[str, Choice | Bundle | Range], base: RunConfig) -> Iterator[Values]:
+    """Every combination of a space of discrete parameters, once."""
+    options = {
+        name: list(parameter.grid() if isinstance(parameter, Range) else parameter.every())
+        for name, parameter in space.items()
+    }
+    yield from _combinations(space, base, options)
+
+
+def _combinations(
+    space: Mapping[str, Choice | Bundle | Range], base: RunConfig, options: Mapping[str, list[Any]]
+) -> Iterator[Values]:
+    """Trials' values from all combinations of options, each once; without what a trial does not have."""
+    seen: set[tuple[tuple[str, Any], ...]] = set()
+    for picked in itertools.product(*options.values()):
+        values = _as_suggested(space, base, dict(zip(options, picked, strict=True)))
+        combination = tuple(values.items())
+        if combination not in seen:
+            seen.add(combination)
+            yield values
+
+
+def _as_suggested(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, chosen: Values) -> Values:
+    """Of values for every parameter those of a trial, in the space's order."""
+    values: Values = {}
+    tree = base.model_dump(mode="json")
+    for name, parameter in space.items():
+        if _holds(parameter.when, tree):
+            values[name] = chosen[name]
+            tree = merge(tree, _nested(parameter.changes(name, chosen[name])))
+    return values
+
+
+_NOTHING = object()
+
+
+def _at(tree: Mapping[str, Any], key: str) -> Any:
+    value: Any = tree
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return _NOTHING
+        value = value[part]
+    return value
+
+
+def _holds(when: Mapping[str, list[Scalar]], tree: Mapping[str, Any]) -> bool:
+    return all(_at(tree, key) in accepted for key, accepted in when.items())
+
+
+def _nested(changes: Values) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in changes.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, value)
+    return tree

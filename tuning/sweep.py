@@ -1,0 +1,249 @@
+"""A sweep from its first trial to its last, on the Ray cluster that this process is connected to."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from restore_dit.config import RunConfig, WorkersConfig
+from restore_dit.data import cluster_job, storage, stream
+from restore_dit.data.storage import locate
+from restore_dit.data.worker_errors import user_error_behind
+from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_directory import load_model
+from restore_dit.training.setup import TrainingSetup, set_up
+from tuning.config import SweepConfig
+from tuning.records import SCORES, Score, SweepFolder, Trial
+from tuning.search import QueueSearch, StudySearch
+from tuning.space import require_valid
+from tuning.stopping import StopList, TellingAsha, stop_list
+from tuning.trial import run_trial, sampling_base
+
+DRIVER_MEMORY = 1 << 30
+"""What the process that drives a trial's workers may need, in bytes; it computes nothing and reserves no CPU."""
+
+OnTrial = Callable[[Trial], object]
+"""Called whenever a trial came further or is over."""
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """A sweep that may begin: everything that can be refused has been checked."""
+
+    sweep: SweepConfig
+    folder: SweepFolder
+    base: RunConfig
+    setup: TrainingSetup
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The records so far."""
+        return self.folder.read()
+
+
+def plan_sweep(sweep: SweepConfig) -> PlannedSweep:
+    """Checks the sweep against its store, its model and what lies in its folder, and claims the folder.
+
+    Raises:
+        UserError: whatever the user can mend.
+    """
+    sweep = _for_any_process(sweep)
+    if sweep.model == "":
+        raise UserError("model is not set: give model=URI, the model directory that is sampled", status=2)
+    if sweep.model is not None:
+        base = sampling_base(load_model(sweep.model).config, sweep)
+    else:
+        if not sweep.run.data.store:
+            raise UserError("run.data.store is not set: give run.data.store=URI", status=2)
+        base = sweep.run
+    require_valid(sweep.space, base)
+    folder = SweepFolder.of(sweep)
+    base = base.model_copy(update={"output": folder.trials.uri})
+    setup = set_up(base)
+    if not setup.validation:
+        raise UserError(f"{base.data.store}: nothing to validate on; raise run.data.split.validation_fraction")
+    if sweep.model is None and base.training.validate_every > setup.total_steps:
+        raise UserError(
+            f"run.training.validate_every={base.training.validate_every}: a trial has {setup.total_steps} steps only"
+        )
+    folder.claim(sweep)
+    return PlannedSweep(sweep, folder, base, setup)
+
+
+def _for_any_process(sweep: SweepConfig) -> SweepConfig:
+    """The same with local paths that do not depend on the working directory, which trials do not share."""
+
+    def whole(address: str | None) -> str | None:
+        return address and (locate(address).path if locate(address).is_local else address)
+
+    run = sweep.run
+    data = run.data.model_copy(update={"store": whole(run.data.store)})
+    training = run.training.model_copy(update={"init_from": whole(run.training.init_from)})
+    run = run.model_copy(update={"data": data, "training": training})
+    return sweep.model_copy(update={"run": run, "output": whole(sweep.output), "model": whole(sweep.model)})
+
+
+def run_sweep(plan: PlannedSweep, on_trial: OnTrial = lambda trial: None) -> list[Trial]:
+    """Runs what is left of the sweep, then the best trials with other seeds; the records of all trials."""
+    sweep, folder = plan.sweep, plan.folder
+    stops = stop_list()
+    scheduler: TrialScheduler = FIFOScheduler()
+    trials = plan.trials
+    if sweep.stopping is not None:
+        over = [(trial.name, folder.curve(trial.name)) for trial in trials if trial.is_over and trial.repeats is None]
+        scheduler = TellingAsha(sweep.stopping, plan.setup.total_steps, stops, over)
+    decoded = None
+    if plan.base.data.cache_decoded and plan.base.workers.count and sweep.model is None:
+        decoded = stream.cache_decoded(plan.setup.reader, plan.setup.plan.tile_ids, plan.base.workers.data_cpus)
+    search = StudySearch(sweep.search, sweep.space, plan.base, trials, folder.write)
+    _tune(plan, search, scheduler, stops, decoded, sweep.search.trials, on_trial)
+    again = _repeats(plan)
+    if again:
+        _tune(plan, QueueSearch(again), FIFOScheduler(), stops, decoded, len(again), on_trial)
+    return plan.trials
+
+
+def trials_at_a_time(workers: WorkersConfig, nodes: Sequence[cluster_job.Bundle]) -> int:
+    """How many trials these nodes have room for, one at least."""
+    bundles: list[cluster_job.Bundle] = [_own_process(workers)]
+    if workers.count:
+        worker = {"CPU": workers.cpus_each} | ({"GPU": 1.0} if workers.use_gpu else {})
+        bundles = [worker] * workers.count + [{"CPU": workers.data_cpus}]
+    limits = []
+    for name in ("CPU", "GPU"):
+        needed = sum(bundle.get(name, 0.0) for bundle in bundles)
+        if needed:
+            limits.append(math.floor(sum(node.get(name, 0.0) for node in nodes) / needed + 1e-6))
+    return max(1, min(limits))
+
+
+def _own_process(workers: WorkersConfig) -> dict[str, float]:
+    """What a trial's own process reserves: nothing to compute with where it has workers."""
+    if workers.count:
+        return {"CPU": 0.0, "memory": float(DRIVER_MEMORY)}
+    return {"CPU": workers.cpus_each} | ({"GPU": 1.0} if workers.use_gpu else {})
+
+
+def _repeats(plan: PlannedSweep) -> list[Trial]:
+    """The best trials with other seeds, as far as they are not over; writes records of new ones."""
+    trials = {trial.name: trial for trial in plan.trials}
+    left = []
+    for trial in ranked(list(trials.values()))[: plan.sweep.seeds.best]:
+        for number in range(1, plan.sweep.seeds.repeats + 1):
+            name = f"{trial.name}-seed-{number}"
+            again = trials.get(name)
+            if again is None:
+                seed = plan.base.seed + number
+                again = Trial(name=name, values=trial.values, repeats=trial.name, seed=seed)
+                plan.folder.write(again)
+            if not again.is_over:
+                left.append(again)
+    return left
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Trials of the search that have a score, the best first. One that was stopped early counts by what it had."""
+    scored = [trial for trial in trials if trial.best is not None and trial.is_over and trial.repeats is None]
+    return sorted(scored, key=lambda trial: -_psnr(trial))
+
+
+def _psnr(trial: Trial) -> float:
+    return trial.best.psnr if trial.best else -math.inf
+
+
+def _tune(
+    plan: PlannedSweep,
+    search: Searcher,
+    scheduler: TrialScheduler,
+    stops: StopList,
+    decoded: Any,
+    trials: int,
+    on_trial: OnTrial,
+) -> None:
+    sweep, base = plan.sweep, plan.base
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # a run keeps its own logs
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that fails has no score
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep; what its trials have saved is kept
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    notes = plan.folder.location.join("ray")
+    workers = base.workers if sweep.model is None else base.workers.model_copy(update={"count": 0})
+    trainable = tune.with_parameters(run_trial, sweep=sweep, base=base, stops=stops, decoded=decoded)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, _own_process(workers)),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            scheduler=scheduler,
+            num_samples=trials,
+            max_concurrent_trials=sweep.concurrent or trials_at_a_time(workers, cluster_job.node_resources()),
+        ),
+        run_config=tune.RunConfig(
+            name=f"attempt-{uuid.uuid4().hex[:12]}",
+            storage_path=notes.path,
+            storage_filesystem=notes.filesystem,
+            failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
+            callbacks=[_Recorder(plan.folder, on_trial)],
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    if storage.is_folder(notes):
+        storage.delete_folder(notes)
+
+
+class _Recorder(tune.Callback):
+    """Keeps the records of trials as they go on."""
+
+    def __init__(self, folder: SweepFolder, on_trial: OnTrial) -> None:
+        self._folder = folder
+        self._on_trial = on_trial
+        self._trials: dict[str, Trial] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as of the search."""
+        return {}
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A validation, or the end."""
+        known = self._of(trial)
+        if result.get("error"):
+            self._keep(known.model_copy(update={"status": "failed", "error": result["error"]}))
+            return
+        score = Score(step=result["step"], **{name: result[name] for name in SCORES})
+        best = known.best if known.best is not None and known.best.psnr >= score.psnr else score
+        self._keep(
+            known.model_copy(
+                update={
+                    "best": best,
+                    "step": max(known.step, result.get("steps", score.step)),
+                    "status": result["ended"] or "running",
+                }
+            )
+        )
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """It failed too often."""
+        error = trial.get_error()
+        reason = str(user_error_behind(error) or error).strip().splitlines() if error else ["no reason given"]
+        self._keep(self._of(trial).model_copy(update={"status": "failed", "error": reason[-1][:500]}))
+
+    def _of(self, trial: TuneTrial) -> Trial:
+        given = Trial.model_validate(trial.config["trial"])
+        return self._trials.get(given.name, given)
+
+    def _keep(self, trial: Trial) -> None:
+        self._trials[trial.name] = trial
+        self._folder.write(trial)
+        self._on_trial(trial)

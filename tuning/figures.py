@@ -74,7 +74,7 @@ def curves_figure(trials: Sequence[Trial], curves: Mapping[str, Sequence[Score]]
     axes.set_ylabel("validation PSNR, dB")
     best = [score.psnr for curve in curves.values() for score in curve if math.isfinite(score.psnr)]
     if best:  # a family that has learnt nothing yet would press the others together
-        axes.set_ylim(bottom=max(min(best), float(np.percentile(best, 90)) - 12))
+        axes.set_ylim(bottom=max(min(best) - 0.1, float(np.percentile(best, 10)) - 1.5))
     axes.legend(frameon=False, loc="lower right", title="best trials")
     return figure
 

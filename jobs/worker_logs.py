@@ -17,6 +17,9 @@ _ERROR = re.compile(r"^(\S+ )*(ERROR|CRITICAL|FATAL)\b|^[\w.]*(Error|Exception|E
 _JOINT = re.compile(r"^(The above exception was the direct cause|During handling of the above exception)|^$")
 """What stands between the tracebacks of one error."""
 
+_BOOKKEEPING = re.compile(r"^Unhandled error .*_StatsActor")
+"""Ray Data's own bookkeeping, whose process goes with the training that began it while another still reports to it."""
+
 _NAMED = ("autoscaler", "raylet")
 """Senders whose every line counts: nodes that come and go, workers killed for memory."""
 
@@ -26,11 +29,17 @@ class WorkerLogFilter:
 
     def __init__(self) -> None:
         self._within: set[tuple[Any, Any]] = set()
+        self._bookkeeping: set[tuple[Any, Any]] = set()
 
     def kept(self, sender: tuple[Any, Any], lines: list[str]) -> Iterator[str]:
         """The lines of a process that matter; a traceback may go on in its next lines. `sender`: node and process."""
         for line in lines:
-            if TRACEBACK in line:
+            if _BOOKKEEPING.match(line):
+                self._bookkeeping.add(sender)
+            elif sender in self._bookkeeping:
+                if _ERROR.match(line):
+                    self._bookkeeping.discard(sender)
+            elif TRACEBACK in line:
                 self._within.add(sender)
                 yield line
             elif sender in self._within:

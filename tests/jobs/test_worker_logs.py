@@ -31,3 +31,18 @@ def test_errors_of_one_line_and_news_of_nodes_come_through():
     assert list(lines.kept(ONE, said)) == said
     grown = ["Adding 2 node(s) of type gpu-worker."]
     assert list(lines.kept(("10.0.0.1", "autoscaler"), grown)) == grown
+
+
+def test_what_ray_data_cannot_book_is_no_error_of_the_job():
+    """As two trainings at a time wrote it, when the first was over."""
+    lines = WorkerLogFilter()
+    booking = [
+        "Unhandled error (suppress with 'RAY_IGNORE_UNHANDLED_ERRORS=1'): ray::_StatsActor.update_execution_metrics()",
+        "           ^^^^^^^^^^^^^^^^^^",
+        '  File "ray/data/_internal/stats.py", line 934, in update_dataset',
+        "    self.datasets[dataset_tag].update(state)",
+        "KeyError: 'dataset_03556UWrdNoxXfD9w2cPoy_0'",
+    ]
+    assert list(lines.kept(ONE, booking[:3])) == []
+    assert list(lines.kept(OTHER, ["KeyError: 'mine'"])) == ["KeyError: 'mine'"]
+    assert list(lines.kept(ONE, [*booking[3:], "KeyError: 'mine'"])) == ["KeyError: 'mine'"]

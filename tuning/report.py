@@ -183,7 +183,7 @@ TITLES = {
     "seeds": "The best trials with other seeds",
     "curves": "Learning curves",
     "parallel": "Parameters of every trial",
-    "importance": "What each parameter matters",
+    "importance": "How much each parameter matters",
 }
 
 NOTES = {

@@ -17,7 +17,8 @@ from tests.s3.ceph_server import CephServer
 ROOT = Path(__file__).resolve().parents[2]
 
 STARTER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
 from tests.s3.ceph_server import CephServer
 with CephServer() as server:
     print(server.folder, flush=True)

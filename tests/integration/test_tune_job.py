@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from jobs import tune
 from jobs.entry import console
 from restore_dit.config import RunConfig, load
 from restore_dit.training.run import run_training
+from tests.integration.test_ingest_job import ancestors, content
 from tuning.config import SweepConfig
 from tuning.records import SweepFolder
 
@@ -69,8 +73,8 @@ def test_a_sweep_goes_on_where_it_was_and_its_best_trains_as_it_is(sweep, tmp_pa
     (again,) = [trial for trial in trials.values() if trial.repeats]
     assert again.values == trials[again.repeats].values
     assert again.best.psnr != trials[again.repeats].best.psnr
-    for name, content in records.items():
-        assert (tmp_path / "sweeps" / "sweep" / "trials" / name).read_bytes() == content
+    for name, before in records.items():
+        assert (tmp_path / "sweeps" / "sweep" / "trials" / name).read_bytes() == before
     assert not (tmp_path / "sweeps" / "sweep" / "ray").exists()
     assert all_cpus_are_free()
 
@@ -94,3 +98,43 @@ def test_a_trial_that_lags_behind_is_stopped_and_its_workers_are_gone(sweep):
     assert lags.best.psnr < good.best.psnr
     assert lags.step < good.step
     assert all_cpus_are_free()
+
+
+def test_a_trial_whose_process_is_killed_goes_on_from_its_saved_state(sweep, capfd):
+    """SIGKILL once the first state is saved; the trial is tried again, and the sweep knows nothing of it at the end."""
+    config = sweep(space={"family": {"bundles": {"x0": {"diffusion.prediction": "x0"}}}}, max_failures=1)
+    state = Path(config.output) / "sweep" / "trials" / "trial-000" / "state"
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill_once() -> None:
+        while not over.wait(0.01):
+            if state.exists() and any(state.iterdir()):
+                for pid in trial_processes():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                return
+
+    killer = threading.Thread(target=kill_once)
+    killer.start()
+    try:
+        assert tune.run(config, console()) == 0
+    finally:
+        over.set()
+        killer.join(timeout=10)
+    assert len(killed) == 1
+    (trial,) = SweepFolder.of(config).read()
+    assert (trial.status, trial.error) == ("finished", None)
+    steps = [score.step for score in SweepFolder.of(config).curve("trial-000")]
+    assert steps == sorted(set(steps))
+    assert all_cpus_are_free()
+
+
+def trial_processes() -> list[int]:
+    """The processes of this process's own cluster in which a trial runs."""
+    return [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if content(folder / "cmdline").startswith("ray::ImplicitFunc.train")
+        and os.getpid() in ancestors(int(folder.name))
+    ]

@@ -14,7 +14,7 @@ from restore_dit.config import RunConfig
 from restore_dit.errors import UserError
 from restore_dit.training.monitor import Report, ValidationReport
 from tuning.config import SweepConfig
-from tuning.records import Score, SweepFolder, Trial, best_of
+from tuning.records import SCORES, Score, SweepFolder, Trial, best_of
 from tuning.space import configuration
 from tuning.stopping import StopList
 
@@ -84,7 +84,7 @@ def sampled(model_uri: str, config: RunConfig) -> Score:
         raise UserError(f"{config.data.store}: no tile of it is in the model's validation part")
     denoiser = load_model(model_uri).on_device(config.workers.use_gpu).denoiser
     result = validate(setup, denoiser, 0, 1)
-    return Score(step=0, **{name: getattr(result, name) for name in ("psnr", "mae", "ssim", "sam", "seconds")})
+    return Score(step=0, **{name: getattr(result, name) for name in SCORES})
 
 
 def sampling_base(model: RunConfig, sweep: SweepConfig) -> RunConfig:

@@ -99,6 +99,7 @@ def train(name: str, settings: dict[str, Any], store: str, runs: str, given: arg
         [
             f"data.store={store}", f"output={runs}", f"training.epochs={given.epochs}", "training.log_every=10",
             "training.validate_every=100000", f"model.anchor={given.anchor}", f"name=family-{[*FAMILIES].index(name)}",
+            *given.overrides,
         ],
     )  # fmt: skip
     config = base.model_copy(update={"diffusion": base.diffusion.model_validate(settings)})
@@ -128,6 +129,8 @@ def main() -> int:
     parser.add_argument("--store")
     parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--anchor", choices=("none", "linear"), default="none")
+    parser.add_argument("--only", choices=[*FAMILIES], action="append", help="a family; again for another")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the run's configuration")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = given.store or simulated_store(str(Path(folder) / "store"))
@@ -137,8 +140,8 @@ def main() -> int:
         print(f"{'family':26} {'loss at 10 steps':>17} {'at the end':>11} {'ratio':>6}", end="")
         print("".join(f" {f'{steps} step(s), dB':>15}" for steps in STEPS))
         rows = []
-        for name, settings in FAMILIES.items():
-            row = train(name, settings, store, str(Path(folder) / "runs"), given)
+        for name in given.only or [*FAMILIES]:
+            row = train(name, FAMILIES[name], store, str(Path(folder) / "runs"), given)
             rows.append(row)
             print(f"{name:26} {row['start']:17.4f} {row['end']:11.4f} {row['end'] / row['start']:6.2f}", end="")
             print("".join(f" {row[f'psnr_{steps}']:15.2f}" for steps in STEPS), flush=True)

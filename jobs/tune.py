@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from rich.console import Console
 
 from jobs.entry import connect, job_main
 from jobs.progress import JobProgress
 from tuning.config import SweepConfig, load_sweep
-from tuning.records import Trial
+from tuning.records import Trial, Turn
 
 
 def run(config: SweepConfig, display: Console) -> int:
     """Runs the trials that are left, makes the report and says where it is; 1 if no trial has a score."""
     from tuning.report import write_sweep_report
-    from tuning.sweep import plan_sweep, ranked, run_sweep
+    from tuning.sweep import generations, passed, plan_sweep, ranked, run_sweep
 
     plan = plan_sweep(config)
     before = plan.trials
@@ -23,19 +24,27 @@ def run(config: SweepConfig, display: Console) -> int:
     if before:
         display.print(f"{over} trials are over, {len(before) - over} go on where they were", highlight=False)
     connect(display)
-    done = {trial.name for trial in before if trial.is_over}
-    total = config.search.trials + config.seeds.best * config.seeds.repeats - len(done)
-    with JobProgress("tune", "trials", total, display) as progress:
+    of_each = generations(plan)
+    unit = "trials" if of_each == 1 else "generations of trials"
+    repeats = 0 if config.population else config.seeds.best * config.seeds.repeats
+    told = {trial.name: trial for trial in before}
+    known = sum(passed(plan, trial) for trial in before)
+    with JobProgress("tune", unit, of_each * (config.search.trials + repeats) - known, display) as progress:
 
         def on_trial(trial: Trial) -> None:
-            if trial.is_over and trial.name not in done:
-                done.add(trial.name)
+            last, told[trial.name] = told.get(trial.name), trial
+            if last is None or len(trial.turns) > len(last.turns):
+                for turn in trial.turns[-1:]:
+                    display.print(_turned(trial, turn), highlight=False, soft_wrap=True)
+            if trial.is_over and not (last and last.is_over):
                 if trial.status == "failed":
                     progress.fail()
                     print(f"{trial.name}: failed: {trial.error}", file=sys.stderr, flush=True)
                 else:
                     display.print(_line(trial), highlight=False, soft_wrap=True)
-                progress.advance()
+            further = passed(plan, trial) - (passed(plan, last) if last else 0)
+            if further:
+                progress.advance(further)
 
         trials = run_sweep(plan, on_trial)
     best = ranked(trials)
@@ -50,9 +59,18 @@ def run(config: SweepConfig, display: Console) -> int:
 def _line(trial: Trial) -> str:
     score = trial.best
     assert score is not None
-    values = ", ".join(f"{name}={value}" for name, value in trial.values.items())
     ended = "" if trial.status == "finished" else f" ({trial.status} at step {trial.step})"
-    return f"{trial.name}: {score.psnr:.2f} dB, {score.seconds:.3f} s a series{ended}: {values}"
+    return f"{trial.name}: {score.psnr:.2f} dB, {score.seconds:.3f} s a series{ended}: {_shown(trial.best_values)}"
+
+
+def _turned(trial: Trial, turn: Turn) -> str:
+    return f"{trial.name}: goes on from {turn.source} at step {turn.step}: {_shown(trial.values)}"
+
+
+def _shown(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in values.items()
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

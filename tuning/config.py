@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from restore_dit.config import RunConfig, Section, load
 from restore_dit.config.loading import apply_overrides, build, merge, read_yaml
-from restore_dit.config.tree import Positive
+from restore_dit.config.tree import Fraction, Positive
 from restore_dit.errors import UserError
-from tuning.space import Range, Space, require_valid
+from tuning.space import CHANGEABLE, Range, Space, may_change, require_valid
 
 
 class SearchConfig(Section):
@@ -42,6 +42,15 @@ class StoppingConfig(Section):
     reduction: float = Field(3.0, gt=1, description="of the trials that come to a rung one in so many goes on")
 
 
+class PopulationConfig(Section):
+    """Population-based training (Jaderberg et al. 2017): after every so many steps the trials that lag behind go on
+    from the state of those that lead, with values near theirs."""
+
+    every_steps: Positive = Field(100, description="optimiser steps in a generation")
+    share: float = Field(0.25, gt=0, le=0.5, description="of the trials, at either end: the last follow the first")
+    fresh: Fraction = Field(0.25, description="how often a value is drawn anew from the space, and not near the old")
+
+
 class SeedsConfig(Section):
     """The best trials once more with other seeds, so that luck is not taken for a finding."""
 
@@ -61,6 +70,9 @@ class SweepConfig(Section):
     space: Space = Field(default_factory=dict)
     search: SearchConfig = SearchConfig()
     stopping: StoppingConfig | None = Field(None, description="none: every trial trains to its end")
+    population: PopulationConfig | None = Field(
+        None, description="the trials are a population that trains together; none: each by itself"
+    )
     seeds: SeedsConfig = SeedsConfig()
     concurrent: Positive | None = Field(None, description="trials at a time; none: as many as the cluster has room for")
     max_failures: int = Field(1, ge=0, description="times that a trial which fails is tried again")
@@ -80,9 +92,38 @@ class SweepConfig(Section):
                                 f"space.{name}: {key} needs training, and with 'model' nothing is trained; there "
                                 f"are {', '.join(SAMPLING_KEYS)}"
                             )
-            if self.stopping or self.seeds.best:
-                raise ValueError("stopping and seeds are for trials that train; with 'model' nothing is trained")
+            if self.stopping or self.population or self.seeds.best:
+                raise ValueError(
+                    "stopping, population and seeds are for trials that train; with 'model' nothing is trained"
+                )
+        if self.population is not None:
+            self._population_is_possible(self.population)
         return self
+
+    def _population_is_possible(self, population: PopulationConfig) -> None:
+        if self.stopping or self.seeds.best:
+            raise ValueError("population goes without stopping and seeds: its trials end together, with changed values")
+        if self.search.algorithm == "tpe":
+            raise ValueError(
+                "population begins with search.algorithm 'random' or 'grid': all its trials begin at once, before "
+                "anything is known"
+            )
+        if self.search.trials < 2:
+            raise ValueError("population needs search.trials=2 at least")
+        if population.every_steps % self.run.training.validate_every:
+            raise ValueError(
+                f"population.every_steps {population.every_steps} must be a multiple of run.training.validate_every "
+                f"{self.run.training.validate_every}"
+            )
+        if not any(may_change(name, parameter) for name, parameter in self.space.items()):
+            raise ValueError(
+                "population needs a parameter that may change while a trial trains, such as "
+                "training.optimiser.learning_rate"
+            )
+        for name, parameter in self.space.items():
+            for key in parameter.when:
+                if not may_change(name, parameter) and any(key.startswith(start) for start in CHANGEABLE):
+                    raise ValueError(f"space.{name}: stays as it is in a population, and so must '{key}' in its 'when'")
 
 
 SAMPLING_KEYS = ("diffusion.sampler", "diffusion.sampling_steps")

@@ -134,6 +134,51 @@ def seeds_figure(trials: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     return figure
 
 
+def turns_figure(trials: Sequence[Trial]) -> Figure:
+    """What the values of a population were over its steps: a panel for each parameter that changed, a line a trial."""
+    changed = sorted(
+        {
+            name
+            for trial in trials
+            for turn in trial.turns
+            for name in turn.before.keys() | trial.values.keys()
+            if len({str(values.get(name)) for _, _, values in _stretches(trial)}) > 1
+        }
+    )
+    figure = Figure(figsize=(WIDTH, 0.6 + 2.1 * max(len(changed), 1)), layout="constrained")
+    for axes, name in zip(
+        figure.subplots(max(len(changed), 1), sharex=True, squeeze=False)[:, 0], changed, strict=False
+    ):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, color="#e6eaee", linewidth=0.8)
+        known = [values[name] for trial in trials for _, _, values in _stretches(trial) if name in values]
+        scale = _ParameterScale(known)
+        for rank, trial in reversed(list(enumerate(trials))):
+            steps: list[int] = []
+            heights: list[float] = []
+            for begin, end, values in _stretches(trial):
+                steps += [begin, end]
+                heights += [scale.place(values[name]) if name in values else math.nan] * 2
+            style: dict[str, Any] = {"color": MUTED, "linewidth": 1.2, "alpha": 0.8}
+            if rank == 0:
+                style = {"color": ACCENT, "linewidth": 2.4, "label": f"best: {trial.name}"}
+            axes.plot(steps, heights, **style)
+        places, texts = zip(*scale.ticks(), strict=True)
+        axes.set_yticks(places, texts, fontsize=8)
+        axes.set_title(name, fontsize=9, loc="left")
+    figure.axes[-1].set_xlabel("optimiser step")
+    if changed:
+        figure.axes[0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    return figure
+
+
+def _stretches(trial: Trial) -> list[tuple[int, int, Mapping[str, Any]]]:
+    """(first step, last step, values) between turns."""
+    steps = [0, *(turn.step for turn in trial.turns), max(trial.step, 1)]
+    values = [*(turn.before for turn in trial.turns), trial.values]
+    return list(zip(steps, steps[1:], values, strict=False))
+
+
 class _ParameterScale:
     """Where a parameter's values lie on an axis from 0 to 1: numbers by size, all else in the order that it came."""
 

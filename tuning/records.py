@@ -4,7 +4,9 @@ make its report. `trials/NAME.json` is a trial's record, `trials/NAME/` its run,
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -34,6 +36,16 @@ class Score(BaseModel):
     seconds: float
 
 
+class Turn(BaseModel):
+    """Where a trial of a population left what it had, and went on from the state of another."""
+
+    step: int
+    source: str
+    """The other trial."""
+    before: dict[str, Any]
+    """The values it had until then."""
+
+
 class Trial(BaseModel):
     """A trial's record."""
 
@@ -48,6 +60,29 @@ class Trial(BaseModel):
     repeats: str | None = None
     """The trial whose values it has, with another seed."""
     seed: int | None = None
+    paused_at: int = 0
+    """In a population the end of the last generation that it came to, its state saved."""
+    turns: list[Turn] = []
+    """The first one first; `values` are those since the last."""
+
+    @property
+    def run_name(self) -> str:
+        """The run that it is in now."""
+        return self.run_at(None)
+
+    def run_at(self, step: int | None) -> str:
+        """The run in which it came to this step, or is now: a turn begins a new one."""
+        passed = [turn for turn in self.turns if step is None or turn.step < step]
+        return f"{self.name}-from-{passed[-1].step:06d}" if passed else self.name
+
+    def values_at(self, step: int) -> dict[str, Any]:
+        """The values with which it came to this step."""
+        return next((turn.before for turn in self.turns if step <= turn.step), self.values)
+
+    @property
+    def best_values(self) -> dict[str, Any]:
+        """The values with which it came to its best score."""
+        return self.values_at(self.best.step) if self.best else self.values
 
     @property
     def is_over(self) -> bool:
@@ -116,9 +151,17 @@ class SweepFolder:
                     raise UserError(f"{place.uri}: damaged; delete it, and its trial is run again") from None
         return found
 
-    def curve(self, name: str) -> list[Score]:
-        """The validations of a trial that trains, as its run has logged them."""
-        place = self.trials.join(name, "logs", "metrics.jsonl")
+    def curve(self, trial: Trial) -> list[Score]:
+        """The validations of a trial that trains, as its runs have logged them."""
+        ends = [turn.step for turn in trial.turns]
+        curve = []
+        for begin, end in itertools.pairwise([-1, *ends, sys.maxsize]):
+            logged = self._logged(trial.run_at(begin + 1))
+            curve += [score for score in logged if begin < score.step <= end]
+        return curve
+
+    def _logged(self, run: str) -> list[Score]:
+        place = self.trials.join(run, "logs", "metrics.jsonl")
         if not exists(place):
             return []
         lines = [json.loads(line) for line in read_bytes(place).splitlines()]

@@ -18,7 +18,14 @@ from restore_dit.errors import UserError
 from restore_dit.evaluation.figures import to_png
 from restore_dit.reconstruction.model_directory import load_model
 from tuning.config import SweepConfig
-from tuning.figures import curves_figure, importance_figure, parallel_figure, pareto_figure, seeds_figure
+from tuning.figures import (
+    curves_figure,
+    importance_figure,
+    parallel_figure,
+    pareto_figure,
+    seeds_figure,
+    turns_figure,
+)
 from tuning.records import Score, SweepFolder, Trial
 from tuning.search import study_of
 from tuning.space import configuration
@@ -87,7 +94,7 @@ def find(folder: SweepFolder) -> Findings:
     return Findings(
         sweep=sweep,
         trials=tuple(trials),
-        curves={trial.name: folder.curve(trial.name) for trial in every} if sweep.model is None else {},
+        curves={trial.name: folder.curve(trial) for trial in every} if sweep.model is None else {},
         seeds=tuple(sorted(seeds, key=lambda one: -one.mean)),
         importance=_importance(sweep, searched),
     )
@@ -97,7 +104,7 @@ def best_configuration(findings: Findings) -> RunConfig:
     """The best trial's run, to be trained as it is: into `runs`, under the sweep's name."""
     sweep = findings.sweep
     base = sweep.run if sweep.model is None else sampling_base(load_model(sweep.model).config, sweep)
-    config = configuration(sweep.space, base, findings.best.values)
+    config = configuration(sweep.space, base, findings.best.best_values)
     return config.model_copy(update={"output": "runs", "name": f"{sweep.name}-best"})
 
 
@@ -115,6 +122,8 @@ def write_sweep_report(folder: SweepFolder) -> Location:
         figures["importance"] = importance_figure(findings.importance)
     if findings.seeds:
         figures["seeds"] = seeds_figure([(one.trial.name, one.psnr) for one in findings.seeds])
+    if any(trial.turns for trial in findings.trials):
+        figures["turns"] = turns_figure(findings.trials)
     pictures = {name: to_png(figure, dots_per_inch=DOTS_PER_INCH) for name, figure in figures.items()}
     for name, content in pictures.items():
         write_bytes_atomically(folder.location.join(f"{name}.png"), content)
@@ -132,6 +141,8 @@ def _by_psnr(trial: Trial) -> float:
 
 def _importance(sweep: SweepConfig, trials: list[Trial]) -> dict[str, float]:
     """PED-ANOVA (Watanabe et al. 2023) over the parameters that all trials have."""
+    if sweep.population is not None:  # its values change
+        return {}
     study = study_of(sweep.search, sweep.space, trials)
     complete = [trial for trial in study.trials if trial.values]
     if len(complete) < FEWEST_FOR_IMPORTANCE:
@@ -162,7 +173,7 @@ def _columns(findings: Findings) -> tuple[list[str], list[list[str]]]:
             if score
             else [""] * 5
         )
-        values = [_shown(trial.values.get(name, "")) for name in names]
+        values = [_shown(trial.best_values.get(name, "")) for name in names]
         rows.append([trial.name, trial.status, str(trial.step), *numbers, *values])
     return header, rows
 
@@ -182,6 +193,7 @@ TITLES = {
     "pareto": "Quality against sampling time",
     "seeds": "The best trials with other seeds",
     "curves": "Learning curves",
+    "turns": "Values over time",
     "parallel": "Parameters of every trial",
     "importance": "How much each parameter matters",
 }
@@ -190,6 +202,7 @@ NOTES = {
     "pareto": "Each dot is a trial. On the line lie those that no other trial beats in both.",
     "seeds": "A difference smaller than the spread of one trial's seeds is no finding.",
     "curves": "Validation PSNR of missing pixels. Dotted: stopped early.",
+    "turns": "Trials that lagged behind went on from the state of ones that led, with values near theirs.",
     "parallel": "Each line is a trial, coloured by its PSNR.",
     "importance": "Shares of what makes good trials differ from the others, by PED-ANOVA, for parameters that all "
     "trials have. With few trials it is a hint, no more.",
@@ -230,20 +243,51 @@ def _page(findings: Findings, pictures: dict[str, bytes], best: str) -> str:
 Scores are those of the validation part, over missing pixels, on the published scale.</p>
 {_best_sentence(findings)}
 {"".join(sections)}
+{_turns_table(findings)}
 <h2>Trials</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <h2>The best configuration</h2>
-<p><code>restore-dit train --config best.yaml</code> trains it as it is.</p><pre>{html.escape(best)}</pre>
+<p>{_how_to_train(sweep)}</p><pre>{html.escape(best)}</pre>
 </body></html>
 """
 
 
+def _how_to_train(sweep: SweepConfig) -> str:
+    how = "<code>restore-dit train --config best.yaml</code> trains it as it is."
+    if sweep.population is not None:
+        how += (
+            " The trial itself had other values before: what it came to, it came to by all of them, and a training by "
+            "these values alone will differ."
+        )
+    return how
+
+
+def _turns_table(findings: Findings) -> str:
+    turns = sorted(((turn, trial) for trial in findings.trials for turn in trial.turns), key=lambda one: one[0].step)
+    if not turns:
+        return ""
+    rows = ""
+    for turn, trial in turns:
+        after = trial.values_at(turn.step + 1)
+        changes = ", ".join(
+            f"{name} {_shown(turn.before.get(name, '–'))} → {_shown(value)}"
+            for name, value in after.items()
+            if turn.before.get(name) != value
+        )
+        cells = (str(turn.step), trial.name, turn.source, changes or "nothing")
+        rows += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+    head = "<tr><th>step</th><th>trial</th><th>went on from</th><th>what that changed</th></tr>"
+    table = f'<div class="wide"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
+    return f"<h2>Who followed whom</h2>{table}"
+
+
 def _best_sentence(findings: Findings) -> str:
     best = findings.best
-    values = ", ".join(f"{name} {_shown(value)}" for name, value in best.values.items())
+    values = ", ".join(f"{name} {_shown(value)}" for name, value in best.best_values.items())
     score = best.best
     assert score is not None
     text = f"Best: {best.name} ({values}): {score.psnr:.2f} dB at {score.seconds:.3f} s a series"
     if findings.seeds:
         one = findings.seeds[0]
         text += f"; over {len(one.psnr)} seeds {one.mean:.2f} ± {one.spread:.2f} dB"
-    return f"<p><strong>{html.escape(text)}.</strong></p>"
+    model = "" if findings.sweep.model else f" Its model: <code>trials/{best.run_at(score.step)}/model</code>."
+    return f"<p><strong>{html.escape(text)}.</strong>{model}</p>"

@@ -120,6 +120,16 @@ class StudySearch(Searcher):
         """Nothing, likewise."""
 
 
+def first_trials(search: SearchConfig, space: Space, base: RunConfig, trials: Sequence[Trial]) -> list[Trial]:
+    """The records of the trials that are still to be begun, all of them at once."""
+    new: list[Trial] = []
+    study = StudySearch(search, space, base, trials, new.append)
+    for _ in range(len(trials) + search.trials):
+        if study.suggest(str(len(new))) == Searcher.FINISHED:
+            break
+    return new
+
+
 class QueueSearch(Searcher):
     """Suggests the given trials, one after the other."""
 

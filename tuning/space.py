@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import Field, model_validator
@@ -56,6 +57,10 @@ class Choice(_Parameter):
         """All values."""
         yield from self.values
 
+    def near(self, value: Any, dice: random.Random) -> Any:
+        """The value before or after it."""
+        return _beside(self.values, value, dice)
+
     def changes(self, name: str, value: Any) -> Values:
         """The keys of the configuration that a value sets."""
         return {name: value}
@@ -74,6 +79,10 @@ class Bundle(_Parameter):
     def every(self) -> Iterator[Any]:
         """All names."""
         yield from self.bundles
+
+    def near(self, value: Any, dice: random.Random) -> Any:
+        """The name before or after it."""
+        return _beside(tuple(self.bundles), value, dice)
 
     def changes(self, name: str, value: Any) -> Values:
         """The keys of the configuration that a value sets."""
@@ -122,6 +131,25 @@ class Range(_Parameter):
         as_kind = int if self.kind == "int" else float
         yield from (as_kind(self.low + index * step) for index in range(count))
 
+    def near(self, value: Any, dice: random.Random) -> Any:
+        """A number a tenth of the range lower or higher, on a logarithmic scale where it is one; a step of it, at
+        least."""
+        way = dice.choice((-1, 1))
+        if self.log:
+            moved = value * (self.high / self.low) ** (way / 10)
+        else:
+            moved = value + way * max((self.high - self.low) / 10, self.step or 0)
+        if self.kind == "int" and round(moved) == value:
+            moved = value + way
+        if self.is_discrete:
+            step = self.step or 1
+            moved = self.low + round((moved - self.low) / step) * step
+            top = self.low + math.floor((self.high - self.low) / step + 1e-9) * step
+        else:
+            top = self.high
+        moved = min(max(moved, self.low), top)
+        return int(moved) if self.kind == "int" else float(moved)
+
     def changes(self, name: str, value: Any) -> Values:
         """The keys of the configuration that a value sets."""
         return {name: value}
@@ -132,15 +160,48 @@ Space = dict[str, Parameter]
 """By key of the configuration (`diffusion.beta_end`); a bundle by any name."""
 
 
-def suggest(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, chooser: Chooser) -> Values:
-    """The values of a new trial, one parameter after the other in the space's order."""
+CHANGEABLE = (
+    "training.optimiser.",
+    "data.gaps.",
+    "data.flips",
+    "data.date_shift",
+    "diffusion.loss_over",
+    "diffusion.loss_weighting",
+    "diffusion.min_snr_gamma",
+    "diffusion.timestep_sampling",
+    "diffusion.logit_",
+    "diffusion.sampled_share",
+    "diffusion.sampler",
+    "diffusion.sampling_steps",
+)
+"""How the keys begin that may change while a network trains: its weights mean the same before and after."""
+
+
+def may_change(name: str, parameter: Choice | Bundle | Range) -> bool:
+    """Whether all that a parameter sets may change while a trial trains."""
+    keys = {key for value in parameter.every() for key in parameter.changes(name, value)}
+    return all(key.startswith(CHANGEABLE) for key in keys)
+
+
+def values_by(
+    pick: Callable[[str, Choice | Bundle | Range], Any],
+    space: Mapping[str, Choice | Bundle | Range],
+    base: RunConfig,
+) -> Values:
+    """The values of a trial, one parameter after the other in the space's order; `pick` has one for each parameter
+    that the trial has."""
     values: Values = {}
     tree = base.model_dump(mode="json")
     for name, parameter in space.items():
         if _holds(parameter.when, tree):
-            values[name] = parameter.suggest(name, chooser)
+            values[name] = pick(name, parameter)
             tree = merge(tree, _nested(parameter.changes(name, values[name])))
     return values
+
+
+def suggest(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, chooser: Chooser) -> Values:
+    """The values of a new trial."""
+    return values_by(lambda name, parameter: parameter.suggest(name, chooser), space, base)
 
 
 def configuration(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, values: Values) -> RunConfig:
@@ -198,22 +259,12 @@ def _combinations(
     """Trials' values from all combinations of options, each once; without what a trial does not have."""
     seen: set[tuple[tuple[str, Any], ...]] = set()
     for picked in itertools.product(*options.values()):
-        values = _as_suggested(space, base, dict(zip(options, picked, strict=True)))
+        chosen = dict(zip(options, picked, strict=True))
+        values = values_by(lambda name, _, chosen=chosen: chosen[name], space, base)  # type: ignore[misc]
         combination = tuple(values.items())
         if combination not in seen:
             seen.add(combination)
             yield values
-
-
-def _as_suggested(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, chosen: Values) -> Values:
-    """Of values for every parameter those of a trial, in the space's order."""
-    values: Values = {}
-    tree = base.model_dump(mode="json")
-    for name, parameter in space.items():
-        if _holds(parameter.when, tree):
-            values[name] = chosen[name]
-            tree = merge(tree, _nested(parameter.changes(name, chosen[name])))
-    return values
 
 
 _NOTHING = object()
@@ -226,6 +277,12 @@ def _at(tree: Mapping[str, Any], key: str) -> Any:
             return _NOTHING
         value = value[part]
     return value
+
+
+def _beside(values: Sequence[Any], value: Any, dice: random.Random) -> Any:
+    """The one before or after it; at either end it may stay as it is."""
+    place = values.index(value) + dice.choice((-1, 1))
+    return values[min(max(place, 0), len(values) - 1)]
 
 
 def _holds(when: Mapping[str, list[Scalar]], tree: Mapping[str, Any]) -> bool:

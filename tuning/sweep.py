@@ -22,12 +22,13 @@ from restore_dit.data.worker_errors import user_error_behind
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.training.setup import TrainingSetup, set_up
-from tuning.config import SweepConfig
+from tuning.config import PopulationConfig, SweepConfig
+from tuning.population import generation_ends, turn
 from tuning.records import SCORES, Score, SweepFolder, Trial
-from tuning.search import QueueSearch, StudySearch
+from tuning.search import QueueSearch, StudySearch, first_trials
 from tuning.space import require_valid
 from tuning.stopping import StopList, TellingAsha, stop_list
-from tuning.trial import run_trial, sampling_base
+from tuning.trial import TO_THE_END, run_trial, sampling_base
 
 DRIVER_MEMORY = 1 << 30
 """What the process that drives a trial's workers may need, in bytes; it computes nothing and reserves no CPU."""
@@ -97,20 +98,55 @@ def run_sweep(plan: PlannedSweep, on_trial: OnTrial = lambda trial: None) -> lis
     """Runs what is left of the sweep, then the best trials with other seeds; the records of all trials."""
     sweep, folder = plan.sweep, plan.folder
     stops = stop_list()
-    scheduler: TrialScheduler = FIFOScheduler()
-    trials = plan.trials
-    if sweep.stopping is not None:
-        over = [(trial.name, folder.curve(trial.name)) for trial in trials if trial.is_over and trial.repeats is None]
-        scheduler = TellingAsha(sweep.stopping, plan.setup.total_steps, stops, over)
     decoded = None
     if plan.base.data.cache_decoded and plan.base.workers.count and sweep.model is None:
         decoded = stream.cache_decoded(plan.setup.reader, plan.setup.plan.tile_ids, plan.base.workers.data_cpus)
+    if sweep.population is not None:
+        _train_together(plan, sweep.population, stops, decoded, on_trial)
+        return plan.trials
+    scheduler: TrialScheduler = FIFOScheduler()
+    trials = plan.trials
+    if sweep.stopping is not None:
+        over = [(trial.name, folder.curve(trial)) for trial in trials if trial.is_over and trial.repeats is None]
+        scheduler = TellingAsha(sweep.stopping, plan.setup.total_steps, stops, over)
     search = StudySearch(sweep.search, sweep.space, plan.base, trials, folder.write)
     _tune(plan, search, scheduler, stops, decoded, sweep.search.trials, on_trial)
     again = _repeats(plan)
     if again:
         _tune(plan, QueueSearch(again), FIFOScheduler(), stops, decoded, len(again), on_trial)
     return plan.trials
+
+
+def _train_together(
+    plan: PlannedSweep, population: PopulationConfig, stops: StopList, decoded: Any, on_trial: OnTrial
+) -> None:
+    """All trials from one generation's end to the next, and there those that lag behind go on from those that lead."""
+    sweep, folder = plan.sweep, plan.folder
+    for trial in first_trials(sweep.search, sweep.space, plan.base, plan.trials):
+        folder.write(trial)
+    ends = generation_ends(population, plan.setup.total_steps)
+    for until in ends:
+        waiting = [trial for trial in plan.trials if not trial.is_over and trial.paused_at < until]
+        if waiting:
+            stop = TO_THE_END if until == ends[-1] else until
+            _tune(plan, QueueSearch(waiting), FIFOScheduler(), stops, decoded, len(waiting), on_trial, stop)
+        if until != ends[-1] and all(trial.paused_at <= until for trial in plan.trials):
+            for trial in turn(folder, plan.trials, until, sweep, plan.base):
+                on_trial(trial)
+
+
+def generations(plan: PlannedSweep) -> int:
+    """How often a trial pauses or ends: once, but for a population."""
+    population = plan.sweep.population
+    return 1 if population is None else len(generation_ends(population, plan.setup.total_steps))
+
+
+def passed(plan: PlannedSweep, trial: Trial) -> int:
+    """How many of these are behind a trial."""
+    if trial.is_over:
+        return generations(plan)
+    population = plan.sweep.population
+    return 0 if population is None else trial.paused_at // population.every_steps
 
 
 def trials_at_a_time(workers: WorkersConfig, nodes: Sequence[cluster_job.Bundle]) -> int:
@@ -169,6 +205,7 @@ def _tune(
     decoded: Any,
     trials: int,
     on_trial: OnTrial,
+    until: int = TO_THE_END,
 ) -> None:
     sweep, base = plan.sweep, plan.base
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # a run keeps its own logs
@@ -178,7 +215,7 @@ def _tune(
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     notes = plan.folder.location.join("ray")
     workers = base.workers if sweep.model is None else base.workers.model_copy(update={"count": 0})
-    trainable = tune.with_parameters(run_trial, sweep=sweep, base=base, stops=stops, decoded=decoded)
+    trainable = tune.with_parameters(run_trial, sweep=sweep, base=base, stops=stops, decoded=decoded, until=until)
     tuner = tune.Tuner(
         tune.with_resources(trainable, _own_process(workers)),
         tune_config=tune.TuneConfig(
@@ -223,15 +260,13 @@ class _Recorder(tune.Callback):
             return
         score = Score(step=result["step"], **{name: result[name] for name in SCORES})
         best = known.best if known.best is not None and known.best.psnr >= score.psnr else score
-        self._keep(
-            known.model_copy(
-                update={
-                    "best": best,
-                    "step": max(known.step, result.get("steps", score.step)),
-                    "status": result["ended"] or "running",
-                }
-            )
-        )
+        step, ended = max(known.step, result.get("steps", score.step)), result["ended"]
+        changes: dict[str, Any] = {"best": best, "step": step}
+        if ended == "paused":
+            changes["paused_at"] = step
+        elif ended:
+            changes["status"] = ended
+        self._keep(known.model_copy(update=changes))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """It failed too often."""

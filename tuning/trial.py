@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 from typing import Any
 
 import ray
@@ -18,8 +19,12 @@ from tuning.records import SCORES, Score, SweepFolder, Trial, best_of
 from tuning.space import configuration
 from tuning.stopping import StopList
 
+TO_THE_END = sys.maxsize
 
-def run_trial(suggestion: dict[str, Any], sweep: SweepConfig, base: RunConfig, stops: StopList, decoded: Any) -> None:
+
+def run_trial(
+    suggestion: dict[str, Any], sweep: SweepConfig, base: RunConfig, stops: StopList, decoded: Any, until: int
+) -> None:
     """Ray Tune's trainable. Reports each validation; a trial that fell behind is told so after its report, saves its
     state, and gives back all that it has.
 
@@ -27,34 +32,36 @@ def run_trial(suggestion: dict[str, Any], sweep: SweepConfig, base: RunConfig, s
         suggestion: of `StudySearch`.
         base: what the trial changes.
         decoded: the store's tiles in Ray's object store, or none (`cache_decoded`).
+        until: the step after which the trial pauses, its state saved; `TO_THE_END`.
     """
     trial = Trial.model_validate(suggestion["trial"])
     try:
-        _run(trial, sweep, base, stops, decoded)
+        _run(trial, sweep, base, stops, decoded, until)
     except UserError as error:  # would come again
         tune.report({"error": str(error), "ended": "failed"})
 
 
-def _run(trial: Trial, sweep: SweepConfig, base: RunConfig, stops: StopList, decoded: Any) -> None:
+def _run(trial: Trial, sweep: SweepConfig, base: RunConfig, stops: StopList, decoded: Any, until: int) -> None:
     config = trial_config(sweep, base, trial)
     if sweep.model is not None:
         tune.report(sampled(sweep.model, config).model_dump() | {"ended": "finished"})
         return
+    from restore_dit.training.resume_state import load_counters
     from restore_dit.training.run import run_training
     from restore_dit.training.run_folder import RunFolder
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    if not RunFolder(config).is_finished():
-        sink = _Reporter(trial.name, stops)
+    run = RunFolder(config)
+    ended = "finished" if run.is_finished() else "paused"
+    if ended == "paused" and load_counters(run.state).step < until:
+        sink = _Reporter(trial.name, stops, until)
         result = run_training(
-            config, Console(file=io.StringIO()), [sink], should_stop=lambda: sink.behind, decoded=decoded
+            config, Console(file=io.StringIO()), [sink], should_stop=lambda: sink.pauses, decoded=decoded
         )
-        if not result.finished and not sink.behind:
+        if not result.finished and not sink.pauses:
             raise UserError(f"trial {trial.name}: stopped at step {result.step}")
-        ended = "finished" if result.finished else "stopped"
-    else:
-        ended = "finished"
-    curve = SweepFolder.of(sweep).curve(trial.name)
+        ended = "finished" if result.finished else "stopped" if sink.behind else "paused"
+    curve = SweepFolder.of(sweep).curve(trial)
     best = best_of(curve)
     if best is None:
         raise UserError(f"trial {trial.name}: no validation; lower run.training.validate_every or give it tiles")
@@ -65,7 +72,7 @@ def trial_config(sweep: SweepConfig, base: RunConfig, trial: Trial) -> RunConfig
     """The run of a trial, which lies below the sweep."""
     config = configuration(sweep.space, base, trial.values)
     folder = SweepFolder.of(sweep).trials.uri
-    changes: dict[str, Any] = {"output": folder, "name": trial.name}
+    changes: dict[str, Any] = {"output": folder, "name": trial.run_name}
     if trial.seed is not None:
         changes["seed"] = trial.seed
     return config.model_copy(update=changes)
@@ -104,17 +111,22 @@ def sampling_base(model: RunConfig, sweep: SweepConfig) -> RunConfig:
 class _Reporter:
     """Hands each validation to Ray Tune, and learns whether the trial is to go on."""
 
-    def __init__(self, name: str, stops: StopList) -> None:
+    def __init__(self, name: str, stops: StopList, until: int) -> None:
         self.name = name
+        self.until = until
         self.behind = False
+        """It fell behind."""
+        self.pauses = False
+        """Its training is to stop here."""
         self._stops = stops
 
     def show(self, report: Report) -> None:
         """One report of the training."""
-        if isinstance(report, ValidationReport) and not self.behind:
+        if isinstance(report, ValidationReport) and not self.pauses:
             # Ray Tune returns only when the sweep's scheduler has seen it.
             tune.report({"step": report.step, **report.averages, "ended": ""})
             self.behind = ray.get(self._stops.has.remote(self.name), timeout=60)
+            self.pauses = self.behind or report.step >= self.until
 
     def close(self) -> None:
         """Nothing is kept open."""

@@ -47,6 +47,9 @@ CLOSE = 0.1
 """How far the interpolation between dates usually is from the series, on the network's scale: 26 dB of PSNR on the
 published one."""
 
+WIDE = 0.5
+"""How far 0 usually is from the series."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -97,19 +100,27 @@ class Prediction:
         return self.schedule.noise * self.of_clean - self.schedule.signal * self.of_noise
 
     def prior_weights(self, step: Tensor) -> Tensor | None:
-        """What of x_t and of a series a that is close to x_0 belongs to the target, [B, 2] float32: the part that needs
-        no learning. None: nothing of x_t, all of a, as is right for x_0.
+        """How to make the target of x_t, of a series a that is near x_0, and of the network's output: what each is
+        multiplied by, [B, 2, 3] float32; first where a is the interpolation between dates, then where it is 0. None:
+        the target is the output plus a, as is right for x_0.
 
-        The least squares of x_0 = a + r and ε, r of variance s² (`CLOSE`), given x_t: with d = x_t − signal·a and
-        D = signal²·s² + noise², ε ≈ noise·d/D and x_0 ≈ a + signal·s²·d/D. So a network that says nothing yet fills
-        gaps with a, whatever it is to predict.
+        With x_0 = a + r, r of variance s² (`CLOSE`, `WIDE`), d = x_t − signal·a and D = signal²·s² + noise², least
+        squares says ε ≈ noise·d/D and x_0 ≈ a + signal·s²·d/D: the part of the target that needs no learning. So a
+        network that says nothing yet fills gaps with a, whatever it is to predict. What is left of the target has the
+        deviation s·|noise·of_clean − signal·of_noise|/√D. The output is scaled so that its own is s at every step, as
+        Karras et al. (2022) do: unscaled, an error of the noise would be one of the series that is noise/signal times
+        as large, 157 times at the end of the linear schedule.
         """
         if self.is_clean:
             return None
         signal, noise = self.schedule.signal, self.schedule.noise
-        spread = signal.square() * CLOSE**2 + noise.square()
-        of_state = (self.of_noise * noise + self.of_clean * signal * CLOSE**2) / spread
-        weights = torch.stack([of_state, self.of_clean - signal * of_state], dim=1)
+        rows = []
+        for s in (CLOSE, WIDE):
+            spread = signal.square() * s**2 + noise.square()
+            of_state = (self.of_noise * noise + self.of_clean * signal * s**2) / spread
+            of_near = self.of_clean - signal * of_state
+            rows.append(torch.stack([of_state, of_near, self._determinant / spread.sqrt()], dim=1))
+        weights = torch.stack(rows, dim=1)
         return weights.to(step.device)[step].float()
 
     @staticmethod

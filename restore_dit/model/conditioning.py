@@ -18,8 +18,8 @@ class Conditioning:
     gap_mask: [B, T, 1, H, W] bool, true where a pixel is missing.
     anchor: [B, T, C, H, W] the series interpolated from other dates, where the caller knows more of it than this window
         shows; a model with an anchor computes it from `observed` otherwise.
-    prior_weights: [B, 2] what the noisy series and the anchor are multiplied by, before they are added to the output of
-        a model with an anchor that does not predict the clean series; 0 and 1 if absent.
+    prior_weights: [B, 2, 3] what noisy series, anchor and output are multiplied by before they are added; first with an
+        anchor, then without one. 0, 1 and 1 if absent.
     radar: [B, S, K, H, W] normalised backscatter.
     radar_dates: [B, S] days since 2018-09-01.
     radar_mask: [B, S] bool, true where an acquisition is real.

@@ -86,12 +86,12 @@ class Denoiser(nn.Module):
                 tokens = block(*arguments)
         patches = self.head(self.head_norm(tokens, shift, scale))
         output = unpatch(patches, height // side, width // side, side, len(self.config.bands)).to(noisy.dtype)
-        if anchor is None:
-            return output
         if conditioning.prior_weights is None:
-            return output + anchor
-        of_noisy, of_anchor = conditioning.prior_weights.to(noisy.dtype)[..., None, None, None, None].unbind(dim=1)
-        return output + of_noisy * noisy + of_anchor * anchor
+            return output if anchor is None else output + anchor
+        weights = conditioning.prior_weights[:, 0 if anchor is not None else 1].to(noisy.dtype)
+        of_noisy, of_anchor, of_output = weights[..., None, None, None, None].unbind(dim=1)
+        told = of_output * output + of_noisy * noisy
+        return told if anchor is None else told + of_anchor * anchor
 
     def _anchor(self, conditioning: Conditioning) -> Tensor | None:
         """What the other dates say of every pixel [B, T, C, H, W]; padding has no say in it."""

@@ -38,6 +38,23 @@ def save(folder: Location, tensors: StateTensors, counters: Counters) -> None:
         delete_folder(folder.join(old))
 
 
+def copy_latest(source: Location, target: Location) -> None:
+    """Makes the latest state of one run what another begins from; the best model of that other run is yet to come.
+
+    Raises:
+        UserError: the first has no state.
+    """
+    name = _latest(source)
+    if name is None:
+        raise UserError(f"{source.uri}: no state to go on from")
+    for file in list_names(source.join(name)):
+        if file.endswith(".safetensors"):
+            write_bytes_atomically(target.join(name, file), read_bytes(source.join(name, file)))
+    counters = Counters(step=load_counters(source).step)
+    write_bytes_atomically(target.join(name, "counters.json"), json.dumps(asdict(counters)).encode())
+    write_bytes_atomically(target.join("latest.json"), json.dumps({"state": name}).encode())
+
+
 def load_counters(folder: Location) -> Counters:
     """The counters of the latest state; those of the very start where there is none."""
     name = _latest(folder)

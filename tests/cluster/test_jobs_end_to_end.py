@@ -1,4 +1,5 @@
-"""Ingest, train, evaluate and reconstruct as a user submits them: to a cluster of three nodes with a token, over S3.
+"""Ingest, train, evaluate, reconstruct and a sweep as a user submits them: to a cluster of three nodes with a token,
+over S3. The sweep loses one of them.
 
 Nothing of the checkout is there: the nodes run as another user, who cannot read it, in an environment that has the
 dependencies and not the project. What a job needs must have come with it or lie in the bucket.
@@ -24,7 +25,7 @@ import pytest
 from cluster.local import dashboard
 from cluster.local.lifecycle import ClusterPlan, client_environment, running
 from cluster.local.node import MARK, Runner
-from cluster.local.record import ClusterRecord
+from cluster.local.record import ClusterRecord, NodeRecord
 from tests.cluster.foreign import USER, dependencies_only
 from tests.s3.ceph_server import CephServer
 
@@ -47,6 +48,17 @@ data:
 model: {{hidden_size: 16, depth: 1}}
 training: {{epochs: 6, batch_size: 4, validate_every: {STEPS // 2}, save_every: {STEPS // 2}, log_every: 1}}
 workers: {{count: 2, cpus_each: 1, data_cpus: 0.5}}
+"""
+
+SWEEP = """
+base: small.yaml
+run:
+  training: {epochs: 40, validate_every: 20, save_every: 20}
+  workers: {count: 1, cpus_each: 0.5, data_cpus: 0.5}
+space:
+  diffusion.prediction: {values: [x0, v]}
+  diffusion.sampling_steps: {values: [1, 2]}
+search: {algorithm: grid, trials: 4}
 """
 
 
@@ -81,6 +93,8 @@ class Session:
     scraped: dict[str, str]
     """What the nodes' metrics ports said while the job of this name ran."""
     s3: CephServer
+    lost: list[NodeRecord]
+    """The node that was killed while the sweep ran."""
 
     def keys(self, prefix: str) -> list[str]:
         """The objects below a prefix."""
@@ -113,7 +127,10 @@ def session(ceph_server: CephServer, tmp_path_factory: pytest.TempPathFactory) -
                 client = _client(private, cluster)
                 with Scraper(cluster) as scraper:
                     answers = _submit_all(client, ceph_server, scraper)
-                yield Session(cluster, client, answers, scraper.texts, ceph_server)
+                session = Session(cluster, client, answers, scraper.texts, ceph_server, [])
+                if "reconstruct" in answers:
+                    _sweep_that_loses_a_node(session)
+                yield session
         finally:
             shutil.rmtree(foreign, ignore_errors=True)
 
@@ -129,6 +146,7 @@ def _client(private: Path, cluster: ClusterRecord) -> Client:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     (folder / "small.yaml").write_text(TRAINING)
+    (folder / "sweep.yaml").write_text(SWEEP)
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
     return Client(folder, ours | client_environment(cluster) | {"OMP_NUM_THREADS": "1"})
 
@@ -196,13 +214,51 @@ def _submit_all(client: Client, server: CephServer, scraper: Scraper) -> dict[st
     return answers
 
 
+def _sweep_that_loses_a_node(session: Session) -> None:
+    """Submits the sweep; once a trial has saved a state, every process of a node on which a trial's worker runs is
+    killed, but not the head's, where the job itself is."""
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.2):
+            if not [key for key in session.keys("sweeps/small/trials/") if key.endswith("latest.json")]:
+                continue
+            for node in session.cluster.nodes[1:]:
+                process = node.process()
+                below = process.children(recursive=True) if process else []
+                if process and any("RayTrainWorker" in " ".join(_command(one)) for one in below):
+                    for one in (process, *below):
+                        one.kill()
+                    session.lost.append(node)
+                    return
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        here = f"s3://{BUCKET}"
+        session.answers["tune"] = session.client.run(
+            "submit", "tune", "--config", "sweep.yaml", f"run.data.store={here}/store", f"output={here}/sweeps",
+            "name=small",
+        )  # fmt: skip
+    finally:
+        over.set()
+        killer.join(timeout=30)
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def _upload(s3: boto3.client, folder: Path, prefix: str) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
             s3.upload_file(str(path), BUCKET, f"{prefix}/{path.relative_to(folder)}")
 
 
-@pytest.mark.parametrize("job", ["ingest", "train", "evaluate", "reconstruct"])
+@pytest.mark.parametrize("job", ["ingest", "train", "evaluate", "reconstruct", "tune"])
 def test_a_submitted_job_ends_with_status_0(session: Session, job: str) -> None:
     assert job in session.answers, f"never submitted: {session.answers[list(session.answers)[-1]].stdout}"
     assert session.answers[job].returncode == 0, session.answers[job].stdout
@@ -222,12 +278,25 @@ def test_outputs_are_complete_and_in_the_bucket(session: Session) -> None:
         assert [key for key in session.keys("clear/") if tile in key and key.endswith(".tif")]
 
 
+def test_the_sweep_lost_a_node_and_no_trial(session: Session) -> None:
+    assert len(session.lost) == 1
+    names = [f"sweeps/small/trials/trial-{number:03d}" for number in range(4)]
+    assert [json.loads(session.read(f"{name}.json"))["status"] for name in names] == ["finished"] * 4
+    for name in names:
+        lines = [json.loads(line) for line in session.read(f"{name}/logs/metrics.jsonl").splitlines()]
+        assert max(line["step"] for line in lines) == json.loads(session.read(f"{name}.json"))["step"]
+    written = {key.rpartition("/")[2] for key in session.keys("sweeps/small/") if key.count("/") == 2}
+    assert written >= {"report.html", "trials.csv", "best.yaml", "pareto.png"}
+    assert not session.keys("sweeps/small/ray/")
+
+
 def test_two_workers_trained_on_different_nodes(session: Session) -> None:
     ranks = {key.rpartition("-")[2] for key in session.keys("runs/small/logs/examples/")}
     assert ranks == {"0.jsonl", "1.jsonl"}
     actors = dashboard.ask(session.cluster, "/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
-    nodes = {actor["node_id"] for actor in actors if "RayTrainWorker" in actor["class_name"]}
-    assert len(nodes) == 2
+    workers = [actor for actor in actors if "RayTrainWorker" in actor["class_name"]]
+    training = min(actor["job_id"] for actor in workers)  # the sweep came later
+    assert len({actor["node_id"] for actor in workers if actor["job_id"] == training}) == 2
 
 
 def test_a_scrape_shows_the_metrics_of_that_training(session: Session) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from restore_dit.config import DiffusionConfig, ModelConfig
 from restore_dit.config.loading import load_section
-from restore_dit.diffusion.prediction import CLOSE, Prediction
+from restore_dit.diffusion.prediction import CLOSE, WIDE, Prediction
 from restore_dit.diffusion.samplers import sample_inpainting
 from restore_dit.errors import UserError
 from restore_dit.model.conditioning import Conditioning
@@ -81,20 +81,36 @@ OTHERS = [family for family in FAMILIES if family["prediction"] != "x0"]
 
 @pytest.mark.parametrize("family", OTHERS, ids=str)
 @pytest.mark.parametrize("step", [0, 300, 700, 999])
-def test_what_the_anchor_says_of_the_target_is_its_least_squares(family, step):
-    """Against a regression of the target on x_t and the anchor."""
+@pytest.mark.parametrize(("row", "spread"), [(0, CLOSE), (1, WIDE)], ids=["anchor", "none"])
+def test_what_is_known_of_the_target_is_its_least_squares_and_the_rest_has_one_size(family, step, row, spread):
+    """Against a regression of the target on x_t and what it is near to; what remains is the network's to say."""
     prediction = Prediction.from_config(DiffusionConfig(**family))
     generator = torch.Generator().manual_seed(step)
-    anchor, residual, noise = torch.randn(3, 400_000, generator=generator, dtype=torch.float64)
-    anchor = anchor / 2
-    clean = anchor + CLOSE * residual
+    near, residual, noise = torch.randn(3, 400_000, generator=generator, dtype=torch.float64)
+    near = near / 2
+    clean = near + spread * residual
     at = torch.tensor([step])
     state = prediction.schedule.add_noise(clean[None], noise[None], at)[0]
     target = prediction.target(clean[None], noise[None], at)[0]
-    expected = torch.linalg.lstsq(torch.stack([state, anchor], dim=1), target[:, None]).solution[:, 0]
-    weights = prediction.prior_weights(at)[0].double()
-    guess, best = (w[0] * state + w[1] * anchor for w in (weights, expected))
+    expected = torch.linalg.lstsq(torch.stack([state, near], dim=1), target[:, None]).solution[:, 0]
+    of_state, of_near, of_output = prediction.prior_weights(at)[0, row].double()
+    guess, best = (w[0] * state + w[1] * near for w in ((of_state, of_near), expected))
     assert (guess - target).square().mean() < 1.001 * (best - target).square().mean() + 1e-9
+    output = (target - guess) / of_output
+    assert output.std() == pytest.approx(spread, rel=0.01)
+    assert (output * residual).mean() >= 0  # and the sign of the series
+
+
+@pytest.mark.parametrize("family", OTHERS, ids=str)
+def test_where_sampling_begins_the_output_is_how_far_the_series_is_from_the_anchor(family):
+    """As it is for a network that predicts the clean series: so that one step is as good in every family."""
+    prediction = Prediction.from_config(DiffusionConfig(**family))
+    clean, noise = drawn()
+    at = torch.tensor([999])
+    state = prediction.schedule.add_noise(clean / 10, noise, at)
+    of_state, _, of_output = prediction.prior_weights(at)[0, 0].double()
+    estimate = prediction.clean(of_state * state + of_output * clean / 10, state, at)
+    torch.testing.assert_close(estimate, clean / 10, rtol=0, atol=2e-3)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=str)

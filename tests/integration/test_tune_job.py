@@ -17,7 +17,8 @@ from restore_dit.config import RunConfig, load
 from restore_dit.training.run import run_training
 from tests.integration.test_ingest_job import ancestors, content
 from tuning.config import SweepConfig
-from tuning.records import SweepFolder
+from tuning.records import SweepFolder, Trial
+from tuning.sweep import plan_sweep, run_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280), pytest.mark.usefixtures("ray_cluster")]
 
@@ -125,8 +126,50 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_saved_state(sweep, cap
     assert len(killed) == 1
     (trial,) = SweepFolder.of(config).read()
     assert (trial.status, trial.error) == ("finished", None)
-    steps = [score.step for score in SweepFolder.of(config).curve("trial-000")]
+    steps = [score.step for score in SweepFolder.of(config).curve(trial)]
     assert steps == sorted(set(steps))
+    assert all_cpus_are_free()
+
+
+def test_a_population_goes_on_after_its_driver_was_stopped_and_the_last_follows_the_first(sweep, capfd):
+    """Its driver is stopped once the first trial has turned."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(trial: Trial) -> None:
+        if trial.turns:
+            raise Stopped
+
+    space = {
+        "family": {"bundles": {"x0": {"diffusion.prediction": "x0"}, "epsilon": {"diffusion.prediction": "epsilon"}}},
+        "training.optimiser.learning_rate": {"values": [1e-4, 1e-3]},
+    }
+    config = sweep(space=space, search={"algorithm": "grid", "trials": 4}, population={"every_steps": 4, "share": 0.25})
+    plan = plan_sweep(config)
+    with pytest.raises(Stopped):
+        run_sweep(plan, stop)
+    folder = SweepFolder.of(config)
+    assert {trial.paused_at for trial in folder.read()} == {4}
+    (lagged,) = [trial for trial in folder.read() if trial.turns]
+    assert lagged.turns[0].before["family"] == "epsilon"
+    assert lagged.values["family"] == "x0"
+
+    capfd.readouterr()
+    assert tune.run(config, console()) == 0
+    out = capfd.readouterr().out
+    trials = {trial.name: trial for trial in folder.read()}
+    assert {trial.status for trial in trials.values()} == {"finished"}
+    assert trials[lagged.name].turns[0] == lagged.turns[0]
+    later = [(trial.name, turn) for trial in trials.values() for turn in trial.turns if turn.step > 4]
+    assert later
+    for name, turn in later:
+        assert f"{name}: goes on from {turn.source} at step {turn.step}" in out
+    for trial in trials.values():
+        steps = [score.step for score in folder.curve(trial)]
+        assert steps == sorted(set(steps))
+        assert steps[-1] == plan.setup.total_steps
+    assert "Who followed whom" in (Path(config.output) / "sweep" / "report.html").read_text()
     assert all_cpus_are_free()
 
 

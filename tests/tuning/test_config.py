@@ -12,7 +12,7 @@ from tuning.config import SweepConfig, load_sweep, shipped_sweeps
 
 
 def test_every_shipped_sweep_is_sound_and_comes_back_from_its_file():
-    assert set(shipped_sweeps()) == {"schedules", "sampling-only", "small"}
+    assert set(shipped_sweeps()) == {"schedules", "sampling-only", "small", "population"}
     for name in shipped_sweeps():
         sweep = load_sweep(name, ["model=models/x"] if name == "sampling-only" else [])
         assert build(SweepConfig, yaml.safe_load(dump(sweep)), name) == sweep
@@ -31,14 +31,14 @@ def test_the_run_is_its_base_changed(tmp_path):
 @pytest.mark.parametrize(
     ("config", "overrides", "message"),
     [
-        ("nothing", [], "nothing: no such file; shipped sweeps: sampling-only, schedules, small"),
+        ("nothing", [], "nothing: no such file; shipped sweeps: population, sampling-only, schedules, small"),
         ("small", ["serach.trials=3"], "did you mean 'search'"),
         ("small", ["search.algorithm=bayes"], "search.algorithm"),
         ("small", ["search.objectives=[seconds]"], r"objectives are \[psnr\] or \[psnr, seconds\]"),
         ("small", ["run.output=here"], "run.output=here: trials lie below the sweep; set output"),
         ("schedules", ["search.algorithm=grid"], "space.diffusion.beta_end: a grid needs values, a step or whole"),
         ("sampling-only", ["model=m", "space.seed.values=[1]"], "space.seed: seed needs training"),
-        ("sampling-only", ["model=m", "seeds.best=1"], "stopping and seeds are for trials that train"),
+        ("sampling-only", ["model=m", "seeds.best=1"], "stopping, population and seeds are for trials that train"),
         ("small", ["space.family.bundles.bad={diffusion.prediction: flow}"], "family=bad.*goes with schedule"),
     ],
 )

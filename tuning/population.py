@@ -1,0 +1,114 @@
+"""Population-based training (Jaderberg et al. 2017), in generations: when all trials have come to a generation's last
+step, those that lag behind take over the state of ones that lead, and go on with values near theirs.
+
+Ray Tune's own scheduler of that name kills the processes of trials, and hands states on as pickles. Here a trial ends
+by itself at the end of a generation, and a state is copied from one run's folder to another's.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from restore_dit.config import RunConfig
+from restore_dit.errors import UserError
+from restore_dit.training import resume_state
+from tuning.config import PopulationConfig, SweepConfig
+from tuning.records import SweepFolder, Trial, Turn
+from tuning.space import Bundle, Choice, Range, Space, Values, configuration, may_change, values_by
+
+MOST_TRIES = 50
+"""So often values near another trial's are drawn while the configuration refuses them; then that trial's own stay."""
+
+
+def generation_ends(population: PopulationConfig, total_steps: int) -> list[int]:
+    """The last step of every generation."""
+    return [*range(population.every_steps, total_steps, population.every_steps), total_steps]
+
+
+def turn(folder: SweepFolder, trials: Sequence[Trial], step: int, sweep: SweepConfig, base: RunConfig) -> list[Trial]:
+    """Lets those that lag behind at this step follow those that lead, and keeps their records. Called again after it
+    was interrupted, it does what is left of the same.
+
+    Args:
+        trials: the population, all of which came to this step or failed before.
+
+    Returns:
+        the trials that turned.
+    """
+    assert sweep.population is not None
+    scores = {trial.name: _psnr_at(folder, trial, step) for trial in trials}
+    reached = {name: psnr for name, psnr in scores.items() if psnr is not None}
+    by_name = {trial.name: trial for trial in trials}
+    turned = []
+    dice = random.Random(f"{sweep.search.seed} {step}")
+    for name, source_name in followers(reached, sweep.population.share, dice).items():
+        trial, source = by_name[name], by_name[source_name]
+        if any(turn.step == step for turn in trial.turns):
+            continue
+        near = random.Random(f"{sweep.search.seed} {step} {name}")
+        values = explored(sweep.space, base, source.values_at(step), sweep.population.fresh, near)
+        new = Turn(step=step, source=source_name, before=trial.values)
+        trial = trial.model_copy(update={"values": values, "turns": [*trial.turns, new]})
+        from_, to = (folder.trials.join(run, "state") for run in (source.run_at(step), trial.run_name))
+        resume_state.copy_latest(from_, to)
+        folder.write(trial)
+        turned.append(trial)
+    return turned
+
+
+def followers(scores: Mapping[str, float], share: float, dice: random.Random) -> dict[str, str]:
+    """Of trials by their scores those that lag behind, each with the one of the leaders that it follows."""
+    order = sorted(scores, key=lambda name: (scores[name], name))
+    count = min(math.ceil(len(order) * share), len(order) // 2)
+    return {name: dice.choice(order[len(order) - count :]) for name in order[:count]}
+
+
+def explored(space: Space, base: RunConfig, values: Values, fresh: float, dice: random.Random) -> Values:
+    """Values near these, or here and there drawn anew. What may not change while a network trains stays."""
+
+    def pick(name: str, parameter: Choice | Bundle | Range) -> Any:
+        if not may_change(name, parameter):
+            return values[name]
+        if name not in values or dice.random() < fresh:
+            return parameter.suggest(name, _Dice(dice))
+        return parameter.near(values[name], dice)
+
+    for _ in range(MOST_TRIES):
+        found = values_by(pick, space, base)
+        try:
+            configuration(space, base, found)
+        except UserError:
+            continue
+        return found
+    return values
+
+
+def _psnr_at(folder: SweepFolder, trial: Trial, step: int) -> float | None:
+    return next((score.psnr for score in folder.curve(trial) if score.step == step), None)
+
+
+class _Dice:
+    """Draws evenly, where a search would choose."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self._dice = dice
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return self._dice.choice(choices)
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        if step:
+            return low + step * self._dice.randint(0, math.floor((high - low) / step + 1e-9))
+        if log:
+            return min(max(math.exp(self._dice.uniform(math.log(low), math.log(high))), low), high)
+        return self._dice.uniform(low, high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        if log:
+            return min(max(round(math.exp(self._dice.uniform(math.log(low), math.log(high)))), low), high)
+        return low + step * self._dice.randint(0, (high - low) // step)

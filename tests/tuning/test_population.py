@@ -179,10 +179,6 @@ def test_generations_end_with_the_training():
         ("seeds.best=1", "population goes without stopping and seeds"),
         ("population.every_steps=30", "every_steps 30 must be a multiple of run.training.validate_every 20"),
         ("search.trials=1", "population needs search.trials=2"),
-        (
-            "space.diffusion.beta_end={values: [0.02], when: {diffusion.sampled_share: [0.0]}}",
-            "space.diffusion.beta_end: stays as it is in a population, and so must 'diffusion.sampled_share'",
-        ),
     ],
 )
 def test_what_a_population_cannot_be(change, message):
@@ -191,11 +187,18 @@ def test_what_a_population_cannot_be(change, message):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_population_of_which_nothing_may_change_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("{diffusion.schedule: {values: [linear, cosine]}}", "population needs a parameter that may change"),
+        (
+            "{data.flips: {values: [true, false]}, model.depth: {values: [1, 2], when: {data.flips: [true]}}}",
+            "space.model.depth: stays as it is in a population, and so must 'data.flips'",
+        ),
+    ],
+)
+def test_a_space_that_a_population_cannot_have(tmp_path, space, message):
     file = tmp_path / "mine.yaml"
-    file.write_text(
-        "space: {diffusion.schedule: {values: [linear, cosine]}}\n"
-        "search: {algorithm: grid}\npopulation: {every_steps: 100}\n"
-    )
-    with pytest.raises(UserError, match="population needs a parameter that may change"):
+    file.write_text(f"space: {space}\nsearch: {{algorithm: grid}}\npopulation: {{every_steps: 100}}\n")
+    with pytest.raises(UserError, match=message):
         load_sweep(str(file), [])

@@ -222,6 +222,7 @@ def _tune(
             search_alg=search,
             scheduler=scheduler,
             num_samples=trials,
+            reuse_actors=True,  # a process takes seconds to start
             max_concurrent_trials=sweep.concurrent or trials_at_a_time(workers, cluster_job.node_resources()),
         ),
         run_config=tune.RunConfig(

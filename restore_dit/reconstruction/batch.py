@@ -25,7 +25,8 @@ from restore_dit.errors import UserError
 from restore_dit.reconstruction.completion import Completion, complete_tiles, run_key, tile_key, write_completion
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
-from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps, mask_dilation
+from restore_dit.reconstruction.reconstruct import fill_gaps, mask_dilation
+from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import TileSeries
 
 

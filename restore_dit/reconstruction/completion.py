@@ -15,7 +15,8 @@ from restore_dit.config.tree import Section
 from restore_dit.data.storage import Location, list_names, read_bytes, write_bytes_atomically
 from restore_dit.data.store.manifest import TileRecord
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.reconstruct import SamplingOptions, mask_dilation
+from restore_dit.reconstruction.reconstruct import mask_dilation
+from restore_dit.reconstruction.sampling import SamplingOptions
 
 _LOOK_UPS_AT_ONCE = 16
 

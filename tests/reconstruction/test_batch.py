@@ -14,7 +14,8 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.batch import outcomes, plan_reconstruction
 from restore_dit.reconstruction.model_directory import Model, save_model
-from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps
+from restore_dit.reconstruction.reconstruct import fill_gaps
+from restore_dit.reconstruction.sampling import SamplingOptions
 from tests.data.cubes.test_damaged import MAPPING
 from tests.data.cubes.test_damaged import write as write_site
 

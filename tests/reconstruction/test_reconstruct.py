@@ -11,7 +11,8 @@ from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.reconstruct import SamplingOptions, fill_gaps, reconstruct
+from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
+from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NO_DATA, Acquisitions
 
 

@@ -1,0 +1,245 @@
+"""One series as a ZIP archive of GeoTIFFs, a file a date, named as `reconstruct` names its own.
+
+`SITE_2019-05-03.tif` has the bands, told by their descriptions (`B02`, …); `SITE_2019-05-03_clouds.tif` the classes (0
+clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `SITE_2019-05-03_gap.tif` what is missing (1);
+`SITE_2019-05-03_S1A.tif` radar of track S1A in dB, bands VV and VH.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader, MemoryFile
+
+from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.errors import UserError
+from restore_dit.series import (
+    CLOUD_NO_DATA,
+    DECIBEL_SCALE,
+    NO_DATA,
+    REFLECTANCE_SCALE,
+    S1_BANDS,
+    S2_ALL_BANDS,
+    SHADOW,
+    Acquisitions,
+    Georeference,
+    TileSeries,
+)
+
+_NAME = re.compile(r"(?:(?P<tile>[^/\\]*?)_)?(?P<date>\d{4}-?\d{2}-?\d{2})(?:_(?P<kind>[A-Za-z0-9]+))?\.tiff?", re.I)
+_MASKS = {"clouds": SHADOW, "gap": 1}
+
+MOST_MEMBERS = 5000
+"""Files in an archive."""
+
+
+@dataclass(frozen=True)
+class _Member:
+    info: zipfile.ZipInfo
+    tile: str
+    date: np.datetime64
+    kind: str
+
+
+class ArchiveReader:
+    """Reads one archive.
+
+    Args:
+        content: of the ZIP file.
+        name: of it, for errors.
+        limits: sizes beyond which nothing is read.
+    """
+
+    def __init__(self, content: bytes, name: str, limits: SeriesLimits) -> None:
+        self.name, self.limits = name, limits
+        try:
+            self.archive = zipfile.ZipFile(io.BytesIO(content))
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+            raise UserError(f"{name}: not a ZIP archive ({error})") from None
+        self.place: tuple[tuple[int, int], Georeference | None] | None = None
+
+    def series(self) -> TileSeries:
+        """All that the archive holds."""
+        members = self._members()
+        kinds: dict[str, list[_Member]] = defaultdict(list)
+        for member in members:
+            kinds[member.kind].append(member)
+        if "" not in kinds:
+            raise UserError(f"{self.name}: no image; name them TILE_YYYY-MM-DD.tif")
+        optical = self._images(kinds.pop(""), S2_ALL_BANDS, REFLECTANCE_SCALE, limit=3.2)
+        masks = next((kind for kind in _MASKS if kind in kinds), None)
+        clouds = None if masks is None else self._clouds(kinds.pop(masks), masks, optical.dates)
+        for kind in _MASKS:
+            kinds.pop(kind, None)
+        radar = {
+            track: self._images(files, S1_BANDS, DECIBEL_SCALE, limit=320) for track, files in sorted(kinds.items())
+        }
+        assert self.place is not None
+        tile = re.sub(r"[^\w.-]|^[._-]+", "", members[0].tile)[:60] or "series"
+        return TileSeries(tile, optical, clouds, radar, self.place[1])
+
+    def _members(self) -> list[_Member]:
+        infos = [info for info in self.archive.infolist() if not info.is_dir()]
+        if len(infos) > MOST_MEMBERS:
+            raise UserError(f"{self.name}: {len(infos)} files; at most {MOST_MEMBERS} are taken")
+        found = []
+        for info in infos:
+            match = _NAME.fullmatch(info.filename.rpartition("/")[2])
+            if match is None:
+                if info.filename.lower().endswith((".tif", ".tiff")):
+                    raise UserError(f"{self.name}: no date in the name {info.filename[:60]!r}; use TILE_YYYY-MM-DD.tif")
+                continue
+            digits = match["date"].replace("-", "")
+            try:
+                date = np.datetime64(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}", "D")
+            except ValueError:
+                raise UserError(f"{self.name}: {match['date']} is no date") from None
+            kind = match["kind"] or ""
+            found.append(_Member(info, match["tile"] or "", date, kind.lower() if kind.lower() in _MASKS else kind))
+        if len({member.tile for member in found}) > 1:
+            raise UserError(f"{self.name}: files of several tiles; send one series at a time")
+        return sorted(found, key=lambda member: (member.date, member.kind))
+
+    def _images(self, members: list[_Member], known: tuple[str, ...], scale: int, limit: float) -> Acquisitions:
+        self._require_distinct(members)
+        bands: tuple[str, ...] | None = None
+        frames = []
+        for member in members:
+            names, values = self._read(member, known, scale, limit, len(members))
+            if bands is not None and names != bands:
+                raise UserError(f"{self.name}: {member.info.filename[:60]} has bands {', '.join(names)}, others have "
+                                f"{', '.join(bands)}")  # fmt: skip
+            bands = names
+            frames.append(values)
+        assert bands is not None
+        return Acquisitions(np.stack(frames), np.array([member.date for member in members]), bands)
+
+    def _clouds(self, members: list[_Member], kind: str, dates: NDArray[np.datetime64]) -> NDArray[np.uint8]:
+        self._require_distinct(members)
+        by_date = {member.date: member for member in members}
+        frames = []
+        for date in dates:
+            if date not in by_date:
+                raise UserError(f"{self.name}: no file {kind} of {date}; every image needs one, or none has any")
+            with self._open(by_date[date], len(dates)) as raster:
+                values = raster.read(1)
+            allowed = (values >= 0) & (values <= _MASKS[kind]) | ((values == CLOUD_NO_DATA) & (kind == "clouds"))
+            if not allowed.all():
+                raise UserError(f"{self.name}: {by_date[date].info.filename[:60]} has values that are no class")
+            frames.append(values.astype(np.uint8))
+        return np.stack(frames)
+
+    def _require_distinct(self, members: list[_Member]) -> None:
+        for before, after in itertools.pairwise(members):
+            if before.date == after.date:
+                raise UserError(f"{self.name}: two images of {after.date}; one a day is taken: merge them")
+
+    def _read(
+        self, member: _Member, known: tuple[str, ...], scale: int, limit: float, count: int
+    ) -> tuple[tuple[str, ...], NDArray[np.int16]]:
+        """Names of the bands, and the values [C, H, W] in steps of 1/scale."""
+        with self._open(member, count) as raster:
+            described = dict(zip((str(text) for text in raster.descriptions), raster.indexes, strict=True))
+            names = tuple(band for band in known if band in described)
+            if not names:
+                raise UserError(
+                    f"{self.name}: no band of {member.info.filename[:60]} is described as {', '.join(known[:3])}, …"
+                )
+            layers = []
+            for band in names:
+                index = described[band]
+                raw = raster.read(index)
+                missing = np.zeros(raw.shape, bool) if raw.dtype.kind != "f" else ~np.isfinite(raw)
+                if raster.nodata is not None:
+                    missing |= raw == raster.nodata
+                factor, offset = raster.scales[index - 1], raster.offsets[index - 1]
+                steps = np.where(missing, 0, raw).astype(np.float64)
+                if raw.dtype.kind == "f" or (factor, offset) != (1.0, 0.0):
+                    steps = steps * (factor * scale) + offset * scale
+                if not np.abs(steps).max(initial=0) <= limit * scale:
+                    raise UserError(
+                        f"{self.name}: {band} of {member.info.filename[:60]} has values beyond ±{limit:g}: give the "
+                        "file its scale, offset and nodata"
+                    )
+                layers.append(np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16))
+        return names, np.stack(layers)
+
+    def _open(self, member: _Member, count: int) -> _Opened:
+        return _Opened(self, member, count)
+
+    def check_place(self, member: _Member, raster: DatasetReader, count: int) -> None:
+        """Refuses a raster that is too large or lies elsewhere than the first."""
+        self.limits.require(self.name, count, raster.height, raster.width, raster.count)
+        georeference = None
+        if raster.crs is not None:
+            code = raster.crs.to_epsg()
+            a, b, c, d, e, f = tuple(raster.transform)[:6]
+            georeference = Georeference(f"EPSG:{code}" if code else raster.crs.to_wkt(), (a, b, c, d, e, f))
+        place = (raster.height, raster.width), georeference
+        if self.place is not None and place != self.place:
+            raise UserError(
+                f"{self.name}: {member.info.filename[:60]} is of another size, place or coordinate system than the "
+                "first; bring all to one grid"
+            )
+        self.place = place
+
+
+class _Opened:
+    """A member as a raster, checked, and closed at the end."""
+
+    def __init__(self, reader: ArchiveReader, member: _Member, count: int) -> None:
+        self.reader, self.member, self.count = reader, member, count
+
+    def __enter__(self) -> DatasetReader:
+        name, info = self.reader.name, self.member.info
+        most = self.reader.limits.values * 8
+        if info.file_size > most:
+            raise UserError(f"{name}: {info.filename[:60]} is too large")
+        try:
+            with self.reader.archive.open(info) as stream:
+                content = stream.read(most + 1)
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+            raise UserError(f"{name}: {info.filename[:60]} cannot be unpacked ({error})") from None
+        self.memory = MemoryFile(content)
+        try:
+            self.raster = self.memory.open(driver="GTiff")
+            self.reader.check_place(self.member, self.raster, self.count)
+        except RasterioError:
+            self.memory.close()
+            raise UserError(f"{name}: {info.filename[:60]} is no GeoTIFF, or damaged") from None
+        return self.raster
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self.raster.close()
+        self.memory.close()
+        if isinstance(error, RasterioError):
+            raise UserError(f"{self.reader.name}: {self.member.info.filename[:60]} is damaged") from None
+
+
+def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> TileSeries:
+    """The series in an archive.
+
+    Raises:
+        UserError: no archive, damaged, no image, too large, dates twice, images of several places or with different
+            bands, masks that lack a date.
+    """
+    return ArchiveReader(content, name, limits or SeriesLimits()).series()
+
+
+def encode(files: Mapping[str, bytes]) -> bytes:
+    """An archive of files by name. GeoTIFFs are compressed as they are."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in files.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()

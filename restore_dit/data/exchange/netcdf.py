@@ -1,0 +1,251 @@
+"""One series as one NetCDF 4 file under the CF conventions: what `reconstruct` writes and the endpoint takes.
+
+Dimensions `time`, `y`, `x`. A variable a band (`B02`, …), int16 reflectance × 10000 with its scale beside it; `clouds`
+(0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `gap_mask` (1: missing); radar as `S1A_VV`, `S1A_VH` over its own
+dates `S1A_time`, int16 dB × 100. Reading takes floating-point and other integers, too.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import xarray
+from numpy.typing import NDArray
+
+from restore_dit.data.cubes.datasets import readable
+from restore_dit.data.exchange.georeferencing import georeference_of, grid_mapping, pixel_centres
+from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.errors import UserError
+from restore_dit.series import (
+    CLEAR,
+    CLOUD_NO_DATA,
+    DECIBEL_SCALE,
+    NO_DATA,
+    REFLECTANCE_SCALE,
+    S1_BANDS,
+    S2_ALL_BANDS,
+    SHADOW,
+    THICK_CLOUD,
+    Acquisitions,
+    TileSeries,
+)
+
+_CHUNK = 256
+"""Side of a chunk in pixels; a chunk holds one date of one band."""
+
+_DAYS = {"units": "days since 1970-01-01", "calendar": "standard", "dtype": "int32"}
+_DIMENSIONS = ("time", "y", "x")
+
+
+def encode(
+    series: TileSeries, gap_mask: NDArray[np.bool_] | None = None, attributes: Mapping[str, str] | None = None
+) -> bytes:
+    """The file's content.
+
+    gap_mask: [T, H, W], true where a pixel was reconstructed. attributes: what made the series, kept as attributes of
+    the file.
+
+    Raises:
+        UserError: the grid is rotated against its coordinate system.
+    """
+    cube = _cube(series, gap_mask, attributes or {})
+    height, width = series.size
+    compression = {
+        "zlib": True,
+        "complevel": 4,
+        "shuffle": True,
+        "chunksizes": (1, min(height, _CHUNK), min(width, _CHUNK)),
+    }
+    images = [name for name, array in cube.data_vars.items() if array.ndim == 3]
+    encoding: dict[Any, dict] = dict.fromkeys(images, compression)
+    encoding |= {name: _DAYS for name in cube.coords if str(name).endswith("time")}
+    return bytes(cube.to_netcdf(None, engine="h5netcdf", encoding=encoding))
+
+
+def _cube(series: TileSeries, gap_mask: NDArray[np.bool_] | None, attributes: Mapping[str, str]) -> xarray.Dataset:
+    """The series under the CF conventions. The integers stay as they are: scale and fill value are plain attributes,
+    so that nothing is rounded on its way through floating point."""
+    optical = series.optical
+    reference = {"grid_mapping": "spatial_ref"} if series.georeference else {}
+
+    def packed(scale: int, **more: str) -> dict[str, Any]:
+        return {"scale_factor": 1 / scale, "_FillValue": NO_DATA, **reference, **more}
+
+    variables: dict[str, tuple] = {
+        band: (
+            _DIMENSIONS,
+            optical.values[:, index],
+            packed(REFLECTANCE_SCALE, units="1", long_name=f"reflectance {band}"),
+        )
+        for index, band in enumerate(optical.bands)
+    }
+    coordinates = {"time": ("time", optical.dates.astype("datetime64[s]"), {"standard_name": "time", "axis": "T"})}
+    if gap_mask is not None:
+        flags = {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "observed reconstructed"}
+        variables["gap_mask"] = (_DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
+    if series.clouds is not None:
+        values = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
+        flags = {"flag_values": values, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
+        variables["clouds"] = (_DIMENSIONS, series.clouds, {**flags, **reference})
+    for track, radar in series.radar.items():
+        time = f"{track}_time"
+        coordinates[time] = (time, radar.dates.astype("datetime64[s]"), {"standard_name": "time"})
+        for index, band in enumerate(radar.bands):
+            described = packed(DECIBEL_SCALE, units="dB", long_name=f"backscatter {band} of track {track}")
+            variables[f"{track}_{band}"] = ((time, "y", "x"), radar.values[:, index], described)
+    if series.georeference is not None:
+        variables["spatial_ref"] = ((), np.int32(0), grid_mapping(series.georeference))
+        coordinates |= pixel_centres(series.georeference, *series.size)
+    title = {"Conventions": "CF-1.10", "tile": series.tile_id}
+    return xarray.Dataset(variables, coordinates, {**attributes, **title})
+
+
+def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> TileSeries:
+    """The series in a file.
+
+    A file without `clouds` and without `gap_mask` has no cloud masks; with `gap_mask` alone what it marks counts as
+    thick cloud.
+
+    Args:
+        name: of the file, for errors.
+        limits: sizes beyond which nothing is read.
+
+    Raises:
+        UserError: no NetCDF 4 file, damaged, without bands or dates, too large; dates that do not ascend, a variable
+            of another shape, a value that no reflectance has.
+    """
+    if content[:8] != b"\x89HDF\r\n\x1a\n":
+        raise UserError(f"{name}: not a NetCDF 4 file")
+    with readable(name):
+        dataset = xarray.open_dataset(
+            io.BytesIO(content), engine="h5netcdf", mask_and_scale=False, decode_coords=False, decode_times=False
+        )
+    with dataset, readable(name):
+        return _series(dataset, name, limits or SeriesLimits())
+
+
+def _series(dataset: xarray.Dataset, name: str, limits: SeriesLimits) -> TileSeries:
+    bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
+    if not bands:
+        raise UserError(f"{name}: no variable is a band: name them {', '.join(S2_ALL_BANDS[1:4])}, …")
+    sizes = {str(dimension): size for dimension, size in dataset.sizes.items()}
+    for dimension in _DIMENSIONS:
+        if not sizes.get(dimension):
+            raise UserError(f"{name}: no dimension {dimension}; a band is a variable over time, y, x")
+    shape = tuple(sizes[dimension] for dimension in _DIMENSIONS)
+    limits.require(name, shape[0], shape[1], shape[2], len(bands))
+    for band in bands:
+        _require_shape(dataset, name, band, _DIMENSIONS)
+    dates = _dates(dataset, name, "time")
+    values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, limit=3.2) for band in bands], axis=1)
+    return TileSeries(
+        tile_id=_tile_id(dataset),
+        optical=Acquisitions(values, dates, bands),
+        clouds=_clouds(dataset, name),
+        radar=_radar(dataset, name, limits, shape),
+        georeference=georeference_of(name, dataset),
+    )
+
+
+def _tile_id(dataset: xarray.Dataset) -> str:
+    stated = str(dataset.attrs.get("tile", ""))
+    allowed = [character for character in stated if character.isalnum() or character in "._-"]
+    return "".join(allowed).strip("._-")[:60] or "series"
+
+
+def _require_shape(dataset: xarray.Dataset, name: str, variable: str, dimensions: tuple[str, ...]) -> None:
+    found = dataset[variable].dims
+    if found != dimensions:
+        shown = ", ".join(map(str, found)) or "nothing"
+        raise UserError(f"{name}: {variable} is over {shown}; it must be over {', '.join(dimensions)}")
+    if dataset[variable].dtype.kind not in "iuf":
+        raise UserError(f"{name}: {variable} has no numbers")
+
+
+def _dates(dataset: xarray.Dataset, name: str, variable: str) -> NDArray[np.datetime64]:
+    if variable not in dataset.variables:
+        raise UserError(f"{name}: no variable {variable} with the dates")
+    try:
+        times = xarray.decode_cf(dataset[[variable]], decode_coords=False)[variable].values
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{name}: {variable} has no dates: give it units such as 'days since 1970-01-01'") from None
+    if times.dtype.kind != "M" or np.isnat(times).any():
+        raise UserError(f"{name}: {variable} has no dates: give it units such as 'days since 1970-01-01'")
+    dates = times.astype("datetime64[D]")
+    if not (np.diff(dates) > np.timedelta64(0, "D")).all():
+        raise UserError(f"{name}: the dates of {variable} must ascend, one image a day: sort or merge them")
+    first, last = np.datetime64("1980-01-01"), np.datetime64("2100-01-01")
+    if len(dates) and not (first <= dates[0] and dates[-1] < last):
+        raise UserError(f"{name}: {variable} goes from {dates[0]} to {dates[-1]}, which no satellite of these did")
+    return dates
+
+
+def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit: float) -> NDArray[np.int16]:
+    """The variable as int16 in steps of 1/scale, `NO_DATA` where it has none. Integers without a scale are such steps
+    already, floating-point numbers are the quantity itself."""
+    array = dataset[variable]
+    raw = array.values
+    attributes = array.attrs
+    missing = np.zeros(raw.shape, bool) if raw.dtype.kind != "f" else ~np.isfinite(raw)
+    for key in ("_FillValue", "missing_value"):
+        if key in attributes:
+            missing |= raw == _number(attributes[key], name, variable)
+    is_scaled = "scale_factor" in attributes or "add_offset" in attributes
+    factor = _number(attributes.get("scale_factor", 1.0), name, variable)
+    offset = _number(attributes.get("add_offset", 0.0), name, variable)
+    if raw.dtype.kind == "f" or is_scaled:
+        steps = np.where(missing, 0, raw).astype(np.float64) * (factor * scale) + offset * scale
+    else:
+        steps = np.where(missing, 0, raw).astype(np.float64)
+    if np.abs(steps).max(initial=0) > limit * scale:
+        raise UserError(
+            f"{name}: {variable} has values up to {np.abs(steps).max() / scale:.4g}, beyond ±{limit:g}: give it its "
+            "scale_factor, add_offset and _FillValue"
+        )
+    return np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16)
+
+
+def _number(value: Any, name: str, variable: str) -> float:
+    try:
+        return float(np.asarray(value).item())
+    except (ValueError, TypeError):
+        raise UserError(f"{name}: an attribute of {variable} is no number") from None
+
+
+def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
+    for variable, most in (("clouds", SHADOW), ("gap_mask", 1)):
+        if variable not in dataset.data_vars:
+            continue
+        _require_shape(dataset, name, variable, _DIMENSIONS)
+        values = dataset[variable].values
+        known = (values >= 0) & (values <= most) | ((values == CLOUD_NO_DATA) & (variable == "clouds"))
+        if not known.all():
+            allowed = "0 to 3 and 255" if variable == "clouds" else "0 and 1"
+            raise UserError(f"{name}: {variable} has other values than {allowed}")
+        return np.rint(values).astype(np.uint8)
+    return None
+
+
+def _radar(dataset: xarray.Dataset, name: str, limits: SeriesLimits, shape: tuple[int, ...]) -> dict[str, Acquisitions]:
+    tracks = {}
+    for first in (str(variable) for variable in dataset.data_vars if str(variable).endswith(f"_{S1_BANDS[0]}")):
+        track = first.removesuffix(f"_{S1_BANDS[0]}")
+        names, time = [f"{track}_{band}" for band in S1_BANDS], f"{track}_time"
+        for variable in names:
+            if variable not in dataset.data_vars:
+                raise UserError(f"{name}: radar track {track} lacks {variable}")
+            _require_shape(dataset, name, variable, (time, "y", "x"))
+        limits.require(name, dataset.sizes[time], shape[1], shape[2], len(names))
+        dates = _dates(dataset, name, time)
+        values = np.stack([_stored(dataset, name, one, DECIBEL_SCALE, limit=320) for one in names], axis=1)
+        tracks[track] = Acquisitions(values, dates, S1_BANDS)
+    return tracks
+
+
+def without_radar(series: TileSeries) -> TileSeries:
+    """The optical part of a series."""
+    return replace(series, radar={})

@@ -1,0 +1,134 @@
+"""A ZIP archive of GeoTIFFs as a series, and what is refused of it."""
+
+from __future__ import annotations
+
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.io import MemoryFile
+
+from restore_dit.data.exchange import geotiff_archive
+from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.errors import UserError
+from restore_dit.reconstruction.rasters import geotiffs
+from restore_dit.series import NO_DATA, Acquisitions, Georeference, TileSeries
+
+BANDS = ("B02", "B03", "B8A")
+UTM = Georeference("EPSG:32631", (10.0, 0.0, 600_000.0, 0.0, -10.0, 4_900_020.0))
+
+
+@pytest.fixture
+def series() -> TileSeries:
+    random = np.random.default_rng(3)
+    values = random.integers(0, 9000, (4, 3, 12, 10)).astype(np.int16)
+    values[1, :, 2, 3] = NO_DATA
+    dates = np.array(["2019-01-03", "2019-01-08", "2019-02-01", "2019-02-06"], "datetime64[D]")
+    clouds = (random.random((4, 12, 10)) < 0.2).astype(np.uint8)
+    return TileSeries("site-1", Acquisitions(values, dates, BANDS), clouds, georeference=UTM)
+
+
+@pytest.fixture
+def files(series) -> dict[str, bytes]:
+    return dict(geotiffs(series, series.clouds == 1))
+
+
+def changed(content: bytes, values=None, **profile) -> bytes:
+    """The GeoTIFF written anew, otherwise."""
+    with MemoryFile(content) as old, old.open() as source:
+        kept = {**source.profile, **profile}
+        kept.pop("driver"), kept.pop("blocksize", None)
+        data = source.read() if values is None else values
+        with MemoryFile() as new:
+            kept |= {"height": data.shape[1], "width": data.shape[2], "tiled": False}
+            for key in ("blockxsize", "blockysize"):
+                kept.pop(key, None)
+            with new.open(driver="GTiff", **kept) as target:
+                target.write(data)
+                target.descriptions = source.descriptions
+                target.scales = source.scales
+            return new.read()
+
+
+def decoded(files: dict[str, bytes], **limits: int) -> TileSeries:
+    return geotiff_archive.decode(geotiff_archive.encode(files), "upload.zip", SeriesLimits(**limits))
+
+
+def test_what_reconstruct_writes_is_what_the_archive_gives(series, files):
+    found = decoded(files)
+    np.testing.assert_array_equal(found.optical.values, series.optical.values)
+    np.testing.assert_array_equal(found.optical.dates, series.optical.dates)
+    assert found.optical.bands == BANDS
+    np.testing.assert_array_equal(found.clouds, series.clouds)
+    assert found.georeference == UTM
+    assert found.tile_id == "site-1"
+
+
+def test_radar_and_files_in_folders_are_taken_and_what_is_no_raster_is_not(series, files):
+    decibel = np.full((2, 12, 10), -12.5, np.float32)
+    with MemoryFile() as memory:
+        with memory.open(driver="GTiff", dtype="float32", count=2, height=12, width=10,
+                         crs="EPSG:32631", transform=rasterio.Affine(*UTM.transform)) as raster:  # fmt: skip
+            raster.write(decibel)
+            raster.descriptions = ("VV", "VH")
+        radar = memory.read()
+    inside = {f"a/b/{name}": content for name, content in files.items()}
+    found = decoded({**inside, "site-1_20190105_S1A.tif": radar, "readme.txt": b"hello"})
+    assert found.radar.keys() == {"S1A"}
+    assert (found.radar["S1A"].values == -1250).all()
+    np.testing.assert_array_equal(found.optical.values, series.optical.values)
+
+
+def test_without_masks_the_series_has_none(files):
+    assert decoded({name: content for name, content in files.items() if "gap" not in name}).clouds is None
+
+
+IMAGE, MASK = "site-1_2019-01-08.tif", "site-1_2019-01-08_gap.tif"
+
+
+def spoilt(name, change):
+    return lambda files: {**files, name: change(files[name])}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda files: {"a.txt": b""}, "no image; name them TILE_YYYY-MM-DD.tif"),
+        (lambda files: {**files, "x.tif": b""}, "no date in the name 'x.tif'"),
+        (lambda files: {**files, "site-1_2019-13-08.tif": b""}, "2019-13-08 is no date"),
+        (lambda files: {**files, "site-1_20190108.tif": files[IMAGE]}, "two images of 2019-01-08"),
+        (lambda files: {**files, "site-2_2019-01-09.tif": files[IMAGE]}, "files of several tiles"),
+        (lambda files: {name: files[name] for name in files if name != MASK}, "no file gap of 2019-01-08"),
+        (spoilt(IMAGE, lambda content: content[:200]), "is no GeoTIFF, or damaged"),
+        (spoilt(IMAGE, lambda content: b"II*\0" + bytes(100)), "is no GeoTIFF, or damaged"),
+        (spoilt(IMAGE, lambda content: changed(content, crs="EPSG:32632")), "another size, place or coordinate system"),
+        (spoilt(IMAGE, lambda content: changed(content, np.zeros((3, 5, 5), np.int16))), "another size, place"),
+        (spoilt(MASK, lambda content: changed(content, np.full((1, 12, 10), 7, np.uint8))), "values that are no class"),
+        (
+            spoilt(IMAGE, lambda content: changed(content, np.full((3, 12, 10), 32767, np.int16))),
+            "B02 of site-1_2019-01-08.tif has values beyond ±3.2",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(files, spoil, message):
+    with pytest.raises(UserError, match=message) as refusal:
+        decoded(spoil(files))
+    assert str(refusal.value).startswith("upload.zip: ")
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_is_too_large_or_no_archive_is_refused(files, series):
+    with pytest.raises(UserError, match="12×10 pixels; at most 8 a side"):
+        decoded(files, side=8)
+    with pytest.raises(UserError, match="at most 3 are taken"):
+        decoded(files, dates=3)
+    with pytest.raises(UserError, match="not a ZIP archive"):
+        geotiff_archive.decode(b"PK\x03\x04 nothing", "upload.zip")
+    bomb = geotiff_archive.encode({"site_2019-01-01.tif": bytes(3_000_000)})
+    with pytest.raises(UserError, match="too large"):
+        geotiff_archive.decode(bomb, "upload.zip", SeriesLimits(values=100_000))
+
+
+def test_the_order_of_files_does_not_matter(files, series):
+    backwards = dict(reversed(list(files.items())))
+    np.testing.assert_array_equal(decoded(backwards).optical.dates, series.optical.dates)

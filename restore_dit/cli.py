@@ -6,10 +6,10 @@ import argparse
 import sys
 
 from restore_dit import __version__
-from restore_dit.commands import clouds, cluster, data, inspect, models, quickstart, submit, tune
+from restore_dit.commands import clouds, cluster, data, inspect, models, quickstart, serve, submit, tune
 from restore_dit.commands.arguments import settle
 
-MODULES = (data, inspect, clouds, models, tune, cluster, submit, quickstart)
+MODULES = (data, inspect, clouds, models, tune, serve, cluster, submit, quickstart)
 """In the order in which `--help` lists their commands."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import torch
 
 from restore_dit.config import (
     DataConfig,
@@ -20,8 +21,11 @@ from restore_dit.config import (
     TrainingConfig,
 )
 from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
+from restore_dit.model.denoiser import Denoiser
+from restore_dit.reconstruction.model_directory import Model
 from tests.s3.ceph_server import CephNotInstalled, CephServer
 from tests.s3.failing_proxy import FailingProxy
 
@@ -86,6 +90,17 @@ def small_run(small_store: TileStore, tmp_path_factory: pytest.TempPathFactory) 
             validation_examples=4,
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def small_model(small_run: RunConfig) -> Model:
+    """Random weights, so that every input has a say."""
+    torch.manual_seed(0)
+    denoiser = Denoiser(small_run.model)
+    with torch.no_grad():
+        for parameter in denoiser.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return Model(denoiser.eval(), small_run, Normalisation(("VV", "VH", "VV-VH"), (-11, -18, 7), (3, 3, 3)), {"a": 1.5})
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restore_dit import __version__
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping
 from restore_dit.config.jobs import ReconstructionConfig, SamplingConfig
 from restore_dit.data.cubes.site_series import read_cube
@@ -25,7 +24,7 @@ from restore_dit.errors import UserError
 from restore_dit.reconstruction.completion import Completion, complete_tiles, run_key, tile_key, write_completion
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
-from restore_dit.reconstruction.reconstruct import fill_gaps, mask_dilation
+from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import TileSeries
 
@@ -109,15 +108,7 @@ class TileReconstructor:
 
         cloudy = self.input(tile_id)
         clear, gap_mask = fill_gaps(model, cloudy, options, on_window)
-        sampler, steps = options.solver(model)
-        attributes = {
-            "SOFTWARE": f"restore-dit {__version__}",
-            "MODEL": self.config.model,
-            "SEED": str(options.seed),
-            "STEPS": str(steps),
-            "SAMPLER": sampler,
-            "MASK_DILATION": str(mask_dilation(model, options)),
-        }
+        attributes = provenance(model, self.config.model, options)
         if self.config.format == "cog":
             written = write_geotiffs(self.output.join(tile_id), clear, gap_mask, attributes)
             files = [f"{tile_id}/{uri.rpartition('/')[2]}" for uri in written]

@@ -13,6 +13,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit import __version__
+from restore_dit.config import RunConfig
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.dilation import hidden_pixels
 from restore_dit.data.examples.normalisation import published_scale_to_stored
@@ -82,6 +84,13 @@ def reconstruct(
     return blend.result()
 
 
+def most_windows(config: RunConfig, frames: int, height: int, width: int) -> int:
+    """How many windows a series of this size takes at most."""
+    side, length = config.data.crop or DEFAULT_TILE, config.data.frames
+    in_time = 1 if frames <= length else 2 + (frames - length) // max(length - length // 2 - (length // 2 + 1) // 2, 1)
+    return len(spatial_tiles(height, width, side, overlap=side // 4)) * in_time
+
+
 def fill_gaps(
     model: Model,
     series: TileSeries,
@@ -107,6 +116,19 @@ def fill_gaps(
     values = np.where(gaps[:, None], published_scale_to_stored(filled), observed)
     clear = replace(series, optical=Acquisitions(values, series.optical.dates, bands), clouds=None)
     return clear, gaps
+
+
+def provenance(model: Model, name: str, options: SamplingOptions) -> dict[str, str]:
+    """What made a series, as results say it; `name` is the model's."""
+    sampler, steps = options.solver(model)
+    return {
+        "SOFTWARE": f"restore-dit {__version__}",
+        "MODEL": name,
+        "SEED": str(options.seed),
+        "STEPS": str(steps),
+        "SAMPLER": sampler,
+        "MASK_DILATION": str(mask_dilation(model, options)),
+    }
 
 
 def mask_dilation(model: Model, options: SamplingOptions) -> int:

@@ -1,0 +1,201 @@
+"""Series without gaps from a program: of a running service, or in this very process, by the same calls.
+
+client = Client("http://127.0.0.1:8000", token)      # or LocalClient("runs/site/model")
+clear = client.reconstruct(series, seed=1)
+clear.series.optical.values, clear.gap_mask
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.data.exchange import netcdf
+from restore_dit.data.storage import Place
+from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_directory import load_model
+from restore_dit.reconstruction.reconstruct import fill_gaps
+from restore_dit.reconstruction.sampling import SamplingOptions
+from restore_dit.series import THICK_CLOUD, TileSeries
+
+TIMEOUT = 600.0
+"""Seconds without a byte from the service."""
+
+PATIENCE = 600.0
+"""Seconds for which a call is repeated that the service has no room for."""
+
+
+@dataclass(frozen=True)
+class Clear:
+    """A series without gaps, and where it had them [T, H, W]."""
+
+    series: TileSeries
+    gap_mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A reconstruction that the service does in its own time."""
+
+    client: Client
+    id: str
+
+    def state(self) -> dict[str, Any]:
+        """Its status, windows done and in all, files."""
+        return self.client.get(f"/v1/reconstructions/{self.id}")
+
+    def wait(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
+        """Until it is done; the last state.
+
+        Raises:
+            UserError: it failed or was cancelled.
+        """
+        while True:
+            try:
+                for state in self._events():
+                    on_progress(state["done"], state["total"])
+                    if state["status"] == "done":
+                        return state
+                    if state["status"] in ("failed", "cancelled"):
+                        raise UserError(f"reconstruction {self.id}: {state['error'] or state['status']}")
+            except (OSError, TimeoutError):
+                pass  # the service may be about to be replaced: its reconstructions outlive it
+            time.sleep(1)
+            state = self.state()
+            if state["status"] == "done":
+                return state
+
+    def cancel(self) -> None:
+        """Ends it, or removes what has ended."""
+        self.client.call("DELETE", f"/v1/reconstructions/{self.id}").close()
+
+    def download(self, folder: str | Path) -> list[Path]:
+        """Its files, once it is done."""
+        state = self.wait()
+        paths = []
+        for name, link in state["files"].items():
+            path = Path(folder) / Path(name).name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self.client.call("GET", link) as answer:
+                path.write_bytes(answer.read())
+            paths.append(path)
+        return paths
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        with self.client.call("GET", f"/v1/reconstructions/{self.id}/events") as answer:
+            for line in answer:
+                if line.startswith(b"data: "):
+                    yield json.loads(line[6:])
+
+
+@dataclass(frozen=True)
+class Client:
+    """A running service.
+
+    Args:
+        address: such as http://127.0.0.1:8000.
+        token: of the service; none where it asks for none.
+    """
+
+    address: str
+    token: str | None = field(default=None, repr=False)
+
+    def reconstruct(self, series: TileSeries, **options: Any) -> Clear:
+        """The series without gaps. A series that the service does not answer at once is waited for.
+
+        Args:
+            series: with cloud masks, or without, if the service is to find them.
+            options: as of `POST /v1/reconstructions`: model, steps, sampler, seed, mask_dilation, dates.
+
+        Raises:
+            UserError: what the service says, in one line.
+        """
+        query = {name: value for name, value in options.items() if value is not None}
+        with self._post(netcdf.encode(series), query | {"format": "netcdf"}) as answer:
+            content, status = answer.read(), answer.status
+        if status == 202:
+            state = Job(self, json.loads(content)["id"]).wait()
+            link = next(link for name, link in state["files"].items() if name.endswith(".nc"))
+            with self.call("GET", link) as answer:
+                content = answer.read()
+        found = netcdf.decode(content, "answer")
+        assert found.clouds is not None
+        return Clear(found, found.clouds == THICK_CLOUD)
+
+    def submit(self, series: TileSeries | str | Path, **options: Any) -> Job:
+        """Begins a reconstruction, of a series, or of an upload's file as it is.
+
+        Args:
+            options: as of `reconstruct`, and format: netcdf, geotiff, json.
+        """
+        content = netcdf.encode(series) if isinstance(series, TileSeries) else Path(series).read_bytes()
+        query = {name: value for name, value in options.items() if value is not None} | {"wait": "false"}
+        with self._post(content, query) as answer:
+            return Job(self, json.loads(answer.read())["id"])
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that are served."""
+        return self.get("/v1/models")
+
+    def get(self, path: str) -> Any:
+        """What the service says at a path, as JSON."""
+        with self.call("GET", path) as answer:
+            return json.loads(answer.read())
+
+    def call(self, method: str, path: str, content: bytes | None = None) -> Any:
+        """An open answer. A call that the service has no room for is repeated when it says so.
+
+        Raises:
+            UserError: what the service says, in one line; or that nobody answers.
+        """
+        headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
+        if self.token is not None:
+            headers["Authorization"] = f"Bearer {self.token}"
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            request = urllib.request.Request(self.address.rstrip("/") + path, content, headers, method=method)
+            try:
+                return urllib.request.urlopen(request, timeout=TIMEOUT)
+            except urllib.error.HTTPError as error:
+                wait = float(error.headers.get("Retry-After") or 0)
+                if wait and time.monotonic() + wait < deadline:
+                    error.close()
+                    time.sleep(wait)
+                    continue
+                raise UserError(f"{self.address}: {_said(error)}") from None
+            except urllib.error.URLError as error:
+                raise UserError(f"{self.address}: nobody answers: {error.reason}") from None
+
+    def _post(self, content: bytes, query: dict[str, Any]) -> Any:
+        if not isinstance(query.get("dates", ""), str):
+            query = query | {"dates": ",".join(map(str, query["dates"]))}
+        return self.call("POST", f"/v1/reconstructions?{urlencode(query)}", content)
+
+
+class LocalClient:
+    """The same in this process, by a model directory."""
+
+    def __init__(self, model: Place, *, use_gpu: bool = False) -> None:
+        self._model = load_model(model).on_device(use_gpu)
+
+    def reconstruct(self, series: TileSeries, **options: Any) -> Clear:
+        """The series without gaps; options: those of `SamplingOptions`."""
+        clear, gap_mask = fill_gaps(self._model, series, SamplingOptions(**options))
+        return Clear(clear, gap_mask)
+
+
+def _said(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read())["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {error.code}"

@@ -1,0 +1,87 @@
+"""What callers send or name, as series: parsed elsewhere, and read from allowed storage only."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from restore_dit.data.storage import exists, is_folder, locate, read_bytes
+from restore_dit.data.store.manifest import MANIFEST_NAME
+from restore_dit.data.store.tile_store import TileStore
+from restore_dit.errors import UserError
+from restore_dit.series import TileSeries
+from serving.config import ServingConfig
+from serving.parsing import Parser
+
+
+class NamedInput(BaseModel):
+    """A series in storage: a NetCDF file, a ZIP archive of GeoTIFFs, or a tile of a tile store."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    uri: str = Field(max_length=2000, description="such as s3://bucket/series.nc, below an allowed prefix")
+    tile: str = Field("", max_length=200, description="of a tile store: which tile")
+
+
+@dataclass
+class Inputs:
+    """Reads inputs within the service's limits."""
+
+    config: ServingConfig
+    parser: Parser
+
+    @classmethod
+    def of(cls, config: ServingConfig) -> Inputs:
+        """With a parser of its own."""
+        return cls(config, Parser(config.limits.series, config.limits.parse_seconds))
+
+    def require_allowed(self, uri: str) -> None:
+        """Refuses what lies outside the allowed prefixes, a local path always.
+
+        Raises:
+            UserError: naming no prefix, which would tell what else is there.
+        """
+        scheme, separator, rest = uri.partition("://")
+        parts = rest.split("/")
+        if not separator or scheme == "file" or any(part in ("", ".", "..") for part in parts):
+            raise UserError("uri: must name an object in storage, such as s3://bucket/series.nc")
+        if any(character in uri for character in "\\%?#@\0\n\r"):
+            raise UserError("uri: has characters that no object here has in its name")
+        if not any(uri.startswith(prefix.rstrip("/") + "/") for prefix in self.config.storage if "://" in prefix):
+            raise UserError("uri: not in storage that this service may read")
+
+    async def read(self, kind: str, name: str, content: bytes) -> TileSeries:
+        """The series of an upload (`netcdf`, `geotiff`), or of a `uri`, whose content is a `NamedInput`.
+
+        Raises:
+            UserError: what is wrong with it.
+        """
+        if kind != "uri":
+            return await self.parser.parse(content, kind, name)
+        wanted = NamedInput.model_validate_json(content)
+        self.require_allowed(wanted.uri)
+        if wanted.tile:
+            return await asyncio.to_thread(self._tile, wanted)
+        content = await asyncio.to_thread(self._object, wanted.uri)
+        return await self.parser.parse(content, "geotiff" if content[:2] == b"PK" else "netcdf", wanted.uri)
+
+    def _tile(self, wanted: NamedInput) -> TileSeries:
+        if not exists(locate(wanted.uri).join(MANIFEST_NAME)):
+            raise UserError(f"{wanted.uri}: no tile store there")
+        store = TileStore.open(wanted.uri)
+        if wanted.tile not in store.manifest.tiles:
+            raise UserError(f"{wanted.uri}: no tile {wanted.tile[:60]!r}")
+        record = store.manifest.tiles[wanted.tile]
+        self.config.limits.series.require(wanted.uri, record.optical.frames, *record.size, len(record.optical.bands))
+        return store.load(wanted.tile).series()
+
+    def _object(self, uri: str) -> bytes:
+        place = locate(uri)
+        if not exists(place) or is_folder(place):
+            raise UserError(f"{uri}: no object there; of a tile store name the tile, too")
+        content = read_bytes(place)
+        if len(content) > self.config.limits.body_megabytes * 1_000_000:
+            raise UserError(f"{uri}: larger than {self.config.limits.body_megabytes} MB")
+        return content

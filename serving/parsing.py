@@ -1,0 +1,108 @@
+"""Uploaded files to series, without trusting the files: the parser process, and waiting for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.errors import UserError
+from restore_dit.series import TileSeries
+from serving.parser_process import read_series
+
+
+class Parser:
+    """A parser process, started when it is first needed and anew should it end.
+
+    Args:
+        limits: of a series.
+        seconds: that reading one file may take.
+        at_once: files that are read at the same time; others wait.
+    """
+
+    def __init__(self, limits: SeriesLimits, seconds: int = 60, at_once: int = 4) -> None:
+        self.limits, self.seconds = limits, seconds
+        self._socket = ""
+        self._process: subprocess.Popen[str] | None = None
+        self._starting = asyncio.Lock()
+        self._room = asyncio.Semaphore(at_once)
+
+    async def parse(self, content: bytes, kind: str, name: str) -> TileSeries:
+        """The series in a file of a `kind` of `DECODERS`.
+
+        Raises:
+            UserError: what is wrong with it; or that reading it took too long, too much memory, or ended the reader.
+        """
+        async with self._room:
+            await self._require_process()
+            answer = None
+            try:
+                async with asyncio.timeout(self.seconds + 5):
+                    answer = await self._ask(content, kind, name)
+            except (TimeoutError, OSError, asyncio.IncompleteReadError):
+                pass
+        if answer is None:
+            raise UserError(f"{name}: cannot be read: it is damaged, or takes too much time or memory")
+        header, rest = answer
+        if "error" in header:
+            raise UserError(header["error"])
+        return await asyncio.to_thread(read_series, header, io.BytesIO(rest))
+
+    async def _ask(self, content: bytes, kind: str, name: str) -> tuple[dict, bytes]:
+        reader, writer = await asyncio.open_unix_connection(self._socket)
+        try:
+            header = {
+                "kind": kind, "name": name, "size": len(content), "seconds": self.seconds, "limits": asdict(self.limits)
+            }  # fmt: skip
+            text = json.dumps(header).encode()
+            writer.write(struct.pack("!I", len(text)) + text)
+            writer.write(content)
+            with contextlib.suppress(ConnectionError):  # it may answer before it has read all
+                await writer.drain()
+            (length,) = struct.unpack("!I", await reader.readexactly(4))
+            answer = json.loads(await reader.readexactly(length))
+            return answer, await reader.read() if "error" not in answer else b""
+        finally:
+            writer.close()
+
+    async def _require_process(self) -> None:
+        async with self._starting:
+            if self._process is None or self._process.poll() is not None:
+                self._process = await asyncio.to_thread(self._start)
+
+    def _start(self) -> subprocess.Popen[str]:
+        socket = str(Path(tempfile.mkdtemp(prefix="restore-dit-parser-")) / "socket")  # the process removes it
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.parser_process", socket],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=_without_secrets() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != "ready":
+            process.kill()
+            raise RuntimeError("the parser process does not start")
+        self._socket = socket
+        return process
+
+    def close(self) -> None:
+        """Ends the process."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._process.wait(timeout=10)
+
+
+def _without_secrets() -> dict[str, str]:
+    """Whoever takes over a parser finds no keys there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_", "RESTORE_DIT_"))}

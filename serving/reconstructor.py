@@ -1,0 +1,176 @@
+"""The processes that cut series into windows, have these sampled, and put the results together."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from ray import serve
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from restore_dit.clouds.detectors import Detector, detector_of
+from restore_dit.data.storage import locate
+from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
+from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions
+from restore_dit.series import TileSeries
+from serving.answers import Answer
+from serving.config import ServingConfig
+from serving.inputs import Inputs
+from serving.records import Records, State, Wanted
+from serving.registry import Registry
+
+AT_ONCE = 4
+"""Series that a process has in work."""
+
+AHEAD = 16
+"""Windows of a series that wait for the network."""
+
+TRIES = 5
+"""Times that a window is sent to a sampler whose process ends."""
+
+
+class Cancelled(Exception):
+    """Nobody waits for this reconstruction any more."""
+
+
+@serve.deployment(max_ongoing_requests=AT_ONCE)
+class Reconstructor:
+    """Reconstructs series; the network is elsewhere."""
+
+    def __init__(self, config: ServingConfig, sampler: DeploymentHandle) -> None:
+        self._config, self._sampler = config, sampler
+        self._records = Records(locate(config.state))
+        self._inputs = Inputs.of(config)
+        self._registry = Registry(config.models, config.default_model)
+        self._model = lru_cache(maxsize=4)(self._registry.load)
+        self._detector: Detector | None = None
+
+    async def ready(self) -> str:
+        """Whether a request would find the network; the default model's name."""
+        return await self._sampler.ready.remote()
+
+    async def direct(self, series: TileSeries, wanted: Wanted) -> bytes:
+        """The answer to a small request."""
+        cancelled = threading.Event()
+        try:
+            answer = await self._filled(series, wanted, lambda done, total: None, cancelled)
+            return await asyncio.to_thread(answer.as_one, wanted.format)
+        finally:
+            cancelled.set()
+
+    async def job(self, id_: str) -> AsyncIterator[State]:
+        """Reconstructs what a record asks for, into its folder; how far it is, several times a second at most. The last
+        state has the names of the files.
+
+        Raises:
+            UserError: what is wrong with the input.
+        """
+        latest = State(status="running")
+        cancelled = threading.Event()
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal latest
+            latest = State(status="running", done=done, total=total)
+
+        async def work() -> tuple[str, ...]:
+            request = await asyncio.to_thread(self._records.request, id_)
+            content = await asyncio.to_thread(self._records.input, id_)
+            series = await self._inputs.read(request.kind, request.name, content)
+            answer = await self._filled(series, request.wanted, on_progress, cancelled)
+            return await asyncio.to_thread(answer.write, self._records.result(id_), request.wanted.format)
+
+        task = asyncio.create_task(work())
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=0.25)
+                yield latest
+            yield replace_state(latest, files=task.result(), status="done")
+        finally:
+            cancelled.set()
+            task.cancel()
+
+    async def _filled(
+        self,
+        series: TileSeries,
+        wanted: Wanted,
+        on_progress: Callable[[int, int], None],
+        cancelled: threading.Event,
+    ) -> Answer:
+        loop = asyncio.get_running_loop()
+        name = wanted.model or self._registry.default_name()
+
+        def fill() -> Answer:
+            model = self._model(name)
+            options = SamplingOptions(
+                steps=wanted.steps,
+                seed=wanted.seed,
+                precision=self._config.precision,
+                mask_dilation=wanted.mask_dilation,
+                sampler=wanted.sampler,
+            )
+
+            def report(done: int, total: int) -> None:
+                if cancelled.is_set():
+                    raise Cancelled
+                on_progress(done, total)
+
+            known = series if series.clouds is not None else self._with_clouds(series)
+            sample = self._sampled_elsewhere(name, options, loop, cancelled)
+            clear, gap_mask = fill_gaps(model, known, options, report, sample)
+            return Answer(clear, gap_mask, provenance(model, name, options)).only(wanted.dates)
+
+        async with asyncio.timeout(self._config.limits.work_seconds):
+            return await asyncio.to_thread(fill)
+
+    def _with_clouds(self, series: TileSeries) -> TileSeries:
+        if self._detector is None:
+            self._detector = detector_of(self._config.clouds)
+        self._detector.require(series.optical.bands, series.size, series.georeference)
+        return replace(series, clouds=next(iter(self._detector.detect([series]))))
+
+    def _sampled_elsewhere(
+        self, name: str, options: SamplingOptions, loop: asyncio.AbstractEventLoop, cancelled: threading.Event
+    ) -> Sample:
+        """Sends windows to the samplers, several at a time, and takes predictions in their order."""
+        handle = self._sampler.options(multiplexed_model_id=name)
+
+        async def ask(window: PreparedWindow) -> NDArray[np.float32]:
+            for attempt in range(TRIES):
+                try:
+                    return await handle.sample.remote(name, window, options)
+                except (RayActorError, RayServeException):
+                    if attempt + 1 == TRIES:
+                        raise
+                    await asyncio.sleep(0.2 * 2**attempt)
+            raise AssertionError
+
+        def sample(windows: Iterable[PreparedWindow]) -> Iterator[NDArray[np.float32]]:
+            waiting: deque[Future[NDArray[np.float32]]] = deque()
+            try:
+                for window in windows:
+                    if cancelled.is_set():
+                        raise Cancelled
+                    waiting.append(asyncio.run_coroutine_threadsafe(ask(window), loop))
+                    if len(waiting) >= AHEAD:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+        return sample
+
+
+def replace_state(state: State, **changes: object) -> State:
+    """The state, but for these fields."""
+    return state.model_copy(update=changes)

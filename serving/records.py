@@ -1,0 +1,155 @@
+"""Reconstructions that wait, run or are done, as files: what a restarted service goes on from.
+
+`ID/input` is the upload as it came, `ID/request.json` what is wanted of it, `ID/state.json` how far it is, `ID/result/`
+its files. Ids cannot be guessed, but a caller sees only its own.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from restore_dit.config import SamplerName
+from restore_dit.data.storage import (
+    Location,
+    delete_folder,
+    exists,
+    list_names,
+    read_bytes,
+    write_bytes_atomically,
+)
+
+Status = Literal["queued", "running", "done", "failed", "cancelled"]
+ENDED: tuple[Status, ...] = ("done", "failed", "cancelled")
+
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+_ID = re.compile(r"[A-Za-z0-9_-]{22}")
+
+
+class Wanted(BaseModel):
+    """What is asked of the endpoint for one series."""
+
+    model: str = Field("", description="name of the model; empty: the default")
+    steps: int | None = Field(None, ge=1, description="diffusion steps; none: the model's own")
+    sampler: SamplerName | None = None
+    seed: int = Field(0, ge=-(2**63), lt=2**63)
+    mask_dilation: int | None = Field(None, ge=0, le=32)
+    dates: tuple[str, ...] = Field((), description="ISO dates of the series that are answered; none: all")
+    format: Literal["netcdf", "geotiff", "json"] = "netcdf"
+
+
+class Request(BaseModel):
+    """A reconstruction that was accepted."""
+
+    id: str
+    owner: str
+    wanted: Wanted
+    kind: Literal["netcdf", "geotiff", "uri"]
+    name: str
+    """Of the upload, for messages; of a `uri` the address itself."""
+    created: float
+    """Seconds since 1970."""
+
+
+class State(BaseModel):
+    """How far a reconstruction is."""
+
+    status: Status = "queued"
+    done: int = 0
+    """Windows of the network."""
+    total: int = 0
+    error: str = ""
+    files: tuple[str, ...] = ()
+    ended: float | None = None
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Records:
+    """The folder of all of them."""
+
+    folder: Location
+
+    def new_id(self) -> str:
+        """One that nobody can guess."""
+        return secrets.token_urlsafe(16)
+
+    def place(self, id_: str) -> Location:
+        """The folder of one.
+
+        Raises:
+            KeyError: no id.
+        """
+        if not _ID.fullmatch(id_):
+            raise KeyError(id_)
+        return self.folder.join(id_)
+
+    def add(self, request: Request, content: bytes) -> None:
+        """Keeps a request; its state comes last, so that one without a state was never accepted."""
+        place = self.place(request.id)
+        write_bytes_atomically(place.join("input"), content)
+        write_bytes_atomically(place.join("request.json"), request.model_dump_json().encode())
+        self.set_state(request.id, State())
+
+    def request(self, id_: str) -> Request:
+        """What was asked.
+
+        Raises:
+            KeyError: nothing there.
+        """
+        return self._read(id_, "request.json", Request)
+
+    def state(self, id_: str) -> State:
+        """How far it is.
+
+        Raises:
+            KeyError: nothing there.
+        """
+        return self._read(id_, "state.json", State)
+
+    def set_state(self, id_: str, state: State) -> None:
+        """Keeps how far it is."""
+        write_bytes_atomically(self.place(id_).join("state.json"), state.model_dump_json().encode())
+
+    def input(self, id_: str) -> bytes:
+        """The upload."""
+        return read_bytes(self.place(id_).join("input"))
+
+    def result(self, id_: str) -> Location:
+        """The folder of its files."""
+        return self.place(id_).join("result")
+
+    def ids(self) -> list[str]:
+        """All there are."""
+        return [name for name in list_names(self.folder) if _ID.fullmatch(name)]
+
+    def delete(self, id_: str) -> None:
+        """Removes all of it."""
+        delete_folder(self.place(id_))
+
+    def expired(self, keep_seconds: float) -> list[str]:
+        """Those that ended so long ago, and those that were never wholly accepted."""
+        now, found = time.time(), []
+        for id_ in self.ids():
+            try:
+                state = self.state(id_)
+            except KeyError:
+                continue
+            if state.ended is not None and now - state.ended > keep_seconds:
+                found.append(id_)
+        return found
+
+    def _read(self, id_: str, name: str, kind: type[RecordT]) -> RecordT:
+        place = self.place(id_).join(name)
+        if not exists(place):
+            raise KeyError(id_)
+        try:
+            return kind.model_validate_json(read_bytes(place))
+        except ValidationError:
+            raise KeyError(id_) from None

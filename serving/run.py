@@ -1,0 +1,88 @@
+"""The service in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import ray
+from ray import serve
+from rich.console import Console
+
+from jobs.entry import connect
+from restore_dit.errors import UserError
+from serving.access import TOKEN_FILE_VARIABLE, Tokens, own_token_file, tokens_from_environment
+from serving.app import NAME, build
+from serving.config import ServingConfig
+from serving.registry import Registry
+
+POLL_SECONDS = 0.5
+
+
+def run(config: ServingConfig, display: Console) -> int:
+    """Serves until Ctrl-C.
+
+    Raises:
+        UserError: no model, a port that somebody has, tokens that cannot be read.
+    """
+    begin = time.monotonic()
+    registry = Registry(config.models, config.default_model)
+    registry.load(registry.default_name())
+    tokens, told = _tokens(config)
+    _require_free(config.host, config.port)
+    application = build(config, tokens)
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    connect(display)
+    serve.start(
+        proxy_location="HeadOnly",
+        http_options={"host": config.host, "port": config.port, "request_timeout_s": None},
+        logging_config={"log_level": "ERROR", "enable_access_log": False},
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        handle = serve.run(application, name=NAME, route_prefix="/", logging_config={"enable_access_log": False})
+        handle.readyz.remote().result(timeout_s=600)
+        address = f"http://{config.host}:{config.port}"
+        seconds = time.monotonic() - begin
+        display.print(f"ready after {seconds:.0f} s: {address}, its interface {address}/docs", soft_wrap=True)
+        display.print(told, highlight=False, soft_wrap=True)
+        while serve.status().applications[NAME].status in ("RUNNING", "DEPLOYING"):
+            time.sleep(POLL_SECONDS)
+        raise UserError(f"the service has ended: {serve.status().applications[NAME].message.strip()[-300:]}")
+    except KeyboardInterrupt:
+        display.print("stopping", highlight=False)
+        return 0
+    finally:
+        if os.environ.get("RAY_ADDRESS"):
+            serve.shutdown()
+        ray.shutdown()  # a cluster of its own ends with it
+
+
+def _tokens(config: ServingConfig) -> tuple[Tokens | None, str]:
+    """The tokens, and where the caller finds one."""
+    if config.open:
+        return None, "no token is asked for"
+    found = tokens_from_environment()
+    if found is not None:
+        return found, "tokens are those of the environment"
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    path = own_token_file(Path(base) / "restore-dit")
+    os.environ[TOKEN_FILE_VARIABLE] = str(path)
+    found = tokens_from_environment()
+    assert found is not None
+    return found, f"token: the part behind 'owner:' in {path}"
+
+
+def _require_free(host: str, port: int) -> None:
+    """Raises `UserError` where somebody listens there already."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise UserError(f"host={host} port={port}: {error.strerror}; choose another port=…") from None

@@ -1,0 +1,136 @@
+"""Files of strangers are read elsewhere, within limits; whatever they do, the service goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import random
+import time
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.exchange import geotiff_archive, netcdf
+from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.data.simulation import simulate_tile
+from restore_dit.errors import UserError
+from restore_dit.reconstruction.rasters import geotiffs
+from serving.parsing import Parser
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def series():
+    return simulate_tile(SimulationConfig(height=16, width=20, days=60, field_hectares=0.8), 1, 0)
+
+
+def parsed(*files: tuple[bytes, str], seconds: int = 30, values: int = 10_000_000) -> list:
+    """What becomes of each file, all sent at the same time."""
+
+    async def run() -> list:
+        parser = Parser(SeriesLimits(values=values), seconds=seconds)
+        try:
+            asked = (parser.parse(content, kind, "upload") for content, kind in files)
+            return await asyncio.gather(*asked, return_exceptions=True)
+        finally:
+            parser.close()
+
+    return asyncio.run(run())
+
+
+def test_both_kinds_come_back_as_they_were(series):
+    archive = geotiff_archive.encode(dict(geotiffs(series, series.clouds != 0)))
+    cube, tiffs = parsed((netcdf.encode(series), "netcdf"), (archive, "geotiff"))
+    for found in (cube, tiffs):
+        np.testing.assert_array_equal(found.optical.values, series.optical.values)
+        np.testing.assert_array_equal(found.optical.dates, series.optical.dates)
+        assert found.georeference == series.georeference
+    np.testing.assert_array_equal(cube.clouds, series.clouds)
+    np.testing.assert_array_equal(cube.radar["S1A"].values, series.radar["S1A"].values)
+
+
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    """Two MB that unpack to 2 GB within one chunk, which the header's sizes do not tell."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        for name in ("time", "y", "x"):
+            file.create_dataset(name, (2,), "i4").make_scale(name)
+        band = file.create_dataset("B02", (2, 2, 2), "i2", chunks=(2, 2, 2), compression="gzip")
+        for axis, name in enumerate(("time", "y", "x")):
+            band.dims[axis].attach_scale(file[name])
+        file["time"].attrs["units"] = "days since 1970-01-01"
+        file["time"][...] = [10_000, 10_005]
+        packer, zeros = zlib.compressobj(1), bytes(1 << 24)
+        packed = b"".join([packer.compress(zeros) for _ in range(128)]) + packer.flush()
+        band.id.write_direct_chunk((0, 0, 0), packed)
+    return buffer.getvalue()
+
+
+def test_a_file_that_would_fill_the_memory_ends_its_reader_and_nothing_else(series, bomb):
+    """Beside it, a series is read as ever."""
+    assert len(bomb) < 20_000_000
+    spoilt, good = parsed((bomb, "netcdf"), (netcdf.encode(series), "netcdf"), values=1_000_000)
+    assert isinstance(spoilt, UserError)
+    assert "\n" not in str(spoilt)
+    np.testing.assert_array_equal(good.optical.values, series.optical.values)
+
+
+def test_a_file_that_takes_too_long_ends_its_reader(bomb):
+    """With memory enough, it would take longer than a second."""
+    begin = time.monotonic()
+    (found,) = parsed((bomb, "netcdf"), seconds=1, values=400_000_000)
+    assert isinstance(found, UserError)
+    assert "takes too much time or memory" in str(found)
+    assert time.monotonic() - begin < 30
+
+
+def test_damaged_files_are_refused_in_one_line_or_read(series):
+    """Bits flipped, ends cut off, pieces left out; nothing of this machine in what is said."""
+    dice = random.Random(4)
+    sources = [
+        (netcdf.encode(series), "netcdf"),
+        (geotiff_archive.encode(dict(geotiffs(series, series.clouds != 0))), "geotiff"),
+    ]
+    files = []
+    for number in range(60):
+        content, kind = sources[number % 2]
+        spoilt = bytearray(content)
+        if number % 3 == 0:
+            del spoilt[dice.randrange(len(spoilt)) :]
+        elif number % 3 == 1:
+            begin = dice.randrange(len(spoilt))
+            del spoilt[begin : begin + dice.randrange(1, 2000)]
+        for _ in range(dice.randrange(1, 20)):
+            if spoilt:
+                spoilt[dice.randrange(len(spoilt))] ^= 1 << dice.randrange(8)
+        files.append((bytes(spoilt), kind))
+    answers = parsed(*files)
+    refused = [answer for answer in answers if isinstance(answer, Exception)]
+    assert len(refused) > 20
+    for answer in refused:
+        assert type(answer) is UserError
+        assert "\n" not in str(answer)
+        assert os.sep + "tmp" not in str(answer)
+        assert ".py" not in str(answer)
+
+
+def test_the_process_is_begun_anew_when_it_has_ended(series):
+    async def run() -> None:
+        parser = Parser(SeriesLimits())
+        content = netcdf.encode(series)
+        try:
+            await parser.parse(content, "netcdf", "upload")
+            parser._process.kill()
+            parser._process.wait()
+            found = await parser.parse(content, "netcdf", "upload")
+            np.testing.assert_array_equal(found.optical.values, series.optical.values)
+        finally:
+            parser.close()
+
+    asyncio.run(run())

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from restore_dit import __version__
 from restore_dit.config import SamplerName
+from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.storage import locate, read_bytes
 from restore_dit.data.worker_errors import user_error_behind
 from restore_dit.errors import UserError
@@ -30,7 +31,7 @@ from serving.access import NOBODY, RateLimit, Tokens
 from serving.answers import MEDIA_TYPES
 from serving.config import ServingConfig
 from serving.inputs import Inputs, NamedInput
-from serving.metrics import Metrics
+from serving.metrics import CountRequests, metrics
 from serving.records import ENDED, Records, State, Wanted
 from serving.registry import Registry
 
@@ -100,6 +101,7 @@ app = FastAPI(
     version=__version__,
     description="Sentinel-2 series without gaps: send one as NetCDF or a ZIP of GeoTIFFs, or name one in storage.",
 )
+app.add_middleware(CountRequests)
 bearer = HTTPBearer(auto_error=False, description="a token of this service")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
@@ -145,9 +147,8 @@ class Api:
         self._records = Records(locate(config.state))
         self._registry = Registry(config.models, config.default_model)
         self._rate = RateLimit(config.limits.requests_a_minute)
-        self._direct = 0
+        self._under_way = 0
         self._models: dict[str, Any] = {}
-        self._metrics = Metrics()
 
     @app.post(
         "/v1/reconstructions",
@@ -188,11 +189,20 @@ class Api:
         """Fills the gaps of a series. A small one is answered at once (unless `wait=false` or `format=json`), a larger
         one becomes a job."""
         owner = self._caller(credentials)
-        kind, content = await self._body(request)
         wanted = self._wanted(
             model=model, steps=steps, sampler=sampler, seed=seed, mask_dilation=mask_dilation, format=format,
             dates=tuple(part.strip() for part in dates.split(",") if part.strip()),
         )  # fmt: skip
+        if self._under_way >= self._config.limits.queue:  # before the upload takes memory
+            raise self._busy("the queue is full")
+        self._under_way += 1
+        try:
+            return await self._reconstruct(request, owner, wanted, wait)
+        finally:
+            self._under_way -= 1
+
+    async def _reconstruct(self, request: Request, owner: str, wanted: Wanted, wait: bool) -> Response:
+        kind, content = await self._body(request)
         config = (await self._described(wanted.model)).config
         name = "uri" if kind == "uri" else {"netcdf": "upload.nc", "geotiff": "upload.zip"}[kind]
         try:
@@ -204,9 +214,7 @@ class Api:
                 if date not in {str(one) for one in series.optical.dates.astype("datetime64[D]")}:
                     raise UserError(f"dates: the series has no image of {date[:20]}")
         except UserError as error:
-            raise problem(
-                413 if " are taken" in str(error) or "larger than" in str(error) else 422, str(error)
-            ) from None
+            raise problem(413 if isinstance(error, TooLarge) else 422, str(error)) from None
         except ValidationError:
             raise problem(422, "body: give a JSON object with a uri") from None
         windows = most_windows(config, len(series.optical), *series.size)
@@ -215,26 +223,18 @@ class Api:
         return await self._accept(owner, wanted, kind, name, content)
 
     async def _answer_at_once(self, series: Any, wanted: Wanted) -> Response:
-        if self._direct >= self._config.limits.queue:
-            raise self._busy("the queue is full")
-        self._direct += 1
-        try:
-            for attempt in range(4):
-                try:
-                    content = await self._reconstructor.direct.remote(series, wanted)
-                    break
-                except (RayActorError, BackPressureError, RayServeException):
-                    if attempt == 3:
-                        raise problem(503, "for a while there is nobody to do it", self._later()) from None
-                    await asyncio.sleep(0.5 * 2**attempt)
-                except Exception as error:
-                    known = user_error_behind(error)
-                    if known is None:
-                        raise
-                    raise problem(422, str(known)) from None
-        finally:
-            self._direct -= 1
-        return Response(content, media_type=MEDIA_TYPES[wanted.format])
+        for attempt in range(4):
+            try:
+                content = await self._reconstructor.direct.remote(series, wanted)
+                return Response(content, media_type=MEDIA_TYPES[wanted.format])
+            except (RayActorError, BackPressureError, RayServeException):
+                await asyncio.sleep(0.5 * 2**attempt)
+            except Exception as error:
+                known = user_error_behind(error)
+                if known is None:
+                    raise
+                raise problem(422, str(known)) from None
+        raise problem(503, "for a while there is nobody to do it", self._later())
 
     async def _accept(self, owner: str, wanted: Wanted, kind: str, name: str, content: bytes) -> Response:
         request = records.Request(
@@ -353,7 +353,7 @@ class Api:
     async def metrics(self) -> Response:
         """Counts and times of this process's requests, for Prometheus."""
         waiting = await self._ask_desk("waiting")
-        return Response(self._metrics.text(self._direct, waiting), media_type="text/plain; version=0.0.4")
+        return Response(metrics().text(self._under_way, waiting), media_type="text/plain; version=0.0.4")
 
     def _caller(self, credentials: HTTPAuthorizationCredentials | None) -> str:
         """The name of the caller, whose call counts."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.storage import exists, is_folder, locate, read_bytes
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore
@@ -83,5 +84,5 @@ class Inputs:
             raise UserError(f"{uri}: no object there; of a tile store name the tile, too")
         content = read_bytes(place)
         if len(content) > self.config.limits.body_megabytes * 1_000_000:
-            raise UserError(f"{uri}: larger than {self.config.limits.body_megabytes} MB")
+            raise TooLarge(f"{uri}: larger than {self.config.limits.body_megabytes} MB")
         return content

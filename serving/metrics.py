@@ -1,28 +1,62 @@
-"""What Prometheus is told of the service."""
+"""What Prometheus is told of the service: counts of this process."""
 
 from __future__ import annotations
 
+import time
+from functools import cache
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Metrics:
-    """Counts of one process."""
+    """The counts."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "restore_dit_requests", "Requests by what they asked for and how they were answered",
-            ["route", "status"], registry=registry,
+            ["method", "route", "status"], registry=registry,
         )  # fmt: skip
         self.seconds = Histogram(
-            "restore_dit_request_seconds", "From a request's header to its answer's", ["route"], registry=registry,
-            buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+            "restore_dit_request_seconds", "From a request to the beginning of its answer", ["route"],
+            registry=registry, buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
         )  # fmt: skip
-        self._direct = Gauge("restore_dit_direct", "Small requests under way", registry=registry)
+        self._under_way = Gauge("restore_dit_requests_under_way", "Series that are answered", registry=registry)
         self._jobs = Gauge("restore_dit_reconstructions", "Reconstructions that wait or run", registry=registry)
 
-    def text(self, direct: int, jobs: int) -> bytes:
+    def text(self, under_way: int, jobs: int) -> bytes:
         """In Prometheus' text format."""
-        self._direct.set(direct)
+        self._under_way.set(under_way)
         self._jobs.set(jobs)
         return generate_latest(self._registry)
+
+
+@cache
+def metrics() -> Metrics:
+    """Those of this process."""
+    return Metrics()
+
+
+class CountRequests:
+    """Counts every request, by its route and not by its path, which callers choose."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.monotonic()
+
+        async def counted(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "other")
+                metrics().requests.labels(scope["method"], route, str(message["status"])).inc()
+                metrics().seconds.labels(route).observe(time.monotonic() - begin)
+            await send(message)
+
+        await self._app(scope, receive, counted)

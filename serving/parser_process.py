@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from restore_dit.data.exchange import geotiff_archive, netcdf
-from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, Georeference, TileSeries
 
@@ -130,7 +130,8 @@ class Child(socketserver.StreamRequestHandler):
         try:
             series = DECODERS[header["kind"]](content, header["name"], limits)
         except UserError as error:
-            write_message(self.wfile, {"error": str(error)})  # type: ignore[arg-type]
+            told = {"error": str(error), "too_large": isinstance(error, TooLarge)}
+            write_message(self.wfile, told)  # type: ignore[arg-type]
             return
         except MemoryError:
             write_message(self.wfile, {"error": f"{header['name']}: takes too much memory to read"})  # type: ignore[arg-type]

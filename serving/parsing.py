@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
 from restore_dit.errors import UserError
 from restore_dit.series import TileSeries
 from serving.parser_process import read_series
@@ -54,7 +54,7 @@ class Parser:
             raise UserError(f"{name}: cannot be read: it is damaged, or takes too much time or memory")
         header, rest = answer
         if "error" in header:
-            raise UserError(header["error"])
+            raise (TooLarge if header.get("too_large") else UserError)(header["error"])
         return await asyncio.to_thread(read_series, header, io.BytesIO(rest))
 
     async def _ask(self, content: bytes, kind: str, name: str) -> tuple[dict, bytes]:

@@ -93,8 +93,8 @@ class Records:
     def add(self, request: Request, content: bytes) -> None:
         """Keeps a request; its state comes last, so that one without a state was never accepted."""
         place = self.place(request.id)
-        write_bytes_atomically(place.join("input"), content)
         write_bytes_atomically(place.join("request.json"), request.model_dump_json().encode())
+        write_bytes_atomically(place.join("input"), content)
         self.set_state(request.id, State())
 
     def request(self, id_: str) -> Request:
@@ -138,12 +138,18 @@ class Records:
         now, found = time.time(), []
         for id_ in self.ids():
             try:
-                state = self.state(id_)
+                ended = self.state(id_).ended
             except KeyError:
-                continue
-            if state.ended is not None and now - state.ended > keep_seconds:
+                ended = self._created(id_)
+            if ended is not None and now - ended > keep_seconds:
                 found.append(id_)
         return found
+
+    def _created(self, id_: str) -> float | None:
+        try:
+            return self.request(id_).created
+        except KeyError:
+            return None
 
     def _read(self, id_: str, name: str, kind: type[RecordT]) -> RecordT:
         place = self.place(id_).join(name)

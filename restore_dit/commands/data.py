@@ -1,4 +1,4 @@
-"""Data in: simulate, ingest."""
+"""Data in, and single series out: simulate, ingest, export."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _WORKERS = "Ray tasks at a time (default one a CPU, this process for few {}); 0:
 
 
 def add_to(commands: Commands) -> None:
-    """`simulate`, `ingest cube`, `ingest pastis`."""
+    """`simulate`, `ingest cube`, `ingest pastis`, `export`."""
     parser = command(
         commands, "simulate", simulate, "Write simulated tiles to a tile store.", "simulate stores/sim --tiles 24"
     )
     parser.add_argument("out", help="tile store, a folder or URI")
     parser.add_argument(
         "--layout",
-        choices=("store", "pastis"),
+        choices=("store", "pastis", "netcdf"),
         default="store",
-        help="tile store, or PASTIS-R's folder (default store)",
+        help="tile store, PASTIS-R's folder, or a folder of NetCDF files, one a tile (default store)",
     )
     parser.add_argument("--dates", metavar="FILE", help="pastis: JSON with the acquisition dates of its four tiles")
     parser.add_argument(
@@ -79,6 +79,17 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--workers", type=int, help="Ray tasks at a time (default one a CPU); 0: this process, no Ray")
     overrides(parser)
 
+    parser = command(
+        commands,
+        "export",
+        export,
+        "One tile of a store as a NetCDF file, such as the endpoint takes.",
+        "export stores/sim series.nc --tile sim-0-000001",
+    )
+    parser.add_argument("store", help="tile store, a folder or URI")
+    parser.add_argument("out", help="NetCDF file to write, a path or URI")
+    parser.add_argument("--tile", metavar="T", help="tile id (default the first)")
+
 
 def simulate(given: argparse.Namespace) -> int:
     from jobs.entry import console
@@ -96,8 +107,12 @@ def simulate(given: argparse.Namespace) -> int:
         raise UserError("--first: PASTIS-R's layout begins with its first patches; give --tiles alone", status=2)
     if given.layout == "pastis" and given.workers:
         raise UserError("--workers: PASTIS-R's layout is written by this process; leave it out", status=2)
+    if given.layout == "netcdf" and given.workers:
+        raise UserError("--workers: NetCDF files are written by this process; leave it out", status=2)
     if given.dry_run:
         return show(config)
+    if given.layout == "netcdf":
+        return _simulate_netcdf(given, config.simulation)
     if given.layout == "pastis":
         return _simulate_pastis(given, config.simulation, console())
     return run(config, console())
@@ -112,6 +127,35 @@ def _simulate_pastis(given: argparse.Namespace, config: SimulationConfig, consol
     with JobProgress("simulate", "patches", given.tiles, console) as progress:
         write_pastis(config, given.out, given.tiles, seed=given.seed, template=template, on_patch=progress.update)
     print(f"{given.out}: {given.tiles} patches in PASTIS-R's layout")
+    return 0
+
+
+def _simulate_netcdf(given: argparse.Namespace, config: SimulationConfig) -> int:
+    from restore_dit.data.exchange import netcdf
+    from restore_dit.data.simulation import simulate_tiles
+    from restore_dit.data.storage import locate, write_bytes_atomically
+
+    for series in simulate_tiles(config, given.seed, range(given.first, given.first + given.tiles)):
+        place = locate(given.out).join(f"{series.tile_id}.nc")
+        write_bytes_atomically(place, netcdf.encode(series))
+        print(place.uri)
+    return 0
+
+
+def export(given: argparse.Namespace) -> int:
+    from restore_dit.data.exchange import netcdf
+    from restore_dit.data.storage import locate, write_bytes_atomically
+    from restore_dit.data.store.tile_store import TileStore
+
+    store = TileStore.open(given.store)
+    tile = given.tile or next(iter(store.tile_ids), "")
+    if tile not in store.manifest.tiles:
+        raise UserError(f"{given.store}: no tile {tile!r}; restore-dit inspect {given.store} lists them")
+    series = store.load(tile).series()
+    place = locate(given.out)
+    write_bytes_atomically(place, netcdf.encode(series))
+    height, width = series.size
+    print(f"{place.uri}: tile {tile}, {len(series.optical)} dates, {height}×{width} pixels")
     return 0
 
 

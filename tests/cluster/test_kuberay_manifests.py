@@ -1,6 +1,7 @@
 """The manifests for Kubernetes are what KubeRay takes, and hold what the project promises of every pod."""
 
 import copy
+import importlib
 import re
 import subprocess
 from typing import Any
@@ -245,13 +246,17 @@ def test_the_jobs_entrypoint_is_a_configuration_that_loads():
     assert config.training.batch_size % config.workers.count == 0
 
 
-def test_the_service_says_that_its_application_is_to_come():
-    """Take the words out of the manifest, and this test, once the application is there."""
-    text = (MANIFESTS / "rayservice.yaml").read_text()
+def test_the_services_application_is_there_and_takes_its_arguments():
+    from restore_dit.config.loading import load_section
+    from serving.config import ServingConfig
+
     serve = yaml.safe_load(documents("rayservice.yaml")[0]["spec"]["serveConfigV2"])
-    assert [application["import_path"] for application in serve["applications"]] == ["serving.app:application"]
-    exists = (MANIFESTS.parents[1] / "serving" / "app.py").exists()
-    assert exists != ("NOT USABLE YET" in text)
+    (application,) = serve["applications"]
+    module, _, name = application["import_path"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+    config = load_section(ServingConfig, [], **application["args"])
+    assert config.use_gpu
+    assert not config.open
 
 
 def test_serves_configuration_is_one_that_serve_takes():

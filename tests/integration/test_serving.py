@@ -205,6 +205,15 @@ def test_nobody_gets_in_without_a_token_but_to_ask_whether_it_is_well(service):
     assert (only["name"], only["default"], only["metrics"]) == ("small", True, {"psnr": 20.0})
 
 
+def test_requests_are_counted_by_route_and_status(service):
+    service.ask("GET", "/v1/reconstructions/" + "y" * 22)
+    with service.ann.call("GET", "/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    counted = 'restore_dit_requests_total{method="GET",route="/v1/reconstructions/{id}",status="404"}'
+    assert [float(line.split()[-1]) >= 1 for line in lines if line.startswith(counted)] == [True]
+    assert not [line for line in lines if "yyyy" in line]
+
+
 def replica_process(name: str) -> int:
     """The process of a replica of this deployment, of this process's own cluster."""
     return next(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
-from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLOUD_NO_DATA,
@@ -91,7 +91,7 @@ class ArchiveReader:
     def _members(self) -> list[_Member]:
         infos = [info for info in self.archive.infolist() if not info.is_dir()]
         if len(infos) > MOST_MEMBERS:
-            raise UserError(f"{self.name}: {len(infos)} files; at most {MOST_MEMBERS} are taken")
+            raise TooLarge(f"{self.name}: {len(infos)} files; at most {MOST_MEMBERS} are taken")
         found = []
         for info in infos:
             match = _NAME.fullmatch(info.filename.rpartition("/")[2])
@@ -204,7 +204,7 @@ class _Opened:
         name, info = self.reader.name, self.member.info
         most = self.reader.limits.values * 8
         if info.file_size > most:
-            raise UserError(f"{name}: {info.filename[:60]} is too large")
+            raise TooLarge(f"{name}: {info.filename[:60]} is too large")
         try:
             with self.reader.archive.open(info) as stream:
                 content = stream.read(most + 1)

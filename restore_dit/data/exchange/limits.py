@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from restore_dit.errors import UserError
 
 
+class TooLarge(UserError):
+    """A file holds more than is taken."""
+
+
 @dataclass(frozen=True)
 class SeriesLimits:
     """Sizes beyond which a file is refused before its images are read."""
@@ -21,14 +25,14 @@ class SeriesLimits:
         """Refuses what is too large.
 
         Raises:
-            UserError: naming the limit.
+            TooLarge: naming the limit.
         """
         if max(height, width) > self.side:
-            raise UserError(f"{name}: {height}×{width} pixels; at most {self.side} a side are taken")
+            raise TooLarge(f"{name}: {height}×{width} pixels; at most {self.side} a side are taken")
         if dates > self.dates:
-            raise UserError(f"{name}: {dates} dates; at most {self.dates} are taken")
+            raise TooLarge(f"{name}: {dates} dates; at most {self.dates} are taken")
         if dates * height * width * bands > self.values:
-            raise UserError(
+            raise TooLarge(
                 f"{name}: {dates} dates × {bands} bands × {height}×{width} pixels are {dates * bands * height * width} "
                 f"values; at most {self.values} are taken"
             )

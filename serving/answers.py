@@ -13,7 +13,8 @@ from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.storage import Location, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.rasters import geotiffs
-from restore_dit.series import TileSeries
+from restore_dit.series import Acquisitions, TileSeries
+from serving.views import write_views
 
 MEDIA_TYPES = {
     "netcdf": "application/x-netcdf",
@@ -30,6 +31,7 @@ MEDIA_TYPES = {
 class Answer:
     """A series without gaps, where it had them, and what made it."""
 
+    cloudy: TileSeries
     clear: TileSeries
     gap_mask: NDArray[np.bool_]
     attributes: dict[str, str]
@@ -47,8 +49,11 @@ class Answer:
             if date not in there:
                 raise UserError(f"dates: the series has no image of {date[:20]}")
         chosen = np.array(sorted({there[date] for date in dates}))
-        clear = TileSeries(self.clear.tile_id, self.clear.optical.select(chosen), georeference=self.clear.georeference)
-        return Answer(clear, self.gap_mask[chosen], self.attributes)
+        cloudy, clear = (
+            TileSeries(one.tile_id, one.optical.select(chosen), georeference=one.georeference)
+            for one in (self.cloudy, self.clear)
+        )
+        return Answer(cloudy, clear, self.gap_mask[chosen], self.attributes)
 
     def as_one(self, kind: str) -> bytes:
         """A NetCDF file, or a ZIP archive of Cloud-optimised GeoTIFFs."""
@@ -82,10 +87,15 @@ class Answer:
             "attributes": self.attributes,
         }
 
-    def write(self, folder: Location, kind: str) -> tuple[str, ...]:
-        """Writes the files; their names."""
+    def write(self, folder: Location, kind: str, *, views: bool) -> tuple[str, ...]:
+        """Writes the files, and what the viewer shows; the files' names."""
         names = []
         for name, content in self.files(kind):
             write_bytes_atomically(folder.join(name), content)
             names.append(name)
+        if views:
+            bands, order = self.clear.optical.bands, self.cloudy.optical.bands
+            values = self.cloudy.optical.values[:, [order.index(band) for band in bands]]
+            cloudy = TileSeries(self.cloudy.tile_id, Acquisitions(values, self.clear.optical.dates, bands))
+            write_views(folder.join("views"), cloudy, self.clear, self.gap_mask)
         return tuple(names)

@@ -3,21 +3,20 @@
 # Annotations are objects here: FastAPI reads them, in a copy of this module's names that Ray Serve makes.
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator
+from functools import lru_cache
+from importlib import resources
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, Field, ValidationError
+from fastapi import HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.security import HTTPAuthorizationCredentials
+from pydantic import ValidationError
 from ray import serve
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
-from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from restore_dit import __version__
 from restore_dit.config import SamplerName
@@ -31,102 +30,34 @@ from serving.access import NOBODY, RateLimit, Tokens
 from serving.answers import MEDIA_TYPES
 from serving.config import ServingConfig
 from serving.inputs import Inputs, NamedInput
-from serving.metrics import CountRequests, metrics
+from serving.interface import (
+    IMAGES,
+    KINDS,
+    PROBLEMS,
+    RETRY_SECONDS,
+    SERIES,
+    VIEWER,
+    VIEWER_HEADERS,
+    Credentials,
+    ModelDescription,
+    ReconstructionState,
+    app,
+    problem,
+)
+from serving.metrics import metrics
 from serving.records import ENDED, Records, State, Wanted
 from serving.registry import Registry
-
-log = logging.getLogger(__name__)
-
-KINDS = {
-    "application/x-netcdf": "netcdf",
-    "application/netcdf": "netcdf",
-    "application/x-hdf5": "netcdf",
-    "application/zip": "geotiff",
-    "application/json": "uri",
-    "application/octet-stream": "",
-    "": "",
-}
-"""Content type → kind of input; "": told by its first bytes."""
-
-RETRY_SECONDS = 5
+from serving.views import Kind, Views
 
 
-class ReconstructionState(BaseModel):
-    """A reconstruction."""
+@lru_cache(maxsize=8)
+def simulated_sample(seed: int) -> bytes:
+    """A simulated series of 64×64 pixels and four months as NetCDF."""
+    from restore_dit.config.simulation import SimulationConfig
+    from restore_dit.data.exchange import netcdf
+    from restore_dit.data.simulation import simulate_tile
 
-    id: str
-    status: records.Status
-    done: int = Field(description="windows of the network that are done")
-    total: int = Field(description="windows in all; 0 while nobody knows")
-    error: str = ""
-    links: dict[str, str] = Field(description="where to ask next, paths on this server")
-    files: dict[str, str] = Field(description="results by name, paths on this server")
-
-
-class ModelDescription(BaseModel):
-    """A model that is served."""
-
-    name: str
-    default: bool
-    bands: list[str]
-    radar: list[str]
-    frames: int = Field(description="dates that the network sees at once")
-    steps: int = Field(description="diffusion steps that a request gets which names none")
-    sampler: SamplerName
-    metrics: dict[str, float]
-
-
-class Problem(BaseModel):
-    """What is wrong, in one line."""
-
-    error: str
-
-
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": text}
-    for status, text in {
-        400: "the request cannot be understood",
-        401: "no token, or a wrong one",
-        404: "no such thing, or not yours",
-        413: "larger than the service takes",
-        415: "neither NetCDF, ZIP nor JSON",
-        422: "the series or an option cannot be used",
-        429: "too many requests; Retry-After says when",
-        503: "for a while there is nobody to do it; Retry-After says when",
-    }.items()
-}
-
-app = FastAPI(
-    title="RESTORE-DiT",
-    version=__version__,
-    description="Sentinel-2 series without gaps: send one as NetCDF or a ZIP of GeoTIFFs, or name one in storage.",
-)
-app.add_middleware(CountRequests)
-bearer = HTTPBearer(auto_error=False, description="a token of this service")
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-
-
-def problem(status: int, error: str, headers: dict[str, str] | None = None) -> HTTPException:
-    """One line for the caller."""
-    return HTTPException(status, " ".join(error.split()), headers)
-
-
-@app.exception_handler(StarletteHTTPException)
-async def _say(request: Request, error: StarletteHTTPException) -> JSONResponse:
-    return JSONResponse({"error": str(error.detail)}, error.status_code, getattr(error, "headers", None))
-
-
-@app.exception_handler(RequestValidationError)
-async def _say_which(request: Request, error: RequestValidationError) -> JSONResponse:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
-    return JSONResponse({"error": " ".join(f"{where}: {first['msg']}".split())[:300]}, 422)
-
-
-@app.exception_handler(Exception)
-async def _say_nothing(request: Request, error: Exception) -> JSONResponse:
-    log.exception("unexpected")
-    return JSONResponse({"error": "the service failed; its operator finds why in its log"}, 500)
+    return netcdf.encode(simulate_tile(SimulationConfig(height=64, width=64, days=120), seed, 0))
 
 
 @serve.deployment(max_ongoing_requests=512)
@@ -185,13 +116,14 @@ class Api:
         ] = "",
         format: Literal["netcdf", "geotiff", "json"] = "netcdf",
         wait: Annotated[bool, Query(description="answer a small request at once")] = True,
+        views: Annotated[bool, Query(description="keep images and series of pixels, too; always a job")] = False,
     ) -> Response:
         """Fills the gaps of a series. A small one is answered at once (unless `wait=false` or `format=json`), a larger
         one becomes a job."""
         owner = self._caller(credentials)
         wanted = self._wanted(
             model=model, steps=steps, sampler=sampler, seed=seed, mask_dilation=mask_dilation, format=format,
-            dates=tuple(part.strip() for part in dates.split(",") if part.strip()),
+            views=views, dates=tuple(part.strip() for part in dates.split(",") if part.strip()),
         )  # fmt: skip
         if self._under_way >= self._config.limits.queue:  # before the upload takes memory
             raise self._busy("the queue is full")
@@ -218,7 +150,7 @@ class Api:
         except ValidationError:
             raise problem(422, "body: give a JSON object with a uri") from None
         windows = most_windows(config, len(series.optical), *series.size)
-        if wait and wanted.format != "json" and windows <= self._config.direct_windows:
+        if wait and wanted.format != "json" and not wanted.views and windows <= self._config.direct_windows:
             return await self._answer_at_once(series, wanted)
         return await self._accept(owner, wanted, kind, name, content)
 
@@ -313,6 +245,48 @@ class Api:
             headers={"Content-Disposition": f'attachment; filename="{name}"'},
         )
 
+    @app.get("/v1/reconstructions/{id}/views", responses=PROBLEMS)
+    async def views(self, id: str, credentials: Credentials) -> dict[str, Any]:
+        """What there is to look at: dates, bands, size, composites, the share of gaps at each date."""
+        return (await self._views(id, credentials)).description
+
+    @app.get("/v1/reconstructions/{id}/views/{index}", response_class=Response, responses=IMAGES | PROBLEMS)
+    async def image(
+        self, id: str, index: int, credentials: Credentials, of: Kind = "clear", composite: str = "true_colour"
+    ) -> Response:
+        """The image of one date as PNG, reconstructed (`clear`) or as it was taken (`cloudy`), or its `gaps`."""
+        views = await self._views(id, credentials)
+        try:
+            content = await asyncio.to_thread(views.image, index, of, composite)
+        except KeyError:
+            raise problem(404, "no such image") from None
+        return Response(content, media_type="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    @app.get("/v1/reconstructions/{id}/pixels/{row}/{column}", responses=PROBLEMS)
+    async def pixel(self, id: str, row: int, column: int, credentials: Credentials) -> dict[str, Any]:
+        """The series of one pixel: reflectance by band and a vegetation index, before and after, and its gaps."""
+        views = await self._views(id, credentials)
+        try:
+            return await asyncio.to_thread(views.pixel, row, column)
+        except KeyError:
+            raise problem(404, "no such pixel") from None
+
+    @app.get("/v1/samples/simulated.nc", response_class=Response, responses=SERIES | PROBLEMS)
+    async def sample(self, credentials: Credentials, seed: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> Response:
+        """A simulated series to try the service with."""
+        self._caller(credentials)
+        content = await asyncio.to_thread(simulated_sample, seed)
+        return Response(content, media_type=MEDIA_TYPES["netcdf"])
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    @app.get("/viewer.css", include_in_schema=False)
+    @app.get("/viewer.js", include_in_schema=False)
+    async def viewer(self, request: Request) -> Response:
+        """The viewer."""
+        name = request.url.path.strip("/") or "index.html"
+        content = (resources.files("serving") / "viewer" / name).read_bytes()
+        return Response(content, media_type=VIEWER[name.rpartition(".")[2]], headers=VIEWER_HEADERS)
+
     @app.get("/v1/models", responses=PROBLEMS)
     async def models(self, credentials: Credentials) -> list[ModelDescription]:
         """The models that are served."""
@@ -401,6 +375,13 @@ class Api:
         except UserError as error:
             raise problem(422, str(error)) from None
         return self._models[name]
+
+    async def _views(self, id_: str, credentials: HTTPAuthorizationCredentials | None) -> Views:
+        state = await self._state(id_, self._caller(credentials))
+        views = Views(self._records.result(id_).join("views"))
+        if state.status != "done" or not await asyncio.to_thread(lambda: views.there):
+            raise problem(404, "nothing to look at: it is not done, or was asked for without views=true")
+        return views
 
     async def _state(self, id_: str, owner: str) -> State:
         state = await self._ask_desk("state", id_, owner)

@@ -86,7 +86,8 @@ class Reconstructor:
             content = await asyncio.to_thread(self._records.input, id_)
             series = await self._inputs.read(request.kind, request.name, content)
             answer = await self._filled(series, request.wanted, on_progress, cancelled)
-            return await asyncio.to_thread(answer.write, self._records.result(id_), request.wanted.format)
+            place, wanted = self._records.result(id_), request.wanted
+            return await asyncio.to_thread(answer.write, place, wanted.format, views=wanted.views)
 
         task = asyncio.create_task(work())
         try:
@@ -126,7 +127,8 @@ class Reconstructor:
             known = series if series.clouds is not None else self._with_clouds(series)
             sample = self._sampled_elsewhere(name, options, loop, cancelled)
             clear, gap_mask = fill_gaps(model, known, options, report, sample)
-            return Answer(clear, gap_mask, provenance(model, name, options)).only(wanted.dates)
+            made = provenance(model, name, options)
+            return Answer(known, clear, gap_mask, made).only(wanted.dates)
 
         async with asyncio.timeout(self._config.limits.work_seconds):
             return await asyncio.to_thread(fill)

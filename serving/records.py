@@ -42,6 +42,7 @@ class Wanted(BaseModel):
     mask_dilation: int | None = Field(None, ge=0, le=32)
     dates: tuple[str, ...] = Field((), description="ISO dates of the series that are answered; none: all")
     format: Literal["netcdf", "geotiff", "json"] = "netcdf"
+    views: bool = Field(False, description="keep images and series of pixels, too, as the viewer shows them")
 
 
 class Request(BaseModel):

@@ -17,7 +17,7 @@ DEVELOPMENT := $(VENV)/.restore-dit-development
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-cluster test-fast check image-check format-check lint types imports format bench hooks clean
+.PHONY: help install quickstart test test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench hooks clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -27,8 +27,14 @@ install: $(DEVELOPMENT) ## make the environment, with what development needs
 quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this machine
 	$(BIN)/restore-dit quickstart $(ARGS)
 
-test: $(DEVELOPMENT) ## every test but those of test-cluster
-	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+test: $(DEVELOPMENT) ## every test but those of the three below
+	$(BIN)/python -m pytest -m "not cluster and not faults and not browser" $(ARGS)
+
+test-faults: $(DEVELOPMENT) ## tests that kill parts of sweeps and services and wait for what comes of it
+	$(BIN)/python -m pytest -m faults $(ARGS)
+
+test-browser: $(DEVELOPMENT) ## the viewer in Chromium
+	$(BIN)/python -m pytest -m browser $(ARGS)
 
 test-cluster: $(DEVELOPMENT) ## tests that start clusters of several nodes
 	$(BIN)/python -m pytest -m cluster $(ARGS)

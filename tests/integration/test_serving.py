@@ -223,6 +223,7 @@ def replica_process(name: str) -> int:
     )
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("name", ["Sampler", "Reconstructor", "Desk"])
 def test_a_job_outlives_the_processes_that_do_it(service, model, name):
     """SIGKILL while it runs."""
@@ -241,6 +242,7 @@ def test_a_job_outlives_the_processes_that_do_it(service, model, name):
     assert np.abs(found.optical.values.astype(int) - expected.series.optical.values).max() <= 1
 
 
+@pytest.mark.faults
 def test_a_job_outlives_the_service(service):
     job = service.ann.submit(simulated(8, 40, 40, 120), steps=20)
     while not job.state()["done"]:

@@ -101,6 +101,7 @@ def test_a_trial_that_lags_behind_is_stopped_and_its_workers_are_gone(sweep):
     assert all_cpus_are_free()
 
 
+@pytest.mark.faults
 def test_a_trial_whose_process_is_killed_goes_on_from_its_saved_state(sweep, capfd):
     """SIGKILL once the first state is saved; the trial is tried again, and the sweep knows nothing of it at the end."""
     config = sweep(space={"family": {"bundles": {"x0": {"diffusion.prediction": "x0"}}}}, max_failures=1)
@@ -131,6 +132,7 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_saved_state(sweep, cap
     assert all_cpus_are_free()
 
 
+@pytest.mark.faults
 def test_a_population_goes_on_after_its_driver_was_stopped_and_the_last_follows_the_first(sweep, capfd):
     """Its driver is stopped once the first trial has turned."""
 

@@ -31,7 +31,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(address):
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         if os.environ.get("CI"):
@@ -106,6 +106,7 @@ def test_upload_watch_look_click_and_download(page, tmp_path):
     page.locator("#date").fill("2")
     expect(page.locator("#shown-date")).to_contain_text(str(series.optical.dates[2]))
     page.get_by_label("false colour").check()
+    expect(page.locator("#gaps")).to_be_hidden()
     page.get_by_label("gaps marked").check()
     expect(page.locator("#gaps")).to_be_visible()
     page.locator("#swipe").fill("30")

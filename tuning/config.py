@@ -12,7 +12,7 @@ from restore_dit.config import RunConfig, Section, load
 from restore_dit.config.loading import apply_overrides, build, merge, read_yaml
 from restore_dit.config.tree import Fraction, Positive
 from restore_dit.errors import UserError
-from tuning.space import CHANGEABLE, Range, Space, may_change, require_valid
+from tuning.space import CHANGEABLE, Range, Space, keys_of, may_change, require_valid
 
 
 class SearchConfig(Section):
@@ -121,10 +121,25 @@ class SweepConfig(Section):
                 "training.optimiser.learning_rate"
             )
         for name, parameter in self.space.items():
+            for key in keys_of(name, parameter):
+                if key.startswith(LENGTHS):
+                    raise ValueError(
+                        f"space.{name}: {key} changes how many steps a trial has, which a population shares"
+                    )
             for key in parameter.when:
-                if not may_change(name, parameter) and any(key.startswith(start) for start in CHANGEABLE):
+                if not may_change(name, parameter) and key.startswith(CHANGEABLE):
                     raise ValueError(f"space.{name}: stays as it is in a population, and so must '{key}' in its 'when'")
 
+
+LENGTHS = (
+    "training.epochs",
+    "training.batch_size",
+    "data.examples_per_tile",
+    "data.split.",
+    "data.targets.",
+    "data.store",
+)
+"""How the keys begin that a run's number of steps depends on."""
 
 SAMPLING_KEYS = ("diffusion.sampler", "diffusion.sampling_steps")
 """What of a trained model may be otherwise."""

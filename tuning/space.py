@@ -177,10 +177,14 @@ CHANGEABLE = (
 """How the keys begin that may change while a network trains: its weights mean the same before and after."""
 
 
+def keys_of(name: str, parameter: Choice | Bundle | Range) -> set[str]:
+    """The keys of the configuration that a parameter sets."""
+    return {key for value in parameter.every() for key in parameter.changes(name, value)}
+
+
 def may_change(name: str, parameter: Choice | Bundle | Range) -> bool:
     """Whether all that a parameter sets may change while a trial trains."""
-    keys = {key for value in parameter.every() for key in parameter.changes(name, value)}
-    return all(key.startswith(CHANGEABLE) for key in keys)
+    return all(key.startswith(CHANGEABLE) for key in keys_of(name, parameter))
 
 
 def values_by(

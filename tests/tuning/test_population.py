@@ -192,6 +192,10 @@ def test_what_a_population_cannot_be(change, message):
     [
         ("{diffusion.schedule: {values: [linear, cosine]}}", "population needs a parameter that may change"),
         (
+            "{data.flips: {values: [true, false]}, training.batch_size: {values: [8, 16]}}",
+            "space.training.batch_size: training.batch_size changes how many steps a trial has",
+        ),
+        (
             "{data.flips: {values: [true, false]}, model.depth: {values: [1, 2], when: {data.flips: [true]}}}",
             "space.model.depth: stays as it is in a population, and so must 'data.flips'",
         ),

@@ -24,7 +24,10 @@ STEP = 40
 
 @pytest.fixture
 def sweep(tmp_path) -> SweepConfig:
-    return load_sweep("population", [f"output={tmp_path}", "run.data.store=stores/sim"])
+    return load_sweep(
+        "population",
+        [f"output={tmp_path}", "run.data.store=stores/sim", "population.every_steps=40", "population.share=0.25"],
+    )
 
 
 @pytest.fixture
@@ -164,7 +167,7 @@ def test_what_the_weights_depend_on_may_not_change():
 
 
 def test_generations_end_with_the_training():
-    config = load_sweep("population", []).population
+    config = load_sweep("population", ["population.every_steps=40"]).population
     assert config is not None
     assert generation_ends(config, 100) == [40, 80, 100]
     assert generation_ends(config, 80) == [40, 80]

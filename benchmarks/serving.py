@@ -1,0 +1,168 @@
+"""The endpoint under load: throughput and waiting times, with windows sampled together and one by one, and what it does
+when ten times as many ask as it has room for.
+
+`python -m benchmarks.serving [--seconds 60] [--clients 32]` serves a tiny network on this machine's loopback and prints
+a table and, last, one JSON line. Its baseline is `batch_size=1`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import torch
+from ray import serve
+
+from restore_dit.config import load
+from restore_dit.config.loading import load_section
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.examples.normalisation import Normalisation
+from restore_dit.data.exchange import netcdf
+from restore_dit.data.simulation import simulate_tile
+from restore_dit.model.denoiser import Denoiser
+from restore_dit.reconstruction.model_directory import save_model
+from serving.access import Tokens
+from serving.app import NAME, build
+from serving.config import ServingConfig
+
+TOKEN = "benchmark-" + "x" * 16
+
+
+class Load:
+    """Clients that ask again as soon as they have an answer."""
+
+    def __init__(self, address: str, content: bytes, clients: int) -> None:
+        self._url = f"{address}/v1/reconstructions"
+        self._content = content
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+        self._over = threading.Event()
+        self.seconds: list[float] = []
+        self.statuses: Counter[int] = Counter()
+
+    def run(self, seconds: float) -> None:
+        """Asks for so long."""
+        for thread in self._threads:
+            thread.start()
+        time.sleep(seconds)
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/x-netcdf"}
+        while not self._over.is_set():
+            request = urllib.request.Request(f"{self._url}?seed={number}", self._content, headers)
+            begin = time.monotonic()
+            try:
+                with urllib.request.urlopen(request, timeout=300) as answer:
+                    answer.read()
+                    self.statuses[answer.status] += 1
+                    self.seconds.append(time.monotonic() - begin)
+            except urllib.error.HTTPError as error:
+                self.statuses[error.code] += 1
+                time.sleep(0.2)
+            except OSError:
+                self.statuses[0] += 1
+
+
+def tiny_model(folder: Path) -> str:
+    """A network of the quickstart's size with random weights, which take as long as trained ones."""
+    config = load("tiny", ["data.store=x"])
+    torch.manual_seed(0)
+    normalisation = Normalisation(("VV", "VH", "VV-VH"), (-11, -18, 7), (3, 3, 3))
+    save_model(str(folder / "tiny"), config, Denoiser(config.model).state_dict(), normalisation, {})
+    return str(folder / "tiny")
+
+
+def measured(model: str, folder: Path, content: bytes, given: argparse.Namespace, *changes: str) -> dict[str, Any]:
+    """A service with these changes under load: its figures."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = load_section(ServingConfig, [
+        f"models={model}", f"state={folder / 'state'}", "limits.requests_a_minute=1000000", "direct_windows=64",
+        "samplers.cpus=0.5", "reconstructors.cpus=0.5", "ingresses.cpus=0.2", *changes,
+    ])  # fmt: skip
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    serve.run(build(config, Tokens({"me": TOKEN})), name=NAME, route_prefix="/").readyz.remote().result(timeout_s=120)
+    address = f"http://127.0.0.1:{port}"
+    Load(address, content, given.clients).run(5)  # what is slow only once
+    before = _memory()
+    load = Load(address, content, given.clients)
+    begin = time.monotonic()
+    load.run(given.seconds)
+    seconds, after = time.monotonic() - begin, _memory()
+    serve.shutdown()
+    waits = sorted(load.seconds)
+    return {
+        "requests_a_second": len(waits) / seconds,
+        "p50": statistics.median(waits),
+        "p95": waits[int(0.95 * len(waits))],
+        "p99": waits[int(0.99 * len(waits))],
+        "statuses": dict(load.statuses),
+        "memory_megabytes": [round(before / 1e6), round(after / 1e6)],
+    }
+
+
+def _memory() -> int:
+    """Bytes that the service's processes hold."""
+    found = 0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if "ServeReplica" in " ".join(process.cmdline()):
+                found += process.memory_full_info().uss
+        except psutil.Error:
+            continue
+    return found
+
+
+def main() -> int:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--clients", type=int, default=32)
+    given = parser.parse_args()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    series = simulate_tile(SimulationConfig(height=32, width=32, days=60), 1, 0)
+    content = netcdf.encode(series)
+    print(
+        f"{given.clients} clients, {len(series.optical)} dates of 32×32 pixels, {len(content) / 1e3:.0f} kB a request"
+    )
+    print(f"{'':34} {'requests/s':>10} {'p50 s':>7} {'p95 s':>7} {'p99 s':>7}  answers")
+    rows = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = tiny_model(folder)
+        ray.init(include_dashboard=False, log_to_driver=False)
+        cases = {
+            "one by one": ("batch_size=1", "batch_wait=0"),
+            "together": (),
+            "together, room for a tenth": (f"limits.queue={max(1, given.clients // 10)}",),
+        }
+        for title, changes in cases.items():
+            row = rows[title] = measured(model, folder, content, given, *changes)
+            shown = f"{title:34} {row['requests_a_second']:10.2f} {row['p50']:7.2f} {row['p95']:7.2f} {row['p99']:7.2f}"
+            print(f"{shown}  {row['statuses']}, {row['memory_megabytes']} MB before and after", flush=True)
+        ray.shutdown()
+    gain = rows["together"]["requests_a_second"] / rows["one by one"]["requests_a_second"]
+    print(f"together / one by one: {gain:.2f}")
+    print(json.dumps({"benchmark": "serving", "clients": given.clients, "gain": gain, "rows": rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -179,6 +179,10 @@ def _stretches(trial: Trial) -> list[tuple[int, int, Mapping[str, Any]]]:
     return list(zip(steps, steps[1:], values, strict=False))
 
 
+CLOSEST_LABELS = 0.07
+"""Of an axis between two values that are named; one that is nearer to the last is not."""
+
+
 class _ParameterScale:
     """Where a parameter's values lie on an axis from 0 to 1: numbers by size, all else in the order that it came."""
 
@@ -197,7 +201,10 @@ class _ParameterScale:
         return (change(value) - low) / (high - low)
 
     def ticks(self) -> list[tuple[float, str]]:
-        few = self.values if len(self.values) <= MOST_LABELS else [self.values[0], self.values[-1]]
+        few: list[Any] = []
+        for value in self.values if len(self.values) <= MOST_LABELS else [self.values[0], self.values[-1]]:
+            if not few or abs(self.place(value) - self.place(few[-1])) >= CLOSEST_LABELS:
+                few.append(value)
         return [(self.place(value), f"{value:.3g}" if isinstance(value, float) else str(value)) for value in few]
 
 

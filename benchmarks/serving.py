@@ -94,7 +94,7 @@ def measured(model: str, folder: Path, content: bytes, given: argparse.Namespace
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = load_section(ServingConfig, [
-        f"models={model}", f"state={folder / 'state'}", "limits.requests_a_minute=1000000", "direct_windows=64",
+        f"models={model}", f"state={folder / 'state'}", "limits.requests_a_minute=1000000",
         "samplers.cpus=0.5", "reconstructors.cpus=0.5", "ingresses.cpus=0.2", *changes,
     ])  # fmt: skip
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})

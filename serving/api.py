@@ -24,7 +24,6 @@ from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.storage import locate, read_bytes
 from restore_dit.data.worker_errors import user_error_behind
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.reconstruct import most_windows
 from serving import records
 from serving.access import NOBODY, RateLimit, Tokens
 from serving.answers import MEDIA_TYPES
@@ -149,8 +148,9 @@ class Api:
             raise problem(413 if isinstance(error, TooLarge) else 422, str(error)) from None
         except ValidationError:
             raise problem(422, "body: give a JSON object with a uri") from None
-        windows = most_windows(config, len(series.optical), *series.size)
-        if wait and wanted.format != "json" and not wanted.views and windows <= self._config.direct_windows:
+        height, width = series.size
+        small = len(series.optical) * height * width <= self._config.direct_pixels
+        if small and wait and wanted.format != "json" and not wanted.views:
             return await self._answer_at_once(series, wanted)
         return await self._accept(owner, wanted, kind, name, content)
 
@@ -371,7 +371,7 @@ class Api:
         try:
             name = name or await asyncio.to_thread(self._registry.default_name)
             if name not in self._models:
-                self._models[name] = await asyncio.to_thread(self._registry.load, name)
+                self._models[name] = await asyncio.to_thread(self._registry.describe, name)
         except UserError as error:
             raise problem(422, str(error)) from None
         return self._models[name]

@@ -11,9 +11,9 @@ from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 from serving.access import Tokens, tokens_from_environment
 from serving.api import Api
-from serving.config import ReplicasConfig, ServingConfig
+from serving.config import AT_ONCE, ReplicasConfig, ServingConfig
 from serving.desk import Desk
-from serving.reconstructor import AT_ONCE, Reconstructor
+from serving.reconstructor import Reconstructor
 from serving.sampler import Sampler
 
 NAME = "restore-dit"

@@ -10,6 +10,9 @@ from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.tree import Positive, Section
 from restore_dit.data.exchange.limits import SeriesLimits
 
+AT_ONCE = 4
+"""Series that a process reconstructs at the same time."""
+
 
 class LimitsConfig(Section):
     """What one request, or one caller, may ask for."""
@@ -50,8 +53,8 @@ class ServingConfig(Section):
     state: str = Field("serving-state", description="URI of the folder for reconstructions that wait, run and are done")
     storage: tuple[str, ...] = Field((), description="URIs below which callers may name input; none: uploads only")
     keep_hours: float = Field(24.0, gt=0, description="how long results are kept")
-    direct_windows: int = Field(
-        4, ge=0, description="windows of the network up to which a reconstruction is answered directly"
+    direct_pixels: int = Field(
+        500_000, ge=0, description="pixels × dates up to which a reconstruction is answered directly"
     )
     use_gpu: bool = False
     precision: Literal["fp32", "bf16"] = "fp32"

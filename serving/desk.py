@@ -15,9 +15,8 @@ from ray.serve.handle import DeploymentHandle
 
 from restore_dit.data.storage import locate
 from restore_dit.data.worker_errors import user_error_behind
-from serving.config import ServingConfig
-from serving.reconstructor import AT_ONCE, replace_state
-from serving.records import ENDED, Records, Request, State
+from serving.config import AT_ONCE, ServingConfig
+from serving.records import ENDED, Records, Request, State, replace_state
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +38,7 @@ class Desk:
         self._owners: dict[str, str] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._arriving: set[str] = set()
+        self._cancelled: set[str] = set()
         self._room = asyncio.Semaphore(AT_ONCE * config.reconstructors.most)
         self._recovery = asyncio.create_task(self._recover())
         self._sweeper = asyncio.create_task(self._sweep())
@@ -88,6 +88,7 @@ class Desk:
             return state
         task = self._tasks.get(id_)
         if task is not None:
+            self._cancelled.add(id_)
             task.cancel()
             await asyncio.wait({task}, timeout=30)
         return self._states.get(id_)
@@ -106,6 +107,8 @@ class Desk:
                 await self._keep(id_, status="running")
                 await self._run(id_)
         except asyncio.CancelledError:
+            if id_ not in self._cancelled:  # the service ends, and will go on with it
+                raise
             await self._keep(id_, status="cancelled", ended=time.time())
         except Exception as error:
             known = user_error_behind(error)
@@ -169,3 +172,4 @@ class Desk:
     def _forget(self, id_: str) -> None:
         for kept in (self._states, self._owners, self._tasks):
             kept.pop(id_, None)
+        self._cancelled.discard(id_)

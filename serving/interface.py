@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from restore_dit import __version__
 from restore_dit.config import SamplerName
+from restore_dit.errors import UserError
 from serving import records
 from serving.answers import MEDIA_TYPES
 from serving.metrics import CountRequests
@@ -114,6 +115,13 @@ async def _say_which(request: Request, error: RequestValidationError) -> JSONRes
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
     return JSONResponse({"error": " ".join(f"{where}: {first['msg']}".split())[:300]}, 422)
+
+
+@app.exception_handler(UserError)
+async def _say_what(request: Request, error: UserError) -> JSONResponse:
+    """What no caller can mend: storage that is away, models that are gone."""
+    log.error("%s", error)
+    return JSONResponse({"error": "the service cannot reach what it needs"}, 503, {"Retry-After": str(RETRY_SECONDS)})
 
 
 @app.exception_handler(Exception)

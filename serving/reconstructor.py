@@ -23,13 +23,10 @@ from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions
 from restore_dit.series import TileSeries
 from serving.answers import Answer
-from serving.config import ServingConfig
+from serving.config import AT_ONCE, ServingConfig
 from serving.inputs import Inputs
-from serving.records import Records, State, Wanted
+from serving.records import Records, State, Wanted, replace_state
 from serving.registry import Registry
-
-AT_ONCE = 4
-"""Series that a process has in work."""
 
 AHEAD = 16
 """Windows of a series that wait for the network."""
@@ -171,8 +168,3 @@ class Reconstructor:
                     future.cancel()
 
         return sample
-
-
-def replace_state(state: State, **changes: object) -> State:
-    """The state, but for these fields."""
-    return state.model_copy(update=changes)

@@ -71,6 +71,11 @@ class State(BaseModel):
     attempts: int = 0
 
 
+def replace_state(state: State, **changes: object) -> State:
+    """The state, but for these fields."""
+    return state.model_copy(update=changes)
+
+
 @dataclass(frozen=True)
 class Records:
     """The folder of all of them."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from restore_dit.data.storage import Location, exists, list_names, locate
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.model_directory import Model, load_model
+from restore_dit.reconstruction.model_description import ModelDescription, describe_model
+
+if TYPE_CHECKING:
+    from restore_dit.reconstruction.model_directory import Model
 
 WEIGHTS = "model.safetensors"
 
@@ -49,11 +53,24 @@ class Registry:
         Raises:
             UserError: there is none, or it is damaged.
         """
+        from restore_dit.reconstruction.model_directory import load_model  # not for those that only describe it
+
+        return load_model(self._found(name))
+
+    def describe(self, name: str) -> ModelDescription:
+        """What a model of this name is, without its weights.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        return describe_model(self._found(name))
+
+    def _found(self, name: str) -> Location:
         if name not in self.names:
             raise UserError(f"no model {name[:60]!r}; GET /v1/models lists them")
         if name == self._single_name and exists(self._folder.join(WEIGHTS)):
-            return load_model(self._folder)
-        return load_model(self._place(name))
+            return self._folder
+        return self._place(name)
 
     def _place(self, name: str) -> Location:
         """A run's own folder has the model in `model/`."""

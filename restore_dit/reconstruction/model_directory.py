@@ -13,16 +13,15 @@ from dataclasses import dataclass, field
 import safetensors
 import safetensors.torch
 import torch
-import yaml
 from torch import Tensor
 
 from restore_dit import __version__
 from restore_dit.config import RunConfig, dump
-from restore_dit.config.loading import build
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.storage import Place, exists, locate, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.model.denoiser import Denoiser
+from restore_dit.reconstruction.model_description import read_config
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def load_model(place: Place) -> Model:
     if not exists(folder.join("model.safetensors")):
         hint = f"; did you mean {folder.uri}/model?" if exists(folder.join("model", "model.safetensors")) else ""
         raise UserError(f"{folder.uri}: not a model directory (no model.safetensors){hint}")
-    config = _read_config(folder.join("config.yaml").uri, read_bytes(folder.join("config.yaml")))
+    config = read_config(folder)
     normalisation = Normalisation.from_json(
         read_bytes(folder.join("normalisation.json")), folder.join("normalisation.json").uri
     )
@@ -91,14 +90,6 @@ def load_model(place: Place) -> Model:
             f"{folder.uri}: model.safetensors does not fit config.yaml: {first}; copy the model again"
         ) from None
     return Model(denoiser.eval(), config, normalisation, metrics, folder.uri)
-
-
-def _read_config(origin: str, content: bytes) -> RunConfig:
-    try:
-        tree = yaml.safe_load(content)
-    except yaml.YAMLError as error:
-        raise UserError(f"{origin}: not YAML: {' '.join(str(error).split())}") from None
-    return build(RunConfig, tree, origin)
 
 
 def _read_weights(origin: str, content: bytes) -> tuple[dict[str, Tensor], dict[str, float]]:

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit import __version__
-from restore_dit.config import RunConfig
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.dilation import hidden_pixels
 from restore_dit.data.examples.normalisation import published_scale_to_stored
@@ -82,13 +81,6 @@ def reconstruct(
     for place in tiles:
         blend.add(place, join_windows(islice(predictions, len(windows)), windows), weights[place])
     return blend.result()
-
-
-def most_windows(config: RunConfig, frames: int, height: int, width: int) -> int:
-    """How many windows a series of this size takes at most."""
-    side, length = config.data.crop or DEFAULT_TILE, config.data.frames
-    in_time = 1 if frames <= length else 2 + (frames - length) // max(length - length // 2 - (length // 2 + 1) // 2, 1)
-    return len(spatial_tiles(height, width, side, overlap=side // 4)) * in_time
 
 
 def fill_gaps(

@@ -75,7 +75,7 @@ def service(ray_cluster, model, tmp_path_factory):
     config = load_section(
         ServingConfig,
         [
-            f"models={Path(model).parent}", f"state={state}", f"port={port}", "direct_windows=40", "limits.steps=30",
+            f"models={Path(model).parent}", f"state={state}", f"port={port}", "limits.steps=30",
             "limits.body_megabytes=3", "limits.dates=60", "samplers.cpus=0.3", "reconstructors.cpus=0.3",
             "ingresses.cpus=0.2",
         ],

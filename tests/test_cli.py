@@ -56,7 +56,11 @@ def test_simulate_inspect_verify_and_go_on(capsys, tmp_path):
         (("reconstruct", "/nowhere", "/nowhere", "out"), 1, "/nowhere: not a model directory"),
         (("import-checkpoint", "/nowhere.pth", "out"), 1, "/nowhere.pth"),
         (("ingest", "cube", "/nowhere", "out"), 1, "/nowhere"),
-        (("tune", "--config", "smal"), 2, "smal: no such file; shipped sweeps: population, sampling-only, schedules, small"),
+        (
+            ("tune", "--config", "smal"),
+            2,
+            "smal: no such file; shipped sweeps: population, sampling-only, schedules, small",
+        ),
         (("tune", "reprot", "sweeps/x"), 2, "unrecognised: reprot sweeps/x; see restore-dit tune --help"),
         (("tune", "report", "/nowhere"), 1, "/nowhere: no sweep there (no sweep.yaml)"),
         (("tune", "search.trials=2"), 2, "run.data.store is not set"),

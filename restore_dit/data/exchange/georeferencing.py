@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray
-from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from restore_dit.data.cubes.georeference import crs_of, grid_of
@@ -66,12 +63,8 @@ def georeference_of(uri: str, dataset: xarray.Dataset) -> Georeference | None:
     """
     if "y" not in dataset.coords or "x" not in dataset.coords:
         return None
-    y, x = (_values(dataset[name]) for name in ("y", "x"))
+    y, x = (np.asarray(dataset[name].values) for name in ("y", "x"))
     grid = grid_of(uri, y, x)
     crs = crs_of(uri, dataset, None, ("y", "x"))
     down, right = grid.y.spacing, grid.x.spacing
     return Georeference(crs, (right, 0.0, grid.x.start - right / 2, 0.0, down, grid.y.start - down / 2))
-
-
-def _values(array: xarray.DataArray) -> NDArray[Any]:
-    return np.asarray(array.values)

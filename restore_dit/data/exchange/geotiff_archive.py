@@ -22,11 +22,11 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
 from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
+from restore_dit.data.exchange.stored_values import to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLOUD_NO_DATA,
     DECIBEL_SCALE,
-    NO_DATA,
     REFLECTANCE_SCALE,
     S1_BANDS,
     S2_ALL_BANDS,
@@ -159,19 +159,10 @@ class ArchiveReader:
             for band in names:
                 index = described[band]
                 raw = raster.read(index)
-                missing = np.zeros(raw.shape, bool) if raw.dtype.kind != "f" else ~np.isfinite(raw)
-                if raster.nodata is not None:
-                    missing |= raw == raster.nodata
+                missing = np.zeros(raw.shape, bool) if raster.nodata is None else raw == raster.nodata
                 factor, offset = raster.scales[index - 1], raster.offsets[index - 1]
-                steps = np.where(missing, 0, raw).astype(np.float64)
-                if raw.dtype.kind == "f" or (factor, offset) != (1.0, 0.0):
-                    steps = steps * (factor * scale) + offset * scale
-                if not np.abs(steps).max(initial=0) <= limit * scale:
-                    raise UserError(
-                        f"{self.name}: {band} of {member.info.filename[:60]} has values beyond ±{limit:g}: give the "
-                        "file its scale, offset and nodata"
-                    )
-                layers.append(np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16))
+                where = f"{self.name}: {band} of {member.info.filename[:60]}"
+                layers.append(to_stored(raw, missing, factor, offset, scale, limit, where))
         return names, np.stack(layers)
 
     def _open(self, member: _Member, count: int) -> _Opened:

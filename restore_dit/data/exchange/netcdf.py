@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from restore_dit.data.cubes.datasets import readable
 from restore_dit.data.exchange.georeferencing import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.data.exchange.stored_values import to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLEAR,
@@ -190,23 +191,13 @@ def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit
     array = dataset[variable]
     raw = array.values
     attributes = array.attrs
-    missing = np.zeros(raw.shape, bool) if raw.dtype.kind != "f" else ~np.isfinite(raw)
+    missing = np.zeros(raw.shape, bool)
     for key in ("_FillValue", "missing_value"):
         if key in attributes:
             missing |= raw == _number(attributes[key], name, variable)
-    is_scaled = "scale_factor" in attributes or "add_offset" in attributes
     factor = _number(attributes.get("scale_factor", 1.0), name, variable)
     offset = _number(attributes.get("add_offset", 0.0), name, variable)
-    if raw.dtype.kind == "f" or is_scaled:
-        steps = np.where(missing, 0, raw).astype(np.float64) * (factor * scale) + offset * scale
-    else:
-        steps = np.where(missing, 0, raw).astype(np.float64)
-    if np.abs(steps).max(initial=0) > limit * scale:
-        raise UserError(
-            f"{name}: {variable} has values up to {np.abs(steps).max() / scale:.4g}, beyond ±{limit:g}: give it its "
-            "scale_factor, add_offset and _FillValue"
-        )
-    return np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16)
+    return to_stored(raw, missing, factor, offset, scale, limit, f"{name}: {variable}")
 
 
 def _number(value: Any, name: str, variable: str) -> float:

@@ -105,7 +105,7 @@ def spoilt(name, change):
         (spoilt(MASK, lambda content: changed(content, np.full((1, 12, 10), 7, np.uint8))), "values that are no class"),
         (
             spoilt(IMAGE, lambda content: changed(content, np.full((3, 12, 10), 32767, np.int16))),
-            "B02 of site-1_2019-01-08.tif has values beyond ±3.2",
+            "B02 of site-1_2019-01-08.tif has values up to 3.277, beyond ±3.2",
         ),
     ],
 )

@@ -104,6 +104,14 @@ def with_value(band, value):
     return change
 
 
+def with_factor(band, factor):
+    def change(cube):
+        cube[band].attrs["scale_factor"] = factor
+        return cube
+
+    return change
+
+
 def with_dates(dates):
     def change(cube):
         days = np.asarray(cube["time"].values).copy()
@@ -125,6 +133,7 @@ def with_dates(dates):
         (with_dates([17000, 17000]), "must ascend, one image a day"),
         (lambda cube: cube.assign_coords(time=np.arange(cube.sizes["time"])), "time has no dates"),
         (with_value("B03", 7.0), "B03 has values up to .*beyond ±3.2"),
+        (with_factor("B04", np.nan), "B04 has values up to nan, beyond ±3.2"),
         (lambda cube: cube.drop_vars("S1A_VH"), "radar track S1A lacks S1A_VH"),
         (lambda cube: cube.assign(clouds=cube["clouds"] + 9), "clouds has other values than 0 to 3 and 255"),
         (lambda cube: cube.drop_vars("spatial_ref"), "says no CRS"),

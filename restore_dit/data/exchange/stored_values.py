@@ -1,0 +1,33 @@
+"""Somebody's numbers as the integers that a series holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.errors import UserError
+from restore_dit.series import NO_DATA
+
+
+def to_stored(
+    raw: NDArray[Any], missing: NDArray[np.bool_], factor: float, offset: float, scale: int, limit: float, where: str
+) -> NDArray[np.int16]:
+    """raw · factor + offset in steps of 1/scale, `NO_DATA` where it is missing or no number. Integers without factor
+    and offset are such steps already.
+
+    Raises:
+        UserError: values beyond ±limit, or that a factor makes no numbers; `where` says of what.
+    """
+    if raw.dtype.kind == "f":
+        missing = missing | ~np.isfinite(raw)
+    steps = np.where(missing, 0, raw).astype(np.float64)
+    if raw.dtype.kind == "f" or (factor, offset) != (1.0, 0.0):
+        steps = steps * (factor * scale) + offset * scale
+    largest = np.abs(steps).max(initial=0) / scale
+    if not largest <= limit:  # neither is what is no number
+        raise UserError(
+            f"{where} has values up to {largest:.4g}, beyond ±{limit:g}: give it its scale, offset and no-data value"
+        )
+    return np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16)

@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from restore_dit.data.storage import locate
 from restore_dit.data.worker_errors import user_error_behind
+from restore_dit.errors import UserError
 from serving.config import AT_ONCE, ServingConfig
 from serving.records import ENDED, Records, Request, State, replace_state
 
@@ -24,6 +25,9 @@ TRIES = 4
 """Times that a reconstruction is begun whose process ends."""
 
 SWEEP_SECONDS = 300.0
+
+RECOVERY_SECONDS = 20.0
+"""A caller waits so long while storage is away."""
 
 
 @serve.deployment(num_replicas=1, max_ongoing_requests=1000)
@@ -46,7 +50,7 @@ class Desk:
     async def accept(self, request: Request, content: bytes) -> str:
         """Keeps a reconstruction and begins it. Empty once it is kept and outlives this process; else what has no room
         for another one, `token` or `queue`."""
-        await self._recovery
+        await self._recovered()
         waiting = [id_ for id_, task in self._tasks.items() if not task.done()]
         waiting += self._arriving
         if len(waiting) >= self._config.limits.queue:
@@ -67,7 +71,7 @@ class Desk:
 
     async def state(self, id_: str, owner: str) -> State | None:
         """How far a caller's reconstruction is; none where the caller has none of this id."""
-        await self._recovery
+        await self._recovered()
         if id_ not in self._states:
             try:
                 request = await asyncio.to_thread(self._records.request, id_)
@@ -96,6 +100,17 @@ class Desk:
     async def waiting(self) -> int:
         """How many wait or run."""
         return sum(not task.done() for task in self._tasks.values())
+
+    async def _recovered(self) -> None:
+        """Waits until it is known what was there before.
+
+        Raises:
+            UserError: storage cannot be read for a while.
+        """
+        try:
+            await asyncio.wait_for(asyncio.shield(self._recovery), RECOVERY_SECONDS)
+        except TimeoutError:
+            raise UserError(f"{self._config.state}: cannot be read") from None
 
     def _begin(self, id_: str, owner: str, state: State) -> None:
         self._states[id_], self._owners[id_] = state, owner
@@ -142,14 +157,22 @@ class Desk:
         await asyncio.to_thread(self._records.set_state, id_, state)
 
     async def _recover(self) -> None:
-        """Goes on with what waited or ran when the service ended."""
+        """Goes on with what waited or ran when the service ended, as soon as storage can be read."""
+        while True:
+            try:
+                return await self._begin_again()
+            except UserError as error:
+                log.error("cannot read what waited: %s", error)
+                await asyncio.sleep(5)
+
+    async def _begin_again(self) -> None:
         for id_ in await asyncio.to_thread(self._records.ids):
             try:
                 state = await asyncio.to_thread(self._records.state, id_)
                 owner = (await asyncio.to_thread(self._records.request, id_)).owner
             except KeyError:
                 continue
-            if state.status not in ENDED:
+            if state.status not in ENDED and id_ not in self._tasks:
                 attempts = state.attempts + (state.status == "running")
                 if attempts >= TRIES:  # it may be what ends the service
                     self._states[id_] = state

@@ -13,6 +13,9 @@ NO_DATA = np.int16(-32768)
 REFLECTANCE_SCALE = 10_000
 """Stored optical integer for a surface reflectance of 1."""
 
+INDEX_SCALE = 10_000
+"""Stored integer for a vegetation index of 1."""
+
 DECIBEL_SCALE = 100
 """Stored radar integer for one dB."""
 

@@ -73,9 +73,12 @@ def robust_stretch(images: FloatArray, clear: NDArray[np.bool_]) -> Stretch:
 
 def vegetation_index(values: FloatArray, bands: Sequence[str]) -> tuple[str, NDArray[np.float64]] | None:
     """(name, index [T, H, W]) of reflectance [T, C, H, W]; None where the bands allow no index."""
-    for name, pair in INDICES.items():
-        if set(pair) <= set(bands):
-            first, second = (values[:, list(bands).index(band)].astype(np.float64) for band in pair)
-            total = first + second
-            return name, np.divide(first - second, total, out=np.full_like(total, np.nan), where=total > 0)
-    return None
+    name = next((name for name, pair in INDICES.items() if set(pair) <= set(bands)), None)
+    return None if name is None else (name, normalised_difference(values, bands, *INDICES[name]))
+
+
+def normalised_difference(values: FloatArray, bands: Sequence[str], first: str, second: str) -> NDArray[np.float64]:
+    """(first − second)/(first + second) [T, H, W] of reflectance [T, C, H, W]; NaN where both are dark or unknown."""
+    one, other = (values[:, list(bands).index(band)].astype(np.float64) for band in (first, second))
+    total = one + other
+    return np.divide(one - other, total, out=np.full_like(total, np.nan), where=total > 0)

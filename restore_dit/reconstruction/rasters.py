@@ -18,21 +18,26 @@ from rasterio.transform import Affine
 
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.exchange.georeferencing import coordinate_system
+from restore_dit.data.exchange.stored_values import index_to_stored
 from restore_dit.data.storage import Place, locate, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
+from restore_dit.series import INDEX_SCALE, NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
 
 _COG_BLOCK = 512
 _GAP_MEANING = {"description": "1: reconstructed, 0: observed"}
 
 
 def geotiffs(
-    series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
+    series: TileSeries,
+    gap_mask: NDArray[np.bool_],
+    attributes: Mapping[str, str] | None = None,
+    indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series.
+    """Name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series, and of
+    `<tile>_<date>_ndvi.tif` for each index; a series without bands has the gap masks and indices only.
 
     gap_mask: [T, H, W], true where a pixel was reconstructed. attributes: what made the series (model, version, seed),
-    kept as tags of every file.
+    kept as tags of every file. indices: what is computed from the bands, between -1 and 1 [T, H, W], by name.
 
     Raises:
         UserError: a tile id cannot name a file.
@@ -44,8 +49,13 @@ def geotiffs(
         gaps = gap_mask[index, None].astype(np.uint8)
         # The image last: whoever finds it finds its gap mask too.
         yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, ("gap_mask",))
-        image = _cog(optical.values[index], series.georeference, tags, optical.bands, scaled=True)
-        yield f"{tile_id}_{date}.tif", image
+        for name, values in (indices or {}).items():
+            stored = index_to_stored(values[index, None])
+            content = _cog(stored, series.georeference, tags, (name,), scale=INDEX_SCALE)
+            yield f"{tile_id}_{date}_{name.lower()}.tif", content
+        if optical.bands:
+            image = _cog(optical.values[index], series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
+            yield f"{tile_id}_{date}.tif", image
 
 
 def write_geotiffs(
@@ -92,9 +102,9 @@ def _cog(
     tags: Mapping[str, str],
     names: tuple[str, ...],
     *,
-    scaled: bool = False,
+    scale: int | None = None,
 ) -> bytes:
-    """A Cloud-optimised GeoTIFF of [C, H, W]: int16 reflectance where `scaled`, else classes."""
+    """A Cloud-optimised GeoTIFF of [C, H, W]: int16 in steps of 1/`scale`, or classes."""
     profile = {
         "driver": "COG",
         "dtype": bands.dtype.name,
@@ -105,9 +115,9 @@ def _cog(
         "predictor": "STANDARD",
         "blocksize": _COG_BLOCK,
         "bigtiff": "IF_SAFER",
-        "overview_resampling": "AVERAGE" if scaled else "NEAREST",
+        "overview_resampling": "NEAREST" if scale is None else "AVERAGE",
     }
-    if scaled:
+    if scale is not None:
         profile["nodata"] = int(NO_DATA)
     if georeference is not None:
         profile |= {"crs": coordinate_system(georeference), "transform": Affine(*georeference.transform)}
@@ -116,6 +126,6 @@ def _cog(
             dataset.write(bands)
             dataset.descriptions = names
             dataset.update_tags(**tags)
-            if scaled:
-                dataset.scales = [1 / REFLECTANCE_SCALE] * len(names)
+            if scale is not None:
+                dataset.scales = [1 / scale] * len(names)
         return file.read()

@@ -2,7 +2,7 @@
 
 `SITE_2019-05-03.tif` has the bands, told by their descriptions (`B02`, …); `SITE_2019-05-03_clouds.tif` the classes (0
 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `SITE_2019-05-03_gap.tif` what is missing (1);
-`SITE_2019-05-03_S1A.tif` radar of track S1A in dB, bands VV and VH.
+`SITE_2019-05-03_S1A.tif` radar of track S1A in dB, bands VV and VH. `SITE_2019-05-03_ndvi.tif` is passed over.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from restore_dit.series import (
 
 _NAME = re.compile(r"(?:(?P<tile>[^/\\]*?)_)?(?P<date>\d{4}-?\d{2}-?\d{2})(?:_(?P<kind>[A-Za-z0-9]+))?\.tiff?", re.I)
 _MASKS = {"clouds": SHADOW, "gap": 1}
+_COMPUTED = "ndvi"
 
 MOST_MEMBERS = 5000
 """Files in an archive."""
@@ -105,6 +106,8 @@ class ArchiveReader:
             except ValueError:
                 raise UserError(f"{self.name}: {match['date']} is no date") from None
             kind = match["kind"] or ""
+            if kind.lower() == _COMPUTED:
+                continue
             found.append(_Member(info, match["tile"] or "", date, kind.lower() if kind.lower() in _MASKS else kind))
         if len({member.tile for member in found}) > 1:
             raise UserError(f"{self.name}: files of several tiles; send one series at a time")

@@ -2,16 +2,18 @@
 
 Dimensions `time`, `y`, `x`. A variable a band (`B02`, …), int16 reflectance × 10000 with its scale beside it; `clouds`
 (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `gap_mask` (1: missing); radar as `S1A_VV`, `S1A_VH` over its own
-dates `S1A_time`, int16 dB × 100. Reading takes floating-point and other integers, too.
+dates `S1A_time`, int16 dB × 100. Reading takes floating-point and other integers, too. Indices, such as `NDVI`, are
+written, never read.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import netCDF4
 import numpy as np
 import xarray
 from numpy.typing import NDArray
@@ -19,12 +21,13 @@ from numpy.typing import NDArray
 from restore_dit.data.cubes.datasets import readable
 from restore_dit.data.exchange.georeferencing import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.exchange.stored_values import to_stored
+from restore_dit.data.exchange.stored_values import index_to_stored, to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLEAR,
     CLOUD_NO_DATA,
     DECIBEL_SCALE,
+    INDEX_SCALE,
     NO_DATA,
     REFLECTANCE_SCALE,
     S1_BANDS,
@@ -38,36 +41,64 @@ from restore_dit.series import (
 _CHUNK = 256
 """Side of a chunk in pixels; a chunk holds one date of one band."""
 
-_DAYS = {"units": "days since 1970-01-01", "calendar": "standard", "dtype": "int32"}
+_DAYS = {"units": "days since 1970-01-01", "calendar": "standard"}
 _DIMENSIONS = ("time", "y", "x")
+
+_library = threading.Lock()
+"""The NetCDF library is for one thread at a time."""
 
 
 def encode(
-    series: TileSeries, gap_mask: NDArray[np.bool_] | None = None, attributes: Mapping[str, str] | None = None
+    series: TileSeries,
+    gap_mask: NDArray[np.bool_] | None = None,
+    attributes: Mapping[str, str] | None = None,
+    indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> bytes:
     """The file's content.
 
     gap_mask: [T, H, W], true where a pixel was reconstructed. attributes: what made the series, kept as attributes of
-    the file.
+    the file. indices: what is computed from the bands, between -1 and 1 [T, H, W], by name.
 
     Raises:
         UserError: the grid is rotated against its coordinate system.
     """
-    cube = _cube(series, gap_mask, attributes or {})
-    height, width = series.size
-    compression = {
-        "zlib": True,
+    cube = _cube(series, gap_mask, attributes or {}, indices or {})
+    with _library:
+        file = netCDF4.Dataset("series", mode="w", memory=1)
+        _write(file, cube)
+        return bytes(file.close())
+
+
+def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
+    compressed: dict[str, Any] = {
+        "compression": "zlib",
         "complevel": 4,
         "shuffle": True,
-        "chunksizes": (1, min(height, _CHUNK), min(width, _CHUNK)),
+        "chunksizes": (1, min(cube.sizes["y"], _CHUNK), min(cube.sizes["x"], _CHUNK)),
     }
-    images = [name for name, array in cube.data_vars.items() if array.ndim == 3]
-    encoding: dict[Any, dict] = dict.fromkeys(images, compression)
-    encoding |= {name: _DAYS for name in cube.coords if str(name).endswith("time")}
-    return bytes(cube.to_netcdf(None, engine="h5netcdf", encoding=encoding))
+    file.setncatts(cube.attrs)
+    for dimension, size in cube.sizes.items():
+        file.createDimension(str(dimension), size)
+    for name, array in cube.variables.items():
+        attributes = dict(array.attrs)
+        variable = file.createVariable(
+            str(name),
+            array.dtype,
+            [str(dimension) for dimension in array.dims],
+            fill_value=attributes.pop("_FillValue", False),
+            **(compressed if array.ndim == 3 else {}),
+        )
+        variable.set_auto_maskandscale(False)
+        variable.setncatts(attributes)
+        variable[...] = array.values
 
 
-def _cube(series: TileSeries, gap_mask: NDArray[np.bool_] | None, attributes: Mapping[str, str]) -> xarray.Dataset:
+def _cube(
+    series: TileSeries,
+    gap_mask: NDArray[np.bool_] | None,
+    attributes: Mapping[str, str],
+    indices: Mapping[str, NDArray[np.floating]],
+) -> xarray.Dataset:
     """The series under the CF conventions. The integers stay as they are: scale and fill value are plain attributes,
     so that nothing is rounded on its way through floating point."""
     optical = series.optical
@@ -84,17 +115,19 @@ def _cube(series: TileSeries, gap_mask: NDArray[np.bool_] | None, attributes: Ma
         )
         for index, band in enumerate(optical.bands)
     }
-    coordinates = {"time": ("time", optical.dates.astype("datetime64[s]"), {"standard_name": "time", "axis": "T"})}
+    for name, values in indices.items():
+        variables[name] = (_DIMENSIONS, index_to_stored(values), packed(INDEX_SCALE, units="1", long_name=name))
+    coordinates = {"time": ("time", _days(optical.dates), {"standard_name": "time", "axis": "T", **_DAYS})}
     if gap_mask is not None:
         flags = {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "observed reconstructed"}
         variables["gap_mask"] = (_DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
     if series.clouds is not None:
-        values = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
-        flags = {"flag_values": values, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
+        classes = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
+        flags = {"flag_values": classes, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
         variables["clouds"] = (_DIMENSIONS, series.clouds, {**flags, **reference})
     for track, radar in series.radar.items():
         time = f"{track}_time"
-        coordinates[time] = (time, radar.dates.astype("datetime64[s]"), {"standard_name": "time"})
+        coordinates[time] = (time, _days(radar.dates), {"standard_name": "time", **_DAYS})
         for index, band in enumerate(radar.bands):
             described = packed(DECIBEL_SCALE, units="dB", long_name=f"backscatter {band} of track {track}")
             variables[f"{track}_{band}"] = ((time, "y", "x"), radar.values[:, index], described)
@@ -121,33 +154,60 @@ def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> Til
     """
     if content[:8] != b"\x89HDF\r\n\x1a\n":
         raise UserError(f"{name}: not a NetCDF 4 file")
+    with readable(name), _library, netCDF4.Dataset(name, memory=content) as file:
+        file.set_auto_maskandscale(False)
+        dataset = _read(file, name, limits or SeriesLimits())
     with readable(name):
-        dataset = xarray.open_dataset(
-            io.BytesIO(content), engine="h5netcdf", mask_and_scale=False, decode_coords=False, decode_times=False
-        )
-    with dataset, readable(name):
-        return _series(dataset, name, limits or SeriesLimits())
+        return _series(dataset, name)
 
 
-def _series(dataset: xarray.Dataset, name: str, limits: SeriesLimits) -> TileSeries:
-    bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
+def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Dataset:
+    """What a series is made of, as it is in the file, once it is known to be within the limits."""
+    bands = [band for band in S2_ALL_BANDS if band in file.variables]
     if not bands:
         raise UserError(f"{name}: no variable is a band: name them {', '.join(S2_ALL_BANDS[1:4])}, …")
-    sizes = {str(dimension): size for dimension, size in dataset.sizes.items()}
+    sizes = {dimension: len(found) for dimension, found in file.dimensions.items()}
     for dimension in _DIMENSIONS:
         if not sizes.get(dimension):
             raise UserError(f"{name}: no dimension {dimension}; a band is a variable over time, y, x")
-    shape = tuple(sizes[dimension] for dimension in _DIMENSIONS)
-    limits.require(name, shape[0], shape[1], shape[2], len(bands))
-    for band in bands:
-        _require_shape(dataset, name, band, _DIMENSIONS)
+    frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
+    limits.require(name, frames, height, width, len(bands))
+    wanted = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
+    for track in _tracks(file.variables):
+        time = f"{track}_time"
+        for band in S1_BANDS:
+            if f"{track}_{band}" not in file.variables:
+                raise UserError(f"{name}: radar track {track} lacks {track}_{band}")
+            wanted[f"{track}_{band}"] = (time, "y", "x")
+        limits.require(name, sizes.get(time, 0), height, width, len(S1_BANDS))
+    for variable, dimensions in wanted.items():
+        if variable in file.variables:
+            _require_shape(file.variables[variable], name, variable, dimensions)
+    # Of the others those that may say where and when: one number, or one along a dimension.
+    largest = max(limits.side, limits.dates)
+    small = [one for one, found in file.variables.items() if found.ndim < 2 and found.size <= largest]
+    contents = {}
+    for variable in [*(one for one in wanted if one in file.variables), *small]:
+        found = file.variables[variable]
+        attributes = {attribute: found.getncattr(attribute) for attribute in found.ncattrs()}
+        contents[variable] = (found.dimensions, found[...], attributes)
+    return xarray.Dataset(contents, attrs={one: file.getncattr(one) for one in file.ncattrs()})
+
+
+def _tracks(variables: Iterable[str]) -> list[str]:
+    ending = f"_{S1_BANDS[0]}"
+    return [variable.removesuffix(ending) for variable in variables if variable.endswith(ending)]
+
+
+def _series(dataset: xarray.Dataset, name: str) -> TileSeries:
+    bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
     dates = _dates(dataset, name, "time")
     values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, limit=3.2) for band in bands], axis=1)
     return TileSeries(
         tile_id=_tile_id(dataset),
         optical=Acquisitions(values, dates, bands),
         clouds=_clouds(dataset, name),
-        radar=_radar(dataset, name, limits, shape),
+        radar=_radar(dataset, name),
         georeference=georeference_of(name, dataset),
     )
 
@@ -158,13 +218,16 @@ def _tile_id(dataset: xarray.Dataset) -> str:
     return "".join(allowed).strip("._-")[:60] or "series"
 
 
-def _require_shape(dataset: xarray.Dataset, name: str, variable: str, dimensions: tuple[str, ...]) -> None:
-    found = dataset[variable].dims
-    if found != dimensions:
-        shown = ", ".join(map(str, found)) or "nothing"
+def _require_shape(found: netCDF4.Variable, name: str, variable: str, dimensions: tuple[str, ...]) -> None:
+    if found.dimensions != dimensions:
+        shown = ", ".join(found.dimensions) or "nothing"
         raise UserError(f"{name}: {variable} is over {shown}; it must be over {', '.join(dimensions)}")
-    if dataset[variable].dtype.kind not in "iuf":
+    if getattr(found.dtype, "kind", "") not in "iuf":
         raise UserError(f"{name}: {variable} has no numbers")
+
+
+def _days(dates: NDArray[np.datetime64]) -> NDArray[np.int32]:
+    return dates.astype("datetime64[D]").astype(np.int64).astype(np.int32)
 
 
 def _dates(dataset: xarray.Dataset, name: str, variable: str) -> NDArray[np.datetime64]:
@@ -211,7 +274,6 @@ def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
     for variable, most in (("clouds", SHADOW), ("gap_mask", 1)):
         if variable not in dataset.data_vars:
             continue
-        _require_shape(dataset, name, variable, _DIMENSIONS)
         values = dataset[variable].values
         known = (values >= 0) & (values <= most) | ((values == CLOUD_NO_DATA) & (variable == "clouds"))
         if not known.all():
@@ -221,19 +283,12 @@ def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
     return None
 
 
-def _radar(dataset: xarray.Dataset, name: str, limits: SeriesLimits, shape: tuple[int, ...]) -> dict[str, Acquisitions]:
+def _radar(dataset: xarray.Dataset, name: str) -> dict[str, Acquisitions]:
     tracks = {}
-    for first in (str(variable) for variable in dataset.data_vars if str(variable).endswith(f"_{S1_BANDS[0]}")):
-        track = first.removesuffix(f"_{S1_BANDS[0]}")
-        names, time = [f"{track}_{band}" for band in S1_BANDS], f"{track}_time"
-        for variable in names:
-            if variable not in dataset.data_vars:
-                raise UserError(f"{name}: radar track {track} lacks {variable}")
-            _require_shape(dataset, name, variable, (time, "y", "x"))
-        limits.require(name, dataset.sizes[time], shape[1], shape[2], len(names))
-        dates = _dates(dataset, name, time)
-        values = np.stack([_stored(dataset, name, one, DECIBEL_SCALE, limit=320) for one in names], axis=1)
-        tracks[track] = Acquisitions(values, dates, S1_BANDS)
+    for track in _tracks(map(str, dataset.data_vars)):
+        dates = _dates(dataset, name, f"{track}_time")
+        values = [_stored(dataset, name, f"{track}_{band}", DECIBEL_SCALE, limit=320) for band in S1_BANDS]
+        tracks[track] = Acquisitions(np.stack(values, axis=1), dates, S1_BANDS)
     return tracks
 
 

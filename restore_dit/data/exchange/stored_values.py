@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
-from restore_dit.series import NO_DATA
+from restore_dit.series import INDEX_SCALE, NO_DATA
 
 
 def to_stored(
@@ -31,3 +31,9 @@ def to_stored(
             f"{where} has values up to {largest:.4g}, beyond ±{limit:g}: give it its scale, offset and no-data value"
         )
     return np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16)
+
+
+def index_to_stored(index: NDArray[np.floating]) -> NDArray[np.int16]:
+    """A vegetation index between -1 and 1 in steps of 1/`INDEX_SCALE`, `NO_DATA` where it is not defined."""
+    known = np.isfinite(index)
+    return np.where(known, np.rint(INDEX_SCALE * np.where(known, index, 0).clip(-1, 1)), NO_DATA).astype(np.int16)

@@ -98,7 +98,7 @@ def measured(model: str, folder: Path, content: bytes, given: argparse.Namespace
         "samplers.cpus=0.5", "reconstructors.cpus=0.5", "ingresses.cpus=0.2", *changes,
     ])  # fmt: skip
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    serve.run(build(config, Tokens({"me": TOKEN})), name=NAME, route_prefix="/").readyz.remote().result(timeout_s=120)
+    serve.run(build(config, Tokens({"me": TOKEN})), name=NAME, route_prefix="/").ready.remote().result(timeout_s=120)
     address = f"http://127.0.0.1:{port}"
     Load(address, content, given.clients).run(5)  # what is slow only once
     before = _memory()

@@ -7,11 +7,13 @@ clear.series.optical.values, clear.gap_mask
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,12 @@ TIMEOUT = 600.0
 """Seconds without a byte from the service."""
 
 PATIENCE = 600.0
-"""Seconds for which a call is repeated that the service has no room for."""
+"""Seconds for which a call is repeated that the service has no room for, and a reconstruction is asked after while
+nobody answers."""
+
+
+class NoAnswer(UserError):
+    """Nobody answers, or an answer breaks off."""
 
 
 @dataclass(frozen=True)
@@ -55,29 +62,32 @@ class Job:
         return self.client.get(f"/v1/reconstructions/{self.id}")
 
     def wait(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
-        """Until it is done; the last state.
+        """Until it is done; the last state. The service may be stopped and started meanwhile, which its reconstructions
+        outlive.
 
         Raises:
             UserError: it failed or was cancelled.
+            NoAnswer: for `PATIENCE` seconds nobody answered.
         """
+        silent_since: float | None = None
         while True:
             try:
                 for state in self._events():
+                    silent_since = None
                     on_progress(state["done"], state["total"])
                     if state["status"] == "done":
                         return state
                     if state["status"] in ("failed", "cancelled"):
                         raise UserError(f"reconstruction {self.id}: {state['error'] or state['status']}")
-            except (OSError, TimeoutError):
-                pass  # the service may be about to be replaced: its reconstructions outlive it
+            except NoAnswer:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > PATIENCE:
+                    raise
             time.sleep(1)
-            state = self.state()
-            if state["status"] == "done":
-                return state
 
     def cancel(self) -> None:
         """Ends it, or removes what has ended."""
-        self.client.call("DELETE", f"/v1/reconstructions/{self.id}").close()
+        self.client.fetch("DELETE", f"/v1/reconstructions/{self.id}")
 
     def download(self, folder: str | Path) -> list[Path]:
         """Its files, once it is done."""
@@ -86,15 +96,14 @@ class Job:
         for name, link in state["files"].items():
             path = Path(folder) / Path(name).name
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self.client.call("GET", link) as answer:
-                path.write_bytes(answer.read())
+            path.write_bytes(self.client.fetch("GET", link)[1])
             paths.append(path)
         return paths
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        with self.client.call("GET", f"/v1/reconstructions/{self.id}/events") as answer:
+        with self.client.call("GET", f"/v1/reconstructions/{self.id}/events") as answer, self.client.heard():
             for line in answer:
-                if line.startswith(b"data: "):
+                if line.startswith(b"data: ") and line.endswith(b"\n"):
                     yield json.loads(line[6:])
 
 
@@ -121,13 +130,11 @@ class Client:
             UserError: what the service says, in one line.
         """
         query = {name: value for name, value in options.items() if value is not None}
-        with self._post(netcdf.encode(series), query | {"format": "netcdf"}) as answer:
-            content, status = answer.read(), answer.status
+        status, content = self._post(netcdf.encode(series), query | {"format": "netcdf"})
         if status == 202:
             state = Job(self, json.loads(content)["id"]).wait()
             link = next(link for name, link in state["files"].items() if name.endswith(".nc"))
-            with self.call("GET", link) as answer:
-                content = answer.read()
+            _, content = self.fetch("GET", link)
         found = netcdf.decode(content, "answer")
         assert found.clouds is not None
         return Clear(found, found.clouds == THICK_CLOUD)
@@ -136,12 +143,11 @@ class Client:
         """Begins a reconstruction, of a series, or of an upload's file as it is.
 
         Args:
-            options: as of `reconstruct`, and format: netcdf, geotiff, json.
+            options: as of `reconstruct`, and format: netcdf, geotiff, json; outputs: reflectance, ndvi, previews.
         """
         content = netcdf.encode(series) if isinstance(series, TileSeries) else Path(series).read_bytes()
         query = {name: value for name, value in options.items() if value is not None} | {"wait": "false"}
-        with self._post(content, query) as answer:
-            return Job(self, json.loads(answer.read())["id"])
+        return Job(self, json.loads(self._post(content, query)[1])["id"])
 
     def models(self) -> list[dict[str, Any]]:
         """The models that are served."""
@@ -149,14 +155,32 @@ class Client:
 
     def get(self, path: str) -> Any:
         """What the service says at a path, as JSON."""
-        with self.call("GET", path) as answer:
-            return json.loads(answer.read())
+        return json.loads(self.fetch("GET", path)[1])
+
+    def fetch(self, method: str, path: str, content: bytes | None = None) -> tuple[int, bytes]:
+        """Status and content of an answer.
+
+        Raises:
+            UserError: what the service says, in one line.
+            NoAnswer: nobody answers, or the answer breaks off.
+        """
+        with self.call(method, path, content) as answer, self.heard():
+            return answer.status, answer.read()
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """What breaks off is a `NoAnswer`."""
+        try:
+            yield
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"{self.address}: the answer broke off: {error}") from None
 
     def call(self, method: str, path: str, content: bytes | None = None) -> Any:
         """An open answer. A call that the service has no room for is repeated when it says so.
 
         Raises:
-            UserError: what the service says, in one line; or that nobody answers.
+            UserError: what the service says, in one line.
+            NoAnswer: nobody answers.
         """
         headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
         if self.token is not None:
@@ -173,13 +197,14 @@ class Client:
                     time.sleep(wait)
                     continue
                 raise UserError(f"{self.address}: {_said(error)}") from None
-            except urllib.error.URLError as error:
-                raise UserError(f"{self.address}: nobody answers: {error.reason}") from None
+            except (OSError, http.client.HTTPException) as error:
+                raise NoAnswer(f"{self.address}: nobody answers: {getattr(error, 'reason', error)}") from None
 
-    def _post(self, content: bytes, query: dict[str, Any]) -> Any:
-        if not isinstance(query.get("dates", ""), str):
-            query = query | {"dates": ",".join(map(str, query["dates"]))}
-        return self.call("POST", f"/v1/reconstructions?{urlencode(query)}", content)
+    def _post(self, content: bytes, query: dict[str, Any]) -> tuple[int, bytes]:
+        for name in ("dates", "outputs"):
+            if not isinstance(query.get(name, ""), str):
+                query = query | {name: ",".join(map(str, query[name]))}
+        return self.fetch("POST", f"/v1/reconstructions?{urlencode(query)}", content)
 
 
 class LocalClient:

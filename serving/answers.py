@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.storage import Location, write_bytes_atomically
 from restore_dit.errors import UserError
+from restore_dit.pictures.composites import INDICES, natural_composite, normalised_difference, robust_stretch
+from restore_dit.pictures.png import encode_colours
 from restore_dit.reconstruction.rasters import geotiffs
-from restore_dit.series import Acquisitions, TileSeries
+from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSeries
+from serving.records import Output
 from serving.views import write_views
 
 MEDIA_TYPES = {
@@ -22,19 +25,27 @@ MEDIA_TYPES = {
     "json": "application/json",
     ".nc": "application/x-netcdf",
     ".tif": "image/tiff; application=geotiff; profile=cloud-optimized",
+    ".png": "image/png",
     ".json": "application/json",
     ".zip": "application/zip",
 }
 
 
+def outputs_of(bands: Sequence[str]) -> tuple[Output, ...]:
+    """What a model with these bands gives. None says yet how sure it is."""
+    index: tuple[Output, ...] = ("ndvi",) if set(INDICES["NDVI"]) <= set(bands) else ()
+    return ("reflectance", *index, "previews")
+
+
 @dataclass(frozen=True)
 class Answer:
-    """A series without gaps, where it had them, and what made it."""
+    """A series without gaps, where it had them, what made it, and what of it is wanted."""
 
     cloudy: TileSeries
     clear: TileSeries
     gap_mask: NDArray[np.bool_]
     attributes: dict[str, str]
+    outputs: tuple[Output, ...] = ("reflectance",)
 
     def only(self, dates: tuple[str, ...]) -> Answer:
         """Of some dates; all where none is named.
@@ -53,22 +64,20 @@ class Answer:
             TileSeries(one.tile_id, one.optical.select(chosen), georeference=one.georeference)
             for one in (self.cloudy, self.clear)
         )
-        return Answer(cloudy, clear, self.gap_mask[chosen], self.attributes)
+        return replace(self, cloudy=cloudy, clear=clear, gap_mask=self.gap_mask[chosen])
 
     def as_one(self, kind: str) -> bytes:
-        """A NetCDF file, or a ZIP archive of Cloud-optimised GeoTIFFs."""
+        """A NetCDF file, which has no place for previews, or a ZIP archive of Cloud-optimised GeoTIFFs and previews."""
         if kind == "geotiff":
-            return geotiff_archive.encode(dict(geotiffs(self.clear, self.gap_mask, self.attributes)))
-        return netcdf.encode(netcdf.without_radar(self.clear), self.gap_mask, self.attributes)
+            return geotiff_archive.encode(dict([*self._geotiffs(), *self._previews()]))
+        return netcdf.encode(self._wanted_bands(), self.gap_mask, self.attributes, self._indices())
 
     def files(self, kind: str) -> Iterator[tuple[str, bytes]]:
-        """The files of a folder: what `kind` says, and `series.json`, which describes them."""
+        """The files of a folder: what `kind` says, previews, and `series.json`, which describes them."""
         names = []
-        if kind == "netcdf":
-            names.append(f"{self.clear.tile_id}.nc")
-            yield names[0], self.as_one("netcdf")
-        else:
-            for name, content in geotiffs(self.clear, self.gap_mask, self.attributes):
+        images = [(f"{self.clear.tile_id}.nc", self.as_one("netcdf"))] if kind == "netcdf" else self._geotiffs()
+        for part in (images, self._previews()):
+            for name, content in part:
                 names.append(name)
                 yield name, content
         yield "series.json", json.dumps(self.described() | {"files": names}).encode()
@@ -99,3 +108,33 @@ class Answer:
             cloudy = TileSeries(self.cloudy.tile_id, Acquisitions(values, self.clear.optical.dates, bands))
             write_views(folder.join("views"), cloudy, self.clear, self.gap_mask)
         return tuple(names)
+
+    def _geotiffs(self) -> Iterator[tuple[str, bytes]]:
+        return geotiffs(self._wanted_bands(), self.gap_mask, self.attributes, self._indices())
+
+    def _previews(self) -> Iterator[tuple[str, bytes]]:
+        """`<tile>_<date>.png` in the colours nearest to what the eye sees, one stretch for all dates."""
+        if "previews" not in self.outputs:
+            return
+        bands = self.clear.optical.bands
+        images = natural_composite(bands).pick(self._reflectance(), bands)
+        stretch = robust_stretch(images, np.ones(images.shape[:3], bool))
+        for date, image in zip(self.clear.optical.dates.astype("datetime64[D]"), images, strict=True):
+            yield f"{self.clear.tile_id}_{date}.png", encode_colours(stretch.apply(image))
+
+    def _wanted_bands(self) -> TileSeries:
+        series = netcdf.without_radar(self.clear)
+        if "reflectance" in self.outputs:
+            return series
+        optical = series.optical
+        return replace(series, optical=Acquisitions(optical.values[:, :0], optical.dates, ()))
+
+    def _indices(self) -> dict[str, NDArray[np.floating]]:
+        if "ndvi" not in self.outputs:
+            return {}
+        return {"NDVI": normalised_difference(self._reflectance(), self.clear.optical.bands, *INDICES["NDVI"])}
+
+    def _reflectance(self) -> NDArray[np.floating]:
+        """[T, C, H, W], NaN where there is no data."""
+        values = self.clear.optical.values
+        return np.where(values == NO_DATA, np.nan, values / REFLECTANCE_SCALE)

@@ -19,6 +19,9 @@ from restore_dit.errors import UserError
 from restore_dit.series import TileSeries
 from serving.parser_process import read_series
 
+FOLDER_PREFIX = "restore-dit-parser-"
+"""Of the folders of parser processes' sockets, among temporary files."""
+
 
 class Parser:
     """A parser process, started when it is first needed and anew should it end.
@@ -80,7 +83,7 @@ class Parser:
                 self._process = await asyncio.to_thread(self._start)
 
     def _start(self) -> subprocess.Popen[str]:
-        socket = str(Path(tempfile.mkdtemp(prefix="restore-dit-parser-")) / "socket")  # the process removes it
+        socket = str(Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)) / "socket")  # the process removes it
         process = subprocess.Popen(
             [sys.executable, "-m", "serving.parser_process", socket],
             stdin=subprocess.PIPE,

@@ -125,7 +125,7 @@ class Reconstructor:
             sample = self._sampled_elsewhere(name, options, loop, cancelled)
             clear, gap_mask = fill_gaps(model, known, options, report, sample)
             made = provenance(model, name, options)
-            return Answer(known, clear, gap_mask, made).only(wanted.dates)
+            return Answer(known, clear, gap_mask, made, wanted.outputs).only(wanted.dates)
 
         async with asyncio.timeout(self._config.limits.work_seconds):
             return await asyncio.to_thread(fill)

@@ -10,7 +10,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -27,6 +27,9 @@ from restore_dit.data.storage import (
 Status = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[Status, ...] = ("done", "failed", "cancelled")
 
+Output = Literal["reflectance", "ndvi", "previews", "uncertainty"]
+OUTPUTS: tuple[Output, ...] = get_args(Output)
+
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
@@ -41,6 +44,7 @@ class Wanted(BaseModel):
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     mask_dilation: int | None = Field(None, ge=0, le=32)
     dates: tuple[str, ...] = Field((), description="ISO dates of the series that are answered; none: all")
+    outputs: tuple[Output, ...] = ("reflectance",)
     format: Literal["netcdf", "geotiff", "json"] = "netcdf"
     views: bool = Field(False, description="keep images and series of pixels, too, as the viewer shows them")
 

@@ -7,10 +7,12 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ray
 from ray import serve
+from ray.serve import Application
 from rich.console import Console
 
 from jobs.entry import connect
@@ -23,18 +25,17 @@ from serving.registry import Registry
 POLL_SECONDS = 0.5
 
 
-def run(config: ServingConfig, display: Console) -> int:
-    """Serves until Ctrl-C.
+def run(read: Callable[[], ServingConfig], display: Console) -> int:
+    """Serves until Ctrl-C. On SIGHUP the configuration, the models and the tokens are read anew, and processes replaced
+    one after the other, so that no request is lost.
 
     Raises:
         UserError: no model, a port that somebody has, tokens that cannot be read.
     """
     begin = time.monotonic()
-    registry = Registry(config.models, config.default_model)
-    registry.load(registry.default_name())
-    tokens, told = _tokens(config)
+    config = read()
+    application, told = _application(config)
     _require_free(config.host, config.port)
-    application = build(config, tokens)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     connect(display)
     serve.start(
@@ -43,15 +44,19 @@ def run(config: ServingConfig, display: Console) -> int:
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    hangups: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, frame: hangups.append(number))
     try:
-        handle = serve.run(application, name=NAME, route_prefix="/", logging_config={"enable_access_log": False})
-        handle.readyz.remote().result(timeout_s=600)
+        _deploy(application)
         address = f"http://{config.host}:{config.port}"
         seconds = time.monotonic() - begin
         display.print(f"ready after {seconds:.0f} s: {address}, its interface {address}/docs", soft_wrap=True)
         display.print(told, highlight=False, soft_wrap=True)
         while serve.status().applications[NAME].status in ("RUNNING", "DEPLOYING"):
             time.sleep(POLL_SECONDS)
+            if hangups:
+                hangups.clear()
+                _replace(config, read, display)
         raise UserError(f"the service has ended: {serve.status().applications[NAME].message.strip()[-300:]}")
     except KeyboardInterrupt:
         display.print("stopping", highlight=False)
@@ -60,6 +65,38 @@ def run(config: ServingConfig, display: Console) -> int:
         if os.environ.get("RAY_ADDRESS"):
             serve.shutdown()
         ray.shutdown()  # a cluster of its own ends with it
+
+
+def _application(config: ServingConfig) -> tuple[Application, str]:
+    """The application of a configuration whose default model can be loaded, and where its token is."""
+    registry = Registry(config.models, config.default_model)
+    registry.load(registry.default_name())
+    tokens, told = _tokens(config)
+    return build(config, tokens), told
+
+
+def _deploy(application: Application) -> None:
+    try:
+        handle = serve.run(application, name=NAME, route_prefix="/", logging_config={"enable_access_log": False})
+    except RuntimeError as error:
+        raise UserError(f"the service does not start: {' '.join(str(error).split())[-300:]}") from None
+    handle.ready.remote().result(timeout_s=600)
+
+
+def _replace(before: ServingConfig, read: Callable[[], ServingConfig], display: Console) -> None:
+    """Serves what is configured now; what cannot be served is said, and changes nothing."""
+    begin = time.monotonic()
+    try:
+        config = read()
+        if (config.host, config.port) != (before.host, before.port):
+            raise UserError("host and port stay as they are until the service is stopped")
+        application, _ = _application(config)
+    except UserError as error:
+        display.print(f"goes on as before: {error}", highlight=False, soft_wrap=True)
+        return
+    display.print("replacing the service's processes", highlight=False)
+    _deploy(application)
+    display.print(f"replaced after {time.monotonic() - begin:.0f} s", highlight=False)
 
 
 def _tokens(config: ServingConfig) -> tuple[Tokens | None, str]:

@@ -7,13 +7,11 @@ int16 [H, W, 2, T, C], cloudy before clear, all little-endian.
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-import matplotlib.image
 import numpy as np
 from matplotlib import colormaps
 from numpy.typing import NDArray
@@ -22,12 +20,13 @@ from restore_dit.data.storage import Location, exists, read_bytes, write_bytes_a
 from restore_dit.data.storage.ranges import read_ranges
 from restore_dit.pictures.composites import (
     COMPOSITES,
-    GAMMA,
     INDICES,
+    Stretch,
     natural_composite,
     robust_stretch,
     vegetation_index,
 )
+from restore_dit.pictures.png import encode_colours, encode_png
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, TileSeries
 
 Kind = Literal["clear", "cloudy", "gaps"]
@@ -101,7 +100,7 @@ class Views:
             gaps = self._read("gaps.bin", index * height * width, height * width, "u1").reshape(height, width)
             image = np.zeros((height, width, 4), np.uint8)
             image[gaps != 0] = GAP_COLOUR
-            return _png(image)
+            return encode_png(image)
         if composite not in described["composites"]:
             raise KeyError(composite)
         count = len(described["bands"]) * height * width
@@ -113,14 +112,11 @@ class Views:
             low, high = INDEX_RANGE
             coloured = INDEX_COLOURS(np.clip((found[1][0] - low) / (high - low), 0, 1))
             coloured[..., 3] = np.isfinite(found[1][0])
-            return _png((255 * coloured).round().astype(np.uint8))
-        stretch = described["stretches"][composite]
-        chosen = values[0, [described["bands"].index(band) for band in stretch["bands"]]]
-        darkest, brightest = (np.array(stretch[name])[:, None, None] for name in ("low", "high"))
-        shown = np.clip((chosen - darkest) / (brightest - darkest), 0, 1) ** GAMMA
-        alpha = np.isfinite(shown).all(axis=0, keepdims=True)
-        image = np.concatenate([np.nan_to_num(shown), alpha]).transpose(1, 2, 0)
-        return _png((255 * image).round().astype(np.uint8))
+            return encode_png((255 * coloured).round().astype(np.uint8))
+        kept = described["stretches"][composite]
+        chosen = values[0, [described["bands"].index(band) for band in kept["bands"]]]
+        stretch = Stretch(np.array(kept["low"]), np.array(kept["high"]))
+        return encode_colours(stretch.apply(chosen.transpose(1, 2, 0)))
 
     def pixel(self, row: int, column: int) -> dict[str, Any]:
         """A pixel's reflectance by band over the dates, none where it has none, and where it had gaps.
@@ -155,9 +151,3 @@ class Views:
     def _read(self, name: str, offset: int, length: int, dtype: str) -> NDArray[Any]:
         (content,) = read_ranges(self.folder.join(name), [(offset, length)])
         return np.frombuffer(content, dtype)
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    buffer = io.BytesIO()
-    matplotlib.image.imsave(buffer, image, format="png")
-    return buffer.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restore_dit.commands.arguments import command, overrides
@@ -21,18 +22,26 @@ def add_to(commands: Commands) -> None:
         "Answer reconstructions over HTTP until Ctrl-C.",
         "serve runs/site/model port=8000",
     )
-    parser.add_argument("models", help="model directory, or a folder of such")
+    parser.add_argument("models", nargs="?", help="model directory, or a folder of such (may stand in the file)")
+    parser.add_argument("--config", metavar="F", type=Path, help="YAML file, read anew on SIGHUP")
     overrides(parser)
 
 
 def serve(given: argparse.Namespace) -> int:
     from jobs.entry import console
     from restore_dit.config.loading import load_section
+    from restore_dit.errors import UserError
     from serving.config import ServingConfig
 
-    config = load_section(ServingConfig, given.overrides, models=given.models)
+    def read() -> ServingConfig:
+        models = {} if given.models is None else {"models": given.models}
+        config = load_section(ServingConfig, given.overrides, given.config, **models)
+        if not config.models:
+            raise UserError("serve: name a model directory, or a folder of such", status=2)
+        return config
+
     if given.dry_run:
-        return show(config)
+        return show(read())
     from serving.run import run
 
-    return run(config, console())
+    return run(read, console())

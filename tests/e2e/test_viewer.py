@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
-from ray import serve
 
-from restore_dit.config.loading import load_section
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.simulation import simulate_tile
-from restore_dit.reconstruction.model_directory import save_model
-from serving.access import Tokens
-from serving.app import NAME, build
-from serving.config import ServingConfig
+from tests.serving.running_service import ANN, running_service, save
 
-TOKEN = "t" * 24
+TOKEN = ANN
 SECONDS = 60_000
 
 pytestmark = [
@@ -45,18 +39,9 @@ def browser(address):
 
 @pytest.fixture(scope="module")
 def address(ray_cluster, small_model, tmp_path_factory):
-    place = str(tmp_path_factory.mktemp("viewer") / "small")
-    save_model(place, small_model.config, small_model.denoiser.state_dict(), small_model.normalisation, {})
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    changes = [f"models={place}", f"state={tmp_path_factory.mktemp('state')}", "samplers.cpus=0.3",
-               "reconstructors.cpus=0.3", "ingresses.cpus=0.2"]  # fmt: skip
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    application = build(load_section(ServingConfig, changes), Tokens({"me": TOKEN}))
-    serve.run(application, name=NAME, route_prefix="/").readyz.remote().result(timeout_s=120)
-    yield f"http://127.0.0.1:{port}"
-    serve.shutdown()
+    model = save(small_model, tmp_path_factory.mktemp("viewer") / "small")
+    with running_service(model, tmp_path_factory.mktemp("state")) as service:
+        yield service.address
 
 
 @pytest.fixture
@@ -171,3 +156,18 @@ def test_a_wrong_token_and_a_bad_file_are_said(page, tmp_path):
     expect(page.locator("#start")).to_be_enabled()
     page.click("#start")
     expect(page.locator("#status.error")).to_have_text("upload.nc: not a NetCDF 4 file")
+
+
+def test_the_page_about_the_interface_shows_it_and_its_example_works(page, address):
+    """`/docs`, without a request to elsewhere."""
+    page.goto(f"{address}/docs")
+    page.click("button.authorize")
+    page.fill("section input", TOKEN)
+    page.click("button.modal-btn.authorize")
+    page.click("button.btn-done")
+    page.click("#operations-default-models_v1_models_get button.opblock-summary-control")
+    page.click("#operations-default-models_v1_models_get button.try-out__btn")
+    page.click("#operations-default-models_v1_models_get button.execute")
+    answer = page.locator("#operations-default-models_v1_models_get .live-responses-table")
+    expect(answer.locator(".response-col_status").last).to_contain_text("200")
+    take_a_picture(page, "docs")

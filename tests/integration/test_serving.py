@@ -1,94 +1,39 @@
-"""The endpoint on a real Ray Serve: what it answers, what it refuses, and what outlives its processes."""
+"""The endpoint on a real Ray Serve: what it answers, and what it refuses."""
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import signal
-import socket
-import time
-import urllib.error
-import urllib.request
+import re
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import matplotlib.image
 import numpy as np
 import pytest
-from ray import serve
+import xarray
+from rasterio.io import MemoryFile
 
-from restore_dit.client import Client, LocalClient
-from restore_dit.config.loading import load_section
-from restore_dit.config.simulation import SimulationConfig
+from restore_dit.client import LocalClient
 from restore_dit.data.exchange import geotiff_archive, netcdf
-from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.model_directory import save_model
 from restore_dit.series import TileSeries
-from serving.access import Tokens
-from serving.app import NAME, build
-from serving.config import ServingConfig
-from tests.integration.test_ingest_job import ancestors, content
+from tests.serving.running_service import running_service, save, simulated
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280), pytest.mark.usefixtures("ray_cluster")]
-
-ANN, BOB = "a" * 20, "b" * 20
-
-
-class Service:
-    """One that runs."""
-
-    def __init__(self, config: ServingConfig, address: str) -> None:
-        self.config, self.address = config, address
-        self.ann, self.bob = Client(address, ANN), Client(address, BOB)
-
-    def run(self) -> None:
-        """Starts it, or starts it anew."""
-        handle = serve.run(build(self.config, Tokens({"ann": ANN, "bob": BOB})), name=NAME, route_prefix="/")
-        handle.readyz.remote().result(timeout_s=120)
-
-    def ask(self, method: str, path: str, body: bytes | None = None, token: str = ANN, **headers: str):
-        """(status, JSON, headers) of a plain request."""
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(
-            self.address + path, body, {"Authorization": f"Bearer {token}", **headers}, method=method
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, json.loads(answer.read() or b"null"), answer.headers
-        except urllib.error.HTTPError as error:
-            return error.code, json.loads(error.read()), error.headers
 
 
 @pytest.fixture(scope="module")
 def model(small_model, tmp_path_factory) -> str:
-    place = str(tmp_path_factory.mktemp("registry") / "small")
-    save_model(place, small_model.config, small_model.denoiser.state_dict(), small_model.normalisation, {"psnr": 20.0})
-    return place
+    return str(save(small_model, tmp_path_factory.mktemp("registry") / "small"))
 
 
 @pytest.fixture(scope="module")
 def service(ray_cluster, model, tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    state = str(tmp_path_factory.mktemp("serving"))
-    config = load_section(
-        ServingConfig,
-        [
-            f"models={Path(model).parent}", f"state={state}", f"port={port}", "limits.steps=30",
-            "limits.body_megabytes=3", "limits.dates=60", "samplers.cpus=0.3", "reconstructors.cpus=0.3",
-            "ingresses.cpus=0.2",
-        ],
-    )  # fmt: skip
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    running = Service(config, f"http://127.0.0.1:{port}")
-    running.run()
-    yield running
-    serve.shutdown()
-
-
-def simulated(number: int, height: int = 22, width: int = 37, days: int = 60) -> TileSeries:
-    return simulate_tile(SimulationConfig(height=height, width=width, days=days, field_hectares=0.8), 5, number)
+    limits = ("limits.steps=30", "limits.body_megabytes=3", "limits.dates=60")
+    with running_service(Path(model).parent, tmp_path_factory.mktemp("serving"), *limits) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +67,41 @@ def test_geotiffs_and_single_dates(service, series):
     assert [str(date) for date in found.optical.dates] == dates
     np.testing.assert_array_equal(found.optical.values, whole.series.optical.values[[1, 3]])
     np.testing.assert_array_equal(found.clouds == 1, whole.gap_mask[[1, 3]])
+
+
+def test_other_outputs(service, model, series):
+    """An index and previews, with or without the bands they are made of."""
+    expected = LocalClient(model).reconstruct(series)
+    red, infrared = (
+        expected.series.optical.values[:, expected.series.optical.bands.index(band)].astype(float)
+        for band in ("B04", "B08")
+    )
+    index = (infrared - red) / (infrared + red)
+    _, content = service.ann.fetch("POST", "/v1/reconstructions?outputs=ndvi", netcdf.encode(series))
+    with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as found:
+        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "spatial_ref"]
+        np.testing.assert_allclose(found["NDVI"], index, atol=5e-3)
+        assert np.median(np.abs(found["NDVI"] - index)) <= 1e-4
+
+    path = "/v1/reconstructions?outputs=reflectance,ndvi,previews&format=geotiff"
+    _, content = service.ann.fetch("POST", path, netcdf.encode(series))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        first = f"{series.tile_id}_{series.optical.dates[0]}"
+        of_first = [name for name in archive.namelist() if name.startswith(first)]
+        assert sorted(of_first) == [f"{first}.png", f"{first}.tif", f"{first}_gap.tif", f"{first}_ndvi.tif"]
+        picture = matplotlib.image.imread(io.BytesIO(archive.read(f"{first}.png")), format="png")
+        assert picture.shape == (*series.size, 4)
+        assert picture[..., :3].std() > 0.05
+        with MemoryFile(archive.read(f"{first}_ndvi.tif")) as file, file.open() as raster:
+            np.testing.assert_allclose(raster.read(1) * raster.scales[0], index[0], atol=5e-3)
+            assert raster.descriptions == ("NDVI",)
+    np.testing.assert_array_equal(  # and goes in again
+        geotiff_archive.decode(content, "answer").optical.values.shape, series.optical.values.shape
+    )
+
+    job = service.ann.submit(series, outputs=("ndvi", "previews"))
+    pictures = {f"{series.tile_id}_{date}.png" for date in series.optical.dates}
+    assert set(job.wait()["files"]) == pictures | {"series.json", f"{series.tile_id}.nc"}
 
 
 def test_a_job_tells_how_far_it_is_and_keeps_its_files_for_its_owner(service, series, tmp_path):
@@ -168,6 +148,9 @@ def test_a_job_that_is_cancelled_ends(service):
         ("?model=../small", b"x", "application/x-netcdf", 422, "no model '../small'"),
         ("?format=exe", b"x", "application/x-netcdf", 422, "format: Input should be"),
         ("?sampler=euler", None, "application/x-netcdf", 422, "euler"),
+        ("?outputs=ndvi,maps", b"x", "application/x-netcdf", 422, "outputs: 'maps' is none of reflectance, ndvi"),
+        ("?outputs=,", b"x", "application/x-netcdf", 422, "outputs: name at least one"),
+        ("?outputs=uncertainty", b"x", "application/x-netcdf", 422, "outputs: this model gives reflectance, ndvi"),
         ("?dates=2001-01-01", None, "application/x-netcdf", 422, "dates: the series has no image of 2001-01-01"),
     ],
 )
@@ -214,39 +197,10 @@ def test_requests_are_counted_by_route_and_status(service):
     assert not [line for line in lines if "yyyy" in line]
 
 
-def replica_process(name: str) -> int:
-    """The process of a replica of this deployment, of this process's own cluster."""
-    return next(
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if f"ServeReplica:{NAME}:{name}" in content(folder / "cmdline") and os.getpid() in ancestors(int(folder.name))
-    )
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("name", ["Sampler", "Reconstructor", "Desk"])
-def test_a_job_outlives_the_processes_that_do_it(service, model, name):
-    """SIGKILL while it runs."""
-    cloudy = simulated(7, 40, 40, 120)
-    job = service.ann.submit(cloudy, steps=20, seed=9)
-    deadline = time.monotonic() + 60
-    while not job.state()["done"] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert job.state()["status"] == "running"
-    os.kill(replica_process(name), signal.SIGKILL)
-    state = job.wait()
-    link = next(link for name, link in state["files"].items() if name.endswith(".nc"))
-    with service.ann.call("GET", link) as answer:
-        found = netcdf.decode(answer.read(), "answer")
-    expected = LocalClient(model).reconstruct(cloudy, steps=20, seed=9)
-    assert np.abs(found.optical.values.astype(int) - expected.series.optical.values).max() <= 1
-
-
-@pytest.mark.faults
-def test_a_job_outlives_the_service(service):
-    job = service.ann.submit(simulated(8, 40, 40, 120), steps=20)
-    while not job.state()["done"]:
-        time.sleep(0.05)
-    serve.delete(NAME)
-    service.run()
-    assert job.wait()["files"]
+def test_the_page_about_the_interface_fetches_nothing_from_elsewhere(service):
+    _, page = service.ann.fetch("GET", "/docs")
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page.decode())
+    assert len(addresses) >= 2
+    for address in addresses:
+        assert address.startswith("/")
+        assert service.ann.fetch("GET", address)[0] == 200

@@ -20,6 +20,7 @@ from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.rasters import geotiffs
 from serving.parsing import Parser
+from tests.serving.damage import damaged
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -100,16 +101,7 @@ def test_damaged_files_are_refused_in_one_line_or_read(series):
     files = []
     for number in range(60):
         content, kind = sources[number % 2]
-        spoilt = bytearray(content)
-        if number % 3 == 0:
-            del spoilt[dice.randrange(len(spoilt)) :]
-        elif number % 3 == 1:
-            begin = dice.randrange(len(spoilt))
-            del spoilt[begin : begin + dice.randrange(1, 2000)]
-        for _ in range(dice.randrange(1, 20)):
-            if spoilt:
-                spoilt[dice.randrange(len(spoilt))] ^= 1 << dice.randrange(8)
-        files.append((bytes(spoilt), kind))
+        files.append((damaged(content, dice), kind))
     answers = parsed(*files)
     refused = [answer for answer in answers if isinstance(answer, Exception)]
     assert len(refused) > 20

@@ -1,0 +1,265 @@
+"""The routes of reconstructions: asked for, followed, fetched, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import ValidationError
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from restore_dit.config import SamplerName
+from restore_dit.data.exchange.limits import TooLarge
+from restore_dit.data.storage import read_bytes
+from restore_dit.data.worker_errors import user_error_behind
+from restore_dit.errors import UserError
+from restore_dit.series import TileSeries
+from serving import records
+from serving.answers import MEDIA_TYPES, outputs_of
+from serving.inputs import NamedInput
+from serving.records import ENDED, State, Wanted
+from serving.routes.calls import Caller, Calls, CallsHere, busy, nobody_there, shown
+from serving.routes.interface import PROBLEMS, ReconstructionState, problem
+
+KINDS = {
+    "application/x-netcdf": "netcdf",
+    "application/netcdf": "netcdf",
+    "application/x-hdf5": "netcdf",
+    "application/zip": "geotiff",
+    "application/json": "uri",
+    "application/octet-stream": "",
+    "": "",
+}
+"""Content type → kind of input; "": told by its first bytes."""
+
+SILENCE_SECONDS = 15
+"""A stream of events says something so often, that nothing between takes the connection for dead."""
+
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/reconstructions",
+    responses={
+        200: {"description": "the series", "content": {MEDIA_TYPES["netcdf"]: {}, MEDIA_TYPES["geotiff"]: {}}},
+        202: {"model": ReconstructionState, "description": "accepted; ask for it by its id"},
+        **PROBLEMS,
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/x-netcdf": {"schema": {"type": "string", "format": "binary"}},
+                "application/zip": {"schema": {"type": "string", "format": "binary"}},
+                "application/json": {
+                    "schema": NamedInput.model_json_schema(),
+                    "example": {"uri": "s3://bucket/series.nc"},
+                },
+            },
+        }
+    },
+)
+async def reconstruct(
+    calls: CallsHere,
+    request: Request,
+    caller: Caller,
+    model: Annotated[str, Query(max_length=200, description="name; empty: the default")] = "",
+    steps: Annotated[int | None, Query(ge=1, description="diffusion steps; none: the model's own")] = None,
+    sampler: SamplerName | None = None,
+    seed: Annotated[int, Query(ge=-(2**63), lt=2**63)] = 0,
+    mask_dilation: Annotated[int | None, Query(ge=0, le=32, description="pixels around clouds")] = None,
+    dates: Annotated[str, Query(max_length=20_000, description="ISO dates to answer, with commas; empty: all")] = "",
+    outputs: Annotated[
+        str, Query(max_length=200, description=f"of {', '.join(records.OUTPUTS)}, with commas")
+    ] = "reflectance",
+    format: Literal["netcdf", "geotiff", "json"] = "netcdf",
+    wait: Annotated[bool, Query(description="answer a small request at once")] = True,
+    views: Annotated[bool, Query(description="keep images and series of pixels, too; always a job")] = False,
+) -> Response:
+    """Fills the gaps of a series. A small one is answered at once (unless `wait=false`, `format=json`, or NetCDF
+    with previews, which are files beside it), a larger one becomes a job."""
+    if steps is not None and steps > calls.config.limits.steps:
+        raise problem(422, f"steps: at most {calls.config.limits.steps} are taken")
+    wanted = Wanted(
+        model=model, steps=steps, sampler=sampler, seed=seed, mask_dilation=mask_dilation, format=format,
+        views=views, outputs=_outputs(outputs), dates=tuple(_listed(dates)),
+    )  # fmt: skip
+    if calls.under_way >= calls.most_under_way:  # before the upload takes memory
+        raise busy("the queue is full")
+    calls.under_way += 1
+    try:
+        return await _reconstruct(calls, request, caller, wanted, wait)
+    finally:
+        calls.under_way -= 1
+
+
+async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Wanted, wait: bool) -> Response:
+    kind, content = await _body(calls, request)
+    model = await calls.described(wanted.model)
+    given = outputs_of(model.config.model.bands)
+    for output in wanted.outputs:
+        if output not in given:
+            raise problem(422, f"outputs: this model gives {', '.join(given)}, not {output}")
+    name = "uri" if kind == "uri" else {"netcdf": "upload.nc", "geotiff": "upload.zip"}[kind]
+    try:
+        series = await calls.inputs.read(kind, name, content)
+        _require(series, name, model.config.model.bands, wanted)
+    except UserError as error:
+        raise problem(413 if isinstance(error, TooLarge) else 422, str(error)) from None
+    except ValidationError:
+        raise problem(422, "body: give a JSON object with a uri") from None
+    height, width = series.size
+    small = len(series.optical) * height * width <= calls.config.direct_pixels
+    one_file = wanted.format == "geotiff" or (wanted.format == "netcdf" and "previews" not in wanted.outputs)
+    if small and wait and one_file and not wanted.views:
+        return await _answer_at_once(calls, series, wanted)
+    return await _accept(calls, caller, wanted, kind, name, content)
+
+
+async def _answer_at_once(calls: Calls, series: TileSeries, wanted: Wanted) -> Response:
+    for attempt in range(4):
+        try:
+            content = await calls.reconstructor.direct.remote(series, wanted)
+            return Response(content, media_type=MEDIA_TYPES[wanted.format])
+        except (RayActorError, BackPressureError, RayServeException):
+            await asyncio.sleep(0.5 * 2**attempt)
+        except Exception as error:
+            known = user_error_behind(error)
+            if known is None:
+                raise
+            raise problem(422, str(known)) from None
+    raise nobody_there()
+
+
+async def _accept(calls: Calls, caller: str, wanted: Wanted, kind: str, name: str, content: bytes) -> Response:
+    request = records.Request(
+        id=calls.records.new_id(),
+        owner=caller,
+        wanted=wanted,
+        kind=kind,
+        name=name,
+        created=time.time(),
+    )
+    full = await calls.ask_desk("accept", request, content)
+    if full:
+        raise busy("the queue is full" if full == "queue" else "too many reconstructions of this token")
+    state = shown(request.id, State())
+    return JSONResponse(state.model_dump(), 202, {"Location": state.links["self"]})
+
+
+@router.get("/v1/reconstructions/{id}", responses=PROBLEMS)
+async def reconstruction(calls: CallsHere, id: str, caller: Caller) -> ReconstructionState:
+    """How far it is, and where its results are."""
+    return shown(id, await calls.reconstruction(id, caller))
+
+
+@router.delete("/v1/reconstructions/{id}", responses=PROBLEMS)
+async def cancel(calls: CallsHere, id: str, caller: Caller) -> ReconstructionState:
+    """Ends it, or removes what has ended."""
+    state = await calls.ask_desk("cancel", id, caller)
+    if state is None:
+        raise problem(404, "no such reconstruction")
+    return shown(id, state)
+
+
+@router.get(
+    "/v1/reconstructions/{id}/events",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}, **PROBLEMS},
+)
+async def events(calls: CallsHere, id: str, caller: Caller) -> StreamingResponse:
+    """How far it is, as server-sent events until it has ended."""
+    first = await calls.reconstruction(id, caller)
+
+    async def stream() -> AsyncIterator[str]:
+        state, said, silent = first, "", 0.0
+        while True:
+            text = shown(id, state).model_dump_json()
+            if text != said:
+                said, silent = text, 0.0
+                yield f"event: state\ndata: {text}\n\n"
+            elif silent >= SILENCE_SECONDS:
+                silent = 0.0
+                yield ": still there\n\n"
+            if state.status in ENDED:
+                return
+            await asyncio.sleep(0.3)
+            silent += 0.3
+            try:
+                state = await calls.reconstruction(id, caller)
+            except HTTPException:
+                return
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@router.get(
+    "/v1/reconstructions/{id}/files/{name}",
+    response_class=Response,
+    responses={200: {"description": "the file", "content": {"application/octet-stream": {}}}, **PROBLEMS},
+)
+async def file(calls: CallsHere, id: str, name: str, caller: Caller) -> Response:
+    """A result."""
+    state = await calls.reconstruction(id, caller)
+    if state.status != "done" or name not in state.files:
+        raise problem(404, "no such file")
+    place = calls.records.result(id).join(name)
+    content = await asyncio.to_thread(read_bytes, place)
+    return Response(
+        content,
+        media_type=MEDIA_TYPES.get("." + name.rpartition(".")[2], "application/octet-stream"),
+        headers={"Content-Disposition": f'attachment; filename="{name}"'},
+    )
+
+
+async def _body(calls: Calls, request: Request) -> tuple[str, bytes]:
+    """Kind and content of what was sent, not a byte more than is taken."""
+    stated = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if stated not in KINDS:
+        raise problem(415, "send application/x-netcdf, application/zip or application/json")
+    most = calls.config.limits.body_megabytes * 1_000_000
+    content = bytearray()
+    if int(request.headers.get("content-length") or 0) > most:
+        raise problem(413, f"larger than {calls.config.limits.body_megabytes} MB")
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > most:
+            raise problem(413, f"larger than {calls.config.limits.body_megabytes} MB")
+    if not content:
+        raise problem(400, "nothing was sent: the body is a NetCDF file, a ZIP archive or a JSON object")
+    kind = KINDS[stated] or ("geotiff" if content[:2] == b"PK" else "netcdf")
+    return kind, bytes(content)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _outputs(text: str) -> tuple[records.Output, ...]:
+    found: list[records.Output] = []
+    for name in _listed(text):
+        known = next((output for output in records.OUTPUTS if output == name), None)
+        if known is None:
+            raise problem(422, f"outputs: {name[:40]!r} is none of {', '.join(records.OUTPUTS)}")
+        if known not in found:
+            found.append(known)
+    if not found:
+        raise problem(422, f"outputs: name at least one of {', '.join(records.OUTPUTS)}")
+    return tuple(found)
+
+
+def _require(series: TileSeries, name: str, bands: tuple[str, ...], wanted: Wanted) -> None:
+    """Raises `UserError` where the series lacks a band of the model or a date that is wanted."""
+    lacking = [band for band in bands if band not in series.optical.bands]
+    if lacking:
+        raise UserError(f"{name}: the model needs {', '.join(lacking)}, which the series lacks")
+    there = {str(one) for one in series.optical.dates.astype("datetime64[D]")}
+    for date in wanted.dates:
+        if date not in there:
+            raise UserError(f"dates: the series has no image of {date[:20]}")

@@ -1,0 +1,162 @@
+"""What outlives the endpoint's processes: jobs, and requests under load while they are killed or replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+
+import numpy as np
+import pytest
+from ray import serve
+
+from restore_dit.client import LocalClient
+from restore_dit.data.exchange import netcdf
+from serving.app import NAME
+from tests.serving.running_service import ANN, replica_processes, running_service, save, simulated
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.faults,
+    pytest.mark.timeout(280),
+    pytest.mark.usefixtures("ray_cluster"),
+]
+
+
+@pytest.fixture(scope="module")
+def models(small_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("registry")
+    save(small_model, folder / "small")
+    save(small_model, folder / "smaller")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(ray_cluster, models, tmp_path_factory):
+    with running_service(models, tmp_path_factory.mktemp("serving"), "limits.requests_a_minute=100000") as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", ["Sampler", "Reconstructor", "Desk", "Api"])
+def test_a_job_outlives_the_processes_that_do_it(service, models, name):
+    """SIGKILL while it runs."""
+    cloudy = simulated(7, 40, 40, 120)
+    job = service.ann.submit(cloudy, steps=20, seed=9)
+    deadline = time.monotonic() + 60
+    while not job.state()["done"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert job.state()["status"] == "running"
+    (process,) = replica_processes(name)
+    os.kill(process, signal.SIGKILL)
+    state = job.wait()
+    link = next(link for name, link in state["files"].items() if name.endswith(".nc"))
+    found = netcdf.decode(service.ann.fetch("GET", link)[1], "answer")
+    expected = LocalClient(str(models / "small")).reconstruct(cloudy, steps=20, seed=9)
+    assert np.abs(found.optical.values.astype(int) - expected.series.optical.values).max() <= 1
+
+
+def test_a_job_outlives_the_service(service):
+    job = service.ann.submit(simulated(8, 40, 40, 120), steps=20)
+    while not job.state()["done"]:
+        time.sleep(0.05)
+    serve.delete(NAME)
+    service.run()
+    assert job.wait()["files"]
+
+
+class Load:
+    """Clients that ask again as soon as they have an answer, and a job after the other."""
+
+    def __init__(self, service, clients: int = 6) -> None:
+        self.service = service
+        self.answers: Counter[int | str] = Counter()
+        self.wrong: list[str] = []
+        self.jobs = 0
+        self._content = netcdf.encode(simulated(1, 16, 16, 40))
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        self._threads.append(threading.Thread(target=self._submit))
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        self.wait_for(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(timeout=120)
+            assert not thread.is_alive(), "a request without an answer"
+
+    def wait_for(self, count: int) -> None:
+        """Until so many more are answered as they should be."""
+        before, deadline = self.answers[200], time.monotonic() + 120
+        while self.answers[200] < before + count:
+            assert time.monotonic() < deadline, self.answers
+            time.sleep(0.1)
+
+    def _ask(self) -> None:
+        url = f"{self.service.address}/v1/reconstructions?seed=3"
+        headers = {"Authorization": f"Bearer {ANN}", "Content-Type": "application/x-netcdf"}
+        while not self._over.is_set():
+            try:
+                with urllib.request.urlopen(urllib.request.Request(url, self._content, headers), timeout=100) as answer:
+                    netcdf.decode(answer.read(), "answer")
+                    self.answers[answer.status] += 1
+            except urllib.error.HTTPError as error:
+                self.answers[error.code] += 1
+                told = error.read()
+                if error.code not in (429, 503) or not error.headers["Retry-After"] or "error" not in json.loads(told):
+                    self.wrong.append(f"{error.code}: {told[:200]!r}")
+                time.sleep(0.5)
+            except OSError as error:
+                self.answers[type(error).__name__] += 1
+                self.wrong.append(repr(error))
+
+    def _submit(self) -> None:
+        while not self._over.is_set():
+            try:
+                assert self.service.ann.submit(simulated(2, 16, 16, 40)).wait()["files"]
+                self.jobs += 1
+            except Exception as error:  # noqa: BLE001
+                self.wrong.append(repr(error))
+
+
+@pytest.mark.parametrize("name", ["Sampler", "Reconstructor", "Desk", "Api"])
+def test_every_request_is_answered_while_processes_are_killed(service, name):
+    with Load(service) as load:
+        for _ in range(2):
+            (process,) = replica_processes(name)
+            os.kill(process, signal.SIGKILL)
+            load.wait_for(10)
+    print(name, dict(load.answers), load.jobs)
+    assert load.wrong == []
+    assert load.jobs > 0
+
+
+def test_another_model_takes_over_without_a_failed_request(service, models):
+    """To another model and bfloat16, and back. What is answered is what this process says in bfloat16."""
+    with Load(service) as load:
+        service.run("default_model=smaller", "precision=bf16")
+        assert service.ask("GET", "/readyz")[1]["model"] == "smaller"
+        load.wait_for(10)
+        cloudy = simulated(3)
+        found = service.ann.reconstruct(cloudy, seed=4)
+        service.run("default_model=small", "precision=fp32")
+        assert service.ask("GET", "/readyz")[1]["model"] == "small"
+        load.wait_for(10)
+    print(dict(load.answers), load.jobs)
+    assert load.wrong == []
+    assert set(load.answers) == {200}
+    assert load.jobs > 1
+    expected = LocalClient(str(models / "smaller")).reconstruct(cloudy, seed=4, precision="bf16")
+    difference = np.abs(found.series.optical.values.astype(int) - expected.series.optical.values)
+    assert difference.max() <= 20  # 2e-3 of reflectance
+    exact = LocalClient(str(models / "small")).reconstruct(cloudy, seed=4)
+    assert (found.series.optical.values != exact.series.optical.values).any()  # bfloat16 it was

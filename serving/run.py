@@ -20,6 +20,7 @@ from restore_dit.errors import UserError
 from serving.access import TOKEN_FILE_VARIABLE, Tokens, own_token_file, tokens_from_environment
 from serving.app import NAME, build
 from serving.config import ServingConfig
+from serving.proxy import ENVIRONMENT
 from serving.registry import Registry
 
 POLL_SECONDS = 0.5
@@ -37,6 +38,7 @@ def run(read: Callable[[], ServingConfig], display: Console) -> int:
     application, told = _application(config)
     _require_free(config.host, config.port)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    os.environ.update(ENVIRONMENT)  # of a cluster of its own
     connect(display)
     serve.start(
         proxy_location="HeadOnly",

@@ -27,6 +27,7 @@ from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import Model
+from serving.proxy import ENVIRONMENT as PROXY_ENVIRONMENT
 from tests.s3.ceph_server import CephNotInstalled, CephServer
 from tests.s3.failing_proxy import FailingProxy
 
@@ -161,6 +162,7 @@ def ray_cluster(s3_environment: dict[str, str]):
     # Worker groups that start on a busy machine are slow, not broken.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "180"
     environment = {"OMP_NUM_THREADS": "1", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180"} | s3_environment
+    environment |= PROXY_ENVIRONMENT
     ray.init(
         num_cpus=2,
         include_dashboard=False,

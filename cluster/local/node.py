@@ -103,6 +103,7 @@ def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares",
         # A worker group that starts on a machine that is several nodes is slow, not broken.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
         "PATH": f"{Path(runner.python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

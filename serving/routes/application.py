@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from restore_dit import __version__
 from restore_dit.errors import UserError
 from serving.metrics import CountRequests
+from serving.proxy import RETRY_SECONDS
 from serving.routes import condition, looking, reconstructions
 from serving.routes.calls import Calls
-from serving.routes.interface import RETRY_SECONDS
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from restore_dit.reconstruction.model_description import ModelDescription
 from serving.access import NOBODY, RateLimit, Tokens
 from serving.config import ServingConfig
 from serving.inputs import Inputs
+from serving.proxy import RETRY_SECONDS
 from serving.records import Records, State
 from serving.registry import Registry
-from serving.routes.interface import RETRY_SECONDS, ReconstructionState, problem
+from serving.routes.interface import ReconstructionState, problem
 
 bearer = HTTPBearer(auto_error=False, description="a token of this service")
 

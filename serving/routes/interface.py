@@ -10,8 +10,6 @@ from pydantic import BaseModel, Field
 from restore_dit.config import SamplerName
 from serving import records
 
-RETRY_SECONDS = 5
-
 
 class ReconstructionState(BaseModel):
     """A reconstruction."""

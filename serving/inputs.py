@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import lru_cache
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.exchange.limits import TooLarge
+from restore_dit.data.simulation import simulate_tile
 from restore_dit.data.storage import exists, is_folder, locate, read_bytes
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore
@@ -16,14 +19,30 @@ from restore_dit.series import TileSeries
 from serving.config import ServingConfig
 from serving.parsing import Parser
 
+MOST_SAMPLES = 1_000_000
+"""Seeds of simulated samples."""
+
 
 class NamedInput(BaseModel):
-    """A series in storage: a NetCDF file, a ZIP archive of GeoTIFFs, or a tile of a tile store."""
+    """A series in storage (a NetCDF file, a ZIP archive of GeoTIFFs, or a tile of a tile store), or a simulated one."""
 
     model_config = ConfigDict(extra="forbid")
 
-    uri: str = Field(max_length=2000, description="such as s3://bucket/series.nc, below an allowed prefix")
+    uri: str = Field("", max_length=2000, description="such as s3://bucket/series.nc, below an allowed prefix")
     tile: str = Field("", max_length=200, description="of a tile store: which tile")
+    sample: int | None = Field(None, ge=0, le=MOST_SAMPLES, description="instead: a simulated series of this seed")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> NamedInput:
+        if bool(self.uri) == (self.sample is not None):
+            raise ValueError("either a uri or a sample")
+        return self
+
+
+@lru_cache(maxsize=8)
+def simulated_sample(seed: int) -> TileSeries:
+    """A simulated series of 64×64 pixels and four months."""
+    return simulate_tile(SimulationConfig(height=64, width=64, days=120), seed, 0)
 
 
 @dataclass
@@ -62,6 +81,8 @@ class Inputs:
         if kind != "uri":
             return await self.parser.parse(content, kind, name)
         wanted = NamedInput.model_validate_json(content)
+        if wanted.sample is not None:
+            return await asyncio.to_thread(simulated_sample, wanted.sample)
         self.require_allowed(wanted.uri)
         if wanted.tile:
             return await asyncio.to_thread(self._tile, wanted)

@@ -9,6 +9,7 @@ A message is a JSON header, its length before it, and the bytes that the header 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -118,6 +119,7 @@ class Child(socketserver.StreamRequestHandler):
 
     def handle(self) -> None:
         """Reads the file, and sends the series or what is wrong with it."""
+        gc.disable()  # it would touch, and so copy, all that this process shares with its parent
         header = read_header(self.rfile)  # type: ignore[arg-type]
         limits = SeriesLimits(**header["limits"])
         memory = BASE_MEMORY + limits.values * BYTES_A_VALUE + 4 * header["size"]

@@ -19,7 +19,7 @@ READY_SECONDS = 20
 """So long one waits for the network before the service is not ready."""
 
 
-router = APIRouter()
+router = APIRouter(tags=["the service"])
 
 
 @router.get("/v1/models", responses=PROBLEMS)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from functools import lru_cache
 from importlib import resources
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse
 
+from restore_dit.data.exchange import netcdf
 from serving.answers import MEDIA_TYPES
+from serving.inputs import MOST_SAMPLES, simulated_sample
 from serving.routes.calls import Caller, Calls, CallsHere
 from serving.routes.interface import PROBLEMS, problem
 from serving.views import Kind, Views
@@ -28,7 +29,7 @@ PAGE_HEADERS = {
 }
 
 
-router = APIRouter()
+router = APIRouter(tags=["to look at"])
 
 
 @router.get("/v1/reconstructions/{id}/views", responses=PROBLEMS)
@@ -61,9 +62,9 @@ async def pixel(calls: CallsHere, id: str, row: int, column: int, caller: Caller
 
 
 @router.get("/v1/samples/simulated.nc", response_class=Response, responses=SERIES | PROBLEMS)
-async def sample(calls: CallsHere, caller: Caller, seed: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> Response:
+async def sample(calls: CallsHere, caller: Caller, seed: Annotated[int, Query(ge=0, le=MOST_SAMPLES)] = 0) -> Response:
     """A simulated series to try the service with."""
-    content = await asyncio.to_thread(simulated_sample, seed)
+    content = await asyncio.to_thread(lambda: netcdf.encode(simulated_sample(seed)))
     return Response(content, media_type=MEDIA_TYPES["netcdf"])
 
 
@@ -83,13 +84,3 @@ async def _kept_views(calls: Calls, id_: str, caller: str) -> Views:
     if state.status != "done" or not await asyncio.to_thread(lambda: views.there):
         raise problem(404, "nothing to look at: it is not done, or was asked for without views=true")
     return views
-
-
-@lru_cache(maxsize=8)
-def simulated_sample(seed: int) -> bytes:
-    """A simulated series of 64×64 pixels and four months as NetCDF."""
-    from restore_dit.config.simulation import SimulationConfig
-    from restore_dit.data.exchange import netcdf
-    from restore_dit.data.simulation import simulate_tile
-
-    return netcdf.encode(simulate_tile(SimulationConfig(height=64, width=64, days=120), seed, 0))

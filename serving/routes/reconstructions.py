@@ -41,7 +41,7 @@ SILENCE_SECONDS = 15
 """A stream of events says something so often, that nothing between takes the connection for dead."""
 
 
-router = APIRouter()
+router = APIRouter(tags=["reconstructions"])
 
 
 @router.post(
@@ -59,7 +59,10 @@ router = APIRouter()
                 "application/zip": {"schema": {"type": "string", "format": "binary"}},
                 "application/json": {
                     "schema": NamedInput.model_json_schema(),
-                    "example": {"uri": "s3://bucket/series.nc"},
+                    "examples": {
+                        "a simulated series": {"value": {"sample": 1}},
+                        "an object in storage": {"value": {"uri": "s3://bucket/series.nc"}},
+                    },
                 },
             },
         }
@@ -113,7 +116,7 @@ async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Want
     except UserError as error:
         raise problem(413 if isinstance(error, TooLarge) else 422, str(error)) from None
     except ValidationError:
-        raise problem(422, "body: give a JSON object with a uri") from None
+        raise problem(422, "body: give a JSON object with a uri or a sample") from None
     height, width = series.size
     small = len(series.optical) * height * width <= calls.config.direct_pixels
     one_file = wanted.format == "geotiff" or (wanted.format == "netcdf" and "previews" not in wanted.outputs)

@@ -139,7 +139,7 @@ def test_a_job_that_is_cancelled_ends(service):
         ("", b"PK\x03\x04", "application/octet-stream", 422, "upload.zip: not a ZIP archive"),
         ("", b"hello", "text/plain", 415, "send application/x-netcdf"),
         ("", b"x" * 3_000_001, "application/x-netcdf", 413, "larger than 3 MB"),
-        ("", b"{}", "application/json", 422, "give a JSON object with a uri"),
+        ("", b"{}", "application/json", 422, "give a JSON object with a uri or a sample"),
         ("", b'{"uri": "/etc/passwd"}', "application/json", 422, "must name an object in storage"),
         ("", b'{"uri": "s3://bucket/a.nc"}', "application/json", 422, "not in storage that this service may read"),
         ("?steps=31", b"x", "application/x-netcdf", 422, "steps: at most 30"),

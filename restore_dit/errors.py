@@ -7,3 +7,7 @@ class UserError(Exception):
     def __init__(self, message: str, *, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
+
+
+class StorageAway(UserError):
+    """Storage does not answer, or says that it is overloaded: the same may work later."""

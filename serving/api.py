@@ -21,3 +21,7 @@ class Api(Calls):
     async def ready(self) -> str:
         """Waits until the network is loaded; the default model's name."""
         return await self.reconstructor.ready.remote()
+
+    async def close(self) -> None:
+        """Keeps what waits or runs for the next service."""
+        await self.desk.close.remote()

@@ -1,11 +1,17 @@
 """Reconstructions that take longer than a request: accepted, done one after the other, kept, and gone on with after a
-restart. There is one desk; its memory is the records in storage."""
+restart. A service has one desk; its memory is the records in storage.
+
+While one service takes over from another, two desks share the records. A desk says of what it has, every minute, that
+it is there; what nobody has said so of for a while is taken up by whoever sees it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ray import serve
@@ -15,7 +21,7 @@ from ray.serve.handle import DeploymentHandle
 
 from restore_dit.data.storage import locate
 from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import UserError
+from restore_dit.errors import StorageAway, UserError
 from serving.config import AT_ONCE, ServingConfig
 from serving.records import ENDED, Records, Request, State, replace_state
 
@@ -24,7 +30,14 @@ log = logging.getLogger(__name__)
 TRIES = 4
 """Times that a reconstruction is begun whose process ends."""
 
-SWEEP_SECONDS = 300.0
+SWEEP_SECONDS = 60.0
+"""So often it says what it has, takes up what nobody has, and removes what has expired."""
+
+FORSAKEN_SECONDS = 4 * SWEEP_SECONDS
+"""What nobody has said to have for so long is nobody's."""
+
+STORAGE_SECONDS = 5.0
+"""After so long storage is tried again that was away."""
 
 RECOVERY_SECONDS = 20.0
 """A caller waits so long while storage is away."""
@@ -43,6 +56,7 @@ class Desk:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._arriving: set[str] = set()
         self._cancelled: set[str] = set()
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
         self._room = asyncio.Semaphore(AT_ONCE * config.reconstructors.most)
         self._recovery = asyncio.create_task(self._recover())
         self._sweeper = asyncio.create_task(self._sweep())
@@ -72,13 +86,14 @@ class Desk:
     async def state(self, id_: str, owner: str) -> State | None:
         """How far a caller's reconstruction is; none where the caller has none of this id."""
         await self._recovered()
-        if id_ not in self._states:
+        if id_ not in self._tasks:  # another desk may have it
             try:
-                request = await asyncio.to_thread(self._records.request, id_)
-                state = await asyncio.to_thread(self._records.state, id_)
+                if id_ not in self._owners:
+                    self._owners[id_] = (await asyncio.to_thread(self._records.request, id_)).owner
+                self._states[id_] = await asyncio.to_thread(self._records.state, id_)
             except KeyError:
+                self._forget(id_)
                 return None
-            self._states[id_], self._owners[id_] = state, request.owner
         return self._states[id_] if self._owners[id_] == owner else None
 
     async def cancel(self, id_: str, owner: str) -> State | None:
@@ -87,7 +102,7 @@ class Desk:
         if state is None:
             return None
         if state.status in ENDED:
-            await asyncio.to_thread(self._records.delete, id_)
+            await self._in_order(self._records.delete, id_)
             self._forget(id_)
             return state
         task = self._tasks.get(id_)
@@ -100,6 +115,23 @@ class Desk:
     async def waiting(self) -> int:
         """How many wait or run."""
         return sum(not task.done() for task in self._tasks.values())
+
+    async def close(self) -> None:
+        """Leaves what waits or runs to whoever comes next: that a service is stopped does not count as an attempt."""
+        self._sweeper.cancel()
+        running = {id_: task for id_, task in self._tasks.items() if not task.done()}
+        for id_, task in running.items():
+            task.cancel()
+            self._tasks.pop(id_)
+        if running:
+            await asyncio.wait(running.values(), timeout=5)
+        for id_ in running:
+            if self._states[id_].status not in ENDED:
+                await self._keep(id_, status="queued", done=0, touched=0.0)
+
+    async def __del__(self) -> None:
+        """Ray Serve waits for this when it ends the process in order."""
+        await self.close()
 
     async def _recovered(self) -> None:
         """Waits until it is known what was there before.
@@ -150,29 +182,50 @@ class Desk:
                     raise
                 await self._keep(id_, attempts=attempts)
                 await asyncio.sleep(0.5 * 2**attempts)
+            except Exception as error:
+                behind = user_error_behind(error)
+                if not isinstance(behind, StorageAway):
+                    raise
+                log.error("reconstruction %s waits: %s", id_, behind)
+                await asyncio.sleep(STORAGE_SECONDS)
 
     async def _keep(self, id_: str, **changes: object) -> None:
-        state = replace_state(self._states[id_], **changes)
-        self._states[id_] = state
-        await asyncio.to_thread(self._records.set_state, id_, state)
+        self._states[id_] = replace_state(self._states[id_], **{"touched": time.time(), **changes})
+        while id_ in self._states:
+            try:
+                await self._in_order(self._records.set_state, id_, self._states[id_])
+                return
+            except StorageAway as error:
+                log.error("reconstruction %s cannot be kept: %s", id_, error)
+                await asyncio.sleep(STORAGE_SECONDS)
+
+    async def _in_order(self, change: Callable[..., None], *arguments: Any) -> None:
+        """Makes changes to records one after the other, even where nobody waits for one any more."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, change, *arguments)
 
     async def _recover(self) -> None:
         """Goes on with what waited or ran when the service ended, as soon as storage can be read."""
         while True:
             try:
-                return await self._begin_again()
+                return await self._take_up(forsaken_only=False)
             except UserError as error:
                 log.error("cannot read what waited: %s", error)
-                await asyncio.sleep(5)
+                await asyncio.sleep(STORAGE_SECONDS)
 
-    async def _begin_again(self) -> None:
+    async def _take_up(self, *, forsaken_only: bool) -> None:
+        """Begins what waits or ran and is not begun here. A desk that starts takes all: should another still have some
+        of it, the same is done twice."""
         for id_ in await asyncio.to_thread(self._records.ids):
+            if id_ in self._tasks or id_ in self._arriving:
+                continue
             try:
                 state = await asyncio.to_thread(self._records.state, id_)
                 owner = (await asyncio.to_thread(self._records.request, id_)).owner
             except KeyError:
                 continue
-            if state.status not in ENDED and id_ not in self._tasks:
+            if forsaken_only and time.time() - state.touched < FORSAKEN_SECONDS:
+                continue
+            if state.status not in ENDED:
                 attempts = state.attempts + (state.status == "running")
                 if attempts >= TRIES:  # it may be what ends the service
                     self._states[id_] = state
@@ -182,14 +235,19 @@ class Desk:
                     self._begin(id_, owner, State(attempts=attempts))
 
     async def _sweep(self) -> None:
-        """Removes what is older than results are kept."""
+        """Says what it has, takes up what nobody has, removes what is older than results are kept."""
+        await self._recovered()
         while True:
             try:
+                for id_, task in list(self._tasks.items()):
+                    if not task.done():
+                        await self._keep(id_)
+                await self._take_up(forsaken_only=True)
                 for id_ in await asyncio.to_thread(self._records.expired, self._config.keep_hours * 3600):
-                    await asyncio.to_thread(self._records.delete, id_)
+                    await self._in_order(self._records.delete, id_)
                     self._forget(id_)
             except Exception:  # storage may be away for a while
-                log.exception("expiry")
+                log.exception("records")
             await asyncio.sleep(SWEEP_SECONDS)
 
     def _forget(self, id_: str) -> None:

@@ -73,6 +73,9 @@ class State(BaseModel):
     files: tuple[str, ...] = ()
     ended: float | None = None
     attempts: int = 0
+    """How often the process that did it has died."""
+    touched: float = 0.0
+    """When a desk last said that it has this one, in seconds since 1970."""
 
 
 def replace_state(state: State, **changes: object) -> State:

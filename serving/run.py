@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import ray
 from ray import serve
 from ray.serve import Application
+from ray.serve.handle import DeploymentHandle
 from rich.console import Console
 
 from jobs.entry import connect
@@ -49,7 +51,7 @@ def run(read: Callable[[], ServingConfig], display: Console) -> int:
     hangups: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, frame: hangups.append(number))
     try:
-        _deploy(application)
+        handle = _deploy(application)
         address = f"http://{config.host}:{config.port}"
         seconds = time.monotonic() - begin
         display.print(f"ready after {seconds:.0f} s: {address}, its interface {address}/docs", soft_wrap=True)
@@ -58,10 +60,12 @@ def run(read: Callable[[], ServingConfig], display: Console) -> int:
             time.sleep(POLL_SECONDS)
             if hangups:
                 hangups.clear()
-                _replace(config, read, display)
+                handle = _replace(config, read, display) or handle
         raise UserError(f"the service has ended: {serve.status().applications[NAME].message.strip()[-300:]}")
     except KeyboardInterrupt:
         display.print("stopping", highlight=False)
+        with contextlib.suppress(Exception):  # what cannot be told will be found out
+            handle.close.remote().result(timeout_s=10)
         return 0
     finally:
         if os.environ.get("RAY_ADDRESS"):
@@ -77,15 +81,16 @@ def _application(config: ServingConfig) -> tuple[Application, str]:
     return build(config, tokens), told
 
 
-def _deploy(application: Application) -> None:
+def _deploy(application: Application) -> DeploymentHandle:
     try:
         handle = serve.run(application, name=NAME, route_prefix="/", logging_config={"enable_access_log": False})
     except RuntimeError as error:
         raise UserError(f"the service does not start: {' '.join(str(error).split())[-300:]}") from None
     handle.ready.remote().result(timeout_s=600)
+    return handle
 
 
-def _replace(before: ServingConfig, read: Callable[[], ServingConfig], display: Console) -> None:
+def _replace(before: ServingConfig, read: Callable[[], ServingConfig], display: Console) -> DeploymentHandle | None:
     """Serves what is configured now; what cannot be served is said, and changes nothing."""
     begin = time.monotonic()
     try:
@@ -95,10 +100,11 @@ def _replace(before: ServingConfig, read: Callable[[], ServingConfig], display: 
         application, _ = _application(config)
     except UserError as error:
         display.print(f"goes on as before: {error}", highlight=False, soft_wrap=True)
-        return
+        return None
     display.print("replacing the service's processes", highlight=False)
-    _deploy(application)
+    handle = _deploy(application)
     display.print(f"replaced after {time.monotonic() - begin:.0f} s", highlight=False)
+    return handle
 
 
 def _tokens(config: ServingConfig) -> tuple[Tokens | None, str]:

@@ -13,7 +13,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from restore_dit.data.storage import locate
-from restore_dit.errors import UserError
+from restore_dit.errors import StorageAway, UserError
 from restore_dit.reconstruction.model_description import ModelDescription
 from serving.access import NOBODY, RateLimit, Tokens
 from serving.config import ServingConfig
@@ -66,6 +66,8 @@ class Calls:
             name = name or await asyncio.to_thread(self.registry.default_name)
             if name not in self._models:
                 self._models[name] = await asyncio.to_thread(self.registry.describe, name)
+        except StorageAway:
+            raise
         except UserError as error:
             raise problem(422, str(error)) from None
         return self._models[name]

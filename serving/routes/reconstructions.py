@@ -17,7 +17,7 @@ from restore_dit.config import SamplerName
 from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.storage import read_bytes
 from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import UserError
+from restore_dit.errors import StorageAway, UserError
 from restore_dit.series import TileSeries
 from serving import records
 from serving.answers import MEDIA_TYPES, outputs_of
@@ -113,6 +113,8 @@ async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Want
     try:
         series = await calls.inputs.read(kind, name, content)
         _require(series, name, model.config.model.bands, wanted)
+    except StorageAway:
+        raise
     except UserError as error:
         raise problem(413 if isinstance(error, TooLarge) else 422, str(error)) from None
     except ValidationError:
@@ -136,7 +138,7 @@ async def _answer_at_once(calls: Calls, series: TileSeries, wanted: Wanted) -> R
             known = user_error_behind(error)
             if known is None:
                 raise
-            raise problem(422, str(known)) from None
+            raise known if isinstance(known, StorageAway) else problem(422, str(known)) from None
     raise nobody_there()
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from restore_dit.data.cubes.datasets import readable
 from restore_dit.data.exchange.georeferencing import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.data.exchange.self_contained import require_self_contained
 from restore_dit.data.exchange.stored_values import index_to_stored, to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
@@ -149,12 +150,15 @@ def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> Til
         limits: sizes beyond which nothing is read.
 
     Raises:
-        UserError: no NetCDF 4 file, damaged, without bands or dates, too large; dates that do not ascend, a variable
-            of another shape, a value that no reflectance has.
+        UserError: no NetCDF 4 file, damaged, referring to other files, without bands or dates, too large; dates that do
+            not ascend, a variable of another shape, a value that no reflectance has.
     """
     if content[:8] != b"\x89HDF\r\n\x1a\n":
         raise UserError(f"{name}: not a NetCDF 4 file")
-    with readable(name), _library, netCDF4.Dataset(name, memory=content) as file:
+    with readable(name):
+        require_self_contained(content, name)
+    # Not by its own name: the library takes what looks like an address for one.
+    with readable(name), _library, netCDF4.Dataset("series", memory=content) as file:
         file.set_auto_maskandscale(False)
         dataset = _read(file, name, limits or SeriesLimits())
     with readable(name):

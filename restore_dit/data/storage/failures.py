@@ -10,7 +10,10 @@ from contextlib import contextmanager
 import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError
 
-from restore_dit.errors import UserError
+from restore_dit.errors import StorageAway, UserError
+
+_OVERLOADED = "the storage server is overloaded or failing: try again later"
+_UNREACHABLE = "the storage server cannot be reached: check AWS_ENDPOINT_URL, the network, and that the server runs"
 
 # What a server or the AWS client says, and what the user can do about it; the first that matches counts.
 _ADVICE = (
@@ -38,7 +41,7 @@ _ADVICE = (
     ),
     (
         r"SlowDown|ServiceUnavailable|InternalError|HTTP status 50[0234]|\(50[0234]\)",
-        "the storage server is overloaded or failing: try again later",
+        _OVERLOADED,
     ),
     (
         r"SSL validation failed|SSL_CONNECT",
@@ -47,7 +50,7 @@ _ADVICE = (
     (
         r"NETWORK_CONNECTION|curlCode|Couldn't connect|Could not connect|Connection was closed|Connection broken"
         r"|REQUEST_TIMEOUT|[Tt]imed? ?out|Could not resolve",
-        "the storage server cannot be reached: check AWS_ENDPOINT_URL, the network, and that the server runs",
+        _UNREACHABLE,
     ),
     (r"NO_SUCH_KEY|NoSuchKey|Path does not exist|RESOURCE_NOT_FOUND", "not found: check the path"),
     # A code that is a number was not said by S3, whose errors have names.
@@ -76,7 +79,8 @@ def explained(uri: str, action: str) -> Iterator[None]:
         advice = next((advice for pattern, advice in _ADVICE if re.search(pattern, message)), None)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "no space left: free some or choose another place"
-        raise UserError(f"{uri}: cannot {action}: {advice or _first_line(error)}") from None
+        kind = StorageAway if advice in (_OVERLOADED, _UNREACHABLE) else UserError
+        raise kind(f"{uri}: cannot {action}: {advice or _first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

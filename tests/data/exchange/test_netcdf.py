@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -44,8 +45,10 @@ def assert_same(one: TileSeries, other: TileSeries) -> None:
         np.testing.assert_array_equal(one.clouds, other.clouds)
 
 
-def test_a_series_comes_back_to_the_bit(series):
-    found = netcdf.decode(netcdf.encode(series), "a.nc")
+@pytest.mark.parametrize("name", ["a.nc", "s3://bucket/a.nc", "https://example.org/a#mode=zarr,s3"])
+def test_a_series_comes_back_to_the_bit(series, name):
+    """Whatever it is called: the library would follow an address."""
+    found = netcdf.decode(netcdf.encode(series), name)
     assert_same(series, found)
     assert found.tile_id == series.tile_id
     assert len(found.radar) == 2
@@ -175,3 +178,38 @@ def test_damage_is_a_refusal_or_goes_unnoticed_but_nothing_else(series, data):
     cut = bytes(content[: data.draw(st.integers(0, len(content)))]) if data.draw(st.booleans()) else bytes(content)
     with suppress(UserError):
         netcdf.decode(cut, "upload.nc")
+
+
+def referring(series: TileSeries, other: Path, kind: str) -> bytes:
+    """The series as a file whose band B02 lies in another file."""
+    buffer = io.BytesIO(netcdf.encode(series))
+    with h5py.File(buffer, "r+") as file:
+        shape, dtype = file["B02"].shape, file["B02"].dtype
+        del file["B02"]
+        if kind == "link":
+            file["B02"] = h5py.ExternalLink(str(other), "/values")
+        elif kind == "values":
+            size = dtype.itemsize * int(np.prod(shape))
+            file.create_dataset("B02", shape, dtype, external=[(str(other), 0, size)])
+        else:
+            layout = h5py.VirtualLayout(shape, dtype)
+            layout[...] = h5py.VirtualSource(str(other), "values", shape)
+            file.create_virtual_dataset("B02", layout)
+        if kind != "link":
+            for axis, name in enumerate(("time", "y", "x")):
+                file["B02"].dims[axis].attach_scale(file[name])
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["values", "virtual", "link"])
+def test_a_file_cannot_have_another_one_read(series, tmp_path, kind):
+    """Else whoever uploads it would get what a path on the server holds."""
+    other = tmp_path / "secret"
+    if kind == "values":
+        other.write_bytes(np.full(series.optical.values[:, 0].shape, 1234, "<i2").tobytes())
+    else:
+        with h5py.File(other, "w") as file:
+            file["values"] = np.full(series.optical.values[:, 0].shape, 1234, "<i2")
+    with pytest.raises(UserError, match="send a file that holds all its values itself") as refusal:
+        netcdf.decode(referring(series, other, kind), "upload.nc")
+    assert str(tmp_path) not in str(refusal.value)

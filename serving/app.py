@@ -65,6 +65,7 @@ def _scaled(replicas: ReplicasConfig, waiting: int) -> dict[str, Any]:
             "min_replicas": replicas.least,
             "max_replicas": replicas.most,
             "target_ongoing_requests": waiting,
+            "downscale_delay_s": replicas.idle_seconds,
         }
     }
 

@@ -40,6 +40,7 @@ class ReplicasConfig(Section):
     least: int = Field(1, ge=0, description="0: none while nobody asks")
     most: Positive = 1
     cpus: float = Field(0.5, ge=0, description="CPUs reserved for each")
+    idle_seconds: float = Field(600, ge=0, description="how long there are more than the queue calls for")
 
 
 class ServingConfig(Section):

@@ -37,7 +37,7 @@ def serve(given: argparse.Namespace) -> int:
         models = {} if given.models is None else {"models": given.models}
         config = load_section(ServingConfig, given.overrides, given.config, **models)
         if not config.models:
-            raise UserError("serve: name a model directory, or a folder of such", status=2)
+            raise UserError("name a model directory, or a folder of such", status=2)
         return config
 
     if given.dry_run:

@@ -16,6 +16,7 @@ from restore_dit.pictures.composites import INDICES, natural_composite, normalis
 from restore_dit.pictures.png import encode_colours
 from restore_dit.reconstruction.rasters import geotiffs
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSeries
+from serving.failures import of_the_service
 from serving.records import Output
 from serving.views import write_views
 
@@ -100,13 +101,15 @@ class Answer:
         """Writes the files, and what the viewer shows; the files' names."""
         names = []
         for name, content in self.files(kind):
-            write_bytes_atomically(folder.join(name), content)
+            with of_the_service():
+                write_bytes_atomically(folder.join(name), content)
             names.append(name)
         if views:
             bands, order = self.clear.optical.bands, self.cloudy.optical.bands
             values = self.cloudy.optical.values[:, [order.index(band) for band in bands]]
             cloudy = TileSeries(self.cloudy.tile_id, Acquisitions(values, self.clear.optical.dates, bands))
-            write_views(folder.join("views"), cloudy, self.clear, self.gap_mask)
+            with of_the_service():
+                write_views(folder.join("views"), cloudy, self.clear, self.gap_mask)
         return tuple(names)
 
     def _geotiffs(self) -> Iterator[tuple[str, bytes]]:

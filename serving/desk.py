@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from ray import serve
@@ -77,6 +78,8 @@ class Desk:
             await asyncio.to_thread(self._records.add, request, content)
         except BaseException:
             self._forget(request.id)
+            with suppress(UserError):  # a disk that is full, say
+                await self._in_order(self._records.delete, request.id)
             raise
         finally:
             self._arriving.discard(request.id)

@@ -24,6 +24,7 @@ from restore_dit.reconstruction.sampling import PreparedWindow, Sample, Sampling
 from restore_dit.series import TileSeries
 from serving.answers import Answer
 from serving.config import AT_ONCE, ServingConfig
+from serving.failures import of_the_service
 from serving.inputs import Inputs
 from serving.records import Records, State, Wanted, replace_state
 from serving.registry import Registry
@@ -79,8 +80,9 @@ class Reconstructor:
             latest = State(status="running", done=done, total=total)
 
         async def work() -> tuple[str, ...]:
-            request = await asyncio.to_thread(self._records.request, id_)
-            content = await asyncio.to_thread(self._records.input, id_)
+            with of_the_service():
+                request = await asyncio.to_thread(self._records.request, id_)
+                content = await asyncio.to_thread(self._records.input, id_)
             series = await self._inputs.read(request.kind, request.name, content)
             answer = await self._filled(series, request.wanted, on_progress, cancelled)
             place, wanted = self._records.result(id_), request.wanted
@@ -107,7 +109,8 @@ class Reconstructor:
         name = wanted.model or self._registry.default_name()
 
         def fill() -> Answer:
-            model = self._model(name)
+            with of_the_service():
+                model = self._model(name)
             options = SamplingOptions(
                 steps=wanted.steps,
                 seed=wanted.seed,

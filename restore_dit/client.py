@@ -191,7 +191,7 @@ class Client:
             try:
                 return urllib.request.urlopen(request, timeout=TIMEOUT)
             except urllib.error.HTTPError as error:
-                wait = float(error.headers.get("Retry-After") or 0)
+                wait = _seconds(error.headers.get("Retry-After"))
                 if wait and time.monotonic() + wait < deadline:
                     error.close()
                     time.sleep(wait)
@@ -217,6 +217,14 @@ class LocalClient:
         """The series without gaps; options: those of `SamplingOptions`."""
         clear, gap_mask = fill_gaps(self._model, series, SamplingOptions(**options))
         return Clear(clear, gap_mask)
+
+
+def _seconds(text: str | None) -> float:
+    """Of a `Retry-After`; a date, as some servers between say it, counts as a moment."""
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:
+        return 5.0
 
 
 def _said(error: urllib.error.HTTPError) -> str:

@@ -23,8 +23,10 @@ class LimitsConfig(Section):
     million_values: Positive = Field(400, description="dates × bands × pixels of one sensor, in millions")
     steps: Positive = Field(100, description="diffusion steps")
     parse_seconds: Positive = Field(60, description="that reading an upload may take")
+    upload_seconds: Positive = Field(300, description="that sending an upload may take")
     work_seconds: Positive = Field(3600, description="that a reconstruction may take")
     requests_a_minute: Positive = Field(600, description="of one token")
+    requests_a_token: Positive = Field(32, description="series of one token that are answered at the same time")
     jobs_a_token: Positive = Field(8, description="reconstructions of one token that wait or run")
     queue: Positive = Field(64, description="reconstructions that wait or run, of all tokens; more are asked to wait")
 

@@ -31,10 +31,13 @@ log = logging.getLogger(__name__)
 TRIES = 4
 """Times that a reconstruction is begun whose process ends."""
 
-SWEEP_SECONDS = 60.0
-"""So often it says what it has, takes up what nobody has, and removes what has expired."""
+SWEEP_SECONDS = 300.0
+"""So often it takes up what nobody has, and removes what has expired."""
 
-FORSAKEN_SECONDS = 4 * SWEEP_SECONDS
+TOUCH_SECONDS = 60.0
+"""So often it says what it has."""
+
+FORSAKEN_SECONDS = 4 * TOUCH_SECONDS
 """What nobody has said to have for so long is nobody's."""
 
 STORAGE_SECONDS = 5.0
@@ -58,14 +61,17 @@ class Desk:
         self._arriving: set[str] = set()
         self._cancelled: set[str] = set()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
-        self._room = asyncio.Semaphore(AT_ONCE * config.reconstructors.most)
+        # One place of each reconstructor is left to requests that are answered at once.
+        self._room = asyncio.Semaphore((AT_ONCE - 1) * config.reconstructors.most)
         self._recovery = asyncio.create_task(self._recover())
-        self._sweeper = asyncio.create_task(self._sweep())
+        self._loops = [asyncio.create_task(self._say_what_it_has()), asyncio.create_task(self._sweep())]
 
     async def accept(self, request: Request, content: bytes) -> str:
         """Keeps a reconstruction and begins it. Empty once it is kept and outlives this process; else what has no room
         for another one, `token` or `queue`."""
         await self._recovered()
+        if request.id in self._tasks or request.id in self._arriving:  # it was accepted, but the answer got lost
+            return ""
         waiting = [id_ for id_, task in self._tasks.items() if not task.done()]
         waiting += self._arriving
         if len(waiting) >= self._config.limits.queue:
@@ -74,10 +80,12 @@ class Desk:
             return "token"
         self._arriving.add(request.id)
         self._owners[request.id] = request.owner
+        adding = asyncio.ensure_future(asyncio.to_thread(self._records.add, request, content))
         try:
-            await asyncio.to_thread(self._records.add, request, content)
+            await asyncio.shield(adding)
         except BaseException:
             self._forget(request.id)
+            await asyncio.wait({adding})  # nobody waits for the answer any more, but the thread writes on
             with suppress(UserError):  # a disk that is full, say
                 await self._in_order(self._records.delete, request.id)
             raise
@@ -109,10 +117,11 @@ class Desk:
             self._forget(id_)
             return state
         task = self._tasks.get(id_)
-        if task is not None:
-            self._cancelled.add(id_)
-            task.cancel()
-            await asyncio.wait({task}, timeout=30)
+        if task is None:
+            raise UserError(f"reconstruction {id_}: another desk has it")
+        self._cancelled.add(id_)
+        task.cancel()
+        await asyncio.wait({task}, timeout=30)
         return self._states.get(id_)
 
     async def waiting(self) -> int:
@@ -121,7 +130,8 @@ class Desk:
 
     async def close(self) -> None:
         """Leaves what waits or runs to whoever comes next: that a service is stopped does not count as an attempt."""
-        self._sweeper.cancel()
+        for loop in self._loops:
+            loop.cancel()
         running = {id_: task for id_, task in self._tasks.items() if not task.done()}
         for id_, task in running.items():
             task.cancel()
@@ -129,7 +139,9 @@ class Desk:
         if running:
             await asyncio.wait(running.values(), timeout=5)
         for id_ in running:
-            if self._states[id_].status not in ENDED:
+            if self._states[id_].status in ENDED:  # but it may not have been kept yet
+                await self._keep(id_)
+            else:
                 await self._keep(id_, status="queued", done=0, touched=0.0)
 
     async def __del__(self) -> None:
@@ -204,15 +216,15 @@ class Desk:
 
     async def _in_order(self, change: Callable[..., None], *arguments: Any) -> None:
         """Makes changes to records one after the other, even where nobody waits for one any more."""
-        await asyncio.get_running_loop().run_in_executor(self._writer, change, *arguments)
+        await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, change, *arguments))
 
     async def _recover(self) -> None:
         """Goes on with what waited or ran when the service ended, as soon as storage can be read."""
         while True:
             try:
                 return await self._take_up(forsaken_only=False)
-            except UserError as error:
-                log.error("cannot read what waited: %s", error)
+            except Exception:
+                log.exception("cannot read what waited")
                 await asyncio.sleep(STORAGE_SECONDS)
 
     async def _take_up(self, *, forsaken_only: bool) -> None:
@@ -223,28 +235,37 @@ class Desk:
                 continue
             try:
                 state = await asyncio.to_thread(self._records.state, id_)
+                if state.status in ENDED or (forsaken_only and time.time() - state.touched < FORSAKEN_SECONDS):
+                    continue
                 owner = (await asyncio.to_thread(self._records.request, id_)).owner
             except KeyError:
                 continue
-            if forsaken_only and time.time() - state.touched < FORSAKEN_SECONDS:
+            except StorageAway:
+                raise
+            except UserError as error:  # a record that cannot be read is no reason to do without the others
+                log.error("%s", error)
                 continue
-            if state.status not in ENDED:
+            if id_ not in self._tasks:
                 attempts = state.attempts + (state.status == "running")
                 if attempts >= TRIES:  # it may be what ends the service
                     self._states[id_] = state
-                    error = "the service ended several times while it ran"
-                    await self._keep(id_, status="failed", error=error, ended=time.time())
+                    reason = "the service ended several times while it ran"
+                    await self._keep(id_, status="failed", error=reason, ended=time.time())
                 else:
                     self._begin(id_, owner, State(attempts=attempts))
 
+    async def _say_what_it_has(self) -> None:
+        while True:
+            await asyncio.sleep(TOUCH_SECONDS)
+            for id_, task in list(self._tasks.items()):
+                if not task.done():
+                    await self._keep(id_)
+
     async def _sweep(self) -> None:
-        """Says what it has, takes up what nobody has, removes what is older than results are kept."""
-        await self._recovered()
+        """Takes up what nobody has, removes what is older than results are kept."""
+        await asyncio.shield(self._recovery)
         while True:
             try:
-                for id_, task in list(self._tasks.items()):
-                    if not task.done():
-                        await self._keep(id_)
                 await self._take_up(forsaken_only=True)
                 for id_ in await asyncio.to_thread(self._records.expired, self._config.keep_hours * 3600):
                     await self._in_order(self._records.delete, id_)

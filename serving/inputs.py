@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.simulation import simulate_tile
-from restore_dit.data.storage import exists, is_folder, locate, read_bytes
+from restore_dit.data.storage import exists, is_folder, locate, open_file, read_bytes
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -96,14 +96,17 @@ class Inputs:
         if wanted.tile not in store.manifest.tiles:
             raise UserError(f"{wanted.uri}: no tile {wanted.tile[:60]!r}")
         record = store.manifest.tiles[wanted.tile]
-        self.config.limits.series.require(wanted.uri, record.optical.frames, *record.size, len(record.optical.bands))
+        for sensor in (record.optical, *record.radar.values()):
+            self.config.limits.series.require(wanted.uri, sensor.frames, *record.size, len(sensor.bands))
         return store.load(wanted.tile).series()
 
     def _object(self, uri: str) -> bytes:
         place = locate(uri)
         if not exists(place) or is_folder(place):
             raise UserError(f"{uri}: no object there; of a tile store name the tile, too")
-        content = read_bytes(place)
-        if len(content) > self.config.limits.body_megabytes * 1_000_000:
+        most = self.config.limits.body_megabytes * 1_000_000
+        with open_file(place) as file:
+            size = file.size()
+        if size > most:
             raise TooLarge(f"{uri}: larger than {self.config.limits.body_megabytes} MB")
-        return content
+        return read_bytes(place)

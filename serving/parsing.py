@@ -45,20 +45,20 @@ class Parser:
         Raises:
             UserError: what is wrong with it; or that reading it took too long, too much memory, or ended the reader.
         """
+        # Whoever stops waiting leaves its child to work on: it keeps its place until the child has ended.
+        return await asyncio.shield(asyncio.ensure_future(self._parse(content, kind, name)))
+
+    async def _parse(self, content: bytes, kind: str, name: str) -> TileSeries:
         async with self._room:
             await self._require_process()
-            answer = None
             try:
                 async with asyncio.timeout(self.seconds + 5):
-                    answer = await self._ask(content, kind, name)
-            except (TimeoutError, OSError, asyncio.IncompleteReadError):
-                pass
-        if answer is None:
-            raise UserError(f"{name}: cannot be read: it is damaged, or takes too much time or memory")
-        header, rest = answer
-        if "error" in header:
-            raise (TooLarge if header.get("too_large") else UserError)(header["error"])
-        return await asyncio.to_thread(read_series, header, io.BytesIO(rest))
+                    header, rest = await self._ask(content, kind, name)
+                if "error" not in header:
+                    return await asyncio.to_thread(read_series, header, io.BytesIO(rest))
+            except (TimeoutError, OSError, asyncio.IncompleteReadError, EOFError):
+                header = {"error": f"{name}: cannot be read: it is damaged, or takes too much time or memory"}
+        raise (TooLarge if header.get("too_large") else UserError)(header["error"])
 
     async def _ask(self, content: bytes, kind: str, name: str) -> tuple[dict, bytes]:
         reader, writer = await asyncio.open_unix_connection(self._socket)
@@ -80,9 +80,9 @@ class Parser:
     async def _require_process(self) -> None:
         async with self._starting:
             if self._process is None or self._process.poll() is not None:
-                self._process = await asyncio.to_thread(self._start)
+                self._process, self._socket = await asyncio.to_thread(self._start)
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> tuple[subprocess.Popen[str], str]:
         socket = str(Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)) / "socket")  # the process removes it
         process = subprocess.Popen(
             [sys.executable, "-m", "serving.parser_process", socket],
@@ -96,8 +96,7 @@ class Parser:
         if process.stdout.readline().strip() != "ready":
             process.kill()
             raise RuntimeError("the parser process does not start")
-        self._socket = socket
-        return process
+        return process, socket
 
     def close(self) -> None:
         """Ends the process."""

@@ -14,7 +14,8 @@ RETRY_SECONDS = 5
 
 
 class NobodyThere:
-    """Answers what has no answer: Ray Serve ends such a request without a word, and the client would read 500."""
+    """Answers what has no answer: Ray Serve ends such a request without a word, and the client would read 500; and what
+    nobody serves yet, while the service starts: Ray Serve's own 404, which, unlike the service's, is plain text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,12 +26,18 @@ class NobodyThere:
 
         async def watched(message: Message) -> None:
             nonlocal begun
-            begun = begun or message["type"] == "http.response.start"
-            await send(message)
+            if message["type"] == "http.response.start":
+                kind = dict(message.get("headers") or ()).get(b"content-type", b"")
+                begun = not (message["status"] == 404 and kind.startswith(b"text/plain"))
+            if begun:
+                await send(message)
 
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
         await self._app(scope, receive, watched)
-        if scope["type"] == "http" and not begun:
-            told = {"error": "the process that was to answer has ended; another takes its place"}
+        if not begun:
+            told = {"error": "nobody is there to answer: the service starts, or one of its processes is being replaced"}
             await JSONResponse(told, 503, {"Retry-After": str(RETRY_SECONDS)})(scope, receive, send)
 
 

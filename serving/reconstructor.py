@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from restore_dit.clouds.detectors import Detector, detector_of
 from restore_dit.data.storage import locate
+from restore_dit.errors import UserError
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions
 from restore_dit.series import TileSeries
@@ -40,7 +41,7 @@ class Cancelled(Exception):
     """Nobody waits for this reconstruction any more."""
 
 
-@serve.deployment(max_ongoing_requests=AT_ONCE)
+@serve.deployment(max_ongoing_requests=512)
 class Reconstructor:
     """Reconstructs series; the network is elsewhere."""
 
@@ -51,6 +52,7 @@ class Reconstructor:
         self._registry = Registry(config.models, config.default_model)
         self._model = lru_cache(maxsize=4)(self._registry.load)
         self._detector: Detector | None = None
+        self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def ready(self) -> str:
         """Whether a request would find the network; the default model's name."""
@@ -106,7 +108,8 @@ class Reconstructor:
         cancelled: threading.Event,
     ) -> Answer:
         loop = asyncio.get_running_loop()
-        name = wanted.model or self._registry.default_name()
+        with of_the_service():
+            name = wanted.model or self._registry.default_name()
 
         def fill() -> Answer:
             with of_the_service():
@@ -130,12 +133,17 @@ class Reconstructor:
             made = provenance(model, name, options)
             return Answer(known, clear, gap_mask, made, wanted.outputs).only(wanted.dates)
 
-        async with asyncio.timeout(self._config.limits.work_seconds):
-            return await asyncio.to_thread(fill)
+        seconds = self._config.limits.work_seconds
+        try:
+            async with self._at_once, asyncio.timeout(seconds):
+                return await asyncio.to_thread(fill)
+        except TimeoutError:
+            raise UserError(f"takes longer than {seconds} s: send a smaller area, fewer dates or steps") from None
 
     def _with_clouds(self, series: TileSeries) -> TileSeries:
         if self._detector is None:
-            self._detector = detector_of(self._config.clouds)
+            with of_the_service():
+                self._detector = detector_of(self._config.clouds)
         self._detector.require(series.optical.bands, series.size, series.georeference)
         return replace(series, clouds=next(iter(self._detector.detect([series]))))
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import time
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from typing import Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
@@ -88,6 +89,8 @@ class Records:
     """The folder of all of them."""
 
     folder: Location
+    _incomplete: set[str] = dataclass_field(default_factory=set, compare=False, repr=False)
+    """Ids that were seen without a request: what a late write left of a deleted record, if they are seen again."""
 
     def new_id(self) -> str:
         """One that nobody can guess."""
@@ -108,7 +111,7 @@ class Records:
         place = self.place(request.id)
         write_bytes_atomically(place.join("request.json"), request.model_dump_json().encode())
         write_bytes_atomically(place.join("input"), content)
-        self.set_state(request.id, State())
+        self.set_state(request.id, State(touched=time.time()))
 
     def request(self, id_: str) -> Request:
         """What was asked.
@@ -154,9 +157,15 @@ class Records:
                 ended = self.state(id_).ended
             except KeyError:
                 ended = self._created(id_)
+            if ended is None and not self._has(id_, "request.json"):
+                ended = now - keep_seconds - 1 if id_ in self._incomplete else None
+                self._incomplete.add(id_)
             if ended is not None and now - ended > keep_seconds:
                 found.append(id_)
         return found
+
+    def _has(self, id_: str, name: str) -> bool:
+        return exists(self.place(id_).join(name))
 
     def _created(self, id_: str) -> float | None:
         try:

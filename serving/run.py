@@ -27,6 +27,11 @@ from serving.registry import Registry
 
 POLL_SECONDS = 0.5
 
+READY_SECONDS = 600
+
+ENDED = ("DEPLOY_FAILED", "DELETING")
+"""States of an application that no longer serves; one that is unhealthy gets new processes."""
+
 
 def run(read: Callable[[], ServingConfig], display: Console) -> int:
     """Serves until Ctrl-C. On SIGHUP the configuration, the models and the tokens are read anew, and processes replaced
@@ -56,12 +61,16 @@ def run(read: Callable[[], ServingConfig], display: Console) -> int:
         seconds = time.monotonic() - begin
         display.print(f"ready after {seconds:.0f} s: {address}, its interface {address}/docs", soft_wrap=True)
         display.print(told, highlight=False, soft_wrap=True)
-        while serve.status().applications[NAME].status in ("RUNNING", "DEPLOYING"):
+        well = True
+        while (status := _status()) not in ENDED:
+            if well != (status != "UNHEALTHY"):
+                well = not well
+                display.print("all processes run" if well else "a process has died; Ray Serve replaces it")
             time.sleep(POLL_SECONDS)
             if hangups:
                 hangups.clear()
                 handle = _replace(config, read, display) or handle
-        raise UserError(f"the service has ended: {serve.status().applications[NAME].message.strip()[-300:]}")
+        raise UserError("the service has ended: Ray Serve's log says why")
     except KeyboardInterrupt:
         display.print("stopping", highlight=False)
         with contextlib.suppress(Exception):  # what cannot be told will be found out
@@ -86,8 +95,16 @@ def _deploy(application: Application) -> DeploymentHandle:
         handle = serve.run(application, name=NAME, route_prefix="/", logging_config={"enable_access_log": False})
     except RuntimeError as error:
         raise UserError(f"the service does not start: {' '.join(str(error).split())[-300:]}") from None
-    handle.ready.remote().result(timeout_s=600)
+    try:
+        handle.ready.remote().result(timeout_s=READY_SECONDS)
+    except TimeoutError:
+        raise UserError(f"the network is not loaded after {READY_SECONDS} s: Ray Serve's log says why") from None
     return handle
+
+
+def _status() -> str:
+    found = serve.status().applications.get(NAME)
+    return "DELETING" if found is None else found.status.value
 
 
 def _replace(before: ServingConfig, read: Callable[[], ServingConfig], display: Console) -> DeploymentHandle | None:

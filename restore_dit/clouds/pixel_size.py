@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from restore_dit.data.crs import crs_from_text
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference
 
@@ -22,7 +23,7 @@ def read_crs(georeference: Georeference) -> CRS:
     """
     try:
         with rasterio.Env():  # without it GDAL prints its own line, too
-            return CRS.from_user_input(georeference.crs)
+            return crs_from_text(georeference.crs)
     except CRSError:
         shown = georeference.crs if len(georeference.crs) <= 40 else f"{georeference.crs[:40]}…"
         raise UserError(

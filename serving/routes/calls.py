@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+from collections import Counter
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Request
@@ -13,7 +15,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from restore_dit.data.storage import locate
-from restore_dit.errors import StorageAway, UserError
+from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import ModelDescription
 from serving.access import NOBODY, RateLimit, Tokens
 from serving.config import ServingConfig
@@ -23,7 +25,16 @@ from serving.records import Records, State
 from serving.registry import Registry
 from serving.routes.interface import ReconstructionState, problem
 
+log = logging.getLogger(__name__)
+
 bearer = HTTPBearer(auto_error=False, description="a token of this service")
+
+
+DESK_SECONDS = 60
+"""So long an answer of the desk may take; a cancelled reconstruction takes half of it at most."""
+
+MOST_STREAMS = 32
+"""Streams of events of one token, for each ingress."""
 
 
 class Calls:
@@ -45,6 +56,8 @@ class Calls:
         self.most_under_way = math.ceil(config.limits.queue / config.ingresses.most)
         self.rate = RateLimit(math.ceil(config.limits.requests_a_minute / config.ingresses.most))
         self.under_way = 0
+        self.of_token: Counter[str] = Counter()
+        self.streams: Counter[str] = Counter()
         self._models: dict[str, ModelDescription] = {}
 
     def caller(self, credentials: HTTPAuthorizationCredentials | None) -> str:
@@ -65,11 +78,12 @@ class Calls:
         try:
             name = name or await asyncio.to_thread(self.registry.default_name)
             if name not in self._models:
+                if name not in await asyncio.to_thread(lambda: self.registry.names):
+                    raise problem(422, f"no model {name[:60]!r}; GET /v1/models lists them")
                 self._models[name] = await asyncio.to_thread(self.registry.describe, name)
-        except StorageAway:
-            raise
-        except UserError as error:
-            raise problem(422, str(error)) from None
+        except UserError as error:  # for the operator: it names the service's paths
+            log.error("%s", error)
+            raise nobody_there() from None
         return self._models[name]
 
     async def reconstruction(self, id_: str, owner: str) -> State:
@@ -83,7 +97,10 @@ class Calls:
         """An answer of the desk, which may be about to be replaced."""
         for attempt in range(5):
             try:
-                return await getattr(self.desk, method).remote(*arguments)
+                async with asyncio.timeout(DESK_SECONDS):
+                    return await getattr(self.desk, method).remote(*arguments)
+            except TimeoutError:
+                break
             except (RayActorError, BackPressureError, RayServeException):
                 await asyncio.sleep(0.5 * 2**attempt)
         raise nobody_there()

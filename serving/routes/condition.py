@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, HTTPException, Response
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
@@ -27,7 +27,10 @@ async def models(calls: CallsHere, caller: Caller) -> list[ModelDescription]:
     """The models that are served."""
     default, found = await asyncio.to_thread(calls.registry.default_name), []
     for name in await asyncio.to_thread(lambda: calls.registry.names):
-        model = await calls.described(name)
+        try:
+            model = await calls.described(name)
+        except HTTPException:  # it is being put there
+            continue
         diffusion = model.config.diffusion
         found.append(
             ModelDescription(

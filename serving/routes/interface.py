@@ -49,6 +49,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         400: "the request cannot be understood",
         401: "no token, or a wrong one",
         404: "no such thing, or not yours",
+        408: "sending it took too long",
         413: "larger than the service takes",
         415: "neither NetCDF, ZIP nor JSON",
         422: "the series or an option cannot be used",

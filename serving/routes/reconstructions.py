@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
@@ -12,6 +13,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import ValidationError
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, RayServeException
+from starlette.requests import ClientDisconnect
 
 from restore_dit.config import SamplerName
 from restore_dit.data.exchange.limits import TooLarge
@@ -23,7 +25,7 @@ from serving import records
 from serving.answers import MEDIA_TYPES, outputs_of
 from serving.inputs import NamedInput
 from serving.records import ENDED, State, Wanted
-from serving.routes.calls import Caller, Calls, CallsHere, busy, nobody_there, shown
+from serving.routes.calls import MOST_STREAMS, Caller, Calls, CallsHere, busy, nobody_there, shown
 from serving.routes.interface import PROBLEMS, ReconstructionState, problem
 
 KINDS = {
@@ -36,6 +38,11 @@ KINDS = {
     "": "",
 }
 """Content type → kind of input; "": told by its first bytes."""
+
+MOST_JSON = 10_000
+"""Bytes of a body that names a series."""
+
+PASS_SECONDS = 10
 
 SILENCE_SECONDS = 15
 """A stream of events says something so often, that nothing between takes the connection for dead."""
@@ -93,13 +100,17 @@ async def reconstruct(
         model=model, steps=steps, sampler=sampler, seed=seed, mask_dilation=mask_dilation, format=format,
         views=views, outputs=_outputs(outputs), dates=tuple(_listed(dates)),
     )  # fmt: skip
-    if calls.under_way >= calls.most_under_way:  # before the upload takes memory
-        raise busy("the queue is full")
+    full = calls.under_way >= calls.most_under_way
+    if full or calls.of_token[caller] >= calls.config.limits.requests_a_token:  # before the upload takes memory
+        await _let_pass(request)
+        raise busy("the queue is full" if full else "too many requests of this token at the same time")
     calls.under_way += 1
+    calls.of_token[caller] += 1
     try:
         return await _reconstruct(calls, request, caller, wanted, wait)
     finally:
         calls.under_way -= 1
+        calls.of_token[caller] -= 1
 
 
 async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Wanted, wait: bool) -> Response:
@@ -181,8 +192,18 @@ async def cancel(calls: CallsHere, id: str, caller: Caller) -> ReconstructionSta
 async def events(calls: CallsHere, id: str, caller: Caller) -> StreamingResponse:
     """How far it is, as server-sent events until it has ended."""
     first = await calls.reconstruction(id, caller)
+    if calls.streams[caller] >= MOST_STREAMS:
+        raise busy("too many streams of events of this token")
 
     async def stream() -> AsyncIterator[str]:
+        calls.streams[caller] += 1
+        try:
+            async for text in told():
+                yield text
+        finally:
+            calls.streams[caller] -= 1
+
+    async def told() -> AsyncIterator[str]:
         state, said, silent = first, "", 0.0
         while True:
             text = shown(id, state).model_dump_json()
@@ -228,18 +249,31 @@ async def _body(calls: Calls, request: Request) -> tuple[str, bytes]:
     stated = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if stated not in KINDS:
         raise problem(415, "send application/x-netcdf, application/zip or application/json")
-    most = calls.config.limits.body_megabytes * 1_000_000
+    limits = calls.config.limits
+    most = MOST_JSON if KINDS[stated] == "uri" else limits.body_megabytes * 1_000_000
     content = bytearray()
     if int(request.headers.get("content-length") or 0) > most:
-        raise problem(413, f"larger than {calls.config.limits.body_megabytes} MB")
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > most:
-            raise problem(413, f"larger than {calls.config.limits.body_megabytes} MB")
+        raise problem(413, f"larger than {most / 1e6:g} MB")
+    try:
+        async with asyncio.timeout(limits.upload_seconds):
+            async for chunk in request.stream():
+                content += chunk
+                if len(content) > most:
+                    raise problem(413, f"larger than {most / 1e6:g} MB")
+    except TimeoutError:
+        raise problem(408, f"sending it took longer than {limits.upload_seconds} s") from None
     if not content:
         raise problem(400, "nothing was sent: the body is a NetCDF file, a ZIP archive or a JSON object")
     kind = KINDS[stated] or ("geotiff" if content[:2] == b"PK" else "netcdf")
     return kind, bytes(content)
+
+
+async def _let_pass(request: Request) -> None:
+    """Reads what is sent without keeping it: who is refused while he sends may not hear it."""
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(PASS_SECONDS):
+            async for _ in request.stream():
+                pass
 
 
 def _listed(text: str) -> list[str]:

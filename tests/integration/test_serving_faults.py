@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ray import serve
 from restore_dit.client import LocalClient
 from restore_dit.data.exchange import netcdf
 from serving.app import NAME
+from serving.records import State
 from tests.serving.running_service import ANN, replica_processes, running_service, save, simulated
 
 pytestmark = [
@@ -42,13 +44,19 @@ def service(ray_cluster, models, tmp_path_factory):
         yield running
 
 
-def test_a_job_outlives_the_service(service):
-    job = service.ann.submit(simulated(8, 40, 40, 120), steps=20)
+def test_a_job_outlives_the_service(service, models):
+    cloudy = simulated(8, 40, 40, 120)
+    job = service.ann.submit(cloudy, steps=20)
     while not job.state()["done"]:
         time.sleep(0.05)
     serve.delete(NAME)
+    kept = State.model_validate_json((Path(service.config.state) / job.id / "state.json").read_bytes())
+    assert (kept.status, kept.attempts) == ("queued", 0)  # it was not done, and that does not count
     service.run()
-    assert job.wait()["files"]
+    link = next(link for name, link in job.wait()["files"].items() if name.endswith(".nc"))
+    found = netcdf.decode(service.ann.fetch("GET", link)[1], "answer")
+    expected = LocalClient(str(models / "small")).reconstruct(cloudy, steps=20)
+    assert np.abs(found.optical.values.astype(int) - expected.series.optical.values).max() <= 1
 
 
 class Load:
@@ -63,8 +71,8 @@ class Load:
         self.of_job = simulated(7, 40, 40, 60)
         self._content = netcdf.encode(simulated(1, 16, 16, 40))
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-        self._threads.append(threading.Thread(target=self._submit))
+        work = [self._ask] * clients + [self._submit]
+        self._threads = [threading.Thread(target=one, daemon=True) for one in work]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -99,7 +107,7 @@ class Load:
                 if error.code not in (429, 503) or not error.headers["Retry-After"] or "error" not in json.loads(told):
                     self.wrong.append(f"{error.code}: {told[:200]!r}")
                 time.sleep(0.5)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 an answer that breaks off, or is none
                 self.answers[type(error).__name__] += 1
                 self.wrong.append(repr(error))
 

@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import random
+import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -113,7 +114,8 @@ def test_damaged_files_are_refused_in_one_line_or_read(service):
     ]
     expected = service.ann.reconstruct(series, seed=1)
     replicas = [psutil.Process(process) for name in ("Api", "Reconstructor") for process in replica_processes(name)]
-    folders = len(list(Path("/tmp").glob(f"{FOLDER_PREFIX}*")))
+    sockets = Path(tempfile.gettempdir())
+    folders = len(list(sockets.glob(f"{FOLDER_PREFIX}*")))
 
     def send(number: int) -> int:
         dice = random.Random(number)
@@ -151,4 +153,4 @@ def test_damaged_files_are_refused_in_one_line_or_read(service):
     assert after[0] <= before[0]
     assert after[1] <= before[1] + 10
     assert after[2] <= before[2] + 60
-    assert len(list(Path("/tmp").glob(f"{FOLDER_PREFIX}*"))) <= folders
+    assert len(list(sockets.glob(f"{FOLDER_PREFIX}*"))) <= folders

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import xarray
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from restore_dit.data.crs import crs_from_text
 from restore_dit.data.cubes.grid import Axis, Grid
 from restore_dit.errors import UserError
 
@@ -65,7 +65,7 @@ def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: tuple[
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "+init=epsg:…" is old but clear
-                crs = CRS.from_user_input(int(text) if str(text).isdigit() else str(text))
+                crs = crs_from_text(str(text))
         except (CRSError, ValueError):
             continue
         code = crs.to_epsg()

@@ -6,6 +6,7 @@ import numpy as np
 import xarray
 from rasterio.crs import CRS
 
+from restore_dit.data.crs import crs_from_text
 from restore_dit.data.cubes.georeference import crs_of, grid_of
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference
@@ -18,7 +19,7 @@ def coordinate_system(georeference: Georeference) -> CRS:
         UserError: nobody knows it.
     """
     try:
-        return CRS.from_user_input(georeference.crs)
+        return crs_from_text(georeference.crs)
     except ValueError as error:  # rasterio's CRSError is one
         raise UserError(
             f"unknown coordinate system {georeference.crs!r}: give an authority code such as EPSG:32631, or WKT"

@@ -82,11 +82,12 @@ class ArchiveReader:
         clouds = None if masks is None else self._clouds(kinds.pop(masks), masks, optical.dates)
         for kind in _MASKS:
             kinds.pop(kind, None)
+        self.limits.require_tracks(self.name, len(kinds))
         radar = {
             track: self._images(files, S1_BANDS, DECIBEL_SCALE, limit=320) for track, files in sorted(kinds.items())
         }
         assert self.place is not None
-        tile = re.sub(r"[^\w.-]|^[._-]+", "", members[0].tile)[:60] or "series"
+        tile = re.sub(r"[^A-Za-z0-9_.-]", "", members[0].tile).strip("._-")[:60] or "series"
         return TileSeries(tile, optical, clouds, radar, self.place[1])
 
     def _members(self) -> list[_Member]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from restore_dit.errors import UserError
 
+MOST_TRACKS = 4
+"""Radar series of one site: two directions of flight, two orbits of each."""
+
 
 class TooLarge(UserError):
     """A file holds more than is taken."""
@@ -20,6 +23,15 @@ class SeriesLimits:
     dates: int = 1000
     values: int = 2_000_000_000
     """Numbers in all: dates × bands × pixels, of one sensor."""
+
+    def require_tracks(self, name: str, tracks: int) -> None:
+        """Refuses too many radar series, each of which may be as large as the optical one.
+
+        Raises:
+            TooLarge: naming the limit.
+        """
+        if tracks > MOST_TRACKS:
+            raise TooLarge(f"{name}: {tracks} radar tracks; at most {MOST_TRACKS} are taken")
 
     def require(self, name: str, dates: int, height: int, width: int, bands: int) -> None:
         """Refuses what is too large.

@@ -177,6 +177,7 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
     limits.require(name, frames, height, width, len(bands))
     wanted = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
+    limits.require_tracks(name, len(_tracks(file.variables)))
     for track in _tracks(file.variables):
         time = f"{track}_time"
         for band in S1_BANDS:
@@ -218,7 +219,7 @@ def _series(dataset: xarray.Dataset, name: str) -> TileSeries:
 
 def _tile_id(dataset: xarray.Dataset) -> str:
     stated = str(dataset.attrs.get("tile", ""))
-    allowed = [character for character in stated if character.isalnum() or character in "._-"]
+    allowed = [character for character in stated if (character.isascii() and character.isalnum()) or character in "._-"]
     return "".join(allowed).strip("._-")[:60] or "series"
 
 

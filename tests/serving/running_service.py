@@ -51,7 +51,7 @@ class Service:
             self.address + path, body, {"Authorization": f"Bearer {token}", **headers}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return answer.status, json.loads(answer.read() or b"null"), answer.headers
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read()), error.headers

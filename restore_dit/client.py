@@ -101,7 +101,7 @@ class Job:
         return paths
 
     def _events(self) -> Iterator[dict[str, Any]]:
-        with self.client.call("GET", f"/v1/reconstructions/{self.id}/events") as answer, self.client.heard():
+        with self.client.call("GET", f"/v1/reconstructions/{self.id}/events") as answer, _unbroken(self.client.address):
             for line in answer:
                 if line.startswith(b"data: ") and line.endswith(b"\n"):
                     yield json.loads(line[6:])
@@ -164,16 +164,8 @@ class Client:
             UserError: what the service says, in one line.
             NoAnswer: nobody answers, or the answer breaks off.
         """
-        with self.call(method, path, content) as answer, self.heard():
+        with self.call(method, path, content) as answer, _unbroken(self.address):
             return answer.status, answer.read()
-
-    @contextmanager
-    def heard(self) -> Iterator[None]:
-        """What breaks off is a `NoAnswer`."""
-        try:
-            yield
-        except (OSError, http.client.HTTPException) as error:
-            raise NoAnswer(f"{self.address}: the answer broke off: {error}") from None
 
     def call(self, method: str, path: str, content: bytes | None = None) -> Any:
         """An open answer. A call that the service has no room for is repeated when it says so.
@@ -217,6 +209,15 @@ class LocalClient:
         """The series without gaps; options: those of `SamplingOptions`."""
         clear, gap_mask = fill_gaps(self._model, series, SamplingOptions(**options))
         return Clear(clear, gap_mask)
+
+
+@contextmanager
+def _unbroken(address: str) -> Iterator[None]:
+    """Raises `NoAnswer` where the answer that is read within breaks off."""
+    try:
+        yield
+    except (OSError, http.client.HTTPException) as error:
+        raise NoAnswer(f"{address}: the answer broke off: {error}") from None
 
 
 def _seconds(text: str | None) -> float:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 
 
+class NoSuchModel(UserError):
+    """A caller names a model that is not served."""
+
+
 @dataclass(frozen=True)
 class Registry:
     """A folder at any URI. It is looked at anew for every list, so that a model that is put there is served."""
@@ -51,7 +55,8 @@ class Registry:
         """The model of this name.
 
         Raises:
-            UserError: there is none, or it is damaged.
+            NoSuchModel: there is none.
+            UserError: it is damaged.
         """
         from restore_dit.reconstruction.model_directory import load_model  # not for those that only describe it
 
@@ -61,13 +66,14 @@ class Registry:
         """What a model of this name is, without its weights.
 
         Raises:
-            UserError: there is none, or it is damaged.
+            NoSuchModel: there is none.
+            UserError: it is damaged.
         """
         return describe_model(self._found(name))
 
     def _found(self, name: str) -> Location:
         if name not in self.names:
-            raise UserError(f"no model {name[:60]!r}; GET /v1/models lists them")
+            raise NoSuchModel(f"no model {name[:60]!r}; GET /v1/models lists them")
         if name == self._single_name and exists(self._folder.join(WEIGHTS)):
             return self._folder
         return self._place(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cluster.local.ports import LOOPBACK
 from cluster.local.record import NodeRecord, beginning
+from serving.proxy import ENVIRONMENT as PROXY_ENVIRONMENT
 
 MARK = "RESTORE_DIT_CLUSTER"
 """Set to the cluster's folder in the environment of every process of it, so that `down` finds just these."""
@@ -103,7 +104,7 @@ def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares",
+        **PROXY_ENVIRONMENT,
         # A worker group that starts on a machine that is several nodes is slow, not broken.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
         "PATH": f"{Path(runner.python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

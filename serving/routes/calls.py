@@ -22,7 +22,7 @@ from serving.config import ServingConfig
 from serving.inputs import Inputs
 from serving.proxy import RETRY_SECONDS
 from serving.records import Records, State
-from serving.registry import Registry
+from serving.registry import NoSuchModel, Registry
 from serving.routes.interface import ReconstructionState, problem
 
 log = logging.getLogger(__name__)
@@ -78,9 +78,9 @@ class Calls:
         try:
             name = name or await asyncio.to_thread(self.registry.default_name)
             if name not in self._models:
-                if name not in await asyncio.to_thread(lambda: self.registry.names):
-                    raise problem(422, f"no model {name[:60]!r}; GET /v1/models lists them")
                 self._models[name] = await asyncio.to_thread(self.registry.describe, name)
+        except NoSuchModel as error:
+            raise problem(422, str(error)) from None
         except UserError as error:  # for the operator: it names the service's paths
             log.error("%s", error)
             raise nobody_there() from None
@@ -93,11 +93,11 @@ class Calls:
             raise problem(404, "no such reconstruction")
         return state
 
-    async def ask_desk(self, method: str, *arguments: Any) -> Any:
+    async def ask_desk(self, method: str, *arguments: Any, seconds: float = DESK_SECONDS) -> Any:
         """An answer of the desk, which may be about to be replaced."""
         for attempt in range(5):
             try:
-                async with asyncio.timeout(DESK_SECONDS):
+                async with asyncio.timeout(seconds):
                     return await getattr(self.desk, method).remote(*arguments)
             except TimeoutError:
                 break

@@ -162,7 +162,8 @@ async def _accept(calls: Calls, caller: str, wanted: Wanted, kind: str, name: st
         name=name,
         created=time.time(),
     )
-    full = await calls.ask_desk("accept", request, content)
+    # Storage may take the upload as slowly as the caller may send it.
+    full = await calls.ask_desk("accept", request, content, seconds=calls.config.limits.upload_seconds)
     if full:
         raise busy("the queue is full" if full == "queue" else "too many reconstructions of this token")
     state = shown(request.id, State())

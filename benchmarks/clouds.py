@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.memory import own_memory, watched_memory
+from restore_dit.threads import ONE_THREAD
 
 CPUS = 2
 
@@ -135,7 +136,7 @@ def prepare(folder: Path, tiles: int) -> tuple[str, str]:
 
     store, weights = folder / f"store-{tiles}", folder / "weights.pth"
     command = [sys.executable, "-m", "restore_dit.cli", "simulate", str(store), "--tiles", str(tiles)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | ONE_THREAD)
     torch.manual_seed(0)
     torch.save(build_network(CloudNetworkConfig()).state_dict(), weights)
     return str(store), str(weights)

@@ -25,6 +25,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.memory import own_memory, watched_memory
+from restore_dit.threads import ONE_THREAD
 
 BATCH = 16
 MICRO_BATCH = 8
@@ -172,7 +173,7 @@ def through_ray(case: Case, store: str, examples: int) -> dict[str, float]:
 
     from restore_dit.data import stream
 
-    environment = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+    environment = {"env_vars": ONE_THREAD}
     ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False, runtime_env=environment,
              object_store_memory=2 << 30, logging_level="WARNING")  # fmt: skip
     setup = setup_of(store)
@@ -238,7 +239,7 @@ def prepare(folder: Path, patches: int) -> dict[str, str]:
 
 
 def _quietly(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | ONE_THREAD)
 
 
 def upload(store: str, bucket: str) -> str:

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from restore_dit.threads import ONE_THREAD
+
 PARAMETERS = 9_835_168
 """Of the published size with ten bands."""
 
@@ -83,7 +85,7 @@ def all_reduce_seconds(processes: int = 2) -> float:
                 [sys.executable, "-c", _RANK, str(rank), str(processes), folder, str(PARAMETERS), str(ALL_REDUCES)],
                 stdout=subprocess.PIPE,
                 text=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=os.environ | ONE_THREAD,
             )
             for rank in range(processes)
         ]

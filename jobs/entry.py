@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from jobs.worker_logs import forward_errors_only
+from restore_dit import threads
 from restore_dit.config import dump
 from restore_dit.errors import UserError
 
@@ -53,6 +54,7 @@ def job_main(
 
 def exit_status(run: Callable[[], int], program: str) -> int:
     """Runs; what the user can mend becomes one line on standard error."""
+    threads.watch()
     try:
         return run()
     except UserError as error:
@@ -101,7 +103,8 @@ def connect(display: Console | None = None) -> None:
         if address:
             ray.init(logging_level=logging.WARNING)
         else:
-            ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
+            with threads.as_ray_processes_get_it(os.environ):
+                ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
     except ray.exceptions.AuthenticationError as error:
         raise UserError(f"{_named(address)}no usable token: {_sentence(error.message)}") from None
     except (ConnectionError, ValueError) as error:

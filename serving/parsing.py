@@ -17,6 +17,7 @@ from pathlib import Path
 from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
 from restore_dit.errors import UserError
 from restore_dit.series import TileSeries
+from restore_dit.threads import ONE_THREAD
 from serving.parser_process import read_series
 
 FOLDER_PREFIX = "restore-dit-parser-"
@@ -90,7 +91,7 @@ class Parser:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=_without_secrets() | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=_without_secrets() | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":

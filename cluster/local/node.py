@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cluster.local.ports import LOOPBACK
 from cluster.local.record import NodeRecord, beginning
+from restore_dit import threads
 from serving.proxy import ENVIRONMENT as PROXY_ENVIRONMENT
 
 MARK = "RESTORE_DIT_CLUSTER"
@@ -98,7 +99,8 @@ def start_node(
 def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
     """The caller's environment, S3 address and credentials included: that is how they reach the nodes. What is meant
     for another Ray cluster stays out, and so does what names the caller's own home where another user runs the node."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ours = threads.of_ray_processes(os.environ)
+    ours = {name: value for name, value in ours.items() if not name.startswith("RAY_")}
     ours |= LOOPBACK_ONLY | {
         MARK: str(folder),
         "RAY_AUTH_MODE": "token",

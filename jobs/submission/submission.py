@@ -11,7 +11,7 @@ from jobs.submission.names import new_job_id, run_name
 from jobs.submission.package import pack
 from jobs.submission.places import SENT_FOLDER, as_on_the_cluster, refuse_secrets
 from jobs.submission.project import PACKAGES, project_files, project_root
-from restore_dit import __version__
+from restore_dit import __version__, threads
 from restore_dit.config import dump
 from restore_dit.training.tracking.provenance import COMMIT_VARIABLE, commit_of
 
@@ -61,7 +61,8 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
         metadata={"job": job.name, "run": run, "version": __version__, SECONDS_TO_STOP: str(seconds_to_stop)}
         | ({"commit": commit} if commit else {}),
         # Nothing of this process's environment goes along: what a job needs to know is in its configuration, and
-        # credentials are the cluster's. Ray reads the first of these when it stops the job; a training puts the other
-        # into its record.
-        environment={"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)} | ({COMMIT_VARIABLE: commit} if commit else {}),
+        # credentials are the cluster's. Ray reads the first of these when it stops the job; a training puts the second
+        # into its record; how threads wait is of no use later than at the start of a process.
+        environment=threads.of_ray_processes({"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)})
+        | ({COMMIT_VARIABLE: commit} if commit else {}),
     )

@@ -117,6 +117,6 @@ def test_what_is_sent_says_nothing_of_this_machine(monkeypatch):
     submission = prepare(JOBS["train"], JOBS["train"].read("tiny", [*S3["train"], "name=site"]), 120)
     assert submission.job_id.startswith("train-site-20")
     assert submission.metadata.keys() - {"commit"} == {"job", "run", "version", "seconds_to_stop"}
-    assert submission.environment.keys() - {"RESTORE_DIT_COMMIT"} == {"RAY_JOB_STOP_WAIT_TIME_S"}
+    assert submission.environment.keys() - {"RESTORE_DIT_COMMIT"} == {"RAY_JOB_STOP_WAIT_TIME_S", "OMP_WAIT_POLICY"}
     assert submission.entrypoint == f"python -m jobs.train --config {CONFIG_FILE}"
     assert b"TOP-SECRET" not in submission.package

@@ -17,10 +17,12 @@ def assert_names(message: str, *facts: str | float) -> None:
 
 
 @contextmanager
-def refused(*facts: str | float, status: int = 1, kind: type[UserError] = UserError) -> Iterator[None]:
+def refused(
+    *facts: str | float, status: int = 1, kind: type[UserError] = UserError
+) -> Iterator[pytest.ExceptionInfo[UserError]]:
     """What is done inside ends in a `UserError` of one line that names every fact, for this exit status."""
     with pytest.raises(kind) as caught:
-        yield
+        yield caught
     message = str(caught.value)
     assert_names(message, *facts)
     assert "\n" not in message

@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import yaml
 
 from restore_dit.cli import main
 from restore_dit.reconstruction.model_directory import load_model
+from tests.messages import assert_names
 
 
 def run(capsys, *words: object) -> tuple[int, str, str]:
@@ -25,12 +27,12 @@ def test_simulate_inspect_verify_and_go_on(capsys, tmp_path):
     status, out, _ = run(capsys, "simulate", store, "--tiles", 2, *size)
     assert (status, out.splitlines()[-1]) == (0, f"{store}: 2 tiles, 0 quarantined")
     status, out, _ = run(capsys, "simulate", store, *size, "--tiles", 3)
-    assert (status, out.splitlines()[0]) == (0, "1 tiles to simulate, 2 there already")
+    assert (status, re.findall(r"\d+", out.splitlines()[0])) == (0, ["1", "2"])
     assert out.splitlines()[-1] == f"{store}: 3 tiles, 0 quarantined"
     status, out, _ = run(capsys, "inspect", store, "--verify")
     assert status == 0
     assert "16×20" in out
-    assert "verified 3 tiles: 0 damaged" in out
+    assert_names(out, "verified 3", "0 damaged")
     tile = store / "tiles" / "sim-0-000001.parquet"
     content = bytearray(tile.read_bytes())
     content[len(content) // 2] ^= 1
@@ -42,40 +44,40 @@ def test_simulate_inspect_verify_and_go_on(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "message"),
+    ("words", "status", "facts"),
     [
-        (("train", "--config", "tiny"), 1, "data.store is not set"),
-        (("train", "--config", "tinny"), 2, "no such file; shipped configurations"),
-        (("train", "--config", "tiny", "data.stor=x"), 2, "did you mean 'store'?"),
-        (("train", "--config", "tiny", "data.store=/nowhere"), 1, "/nowhere: no tile store there"),
-        (("simulate", "out", "--tilez", "3"), 2, "--tilez"),
-        (("simulate", "out", "hight=3"), 2, "did you mean 'height'?"),
-        (("simulate", "out", "--tiles", "0"), 2, "at least 1"),
-        (("inspect", "/nowhere"), 1, "/nowhere: no tile store there"),
-        (("evaluate", "/nowhere", "/nowhere"), 1, "/nowhere: not a model directory"),
-        (("reconstruct", "/nowhere", "/nowhere", "out"), 1, "/nowhere: not a model directory"),
-        (("import-checkpoint", "/nowhere.pth", "out"), 1, "/nowhere.pth"),
-        (("ingest", "cube", "/nowhere", "out"), 1, "/nowhere"),
+        (("train", "--config", "tiny"), 1, ["data.store"]),
+        (("train", "--config", "tinny"), 2, ["tinny", "tiny"]),
+        (("train", "--config", "tiny", "data.stor=x"), 2, ["'data.stor'", "'store'"]),
+        (("train", "--config", "tiny", "data.store=/nowhere"), 1, ["/nowhere", "tile store"]),
+        (("simulate", "out", "--tilez", "3"), 2, ["--tilez"]),
+        (("simulate", "out", "hight=3"), 2, ["'hight'", "'height'"]),
+        (("simulate", "out", "--tiles", "0"), 2, ["--tiles", 1]),
+        (("inspect", "/nowhere"), 1, ["/nowhere", "tile store"]),
+        (("evaluate", "/nowhere", "/nowhere"), 1, ["/nowhere", "model.safetensors"]),
+        (("reconstruct", "/nowhere", "/nowhere", "out"), 1, ["/nowhere", "model.safetensors"]),
+        (("import-checkpoint", "/nowhere.pth", "out"), 1, ["/nowhere.pth"]),
+        (("ingest", "cube", "/nowhere", "out"), 1, ["/nowhere"]),
         (
             ("tune", "--config", "smal"),
             2,
-            "smal: no such file; shipped sweeps: population, sampling-only, schedules, small",
+            ["smal", "population, sampling-only, schedules, small"],
         ),
-        (("tune", "reprot", "sweeps/x"), 2, "unrecognised: reprot sweeps/x; see restore-dit tune --help"),
-        (("tune", "report", "/nowhere"), 1, "/nowhere: no sweep there (no sweep.yaml)"),
-        (("tune", "search.trials=2"), 2, "run.data.store is not set"),
-        (("tune", "run.data.store=/nowhere"), 1, "/nowhere: no tile store there"),
-        (("tune", "--config", "sampling-only"), 2, "model is not set: give model=URI"),
-        (("tune", "--config", "sampling-only", "model=/nowhere"), 1, "/nowhere: not a model directory"),
-        (("inspect",), 2, "place"),
-        (("explode",), 2, "invalid choice"),
+        (("tune", "reprot", "sweeps/x"), 2, ["reprot sweeps/x", "restore-dit tune --help"]),
+        (("tune", "report", "/nowhere"), 1, ["/nowhere", "sweep.yaml"]),
+        (("tune", "search.trials=2"), 2, ["run.data.store"]),
+        (("tune", "run.data.store=/nowhere"), 1, ["/nowhere", "tile store"]),
+        (("tune", "--config", "sampling-only"), 2, ["model=URI"]),
+        (("tune", "--config", "sampling-only", "model=/nowhere"), 1, ["/nowhere", "model.safetensors"]),
+        (("inspect",), 2, ["place"]),
+        (("explode",), 2, ["'explode'"]),
     ],
 )
-def test_mistakes_end_in_one_line_and_a_status(capsys, tmp_path, monkeypatch, words, status, message):
+def test_mistakes_end_in_one_line_and_a_status(capsys, tmp_path, monkeypatch, words, status, facts):
     monkeypatch.chdir(tmp_path)
     found, _, err = run(capsys, *words)
     assert found == status
-    assert message in err
+    assert_names(err, *facts)
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 

@@ -4,7 +4,7 @@ import pytest
 
 from restore_dit.config.cloud_training import TRAINED_NETWORK, CloudTrainingConfig
 from restore_dit.config.loading import dump, load_section
-from restore_dit.errors import UserError
+from tests.messages import refused
 
 
 def test_a_setting_of_the_network_leaves_the_others_as_they_are_trained():
@@ -20,18 +20,16 @@ def test_a_dumped_configuration_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "facts"),
     [
-        ("crop=48", "crop 48 must be a multiple of 32"),
-        ("shares=[1]", "1 shares do not fit 2 stores"),
-        ("stores=[a, a]", "each may stand there once"),
-        ("frames={mixed: 0, clear: 0, covered: 0}", "one of them must be above 0"),
-        ("optimizer.learning_rate=1", "did you mean 'optimiser'"),
-        ("labels=network", "labels"),
+        ("crop=48", ["crop 48", 32]),
+        ("shares=[1]", ["1 shares", "2 stores"]),
+        ("stores=[a, a]", ["stores:"]),
+        ("frames={mixed: 0, clear: 0, covered: 0}", ["frames:", "mixed", "clear", "covered", 0]),
+        ("optimizer.learning_rate=1", ["'optimizer'", "'optimiser'"]),
+        ("labels=network", ["labels", "'network'", "'source'"]),
     ],
 )
-def test_what_cannot_be_is_one_line(override, says):
-    with pytest.raises(UserError) as caught:
+def test_what_cannot_be_is_one_line(override, facts):
+    with refused(*facts, status=2):
         load_section(CloudTrainingConfig, ["stores=[a, b]", override])
-    assert says in str(caught.value)
-    assert "\n" not in str(caught.value)

@@ -4,7 +4,7 @@ import yaml
 from restore_dit.config import PRESETS, RunConfig, dump, load, paper, shipped
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.config.loading import build, load_section
-from restore_dit.errors import UserError
+from tests.messages import refused
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -40,59 +40,50 @@ def test_overrides_reach_into_sections():
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "facts"),
     [
-        ("data.stor=x", r"unknown key 'data\.stor': did you mean 'store'\?"),
-        (
-            "training.optimiser.lerning_rate=1",
-            r"unknown key 'training\.optimiser\.lerning_rate': did you mean 'learning_rate'",
-        ),
-        ("training.epochs=0", r"training\.epochs: .*greater than or equal to 1 \(got 0\)"),
-        ("training.epochs=many", r"training\.epochs: .*integer"),
-        ("training.zero_stage=4", r"training\.zero_stage: Input should be 0, 1, 2 or 3"),
-        ("epochs", r"an override is written key=value"),
-        ("a=[", "not valid YAML"),
-        ("model.hidden_size=30", r"hidden_size 30 must be a multiple of 4 and of heads 2"),
-        ("data.crop=30", r"data\.crop 30 must be a multiple of model\.patch_size 4"),
-        ("workers.count=3", r"batch_size 8 must be a multiple of workers\.count 3"),
-        ("data.targets.most_haze=-1", r"data\.targets\.most_haze: .*greater than or equal to 0 \(got -1\)"),
-        ("data.targets=not_bad", r"data: targets=not_bad is now data\.targets\.by=source_list"),
-        ("data.targets=clear_share", r"data: targets=clear_share is now data\.targets\.by=masks"),
-        (
-            "data.clear_share=0.9",
-            r"data: clear_share is now data\.targets\.most_hidden and .*\.most_no_data",
-        ),
-        ("data.radar=null", r"model\.radar_channels needs data\.radar"),
-        ("data.radar.pairing=nearest_date", "go together"),
-        ("name=../x", "name: "),
-        ("training.optimiser.learning_rate=.inf", "finite number"),
+        ("data.stor=x", ["'data.stor'", "'store'"]),
+        ("training.optimiser.lerning_rate=1", ["'training.optimiser.lerning_rate'", "'learning_rate'"]),
+        ("training.epochs=0", ["training.epochs", 1, 0]),
+        ("training.epochs=many", ["training.epochs", "integer", "'many'"]),
+        ("training.zero_stage=4", ["training.zero_stage", 3, 4]),
+        ("epochs", ["'epochs'", "key=value"]),
+        ("a=[", ["'a=['", "YAML"]),
+        ("model.hidden_size=30", ["hidden_size 30", 4, "heads 2"]),
+        ("data.crop=30", ["data.crop 30", "model.patch_size 4"]),
+        ("workers.count=3", ["training.batch_size 8", "workers.count 3"]),
+        ("data.targets.most_haze=-1", ["data.targets.most_haze", 0, "-1"]),
+        ("data.targets=not_bad", ["targets=not_bad", "data.targets.by=source_list"]),
+        ("data.targets=clear_share", ["targets=clear_share", "data.targets.by=masks"]),
+        ("data.clear_share=0.9", ["clear_share", "data.targets.most_hidden", "data.targets.most_no_data"]),
+        ("data.radar=null", ["model.radar_channels", "data.radar"]),
+        ("data.radar.pairing=nearest_date", ["model.radar_attention", "data.radar.pairing"]),
+        ("name=../x", ["name: ", "'../x'"]),
+        ("training.optimiser.learning_rate=.inf", ["training.optimiser.learning_rate", "inf"]),
     ],
 )
-def test_mistakes_are_one_line_that_names_the_key(override, message):
-    with pytest.raises(UserError, match=message) as error:
+def test_mistakes_are_one_line_that_names_the_key(override, facts):
+    with refused(*facts, status=2):
         load("tiny", [override])
-    assert error.value.status == 2
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "facts"),
     [
-        ("- 1", "must hold keys and values"),
-        ("a: [", "cannot be read as YAML"),
-        ("preset: papr", "unknown preset 'papr'"),
+        ("- 1", ["keys"]),
+        ("a: [", ["YAML"]),
+        ("preset: papr", ["'papr'"]),
     ],
 )
-def test_bad_files_are_one_line(tmp_path, content, message):
+def test_bad_files_are_one_line(tmp_path, content, facts):
     file = tmp_path / "run.yaml"
     file.write_text(content)
-    with pytest.raises(UserError, match=message) as error:
+    with refused(str(file), *facts, status=2):
         load(file)
-    assert str(file) in str(error.value)
 
 
 def test_a_missing_file_lists_what_is_shipped():
-    with pytest.raises(UserError, match="nowhere: no such file; shipped configurations: default, own_site"):
+    with refused("nowhere", "default, own_site", status=2):
         load("nowhere")
 
 
@@ -101,5 +92,5 @@ def test_other_jobs_take_the_same_overrides(tmp_path):
     file.write_text(yaml.safe_dump({"model": "m", "sampling": {"steps": 3}}))
     config = load_section(EvaluationConfig, ["sampling.seed=4"], file, store="s")
     assert (config.model, config.store, config.sampling.steps, config.sampling.seed) == ("m", "s", 3, 4)
-    with pytest.raises(UserError, match=r"unknown key 'sampling\.step': did you mean 'steps'"):
+    with refused("'sampling.step'", "'steps'", status=2):
         build(EvaluationConfig, {"sampling": {"step": 1}}, "file")

@@ -7,7 +7,7 @@ import yaml
 
 from restore_dit.config import dump, load
 from restore_dit.config.loading import build
-from restore_dit.errors import UserError
+from tests.messages import refused
 from tuning.config import SweepConfig, load_sweep, shipped_sweeps
 
 
@@ -29,21 +29,23 @@ def test_the_run_is_its_base_changed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "overrides", "message"),
+    ("config", "overrides", "facts"),
     [
-        ("nothing", [], "nothing: no such file; shipped sweeps: population, sampling-only, schedules, small"),
-        ("small", ["serach.trials=3"], "did you mean 'search'"),
-        ("small", ["search.algorithm=bayes"], "search.algorithm"),
-        ("small", ["search.objectives=[seconds]"], r"objectives are \[psnr\] or \[psnr, seconds\]"),
-        ("small", ["run.output=here"], "run.output=here: trials lie below the sweep; set output"),
-        ("schedules", ["search.algorithm=grid"], "space.diffusion.beta_end: a grid needs values, a step or whole"),
-        ("sampling-only", ["model=m", "space.seed.values=[1]"], "space.seed: seed needs training"),
-        ("sampling-only", ["model=m", "seeds.best=1"], "stopping, population and seeds are for trials that train"),
-        ("small", ["space.family.bundles.bad={diffusion.prediction: flow}"], "family=bad.*goes with schedule"),
+        ("nothing", [], ["nothing", "population, sampling-only, schedules, small"]),
+        ("small", ["serach.trials=3"], ["'serach'", "'search'"]),
+        ("small", ["search.algorithm=bayes"], ["search.algorithm", "'bayes'"]),
+        ("small", ["search.objectives=[seconds]"], ["objectives", "[psnr]", "[psnr, seconds]"]),
+        ("small", ["run.output=here"], ["run.output=here"]),
+        ("schedules", ["search.algorithm=grid"], ["space.diffusion.beta_end", "values", "step"]),
+        ("sampling-only", ["model=m", "space.seed.values=[1]"], ["space.seed", "'model'"]),
+        ("sampling-only", ["model=m", "seeds.best=1"], ["stopping", "population", "seeds", "'model'"]),
+        (
+            "small",
+            ["space.family.bundles.bad={diffusion.prediction: flow}"],
+            ["family=bad", "'flow'", "'straight'"],
+        ),
     ],
 )
-def test_what_is_refused_in_one_line(config, overrides, message):
-    with pytest.raises(UserError, match=message) as refusal:
+def test_what_is_refused_in_one_line(config, overrides, facts):
+    with refused(*facts, status=2):
         load_sweep(config, overrides)
-    assert "\n" not in str(refusal.value)
-    assert refusal.value.status == 2

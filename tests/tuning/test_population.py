@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_dit.data.storage import write_bytes_atomically
-from restore_dit.errors import UserError
 from restore_dit.training import resume_state
 from restore_dit.training.resume_state import Counters
+from tests.messages import refused
 from tuning.config import SweepConfig, load_sweep
 from tuning.population import explored, followers, generation_ends, turn
 from tuning.records import Score, SweepFolder, Trial
@@ -113,7 +113,7 @@ def test_the_curve_of_a_trial_goes_through_all_of_its_runs(sweep, folder):
 
 
 def test_a_state_that_is_not_there_is_one_line(sweep, folder):
-    with pytest.raises(UserError, match=r"nobody/state: no state to go on from"):
+    with refused("nobody/state"):
         resume_state.copy_latest(folder.trials.join("nobody", "state"), folder.trials.join("new", "state"))
 
 
@@ -175,37 +175,36 @@ def test_generations_end_with_the_training():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        ("search.algorithm=tpe", "population begins with search.algorithm 'random' or 'grid'"),
-        ("stopping={grace_steps: 40}", "population goes without stopping and seeds"),
-        ("seeds.best=1", "population goes without stopping and seeds"),
-        ("population.every_steps=30", "every_steps 30 must be a multiple of run.training.validate_every 20"),
-        ("search.trials=1", "population needs search.trials=2"),
+        ("search.algorithm=tpe", ["population", "search.algorithm", "'random'", "'grid'"]),
+        ("stopping={grace_steps: 40}", ["population", "stopping", "seeds"]),
+        ("seeds.best=1", ["population", "stopping", "seeds"]),
+        ("population.every_steps=30", ["population.every_steps 30", "run.training.validate_every 20"]),
+        ("search.trials=1", ["population", "search.trials=2"]),
     ],
 )
-def test_what_a_population_cannot_be(change, message):
-    with pytest.raises(UserError, match=message) as refusal:
+def test_what_a_population_cannot_be(change, facts):
+    with refused(*facts, status=2):
         load_sweep("population", [change])
-    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
-    ("space", "message"),
+    ("space", "facts"),
     [
-        ("{diffusion.schedule: {values: [linear, cosine]}}", "population needs a parameter that may change"),
+        ("{diffusion.schedule: {values: [linear, cosine]}}", ["population", "training.optimiser.learning_rate"]),
         (
             "{data.flips: {values: [true, false]}, training.batch_size: {values: [8, 16]}}",
-            "space.training.batch_size: training.batch_size changes how many steps a trial has",
+            ["space.training.batch_size", "population"],
         ),
         (
             "{data.flips: {values: [true, false]}, model.depth: {values: [1, 2], when: {data.flips: [true]}}}",
-            "space.model.depth: stays as it is in a population, and so must 'data.flips'",
+            ["space.model.depth", "'data.flips'", "'when'"],
         ),
     ],
 )
-def test_a_space_that_a_population_cannot_have(tmp_path, space, message):
+def test_a_space_that_a_population_cannot_have(tmp_path, space, facts):
     file = tmp_path / "mine.yaml"
     file.write_text(f"space: {space}\nsearch: {{algorithm: grid}}\npopulation: {{every_steps: 100}}\n")
-    with pytest.raises(UserError, match=message):
+    with refused(str(file), *facts, status=2):
         load_sweep(str(file), [])

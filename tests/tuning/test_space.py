@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from restore_dit.config import RunConfig
 from restore_dit.errors import UserError
+from tests.messages import refused
 from tuning.space import Choice, Range, Space, configuration, grid, require_valid, suggest
 
 SPACES = TypeAdapter(Space)
@@ -67,23 +68,22 @@ def test_a_sound_space_is_tried_as_a_whole():
 
 
 @pytest.mark.parametrize(
-    ("tree", "message"),
+    ("tree", "facts"),
     [
-        ({}, "space is empty"),
-        ({"diffusion.sampler": {"values": ["ddim", "heun"]}}, "diffusion.sampler=heun.*Input should be"),
-        ({"diffusion.beta_end": {"low": 0.01, "high": 1.5}}, "diffusion.beta_end=1.5.*less than 1"),
-        ({"diffusion.sampling_step": {"values": [1]}}, "unknown key .*did you mean 'sampling_steps'"),
+        ({}, ["space"]),
+        ({"diffusion.sampler": {"values": ["ddim", "heun"]}}, ["diffusion.sampler=heun", "'ddim'"]),
+        ({"diffusion.beta_end": {"low": 0.01, "high": 1.5}}, ["diffusion.beta_end=1.5", 1]),
+        ({"diffusion.sampling_step": {"values": [1]}}, ["diffusion.sampling_step", "'sampling_steps'"]),
         (
             {"diffusion.prediction": {"values": ["epsilon"]}, "diffusion.zero_terminal_snr": {"values": [False, True]}},
-            "diffusion.prediction=epsilon, diffusion.zero_terminal_snr=True.*impossible",
+            ["diffusion.prediction=epsilon", "diffusion.zero_terminal_snr=True", "'v'"],
         ),
-        ({"diffusion.steps": {"values": [10], "when": {"diffusion.nothing": [1]}}}, "no key 'diffusion.nothing'"),
+        ({"diffusion.steps": {"values": [10], "when": {"diffusion.nothing": [1]}}}, ["'diffusion.nothing'"]),
     ],
 )
-def test_what_the_configuration_would_refuse_is_refused_in_one_line(tree, message):
-    with pytest.raises(UserError, match=message) as refusal:
+def test_what_the_configuration_would_refuse_is_refused_in_one_line(tree, facts):
+    with refused(*facts, status=2):
         require_valid(space_of(tree), RunConfig())
-    assert "\n" not in str(refusal.value)
 
 
 def test_of_a_large_space_every_pair_is_tried():
@@ -93,7 +93,7 @@ def test_of_a_large_space_every_pair_is_tried():
         "diffusion.zero_terminal_snr": {"values": [False, True]},
     }
     assert 2 ** (len(_INTEGERS) + 2) > 20_000
-    with pytest.raises(UserError, match="impossible with zero_terminal_snr"):
+    with pytest.raises(UserError, match="zero_terminal_snr"):
         require_valid(space_of(many | pair), RunConfig())
 
 

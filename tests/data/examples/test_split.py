@@ -1,11 +1,11 @@
 import numpy as np
-import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from restore_dit.config import SplitConfig
 from restore_dit.data.examples.split import frames_of_part, split_tiles
 from restore_dit.errors import UserError
+from tests.messages import refused
 
 
 @given(
@@ -39,9 +39,9 @@ def test_folds_as_published():
 
 
 def test_refusals_say_what_to_do():
-    with pytest.raises(UserError, match=r"t1 has no fold; use data\.split\.by=tiles"):
+    with refused("t1", "data.split.by=tiles"):
         split_tiles({"t0": 1, "t1": None}, SplitConfig(by="folds"), 0)
-    with pytest.raises(UserError, match=r"split a single site with data\.split\.by=dates"):
+    with refused("data.split.by=dates"):
         split_tiles({"only": None}, SplitConfig(), 0)
 
 

@@ -1,7 +1,6 @@
 """What is wrong with a patch is named in one line, the patch is quarantined, and the others are as they always are."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,8 @@ from restore_dit.data import storage
 from restore_dit.data.pastis.ingest import plan_ingest
 from restore_dit.data.pastis.zip_archive import StoredArchive, read_directory
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.errors import UserError
 from tests.data.pastis.miniature import SIDE, fingerprint, ingest, pack
+from tests.messages import assert_names, refused
 
 PATCH = "20000"
 S2, S1A, S1D = "DATA_S2/S2_20000.npy", "DATA_S1A/S1A_20000.npy", "DATA_S1D/S1D_20000.npy"
@@ -72,72 +71,72 @@ def header(shape: str, pixels: bytes = b"", type_: str = "<i2") -> Callable[[byt
 
 
 DAMAGES = {
-    "no optical file": (removed(S2), f"{S2}: missing"),
-    "no radar file": (removed(S1A), f"{S1A}: missing: a patch without radar"),
-    "no labels": (removed(TARGET), f"{TARGET}: missing"),
-    "optical truncated": (content(S2, lambda b: b[:-100]), f"{S2}: truncated: \\d+ bytes of pixels instead of \\d+"),
-    "radar truncated in its header": (content(S1D, lambda b: b[:50]), f"{S1D}: not a .npy file"),
-    "header damaged": (content(S2, lambda b: b[:20] + b"\0(" + b[22:]), f"{S2}: not a .npy file"),
-    "negative lengths": (content(S2, header("(-2, -5)", bytes(20))), f"{S2}: not a .npy file .*is no array"),
-    "beyond 64 bits": (content(S2, header(f"({2**70},)")), f"{S2}: truncated"),
-    "64 bits wrapped": (content(S2, header(f"({2**62}, 4)")), f"{S2}: truncated"),
-    "a length that is a truth": (content(S2, header("(True, 2)", bytes(4))), f"{S2}: not a .npy file .*is no array"),
-    "void": (content(S2, header("(3,)", type_="|V0")), f"{S2}: not a .npy file .*is no array"),
-    "empty text": (content(S2, header("(3,)", type_="|S0")), f"{S2}: not a .npy file .*is no array"),
-    "too long": (content(S2, lambda b: b + b"x"), f"{S2}: too long"),
-    "empty file": (content(S2, lambda b: b""), f"{S2}: not a .npy file \\(it is empty\\)"),
-    "not a .npy": (content(S2, lambda b: b"<html>rate limit</html>" * 9), f"{S2}: not a .npy file"),
-    "pickled": (pickled, f"{S2}: holds pickled Python objects, which are never loaded"),
-    "more dates than frames": (array(S2, lambda a: a[1:]), f"{S2}: \\d+ frames, but dates-S2 has \\d+"),
-    "more radar frames than dates": (array(S1A, lambda a: a[[0, *range(len(a))]]), f"{S1A}: .*dates-S1A has"),
-    "nine bands": (array(S2, lambda a: a[:, 1:]), f"{S2}: 9 bands instead of 10"),
-    "two radar channels": (array(S1D, lambda a: a[:, :2]), f"{S1D}: 2 bands instead of 3"),
-    "no time axis": (array(S2, lambda a: a[0]), f"{S2}: shape 10×16×16 instead of T×10×H×W"),
-    "too small": (array(S2, lambda a: a[..., :8, :8]), f"{S2}: 8×8 pixels instead of 16×16"),
-    "radar of another size": (array(S1A, lambda a: a[..., :8, :]), f"{S1A}: 8×16 pixels, but optical has 16×16"),
-    "optical as float": (array(S2, lambda a: a.astype(np.float32)), f"{S2}: float32 instead of int16"),
-    "optical unsigned": (array(S2, lambda a: a.astype(np.uint16)), f"{S2}: uint16 instead of int16"),
-    "radar as integers": (array(S1A, lambda a: a.astype(np.int16)), f"{S1A}: int16 instead of float"),
-    "NaN": (array(S1A, with_value(np.nan, 0, 1, 2, 3)), f"{S1A}: 1 of \\d+ pixels are NaN or infinite"),
-    "infinite": (array(S1D, with_value(-np.inf, 0, 0, 0, 0)), f"{S1D}: 1 of \\d+ pixels are NaN or infinite"),
-    "no decibels": (array(S1A, lambda a: a * 1000), f"{S1A}: .* is no backscatter in dB"),
-    "ratio is not VV - VH": (array(S1A, lambda a: a[:, [1, 0, 2]]), f"{S1A}: the third channel differs from VV - VH"),
-    "no dates": (properties(lambda p: p.pop("dates-S2")), "patch 20000: no dates-S2"),
-    "empty dates": (properties(lambda p: p.update({"dates-S1A": {}})), "patch 20000: no dates-S1A"),
-    "dates with a hole": (properties(lambda p: p["dates-S2"].pop("1")), "patch 20000: dates-S2 has no entry '1'"),
+    "no optical file": (removed(S2), [S2]),
+    "no radar file": (removed(S1A), [S1A, "--radar"]),
+    "no labels": (removed(TARGET), [TARGET]),
+    "optical truncated": (content(S2, lambda b: b[:-100]), [S2, 25_500, 25_600]),
+    "radar truncated in its header": (content(S1D, lambda b: b[:50]), [S1D, ".npy", "EOF"]),
+    "header damaged": (content(S2, lambda b: b[:20] + b"\0(" + b[22:]), [S2, ".npy", "EOF"]),
+    "negative lengths": (content(S2, header("(-2, -5)", bytes(20))), [S2, ".npy", "(-2, -5)", "int16"]),
+    "beyond 64 bits": (content(S2, header(f"({2**70},)")), [S2, 2**71]),
+    "64 bits wrapped": (content(S2, header(f"({2**62}, 4)")), [S2, 2**65]),
+    "a length that is a truth": (content(S2, header("(True, 2)", bytes(4))), [S2, ".npy", "(True, 2)"]),
+    "void": (content(S2, header("(3,)", type_="|V0")), [S2, ".npy", "(3,)", "|V0"]),
+    "empty text": (content(S2, header("(3,)", type_="|S0")), [S2, ".npy", "(3,)", "|S0"]),
+    "too long": (content(S2, lambda b: b + b"x"), [S2, 25_601, 25_600]),
+    "empty file": (content(S2, lambda b: b""), [S2, ".npy", "empty"]),
+    "not a .npy": (content(S2, lambda b: b"<html>rate limit</html>" * 9), [S2, ".npy", "b'<html>'"]),
+    "pickled": (pickled, [S2, "pickled"]),
+    "more dates than frames": (array(S2, lambda a: a[1:]), [S2, 4, "dates-S2", 5]),
+    "more radar frames than dates": (array(S1A, lambda a: a[[0, *range(len(a))]]), [S1A, 11, "dates-S1A", 10]),
+    "nine bands": (array(S2, lambda a: a[:, 1:]), [S2, 9, 10]),
+    "two radar channels": (array(S1D, lambda a: a[:, :2]), [S1D, 2, 3]),
+    "no time axis": (array(S2, lambda a: a[0]), [S2, "10×16×16", "T×10×H×W"]),
+    "too small": (array(S2, lambda a: a[..., :8, :8]), [S2, "8×8", "16×16", "patch_size"]),
+    "radar of another size": (array(S1A, lambda a: a[..., :8, :]), [S1A, "8×16", "16×16"]),
+    "optical as float": (array(S2, lambda a: a.astype(np.float32)), [S2, "float32", "int16"]),
+    "optical unsigned": (array(S2, lambda a: a.astype(np.uint16)), [S2, "uint16", "int16"]),
+    "radar as integers": (array(S1A, lambda a: a.astype(np.int16)), [S1A, "int16", "float"]),
+    "NaN": (array(S1A, with_value(np.nan, 0, 1, 2, 3)), [S1A, 1, 2560, "radar_nan=no_data"]),
+    "infinite": (array(S1D, with_value(-np.inf, 0, 0, 0, 0)), [S1D, 1, 2560, "radar_nan=no_data"]),
+    "no decibels": (array(S1A, lambda a: a * 1000), [S1A, 26180, "dB"]),
+    "ratio is not VV - VH": (array(S1A, lambda a: a[:, [1, 0, 2]]), [S1A, "VV - VH", 28.4, "ratio_tolerance=null"]),
+    "no dates": (properties(lambda p: p.pop("dates-S2")), [20000, "dates-S2"]),
+    "empty dates": (properties(lambda p: p.update({"dates-S1A": {}})), [20000, "dates-S1A"]),
+    "dates with a hole": (properties(lambda p: p["dates-S2"].pop("1")), [20000, "dates-S2", "'1'"]),
     "a date that does not exist": (
         properties(lambda p: p["dates-S2"].update({"0": 20180931})),
-        "patch 20000: dates-S2: 20180931 is no date",
+        [20000, "dates-S2", 20180931],
     ),
-    "a date that is none": (properties(lambda p: p["dates-S1D"].update({"0": None})), "dates-S1D: None is no date"),
-    "no fold": (properties(lambda p: p.pop("Fold")), "patch 20000: Fold is None, must be 1 to 5"),
-    "fold 6": (properties(lambda p: p.update(Fold=6)), "patch 20000: Fold is 6, must be 1 to 5"),
-    "masks of other frames": (array(MASKS, lambda a: a[1:]), f"{MASKS}: shape .* instead of"),
-    "masks without their axis": (array(MASKS, lambda a: a[:, 0]), f"{MASKS}: shape .* instead of"),
-    "masks with an unknown class": (array(MASKS, with_value(4, 0, 0, 0, 0)), f"{MASKS}: class 4 is unknown"),
-    "masks as float": (array(MASKS, lambda a: a / 1.0), f"{MASKS}: float64 instead of int8"),
-    "labels of another size": (array(TARGET, lambda a: a[:, :8]), f"{TARGET}: shape 3×8×16 instead of 3×16×16"),
-    "labels as float": (array(TARGET, lambda a: a / 2), f"{TARGET}: float64 instead of uint8"),
-    "parcels beyond 32 bits": (array(PARCELS, lambda a: a + np.int64(2**40)), f"{PARCELS}: values beyond int32"),
-    "bad frame that is none": (bad_frames(0, 999), "bad_frames.json: patch 20000 has no frame 999"),
-    "negative bad frame": (bad_frames(-1), "bad_frames.json: patch 20000 has no frame -1"),
+    "a date that is none": (properties(lambda p: p["dates-S1D"].update({"0": None})), [20000, "dates-S1D", "None"]),
+    "no fold": (properties(lambda p: p.pop("Fold")), [20000, "Fold", "None", 5]),
+    "fold 6": (properties(lambda p: p.update(Fold=6)), [20000, "Fold", 6, 5]),
+    "masks of other frames": (array(MASKS, lambda a: a[1:]), [MASKS, "4×1×16×16", "5×1×16×16"]),
+    "masks without their axis": (array(MASKS, lambda a: a[:, 0]), [MASKS, "5×16×16", "5×1×16×16"]),
+    "masks with an unknown class": (array(MASKS, with_value(4, 0, 0, 0, 0)), [MASKS, 4]),
+    "masks as float": (array(MASKS, lambda a: a / 1.0), [MASKS, "float64", "int8"]),
+    "labels of another size": (array(TARGET, lambda a: a[:, :8]), [TARGET, "3×8×16", "3×16×16"]),
+    "labels as float": (array(TARGET, lambda a: a / 2), [TARGET, "float64", "uint8"]),
+    "parcels beyond 32 bits": (array(PARCELS, lambda a: a + np.int64(2**40)), [PARCELS, "int32"]),
+    "bad frame that is none": (bad_frames(0, 999), ["bad_frames.json", 20000, 999]),
+    "negative bad frame": (bad_frames(-1), ["bad_frames.json", 20000, "-1"]),
 }
 
 
-@pytest.mark.parametrize(("damage", "line"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_patch_is_quarantined_and_the_others_are_whole(pastis, undamaged, tmp_path, damage, line):
+@pytest.mark.parametrize(("damage", "facts"), DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_patch_is_quarantined_and_the_others_are_whole(pastis, undamaged, tmp_path, damage, facts):
     folder = tmp_path / "PASTIS-R"
     shutil.copytree(pastis, folder)
     damage(folder)
     # Lists of bad frames are another test's: here the others' are what they were.
-    if "bad_frames" in line:
+    if "bad_frames.json" in facts:
         lists = json.loads((pastis / "bad_frames.json").read_text())
         (folder / "bad_frames.json").write_text(
             json.dumps(lists | json.loads((folder / "bad_frames.json").read_text()))
         )
     report = ingest(folder, tmp_path / "store")
     assert list(report.quarantined) == [PATCH]
-    assert re.search(line, report.quarantined[PATCH]), report.quarantined[PATCH]
+    assert_names(report.quarantined[PATCH], *facts)
     assert "\n" not in report.quarantined[PATCH]
     assert TileStore.open(tmp_path / "store").manifest.quarantined == report.quarantined
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, PATCH)
@@ -156,20 +155,15 @@ def test_a_mended_patch_is_taken_the_next_time(pastis, undamaged, tmp_path):
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
 
 
-@pytest.mark.parametrize(
-    ("at", "line"),
-    [
-        (200, "DATA_S2/S2_20000.npy: damaged in the archive"),
-        (0, "DATA_S2/S2_20000.npy: damaged in the archive \\(no file header there\\)"),
-    ],
-)
-def test_a_damaged_member_of_an_archive_is_one_patch_less(pastis, undamaged, tmp_path, at, line):
+@pytest.mark.parametrize(("at", "facts"), [(200, [S2]), (0, [S2, "header"])])
+def test_a_damaged_member_of_an_archive_is_one_patch_less(pastis, undamaged, tmp_path, at, facts):
     archive = pack(pastis, tmp_path / "PASTIS-R.zip")
     raw = bytearray(archive.read_bytes())
     raw[raw.index(b"PK\x03\x04", raw.index(b"PASTIS-R/DATA_S2/S2_20000.npy") - 40) + at] ^= 0xFF
     archive.write_bytes(raw)
     report = ingest(archive, tmp_path / "store")
-    assert re.search(line, report.quarantined[PATCH])
+    assert list(report.quarantined) == [PATCH]
+    assert_names(report.quarantined[PATCH], *facts)
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, PATCH)
 
 
@@ -195,55 +189,48 @@ def geojson(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "line"),
+    ("name", "change", "fact"),
     [
-        ("metadata.geojson", lambda b: b[: len(b) // 2], "metadata.geojson: not JSON"),
-        ("metadata.geojson", lambda b: b"\xff\xfe", "metadata.geojson: not JSON"),
-        ("metadata.geojson", lambda b: b"[]", "not a GeoJSON FeatureCollection"),
-        ("metadata.geojson", geojson(lambda t: t.update(features=[])), "no features"),
-        ("metadata.geojson", geojson(lambda t: t.update(type="Topology")), "not a GeoJSON FeatureCollection"),
+        ("metadata.geojson", lambda b: b[: len(b) // 2], "JSON"),
+        ("metadata.geojson", lambda b: b"\xff\xfe", "JSON"),
+        ("metadata.geojson", lambda b: b"[]", "FeatureCollection"),
+        ("metadata.geojson", geojson(lambda t: t.update(features=[])), "features"),
+        ("metadata.geojson", geojson(lambda t: t.update(type="Topology")), "FeatureCollection"),
         (
             "metadata.geojson",
             geojson(lambda t: t["crs"]["properties"].update(name="urn:ogc:def:crs:OGC:1.3:CRS84")),
-            "CRS urn:ogc:def:crs:OGC:1.3:CRS84 instead of EPSG:2154",
+            "urn:ogc:def:crs:OGC:1.3:CRS84",
         ),
         (
             "metadata.geojson",
             geojson(lambda t: (t.pop("crs"), t["features"][0]["geometry"].update(coordinates=[[[2.3, 48.8]] * 4]))),
-            "says no CRS, and its coordinates are not EPSG:2154",
+            "EPSG:2154",
         ),
-        ("bad_frames.json", lambda b: b"{", "bad_frames.json: not JSON"),
-        ("bad_frames.json", lambda b: b'{"10000": "all"}', "bad_frames.json: must map patches to lists"),
+        ("bad_frames.json", lambda b: b"{", "JSON"),
+        ("bad_frames.json", lambda b: b'{"10000": "all"}', '{"10000": [0, 2]}'),
     ],
 )
-def test_broken_metadata_ends_everything_before_anything_is_written(pastis, tmp_path, name, change, line):
+def test_broken_metadata_ends_everything_before_anything_is_written(pastis, tmp_path, name, change, fact):
     folder = tmp_path / "PASTIS-R"
     shutil.copytree(pastis, folder)
     content(name, change)(folder)
-    with pytest.raises(UserError, match=re.escape(line)) as caught:
+    with refused(name, fact):
         ingest(folder, tmp_path / "store")
-    assert "\n" not in str(caught.value)
     assert not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(
-    ("made", "line"),
+    ("made", "facts"),
     [
-        (
-            lambda archive: archive.write_bytes(archive.read_bytes()[:-5000]),
-            "not a ZIP archive, or one that was cut off",
-        ),
-        (lambda archive: archive.write_bytes(b"PK\x03\x04" * 999), "not a ZIP archive, or one that was cut off"),
-        (lambda archive: archive.write_bytes(b""), "not a ZIP archive, or one that was cut off"),
-        (lambda archive: pack(archive.parent / "other", archive), "no metadata.geojson in the archive"),
-        (lambda archive: archive.unlink(), "no such folder or file"),
-        (
-            lambda archive: pack(archive.parent / "PASTIS-R", archive, ZIP_BZIP2),
-            "metadata.geojson: packed by method 12, which is not supported",
-        ),
+        (lambda archive: archive.write_bytes(archive.read_bytes()[:-5000]), ["ZIP"]),
+        (lambda archive: archive.write_bytes(b"PK\x03\x04" * 999), ["ZIP"]),
+        (lambda archive: archive.write_bytes(b""), ["ZIP"]),
+        (lambda archive: pack(archive.parent / "other", archive), ["metadata.geojson"]),
+        (lambda archive: archive.unlink(), []),
+        (lambda archive: pack(archive.parent / "PASTIS-R", archive, ZIP_BZIP2), ["metadata.geojson", 12]),
     ],
 )
-def test_a_broken_archive_ends_in_one_line(pastis, tmp_path, capsys, made, line):
+def test_a_broken_archive_ends_in_one_line(pastis, tmp_path, capsys, made, facts):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README").write_text("not PASTIS")
     shutil.copytree(pastis, tmp_path / "PASTIS-R")
@@ -252,7 +239,7 @@ def test_a_broken_archive_ends_in_one_line(pastis, tmp_path, capsys, made, line)
     status = main(["ingest", "pastis", str(archive), str(tmp_path / "store"), "--workers", "0"])
     err = capsys.readouterr().err
     assert status == 1
-    assert line in err
+    assert_names(err, *facts or [str(archive)])
     assert err.count("\n") == 1
     assert not (tmp_path / "store").exists()
 
@@ -264,13 +251,13 @@ def test_the_command_line_says_what_is_quarantined(pastis, tmp_path, capsys):
     words = ["ingest", "pastis", str(folder), str(tmp_path / "store"), "--workers", "0", f"patch_size={SIDE}"]
     assert main(words) == 1
     out, err = capsys.readouterr()
-    assert f"quarantined 20000: {S1A}: missing" in err
+    assert_names(err, "20000", S1A)
     assert "3 tiles, 1 quarantined" in out
     assert main([*words, "--allow-bad-tiles"]) == 0
     assert main([*words, "--radar", "S1D"]) == 0
     assert "4 tiles, 0 quarantined" in capsys.readouterr().out
     assert main([*words, "--patches", "123"]) == 1
-    assert "no patch 123" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, str(folder), 123)
 
 
 def test_nothing_is_written_while_planning(pastis, tmp_path):
@@ -286,7 +273,7 @@ def test_a_directory_that_names_places_outside_the_archive_or_no_name_is_one_lin
     good = archive.read_bytes()
     first = good.index(b"PK\x01\x02")
     archive.write_bytes(good[: first + 45] + b"\x7f" + good[first + 46 :])
-    with pytest.raises(UserError, match="its directory is damaged"):
+    with refused(str(archive), "ZIP", "directory"):
         read_directory(StoredArchive(storage.locate(archive)))
     with ZipFile(archive, "w") as unnamed:
         unnamed.writestr("a", b"")

@@ -17,6 +17,7 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from tests.data.pastis.miniature import SIDE, fingerprint, ingest, pack
 from tests.data.pastis.web_server import Behaviour, serving
+from tests.messages import assert_names, refused
 
 QUICK = {"first_wait": 0.001, "longest_wait": 0.01, "attempts": 12, "timeout": 5}
 
@@ -75,7 +76,8 @@ def test_a_damaged_member_among_neighbours_is_one_patch_less(archive, undamaged,
     content[content.index(b"PASTIS-R/DATA_S2/S2_20000.npy") + 300] ^= 0xFF
     with serving(Behaviour(bytes(content))) as url:
         report = ingest(url, tmp_path / "store", transfer=QUICK)
-    assert "DATA_S2/S2_20000.npy: damaged in the archive" in report.quarantined["20000"]
+    assert list(report.quarantined) == ["20000"]
+    assert_names(report.quarantined["20000"], "DATA_S2/S2_20000.npy")
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, "20000")
 
 
@@ -85,7 +87,7 @@ def test_a_server_that_refuses_halfway_blames_no_patch(archive, tmp_path):
         config = PastisConfig(source=url, output=str(tmp_path / "store"), patch_size=SIDE, transfer=QUICK)
         plan = plan_ingest(config)
         behaviour.status = 403
-        with pytest.raises(UserError, match="HTTP 403: the server refuses access"):
+        with refused(url, "HTTP 403"):
             take_in(plan, outcomes(plan))
     assert not (tmp_path / "store").exists()
 
@@ -98,8 +100,7 @@ def test_a_server_that_dies_for_good_leaves_what_is_done_and_the_next_run_ends_i
     with serving(behaviour) as url:
         assert main(["ingest", "pastis", url, str(store), *words]) == 1
         err = capsys.readouterr().err
-        assert "gave up after 3 failures in a row" in err
-        assert "run the same command again" in err
+        assert_names(err, url, 3)
         assert err.count("\n") == 1
         assert 0 < len(TileStore.open(store)) < 4
         assert TileStore.open(store).manifest.quarantined == {}
@@ -110,23 +111,22 @@ def test_a_server_that_dies_for_good_leaves_what_is_done_and_the_next_run_ends_i
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "line"),
+    ("behaviour", "fact"),
     [
-        ({"status": 404}, "HTTP 404: not found: check the address"),
-        ({"status": 403}, "HTTP 403: the server refuses access"),
-        ({"ranges": False}, "the server does not serve parts of a file (byte ranges): download the archive"),
-        ({"status": 500}, "gave up after 3 failures in a row (HTTP 500)"),
-        ({"content": b"<html>moved</html>"}, "not a ZIP archive, or one that was cut off"),
+        ({"status": 404}, "HTTP 404"),
+        ({"status": 403}, "HTTP 403"),
+        ({"ranges": False}, "byte ranges"),
+        ({"status": 500}, "HTTP 500"),
+        ({"content": b"<html>moved</html>"}, "ZIP"),
         ({"content": b""}, "HTTP 416"),
     ],
 )
-def test_a_server_without_the_archive_ends_in_one_line(archive, tmp_path, capsys, behaviour, line):
+def test_a_server_without_the_archive_ends_in_one_line(archive, tmp_path, capsys, behaviour, fact):
     with serving(Behaviour(**{"content": archive.read_bytes(), **behaviour})) as url:
         words = ["transfer.attempts=3", "transfer.first_wait=0.001"]
         assert main(["ingest", "pastis", url, str(tmp_path / "store"), "--workers", "0", *words]) == 1
         err = capsys.readouterr().err
-    assert line in err
-    assert url in err
+    assert_names(err, url, fact)
     assert err.count("\n") == 1
     assert not (tmp_path / "store").exists()
 
@@ -156,7 +156,7 @@ def test_a_server_that_counts_requests_gets_its_pause_which_is_no_failure():
         assert file.read_range(0, 1000) == bytes(1000)
         assert waits == [59.0] * 7
         behaviour.limit = 11
-        with pytest.raises(SourceUnreachable, match="HTTP 429, asks to wait 59 s"):
+        with refused(url, "HTTP 429", "59 s", kind=SourceUnreachable):
             file.read_range(0, 10)
         assert sum(waits[7:]) <= 600
 
@@ -187,12 +187,14 @@ def test_a_signature_in_an_address_is_used_but_never_shown_nor_kept(pastis, tmp_
 
 
 def test_no_address_at_all_is_one_line_without_its_secrets():
-    with pytest.raises(UserError, match=r"^http://\[bad/x\.zip: not a valid address$"):
+    with pytest.raises(UserError, match=r"^http://\[bad/x\.zip:") as caught:
         RemoteFile("http://me:secret@[bad/x.zip?token=secret", TransferConfig())
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_credentials_in_an_address_are_refused_and_not_shown():
     with pytest.raises(UserError) as caught:
         RemoteFile("https://me:secret@example.org/PASTIS-R.zip", TransferConfig())
-    assert "credentials do not belong" in str(caught.value)
+    assert_names(str(caught.value), "example.org", "credentials")
     assert "secret" not in str(caught.value)

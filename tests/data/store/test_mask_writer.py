@@ -14,9 +14,9 @@ from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.data.store.tile_writing import write_masks
 from restore_dit.data.store.verification import verify_store
-from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA
 from tests.data.store.tiles import store_of, tile
+from tests.messages import refused
 
 RULE = MaskOrigin(method="rule", by="thresholds 1")
 
@@ -179,12 +179,12 @@ def test_a_source_may_bring_masks_of_several_methods(tmp_path: Path) -> None:
 
 def test_masks_that_the_tile_lacks_are_named(tmp_path: Path) -> None:
     store = store_of(tmp_path, tile("a"))
-    with pytest.raises(UserError, match="tile a has no masks clouds-rule; it has clouds"):
+    with refused("tile a", "clouds-rule"):
         store.load("a", masks="clouds-rule")
 
 
 def test_an_ingest_anew_meanwhile_is_one_line(tmp_path: Path) -> None:
     writer = give(store_of(tmp_path, tile("a")), "a")
     (tmp_path / MANIFEST_NAME).unlink()
-    with pytest.raises(UserError, match="gone while masks were made"):
+    with refused(str(tmp_path)):
         writer.commit()

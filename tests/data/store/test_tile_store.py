@@ -22,6 +22,7 @@ from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, S1_BANDS, S2_BANDS, Acquisitions, TileSeries
 from tests.data.store.tiles import assert_same, store_of, tile
+from tests.messages import refused
 
 
 @settings(max_examples=25)
@@ -59,7 +60,7 @@ def test_only_the_frames_bands_tracks_and_layers_asked_for(tmp_path: Path) -> No
     assert stored.optical.decode([]).shape == (0, 10, 6, 5)
     mask = np.array([True, False, True, False])
     np.testing.assert_array_equal(stored.optical.decode(mask), series.optical.values[mask])
-    with pytest.raises(UserError, match="no band B10"):
+    with refused("B10"):
         stored.optical.decode(bands=("B10",))
 
 
@@ -148,39 +149,37 @@ def test_a_manifest_says_what_is_in_the_store(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "facts"),
     [
-        (lambda tree: tree | {"version": 99}, "format version 99"),
-        (lambda tree: tree | {"format": "other"}, "not the manifest of a tile store"),
-        (lambda tree: {}, "not the manifest of a tile store"),
-        (lambda tree: {k: v for k, v in tree.items() if k != "tiles"} | {"tiles": {"a": {}}}, "damaged"),
-        (lambda tree: tree | {"tiles": {"../../a": tree["tiles"]["a"]}}, "unsafe tile id"),
-        (lambda tree: tree | {"tiles": {"b": tree["tiles"]["a"]}}, "must consist of"),
+        (lambda tree: tree | {"version": 99}, [99]),
+        (lambda tree: tree | {"format": "other"}, []),
+        (lambda tree: {}, []),
+        (lambda tree: {k: v for k, v in tree.items() if k != "tiles"} | {"tiles": {"a": {}}}, []),
+        (lambda tree: tree | {"tiles": {"../../a": tree["tiles"]["a"]}}, ["'../../a'"]),
+        (lambda tree: tree | {"tiles": {"b": tree["tiles"]["a"]}}, ["b"]),
     ],
 )
-def test_a_foreign_or_damaged_manifest_is_one_line(tmp_path: Path, change: object, says: str) -> None:
+def test_a_foreign_or_damaged_manifest_is_one_line(tmp_path: Path, change: object, facts: list[str | float]) -> None:
     store_of(tmp_path, tile("a"))
     file = tmp_path / MANIFEST_NAME
     file.write_text(json.dumps(change(json.loads(file.read_text()))))  # type: ignore[operator]
-    with pytest.raises(UserError, match=says) as error:
+    with refused(str(file), *facts):
         TileStore.open(tmp_path)
-    assert str(error.value).startswith(str(file))
-    assert "\n" not in str(error.value)
 
 
 def test_a_truncated_manifest_is_one_line(tmp_path: Path) -> None:
     store_of(tmp_path, tile("a"))
     file = tmp_path / MANIFEST_NAME
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(UserError, match="damaged, not JSON"):
+    with refused(MANIFEST_NAME, "JSON"):
         TileStore.open(tmp_path)
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no tile store there"):
+    with refused(str(tmp_path)):
         TileStore.open(tmp_path)
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(UserError, match=r"holds thesis.tex and is no tile store"):
+    with refused(str(tmp_path), "thesis.tex"):
         TileStoreWriter(tmp_path)
 
 
@@ -190,10 +189,10 @@ def test_a_truncated_tile_is_named(tmp_path: Path) -> None:
     content = file.read_bytes()
     for length in (0, 10, len(content) // 2, len(content) - 1):
         file.write_bytes(content[:length])
-        with pytest.raises(UserError, match=r"tiles/a.parquet: .*(damaged|shorter than)"):
+        with refused("tiles/a.parquet"):
             store.load("a")
     file.unlink()
-    with pytest.raises(UserError, match=r"tiles/a.parquet: not found"):
+    with refused("tiles/a.parquet"):
         store.load("a")
 
 
@@ -223,5 +222,5 @@ def test_a_tile_of_another_shape_than_the_manifest_says_is_refused(tmp_path: Pat
     store = store_of(tmp_path / "one", tile("a"))
     store_of(tmp_path / "two", tile("a", size=(7, 7)))
     (tmp_path / "two/tiles/a.parquet").replace(tmp_path / "one/tiles/a.parquet")
-    with pytest.raises(UserError, match=r"tiles/a.parquet: damaged"):
+    with refused("tiles/a.parquet"):
         store.load("a")

@@ -20,6 +20,7 @@ from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data import storage
 from restore_dit.data.simulation.simulator import simulate_tile
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
+from tests.messages import assert_names
 from tests.s3.ceph_server import CephServer
 from tests.s3.failing_proxy import FailingProxy
 
@@ -114,22 +115,22 @@ def test_inspect_finds_each_kind_of_damage(
 
 
 @pytest.mark.parametrize(
-    ("uri", "says"),
+    ("uri", "facts"),
     [
-        ("s3://{bucket}/absent", "no tile store there"),
-        ("s3://{bucket}", "no tile store there"),
-        ("s3://no-such-bucket/store", "the bucket does not exist: correct its name or create it first"),
-        ("s3://tester:sesame@{bucket}/store", "credentials do not belong in a URI"),
-        ("s3:///store", "no valid bucket name"),
+        ("s3://{bucket}/absent", ["s3://{bucket}/absent"]),
+        ("s3://{bucket}", ["s3://{bucket}"]),
+        ("s3://no-such-bucket/store", ["s3://no-such-bucket/"]),
+        ("s3://tester:sesame@{bucket}/store", ["credentials", "AWS_ACCESS_KEY_ID"]),
+        ("s3:///store", ["s3:///store"]),
     ],
 )
 def test_where_no_store_is_inspect_says_so_in_a_line(
-    bucket: str, uri: str, says: str, capsys: pytest.CaptureFixture[str]
+    bucket: str, uri: str, facts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["inspect", uri.format(bucket=bucket)]) == 1
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
-    assert says in said
+    assert_names(said, *(fact.format(bucket=bucket) for fact in facts))
     assert "sesame" not in said
 
 
@@ -148,7 +149,7 @@ def test_wrong_keys_are_one_line_without_any_key(
     assert main([command, f"s3://{bucket}/store"]) == 1
     said = "".join(capfd.readouterr())
     assert len(said.splitlines()) == 1
-    assert "the server refuses these keys: check AWS_ACCESS_KEY_ID" in said
+    assert_names(said, f"s3://{bucket}/store", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     assert not [key for key in ("sesame", s3.keys.secret, s3.keys.access) if key in said]
 
 
@@ -188,8 +189,7 @@ def test_a_simulation_whose_server_goes_away_ends_in_a_line_and_is_taken_up_agai
     s3.start_gateway()
     assert process.returncode == 1
     assert len(said.splitlines()) == 1
-    assert f"{uri}/" in said
-    assert "the storage server cannot be reached" in said
+    assert_names(said, f"{uri}/", "AWS_ENDPOINT_URL")
     assert 2 <= tiles_written(bucket) < 12
     assert subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0
     assert TileStore.open(uri).fingerprint == local_store.fingerprint
@@ -216,7 +216,7 @@ def test_from_simulation_to_rasters_on_s3_alone(
         _, said = process.communicate(timeout=120)
     s3.start_gateway()
     assert process.returncode == 1, said
-    assert "the storage server cannot be reached" in said.splitlines()[-1]
+    assert_names(said.splitlines()[-1], f"{root}/", "AWS_ENDPOINT_URL")
     assert "Traceback" not in said
     commands = [
         train,

@@ -19,6 +19,7 @@ from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import TileSeries
 from tests.data.store.tiles import assert_same, store_of, tile
+from tests.messages import refused
 
 
 def test_every_commit_is_a_generation_and_the_fingerprint_is_the_content(tmp_path: Path) -> None:
@@ -34,14 +35,14 @@ def test_every_commit_is_a_generation_and_the_fingerprint_is_the_content(tmp_pat
 
 def test_tiles_never_change(tmp_path: Path) -> None:
     store_of(tmp_path, tile("a"))
-    with pytest.raises(UserError, match="tile a is there already"):
+    with refused("tile a"):
         TileStoreWriter(tmp_path).add(tile("a", seed=1))
 
 
 def test_a_lost_manifest_is_recovered_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     manifest = store_of(tmp_path, tile("a"), tile("b", clouds=False)).manifest
     (tmp_path / MANIFEST_NAME).unlink()
-    with pytest.raises(UserError, match="its ingest was not finished"):
+    with refused(str(tmp_path)):
         TileStore.open(tmp_path)
     monkeypatch.setattr("restore_dit.data.store.stored_tile.decode_frame", None)
     assert TileStoreWriter(tmp_path, source="test").commit() == manifest
@@ -65,7 +66,7 @@ def test_a_layer_that_is_not_the_one_written_is_named(tmp_path: Path) -> None:
     store_of(tmp_path, labelled)
     (tmp_path / MANIFEST_NAME).unlink()
     (tmp_path / "layers/labels/a.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"layers/labels/a.parquet: damaged"):
+    with refused("layers/labels/a.parquet"):
         TileStoreWriter(tmp_path).commit()
 
 
@@ -79,7 +80,7 @@ def test_a_quarantined_tile_may_come_later(tmp_path: Path) -> None:
     writer = TileStoreWriter(tmp_path)
     writer.quarantine("a", "no dates")
     writer.commit()
-    with pytest.raises(UserError, match="was quarantined: no dates"):
+    with pytest.raises(UserError, match="no dates"):
         TileStore.open(tmp_path).load("a")
     assert store_of(tmp_path, tile("a")).manifest.quarantined == {}
 
@@ -159,7 +160,7 @@ def test_commits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../a", "a/b", ".a", "", "a\0", "a" * 200, "..", "/etc/passwd"])
 def test_unsafe_names_are_refused(tmp_path: Path, name: str) -> None:
     series = tile("t")
-    with pytest.raises(UserError, match="unsafe tile id"):
+    with refused("tile id"):
         TileStoreWriter(tmp_path / "s").add(TileSeries(name, series.optical))
-    with pytest.raises(UserError, match="unsafe radar track"):
+    with refused("radar track"):
         TileStoreWriter(tmp_path / "s").add(TileSeries("t", series.optical, radar={name: series.radar["S1A"]}))

@@ -8,13 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from torchmetrics.functional.classification import (
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-    multiclass_jaccard_index,
-    multiclass_precision,
-    multiclass_recall,
-)
 
 from restore_dit.clouds import scores
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, THIN_CLOUD
@@ -36,25 +29,33 @@ def by_hand(labels, predictions, group):
     return (truth & found).sum(), (~truth & found).sum(), (truth & ~found).sum()
 
 
-@given(masks())
-def test_counts_are_those_of_torchmetrics(pair):
+@pytest.fixture(scope="module")
+def torchmetrics():
+    """Imported by the tests that need it alone: that takes seconds."""
+    from torchmetrics.functional import classification
+
+    return classification
+
+
+@given(pair=masks())
+def test_counts_are_those_of_torchmetrics(torchmetrics, pair):
     labels, predictions = pair
-    expected = multiclass_confusion_matrix(
+    expected = torchmetrics.multiclass_confusion_matrix(
         torch.tensor(predictions.astype(int)), torch.tensor(labels.astype(int)), num_classes=4, ignore_index=255
     )
     np.testing.assert_array_equal(scores.confusion_counts(labels, predictions), expected.numpy())
 
 
-@given(masks())
-def test_scores_are_those_of_torchmetrics_where_they_can_be_told(pair):
+@given(pair=masks())
+def test_scores_are_those_of_torchmetrics_where_they_can_be_told(torchmetrics, pair):
     labels, predictions = pair
     counts = scores.confusion_counts(labels, predictions)
     inputs = torch.tensor(predictions.astype(int)), torch.tensor(labels.astype(int))
     oracles = {
-        scores.f1: multiclass_f1_score,
-        scores.iou: multiclass_jaccard_index,
-        scores.precision: multiclass_precision,
-        scores.recall: multiclass_recall,
+        scores.f1: torchmetrics.multiclass_f1_score,
+        scores.iou: torchmetrics.multiclass_jaccard_index,
+        scores.precision: torchmetrics.multiclass_precision,
+        scores.recall: torchmetrics.multiclass_recall,
     }
     for score, oracle in oracles.items():
         expected = oracle(*inputs, num_classes=4, average="none", ignore_index=255).numpy()

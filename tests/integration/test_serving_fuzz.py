@@ -21,9 +21,6 @@ import hypothesis
 import numpy as np
 import psutil
 import pytest
-import schemathesis
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
 
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.reconstruction.rasters import geotiffs
@@ -71,6 +68,10 @@ def require_decent(status: int, content: bytes) -> None:
 
 def test_the_schema_says_what_is_answered(service):
     """Every operation, with values that the schema allows and such as it does not."""
+    import schemathesis
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import content_type_conformance, response_schema_conformance
+
     schema = schemathesis.openapi.from_url(f"{service.address}/openapi.json")
     seen: Counter[int] = Counter()
     operations = [result.ok() for result in schema.get_all_operations()]

@@ -55,7 +55,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[RefusingServer]]:
 def test_plain_path_and_file_uri_are_the_same_place(tmp_path: Path) -> None:
     storage.write_bytes_atomically(tmp_path / "a folder" / "x.bin", b"content")
     uri = (tmp_path / "a folder").as_uri()  # percent-encoded
-    assert storage.read_bytes(storage.join_uri(uri, "x.bin")) == b"content"
+    assert storage.read_bytes(storage.locate(uri).join("x.bin")) == b"content"
     assert storage.list_names(uri) == ["x.bin"]
     assert storage.is_folder(uri)
     assert storage.exists(storage.locate(uri).join("x.bin"))
@@ -101,7 +101,13 @@ def test_debris_of_killed_writers_is_hidden_and_removed_once_it_is_old(tmp_path:
         ("gopher://host/x", "unknown scheme"),
         ("s3:///key", "no valid bucket name"),
         ("", "empty path"),
-        ("file://host-elsewhere/x", "file://host-elsewhere/x: cannot parse"),
+        ("file://host-elsewhere/x", "file://host-elsewhere/x: "),
+        ("file://", "whole path"),
+        ("s3:/bucket/key", "s3:/bucket/key: "),  # as Path("s3://bucket/key") reads
+        ("C:/data", "unknown scheme"),
+        ("s3://AKIA:ses/ame@bucket/key", "credentials"),
+        ("a\0b", "UTF-8"),
+        ("a\udcffb", "UTF-8"),
     ],
 )
 def test_a_uri_nobody_serves_is_refused(uri: str, says: str) -> None:

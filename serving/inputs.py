@@ -65,7 +65,7 @@ class Inputs:
         """
         scheme, separator, rest = uri.partition("://")
         parts = rest.split("/")
-        if not separator or scheme == "file" or any(part in ("", ".", "..") for part in parts):
+        if not separator or scheme.lower() == "file" or any(part in ("", ".", "..") for part in parts):
             raise UserError("uri: must name an object in storage, such as s3://bucket/series.nc")
         if any(character in uri for character in "\\%?#@\0\n\r"):
             raise UserError("uri: has characters that no object here has in its name")

@@ -85,5 +85,5 @@ class Registry:
 
     @property
     def _single_name(self) -> str:
-        parts = [part for part in self._folder.uri.rstrip("/").split("/") if part]
+        parts = [part for part in self._folder.path.split("/") if part]
         return parts[-2] if parts[-1] == "model" and len(parts) > 1 else parts[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel
 
 from jobs.registry import Job, Place
-from restore_dit.data.storage.addresses import without_secrets
+from restore_dit.data.storage.addresses import scheme_of, without_secrets
+from restore_dit.data.storage.file_uris import file_uri, path_of
+from restore_dit.data.storage.locations import split_s3
 from restore_dit.errors import UserError
 
 SENT_FOLDER = "submitted"
@@ -22,7 +23,6 @@ MOST_BYTES_OF_A_FILE = 4 << 20
 HARMLESS_QUERIES = {"download"}
 """What may stand in an address after the question mark; anything else might be a signature or a token."""
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEMES = ("s3", "file")
 
 
@@ -30,7 +30,7 @@ def refuse_secrets(config: BaseModel) -> None:
     """Raises `UserError` where any address in the configuration carries credentials: whoever may use the cluster can
     read a job's configuration."""
     for key, value in _words(config.model_dump(mode="json")):
-        if _SCHEME.match(value) and _holds_secret(value):
+        if scheme_of(value) and _holds_secret(value):
             raise UserError(
                 f"{key}={without_secrets(value)}: carries credentials or a signature (not shown), which every user of "
                 "the cluster could read; give the plain address, and the credentials to the cluster",
@@ -51,7 +51,8 @@ def as_on_the_cluster(job: Job, config: BaseModel) -> tuple[BaseModel, dict[str,
         if place.required and not addresses:
             raise UserError(f"{place.key} is not set: give {place.key}=s3://bucket/folder", status=2)
         for address in addresses:
-            if place.small_file and not _SCHEME.match(address):
+            # What may be the name of something shipped is read as a file, never as an address.
+            if place.small_file and (place.named is not None or scheme_of(address) is None):
                 sent = _file_to_send(place, address)
                 if sent is not None:
                     path = f"{SENT_FOLDER}/{place.key}{Path(address).suffix}"
@@ -63,20 +64,28 @@ def as_on_the_cluster(job: Job, config: BaseModel) -> tuple[BaseModel, dict[str,
 
 
 def _check_reachable(place: Place, address: str) -> None:
-    match = _SCHEME.match(address)
-    if match is None:
+    scheme = scheme_of(address)
+    if scheme is None:
         raise UserError(
             f"{place.key}={address}: a path of this machine, which the cluster cannot reach; give s3://bucket/… or, "
-            f"for a folder that every node mounts, {Path(address).expanduser().absolute().as_uri()}",
+            f"for a folder that every node mounts, {file_uri(str(Path(address).expanduser().absolute()))}",
             status=2,
         )
     schemes = (*_SCHEMES, "https", "http") if place.web else _SCHEMES
-    if match[1].lower() not in schemes:
+    if scheme not in schemes:
         raise UserError(
-            f"{place.key}={without_secrets(address)}: a job cannot use {match[1]}://; give "
-            f"{' or '.join(f'{scheme}://' for scheme in schemes)}",
+            f"{place.key}={without_secrets(address)}: a job cannot use {scheme}://; give "
+            f"{' or '.join(f'{one}://' for one in schemes)}",
             status=2,
         )
+    # What the job would refuse is refused here. The address goes as it is: what lies there, the cluster knows.
+    try:
+        if scheme == "s3":
+            split_s3(address)
+        elif scheme == "file":
+            path_of(address)
+    except UserError as error:
+        raise UserError(f"{place.key}: {error}", status=2) from None
 
 
 def _file_to_send(place: Place, address: str) -> bytes | None:
@@ -103,8 +112,11 @@ def _file_to_send(place: Place, address: str) -> bytes | None:
 
 
 def _holds_secret(address: str) -> bool:
+    if scheme_of(address) in _SCHEMES:
+        return without_secrets(address) != address
     try:
         parts = urlsplit(address)
+        _ = parts.port  # of `https://user:a/b@host` the secret stands where the port would
     except ValueError:
         return True  # who knows what it holds
     names = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}

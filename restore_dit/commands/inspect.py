@@ -64,13 +64,13 @@ def add_to(commands: Commands) -> None:
 
 def inspect(given: argparse.Namespace) -> int:
     from restore_dit.data.examples.target_description import describe_targets
-    from restore_dit.data.storage import exists, join_uri
+    from restore_dit.data.storage import exists, locate
     from restore_dit.data.store.description_text import description_text
     from restore_dit.data.store.inspection import describe_store
     from restore_dit.data.store.tile_store import TileStore
 
     for name, show in (("cloud_network.yaml", _inspect_cloud_model), ("model.safetensors", _inspect_model)):
-        if exists(join_uri(given.place, name)):
+        if exists(locate(given.place).join(name)):
             _refuse_options_of_stores(given)
             return show(given)
     _check_options(given)

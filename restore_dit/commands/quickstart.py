@@ -46,10 +46,10 @@ def quickstart(given: argparse.Namespace) -> int:
 
 
 def _is_finished(run: str) -> bool:
-    from restore_dit.data.storage import join_uri, read_bytes
+    from restore_dit.data.storage import locate, read_bytes
     from restore_dit.training.run_folder import RunRecord
 
     try:
-        return RunRecord.model_validate_json(read_bytes(join_uri(run, "run.json"))).status == "finished"
+        return RunRecord.model_validate_json(read_bytes(locate(run).join("run.json"))).status == "finished"
     except UserError:
         return False

@@ -17,6 +17,8 @@ from restore_dit.errors import UserError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
+_YAML_BEGINS = ("[", "{", "'", '"')
+
 
 def shipped() -> dict[str, Path]:
     """The configurations that come with the package, by name."""
@@ -72,19 +74,27 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """`tree` with each `a.b=value` set; the value is read as YAML."""
+    """`tree` with each `a.b=value` set: a list, a mapping or a quoted word is read as YAML, anything else as one word,
+    so that a path may have ` #` or `: ` in it."""
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UserError(f"'{override}': an override is written key=value, such as training.epochs=10", status=2)
         try:
-            value: Any = yaml.safe_load(text)
-        except yaml.YAMLError:
+            value: Any = yaml.safe_load(text) if text.lstrip().startswith(_YAML_BEGINS) else _scalar(text.strip())
+        except (yaml.YAMLError, ValueError):
             raise UserError(f"'{override}': the value is not valid YAML", status=2) from None
         for part in reversed(key.split(".")):
             value = {part: value}
         tree = merge(tree, value)
     return tree
+
+
+def _scalar(text: str) -> Any:
+    """The number, truth value, date or nothing that YAML takes a word for, else the word."""
+    loader = yaml.SafeLoader("")
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    return loader.construct_object(yaml.ScalarNode(tag, text))
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.split import frames_of_part, split_tiles
 from restore_dit.data.examples.targets import TARGET, decide
 from restore_dit.data.loader import TileReader, tile_reader
-from restore_dit.data.storage import join_uri, write_bytes_atomically
+from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.evaluation.metrics import average_scores
@@ -63,7 +63,7 @@ def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], object] = l
     collected = []
     for result in results:
         for name, content in result.figures.items():
-            write_bytes_atomically(join_uri(config.output, name), content)
+            write_bytes_atomically(locate(config.output).join(name), content)
         collected.append(result)
         on_tile(len(collected), len(tile_ids))
     report = to_report(config, model, sorted(collected, key=lambda result: result.tile_id))

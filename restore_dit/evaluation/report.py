@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from restore_dit.data.storage import join_uri, write_bytes_atomically
+from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.evaluation.baselines import BASELINES
 from restore_dit.evaluation.metrics import (
@@ -128,8 +128,9 @@ def write_report(report: Report, folder: str) -> list[str]:
     files = {"report.json": to_json(report), "report.csv": to_csv(report), "report.md": to_markdown(report)}
     written = []
     for name, text in files.items():
-        written.append(join_uri(folder, name))
-        write_bytes_atomically(written[-1], text.encode())
+        place = locate(folder).join(name)
+        write_bytes_atomically(place, text.encode())
+        written.append(place.uri)
     return written
 
 

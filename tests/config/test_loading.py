@@ -94,3 +94,8 @@ def test_other_jobs_take_the_same_overrides(tmp_path):
     assert (config.model, config.store, config.sampling.steps, config.sampling.seed) == ("m", "s", 3, 4)
     with refused("'sampling.step'", "'steps'", status=2):
         build(EvaluationConfig, {"sampling": {"step": 1}}, "file")
+
+
+@pytest.mark.parametrize("path", ["/data/feld #1", "/data/a: b", "%cd/x", "*/x", "&x /y", "- x", "2019-02-31"])
+def test_a_path_is_no_yaml(path):
+    assert load("tiny", [f"output={path}"]).output == path

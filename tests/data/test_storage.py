@@ -56,7 +56,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[RefusingServer]]:
 def test_plain_path_and_file_uri_are_the_same_place(tmp_path: Path) -> None:
     storage.write_bytes_atomically(tmp_path / "a folder" / "x.bin", b"content")
     uri = (tmp_path / "a folder").as_uri()  # percent-encoded
-    assert storage.read_bytes(storage.join_uri(uri, "x.bin")) == b"content"
+    assert storage.read_bytes(storage.locate(uri).join("x.bin")) == b"content"
     assert storage.list_names(uri) == ["x.bin"]
     assert storage.is_folder(uri)
     assert storage.exists(storage.locate(uri).join("x.bin"))
@@ -103,6 +103,12 @@ def test_debris_of_killed_writers_is_hidden_and_removed_once_it_is_old(tmp_path:
         ("s3:///key", ["s3:///key"]),
         ("", ["s3://bucket/folder"]),
         ("file://host-elsewhere/x", ["file://host-elsewhere/x"]),
+        ("file://", ["file://", "file:///folder"]),
+        ("s3:/bucket/key", ["s3:/bucket/key"]),  # as Path("s3://bucket/key") reads
+        ("C:/data", ["C:/data", "'c://'"]),
+        ("s3://AKIA:ses/ame@bucket/key", ["AWS_ACCESS_KEY_ID"]),
+        ("a\0b", ["a\\x00b"]),
+        ("a\udcffb", ["a\\udcffb"]),
     ],
 )
 def test_a_uri_nobody_serves_is_refused(uri: str, facts: list[str]) -> None:

@@ -24,7 +24,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "local" else f"s3://{request.getfixturevalue('bucket')}"
 
 
-def add(place: str, entry: str) -> int:
+def add(place: storage.Location, entry: str) -> int:
     """Add an entry to the list in a file, as a commit does; how often another writer came first."""
     for lost in range(1000):
         content, version = storage.read_versioned(place)
@@ -34,13 +34,13 @@ def add(place: str, entry: str) -> int:
     raise AssertionError("a thousand conflicts")
 
 
-def add_many(place: str, name: str) -> None:
+def add_many(place: storage.Location, name: str) -> None:
     for index in range(ROUNDS):
         add(place, f"{name}-{index}")
 
 
 def test_two_processes_that_commit_at_once_lose_nothing(folder: str) -> None:
-    place = storage.join_uri(folder, "new", "manifest.json")
+    place = storage.locate(folder).join("new", "manifest.json")
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=add_many, args=(place, name)) for name in ("a", "b")]
     for writer in writers:
@@ -50,11 +50,11 @@ def test_two_processes_that_commit_at_once_lose_nothing(folder: str) -> None:
     assert [writer.exitcode for writer in writers] == [0, 0]
     entries = json.loads(storage.read_bytes(place))
     assert sorted(entries) == sorted(f"{name}-{index}" for name in ("a", "b") for index in range(ROUNDS))
-    assert storage.list_names(storage.join_uri(folder, "new")) == ["manifest.json"]
+    assert storage.list_names(storage.locate(folder).join("new")) == ["manifest.json"]
 
 
 def test_only_the_version_that_was_seen_is_overwritten(folder: str) -> None:
-    place = storage.join_uri(folder, "file")
+    place = storage.locate(folder).join("file")
     assert storage.read_versioned(place) == (None, None)
     assert storage.write_if_version(place, b"one", None)
     assert not storage.write_if_version(place, b"two", None)

@@ -43,8 +43,8 @@ def pixels(folder: str) -> dict[str, np.ndarray]:
     """Every raster below a folder of results, local or in a bucket."""
     found = {}
     for tile_id in (name for name in storage.list_names(folder) if "." not in name):
-        for name in storage.list_names(storage.join_uri(folder, tile_id)):
-            content = storage.read_bytes(storage.join_uri(folder, tile_id, name))
+        for name in storage.list_names(storage.locate(folder).join(tile_id)):
+            content = storage.read_bytes(storage.locate(folder).join(tile_id, name))
             with rasterio.MemoryFile(content) as memory, memory.open() as file:
                 found[name] = file.read()
     return found

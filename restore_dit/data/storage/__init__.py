@@ -18,7 +18,7 @@ from restore_dit.data.storage.files import (
     read_bytes,
     write_bytes_atomically,
 )
-from restore_dit.data.storage.locations import Location, Place, join_uri, locate
+from restore_dit.data.storage.locations import Location, Place, locate
 from restore_dit.data.storage.ranges import read_ranges
 from restore_dit.data.storage.versions import read_versioned, write_if_version
 
@@ -30,7 +30,6 @@ __all__ = [
     "delete_folder",
     "exists",
     "is_folder",
-    "join_uri",
     "list_names",
     "locate",
     "open_file",

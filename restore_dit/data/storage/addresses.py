@@ -1,14 +1,33 @@
-"""Addresses as they may be shown: messages end in logs, and some in the manifest of a store."""
+"""Addresses: what scheme one has, and how it may be shown, since messages end in logs, and some in a store's manifest."""
 
 from __future__ import annotations
 
 import re
 
-_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?([^?#]*)")
+_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):/")
+_WEB_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#]*)([^?#]*)")
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
+
+_NAMES = ("file", "s3")
+"""Schemes whose addresses have neither query nor fragment: `?` and `#` may stand in the name of a file."""
+
+
+def scheme_of(address: str) -> str | None:
+    """Such as `s3`, in lower case; None for a plain path. `s3:/bucket`, as `pathlib` leaves an address, is no path."""
+    match = _SCHEME.match(address)
+    return match[1].lower() if match else None
 
 
 def without_secrets(address: str) -> str:
-    """The address without `user:password@`, query and fragment, where signatures and tokens are; a plain path as it
-    is."""
-    match = _ADDRESS.match(address)
-    return match[1] + match[2] if match else address
+    """The address without `user:password@`, and one of the web without query and fragment, where signatures and tokens
+    are; a plain path as it is. A secret may have a slash in it: what follows a colon and is no port is not shown."""
+    scheme = scheme_of(address)
+    if scheme in _NAMES:
+        host = address.partition("://")[2].partition("/")[0]
+        return f"{scheme}://…" if "@" in host or ":" in host else address
+    match = _WEB_ADDRESS.match(address)
+    if not match:
+        return address
+    if not _HOST.fullmatch(match[2]):
+        return f"{match[1]}…"
+    return match[1] + match[2] + match[3]

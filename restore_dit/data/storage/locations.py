@@ -9,12 +9,13 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from restore_dit.data.storage.addresses import without_secrets
+from restore_dit.data.storage.addresses import scheme_of, without_secrets
 from restore_dit.data.storage.failures import explained
+from restore_dit.data.storage.file_uris import file_uri, path_of
 from restore_dit.data.storage.s3_service import S3Service, s3_service
 from restore_dit.errors import UserError
 
-_SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*)://")
+_NO_NAME = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,11 @@ class Location:
         return bucket, key
 
     def join(self, *parts: str) -> Location:
-        """The location below this one, such as `join("tiles", "a.parquet")`."""
-        return Location(join_uri(self.uri, *parts), join_uri(self.path, *parts), self.s3)
-
-
-def join_uri(uri: str, *parts: str) -> str:
-    """The URI of what lies below a folder, such as `join_uri("s3://bucket/store", "tiles", "a.parquet")`."""
-    return "/".join((uri.rstrip("/"), *parts))
+        """The location below this one, such as `join("tiles", "a.parquet")`; names are taken as they are."""
+        path = "/".join((self.path.rstrip("/"), *parts))
+        if scheme_of(self.uri) == "file":
+            return Location(file_uri(path), path)
+        return Location("/".join((self.uri.rstrip("/"), *parts)), path, self.s3)
 
 
 Place = Location | str | Path
@@ -63,33 +62,45 @@ Place = Location | str | Path
 def locate(uri: Place) -> Location:
     """The location that a URI or plain path names. Nothing is contacted yet, but for an S3 bucket's unknown region.
 
+    What stands after `s3://bucket/` is the key, as it is; `path_of` says how `file://` is read. The `uri` of the answer
+    leads back to the same place.
+
     Raises:
         UserError: a scheme that nobody here serves, a URI without a bucket, or one that carries credentials.
     """
     if isinstance(uri, Location):
         return uri
     text = str(uri)
-    match = _SCHEME.match(text)
-    if match is None:
-        if not text:
-            raise UserError("an empty path: give a folder or a URI such as s3://bucket/folder")
-        return Location(text, os.path.abspath(os.path.expanduser(text)))
-    scheme = match.group(1).lower()
+    scheme = scheme_of(text)
     if scheme == "s3":
         return _locate_s3(text)
-    if scheme == "file":
-        with explained(text, "parse"):
-            return Location(text, fs.FileSystem.from_uri(text)[1])
-    raise UserError(f"{without_secrets(text)}: unknown scheme '{scheme}://'; use a path, file:// or s3://")
+    if scheme not in (None, "file"):
+        raise UserError(f"{without_secrets(text)}: unknown scheme '{scheme}://'; use a path, file:// or s3://")
+    if not text:
+        raise UserError("an empty path: give a folder or a URI such as s3://bucket/folder")
+    path = os.path.abspath(path_of(text) if scheme else os.path.expanduser(text))
+    if _NO_NAME.search(path):
+        raise UserError(f"{ascii(text)}: holds what no name in UTF-8 does: rename the file or folder")
+    return Location(file_uri(path) if scheme else text, path)
 
 
-def _locate_s3(uri: str) -> Location:
-    bucket, _, key = uri[len("s3://") :].partition("/")
-    if "@" in bucket:
+def split_s3(uri: str) -> tuple[str, str]:
+    """Bucket and key, without asking anybody.
+
+    Raises:
+        UserError: there is no bucket, or credentials stand before it.
+    """
+    bucket, _, key = uri.partition("://")[2].partition("/")
+    if "@" in bucket or ":" in bucket:
         # Not echoed: the message may end in a log.
         raise UserError("s3://…@…: credentials do not belong in a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
         raise UserError(f"{uri}: no valid bucket name; write s3://bucket/folder")
+    return bucket, key
+
+
+def _locate_s3(uri: str) -> Location:
+    bucket, key = split_s3(uri)
     with explained(uri, "connect to"):
         service = s3_service(bucket)
     return Location(uri, f"{bucket}/{key}".rstrip("/"), service)

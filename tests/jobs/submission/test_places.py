@@ -10,6 +10,7 @@ from jobs.submission import places
 from jobs.submission.submission import CONFIG_FILE, prepare
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.loading import dump
+from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 
 S3 = {
@@ -58,6 +59,7 @@ def test_object_storage_and_shared_folders_are_taken(name):
         ("ingest", "cloud_masks=REAL_MASKS", "cloud_masks=REAL_MASKS: a path"),
         ("ingest", "bad_frames=nowhere.json", "bad_frames=nowhere.json: no such file on this machine"),
         ("reconstruct", "mapping=worldcerea", "worldcerea: no such file; shipped mappings"),
+        ("reconstruct", "mapping=s3://b/mine.yaml", "s3://b/mine.yaml: no such file; shipped mappings"),
     ],
 )
 def test_what_the_cluster_cannot_reach_is_refused(name, override, message):
@@ -68,6 +70,36 @@ def test_what_the_cluster_cannot_reach_is_refused(name, override, message):
 
 
 @pytest.mark.parametrize(
+    "address",
+    [
+        "file:///mnt/with space/st", "file:///mnt/with%20space/st", "file:///mnt/Grünland/st", "file:///mnt/feld #1/st",
+        "file:///mnt/was?/st", "file:///mnt/50%/st", "file:/mnt/a: b", "s3://b/feld #1/was?/50%", "s3://b/a@b",
+    ],
+)  # fmt: skip
+def test_a_name_may_hold_anything_and_is_sent_as_it_is(address):
+    config, files = sent("simulate", f"output={address}")
+    assert config["output"] == address
+    assert files == {}
+
+
+@pytest.mark.parametrize(
+    "address", ["file://mnt/st", "file://~/st", "file:///mnt/a b/c%20d", "s3:/b/st", "s3://über/st", "C:/st"]
+)
+def test_what_the_job_would_refuse_is_refused_before(address):
+    with pytest.raises(UserError, match=f"output.*{address}|{address}.*c://|output=C:/st") as refusal:
+        sent("simulate", f"output={address}")
+    assert refusal.value.status == 2
+
+
+def test_the_proposed_address_is_that_of_the_path(tmp_path):
+    folder = tmp_path / "100%20 #1"
+    with pytest.raises(UserError) as refusal:
+        sent("simulate", f"output={folder}")
+    proposed = str(refusal.value).rpartition("mounts, ")[2]
+    assert locate(proposed).path == str(folder)
+
+
+@pytest.mark.parametrize(
     ("name", "override"),
     [
         ("ingest", "source=https://me:TOP-SECRET@example.org/p.zip"),
@@ -75,7 +107,9 @@ def test_what_the_cluster_cannot_reach_is_refused(name, override, message):
         ("ingest", "source=https://example.org/p.zip?download=1&token=TOP-SECRET"),
         ("ingest", "source=https://example.org/p.zip?TOP-SECRET"),
         ("ingest", "source=https://example.org/p.zip#TOP-SECRET"),
+        ("ingest", "source=https://me:TOP-/SECRET@example.org/p.zip"),
         ("train", "data.store=s3://key:TOP-SECRET@b/s"),
+        ("train", "data.store=s3://key:TOP-/SECRET@b/s"),
         ("train_clouds", "stores=[s3://b/1, 's3://key:TOP-SECRET@b/2']"),
         ("clouds", "tiles=['https://key:TOP-SECRET@h/x']"),  # wherever it stands
     ],
@@ -83,7 +117,8 @@ def test_what_the_cluster_cannot_reach_is_refused(name, override, message):
 def test_a_secret_in_an_address_is_refused_and_not_shown(name, override):
     with pytest.raises(UserError, match="carries credentials") as refusal:
         sent(name, override)
-    assert "TOP-SECRET" not in str(refusal.value)
+    assert "TOP-" not in str(refusal.value)
+    assert "SECRET" not in str(refusal.value)
 
 
 def test_a_harmless_query_is_none():

@@ -27,6 +27,9 @@ S2_ALL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "
 
 S1_BANDS = ("VV", "VH")
 
+RADAR_CHANNELS = ("VV", "VH", "VV-VH")
+"""What a network may take of them, in the order of PASTIS-R and of published networks."""
+
 CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW, CLOUD_NO_DATA = 0, 1, 2, 3, 255
 
 DATE_ORIGIN = np.datetime64("2018-09-01", "D")

@@ -42,13 +42,19 @@ def run(config: ReconstructionConfig, display: Console) -> int:
                 progress.fail()
                 print(f"no results for {outcome.tile_id}: {outcome.reason}", file=sys.stderr, flush=True)
             else:
-                display.print(
-                    f"{outcome.tile_id}: {outcome.dates} dates, {outcome.reconstructed:.0%} of pixels reconstructed",
-                    highlight=False,
-                )
+                display.print(_said(outcome), highlight=False, soft_wrap=True)
             progress.advance()
-    display.print(f"results: {config.output}", soft_wrap=True, highlight=False)
+    without = f" ({failed} of {len(plan.todo)} tiles have none)" if failed else ""
+    display.print(f"results: {config.output}{without}", soft_wrap=True, highlight=False)
     return 1 if failed else 0
+
+
+def _said(outcome: Outcome) -> str:
+    """What became of a tile that has results."""
+    text = f"{outcome.tile_id}: {outcome.dates} dates, {outcome.reconstructed:.0%} of pixels reconstructed"
+    if outcome.never_observed:
+        text += f"; {outcome.never_observed} pixels are observed on no date: never_observed marks these guesses"
+    return text
 
 
 def _outcomes(plan: ReconstructionPlan, display: Console) -> Iterator[Outcome]:

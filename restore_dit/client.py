@@ -28,7 +28,7 @@ from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import THICK_CLOUD, TileSeries
+from restore_dit.series import NEVER_OBSERVED, THICK_CLOUD, TileSeries
 
 TIMEOUT = 600.0
 """Seconds without a byte from the service."""
@@ -48,6 +48,11 @@ class Clear:
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
+
+    @property
+    def never_observed(self) -> NDArray[np.bool_]:
+        """[H, W], true where a pixel is observed on no date of the series that was sent."""
+        return self.series.layers[NEVER_OBSERVED] == 1
 
 
 @dataclass(frozen=True)

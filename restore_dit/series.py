@@ -27,7 +27,14 @@ S2_ALL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "
 
 S1_BANDS = ("VV", "VH")
 
+RADAR_CHANNELS = ("VV", "VH", "VV-VH")
+"""What a network may take of them, in the order of PASTIS-R and of published networks."""
+
 CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW, CLOUD_NO_DATA = 0, 1, 2, 3, 255
+
+NEVER_OBSERVED = "never_observed"
+"""Layer uint8 [H, W] of a series whose gaps were filled: 1 where a pixel is observed on no date, so that what stands
+there comes from its neighbours and from what the network has learnt elsewhere. Results bear it under this name."""
 
 DATE_ORIGIN = np.datetime64("2018-09-01", "D")
 

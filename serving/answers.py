@@ -15,7 +15,7 @@ from restore_dit.errors import UserError
 from restore_dit.pictures.composites import INDICES, natural_composite, normalised_difference, robust_stretch
 from restore_dit.pictures.png import encode_colours
 from restore_dit.reconstruction.rasters import geotiffs
-from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSeries
 from serving.failures import of_the_service
 from serving.records import Output
 from serving.views import write_views
@@ -62,7 +62,7 @@ class Answer:
                 raise UserError(f"dates: the series has no image of {date[:20]}")
         chosen = np.array(sorted({there[date] for date in dates}))
         cloudy, clear = (
-            TileSeries(one.tile_id, one.optical.select(chosen), georeference=one.georeference)
+            TileSeries(one.tile_id, one.optical.select(chosen), georeference=one.georeference, layers=one.layers)
             for one in (self.cloudy, self.clear)
         )
         return replace(self, cloudy=cloudy, clear=clear, gap_mask=self.gap_mask[chosen])
@@ -94,6 +94,7 @@ class Answer:
             "size": list(self.clear.size),
             "crs": None if place is None else place.crs,
             "reconstructed": [round(float(share), 4) for share in self.gap_mask.mean(axis=(1, 2))],
+            "never_observed": int(self.clear.layers[NEVER_OBSERVED].sum()),
             "attributes": self.attributes,
         }
 

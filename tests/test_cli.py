@@ -3,6 +3,7 @@
 import json
 import re
 
+import netCDF4
 import pytest
 import torch
 import yaml
@@ -111,6 +112,63 @@ def test_a_published_checkpoint_becomes_a_model(capsys, tmp_path, reference):
     assert model.config.model.depth == 2
     assert model.normalisation.radar_mean == pytest.approx((-14, -18, 7))
     assert run(capsys, "inspect", tmp_path / "m")[0] == 0
+
+
+def test_a_published_checkpoint_of_other_bands_fills_a_series_of_those_bands(capsys, tmp_path, small_store, small_run):
+    from restore_dit.model.denoiser import Denoiser
+    from restore_dit.model.published import published_names
+
+    network = small_run.model.model_copy(
+        update={
+            "bands": ("B02", "B03", "B04", "B08"),
+            "radar_channels": ("VH", "VV-VH"),
+            "radar_attention": "paired",
+            "gap_channel": False,
+            "anchor": "none",
+        }
+    )
+    torch.manual_seed(0)
+    published = {}
+    for name, value in Denoiser(network).state_dict().items():
+        parts = published_names(name)
+        for part, rows in zip(parts, value.chunk(len(parts)), strict=True):
+            patches = part.endswith("embedder.proj.weight")
+            published[part] = rows.unflatten(1, (-1, 4, 4)) if patches else rows
+    torch.save(published, tmp_path / "published.pth")
+    norm = tmp_path / "norm.json"
+    norm.write_text(json.dumps({f"Fold_{i}": {"mean": [-11, -18, 7 + i], "std": [3, 4, 2]} for i in (1, 3)}))
+    given = ("import-checkpoint", tmp_path / "published.pth", tmp_path / "m", "--normalisation", norm, "--heads", 2)
+
+    for options, says in (
+        ((), "10"),
+        (("--bands", "B02,B03,B04"), "4 bands"),
+        (("--bands", "B02,B03,B04,B8"), "B8 "),
+        (("--bands", "B02,B03,B04,B04"), "B04"),
+        (("--bands", "B02,B03,B04,B08", "--radar", "VV"), "2 radar channels"),
+    ):
+        status, _, err = run(capsys, *given, *options)
+        assert (status != 0, says in err, err.count("\n")) == (True, True, 1), err
+
+    status, _, err = run(capsys, *given, "--bands", "B02,B03,B04,B08", "--radar", "VH,VV-VH")
+    assert status == 0, err
+    model = load_model(tmp_path / "m")
+    assert (model.config.model.bands, model.config.model.radar_channels) == (network.bands, network.radar_channels)
+    assert (model.normalisation.radar_mean, model.normalisation.radar_std) == ((-18, 9), (4, 2))
+    tile = small_store.tile_ids[0]
+    status, _, err = run(
+        capsys, "reconstruct", tmp_path / "m", small_store.uri, tmp_path / "clear", f"tiles=[{tile}]", "format=netcdf"
+    )
+    assert status == 0, err
+    series = small_store.load(tile).series()
+    with netCDF4.Dataset(tmp_path / "clear" / f"{tile}.nc") as file:
+        file.set_auto_maskandscale(False)
+        gap_mask = file["gap_mask"][...] == 1
+        assert [name for name in file.variables if name.startswith("B")] == list(network.bands)
+        for band in network.bands:
+            observed = series.optical.values[:, series.optical.bands.index(band)]
+            assert (file[band][...][~gap_mask] == observed[~gap_mask]).all()
+            assert (file[band][...] >= 0).all()
+    assert gap_mask.any()
 
 
 def test_reconstruct_writes_rasters_and_a_picture(capsys, tmp_path, small_store, small_run):

@@ -9,6 +9,7 @@ from restore_dit.commands.arguments import command, overrides
 from restore_dit.commands.dry_run import show
 from restore_dit.config import PRESETS, load, shipped
 from restore_dit.errors import UserError
+from restore_dit.series import RADAR_CHANNELS, S2_ALL_BANDS, S2_BANDS
 
 if TYPE_CHECKING:
     from restore_dit.commands.arguments import Commands
@@ -67,6 +68,10 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("file", help="published checkpoint")
     parser.add_argument("out", help="model directory to write")
     parser.add_argument("--heads", type=int, default=PRESETS["paper"]().model.heads, help="attention heads (default 4)")
+    parser.add_argument(
+        "--bands", default=",".join(S2_BANDS), help="the network's bands in its order (default all ten)"
+    )
+    parser.add_argument("--radar", help="its radar channels in its order (default the first of VV,VH,VV-VH)")
     parser.add_argument("--normalisation", help="NORM_S1A_patch.json that the checkpoint was trained with")
     parser.add_argument("--store", help="tile store to take the radar's normalisation from instead")
 
@@ -116,7 +121,9 @@ def import_checkpoint(given: argparse.Namespace) -> int:
     from restore_dit.model.published import read_published_checkpoint
     from restore_dit.reconstruction.model_directory import save_model
 
-    model, weights = read_published_checkpoint(given.file, heads=given.heads)
+    bands = _names(given.bands, "--bands", S2_ALL_BANDS)
+    channels = None if given.radar is None else _names(given.radar, "--radar", RADAR_CHANNELS)
+    model, weights = read_published_checkpoint(given.file, heads=given.heads, bands=bands, radar=channels)
     paper = PRESETS["paper"]()
     radar = paper.data.radar if model.radar_channels else None
     config = paper.model_copy(update={"model": model, "data": paper.data.model_copy(update={"radar": radar})})
@@ -136,3 +143,14 @@ def import_checkpoint(given: argparse.Namespace) -> int:
     save_model(given.out, config, weights, normalisation, {})
     print(f"{given.out}: {sum(tensor.numel() for tensor in weights.values()) / 1e6:.2f} M parameters")
     return 0
+
+
+def _names(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """What an option lists with commas, each once."""
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {text}: {name or 'an empty name'} is none of {', '.join(known)}", status=2)
+        if names.count(name) > 1:
+            raise UserError(f"{option} {text}: names {name} twice", status=2)
+    return names

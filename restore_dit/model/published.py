@@ -14,7 +14,7 @@ from torch import Tensor
 from restore_dit.config import ModelConfig
 from restore_dit.errors import UserError
 from restore_dit.model.denoiser import Denoiser
-from restore_dit.series import S2_BANDS
+from restore_dit.series import RADAR_CHANNELS, S2_BANDS
 
 OUTER_LAYERS = {
     "optical_embedding.projection": ("x_embedder.proj",),
@@ -54,8 +54,6 @@ BLOCK_LAYERS = {
 UNUSED = ("pos_embed", "time_embed", "y_embedder.embedding_table.weight")
 """Fixed tables, which we compute, and a class table that the published network never reads."""
 
-RADAR_CHANNELS: dict[int, tuple[Any, ...]] = {1: ("VV",), 2: ("VV", "VH"), 3: ("VV", "VH", "VV-VH")}
-
 UNREADABLE = (
     OSError,
     EOFError,
@@ -71,15 +69,18 @@ UNREADABLE = (
 
 
 def read_published_checkpoint(
-    path: str | Path, *, heads: int = 4, bands: tuple[str, ...] = S2_BANDS
+    path: str | Path, *, heads: int = 4, bands: tuple[str, ...] = S2_BANDS, radar: tuple[str, ...] | None = None
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
     """The configuration and our state dict from a published `.pth`.
 
-    `heads` and the names of the `bands` cannot be read off the weights. Nothing is unpickled: a file that holds
-    anything but tensors and plain containers is refused. Raises UserError for a file that does not fit.
+    `heads` and the names of the `bands` and of the `radar` channels, each in the network's order, cannot be read off
+    the weights. Nothing is unpickled: a file that holds anything but tensors and plain containers is refused.
+
+    Raises:
+        UserError: a file that does not fit, or not those bands, channels and heads.
     """
     weights = _load(Path(path))
-    config = _infer_config(path, weights, heads, bands)
+    config = _infer_config(path, weights, heads, bands, _radar_channels(path, weights, radar))
     return config, _convert(path, weights, config)
 
 
@@ -114,26 +115,42 @@ def _load(path: Path) -> dict[str, Tensor]:
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
-def _infer_config(path: str | Path, weights: dict[str, Tensor], heads: int, bands: tuple[str, ...]) -> ModelConfig:
+def _radar_channels(
+    path: str | Path, weights: dict[str, Tensor], named: tuple[str, ...] | None
+) -> tuple[Any, ...]:  # ModelConfig says which names there are
+    """Those that the network takes, none without the layer that embeds them."""
+    layer = "cond_embedder.proj.weight"
+    count = _tensor(path, weights, layer, dimensions=4).shape[1] if layer in weights else 0
+    if named is not None:
+        if count != len(named):
+            raise UserError(
+                f"{path}: a model of {count or 'no'} radar channels, but {len(named)} are named "
+                f"({', '.join(named) or 'none'}): --radar"
+            )
+        return named
+    if count > len(RADAR_CHANNELS):
+        raise UserError(f"{path}: {layer} takes {count} radar channels; 1 to {len(RADAR_CHANNELS)} are known")
+    return RADAR_CHANNELS[:count]
+
+
+def _infer_config(
+    path: str | Path, weights: dict[str, Tensor], heads: int, bands: tuple[str, ...], radar: tuple[Any, ...]
+) -> ModelConfig:
     patches = _tensor(path, weights, "x_embedder.proj.weight", dimensions=4)
     hidden_size, channels, patch_size, _ = patches.shape
     depth = 1 + max((int(name.split(".")[1]) for name in weights if _is_block(name)), default=-1)
     if depth == 0:
         raise UserError(f"{path}: no published RESTORE-DiT checkpoint: no tensor is named blocks.0.…")
     hidden = _tensor(path, weights, "blocks.0.mlp.fc1.bias", dimensions=1)
-    radar_channels: tuple[Any, ...] = ()
-    if "cond_embedder.proj.weight" in weights:
-        count = _tensor(path, weights, "cond_embedder.proj.weight", dimensions=4).shape[1]
-        if count not in RADAR_CHANNELS:
-            raise UserError(f"{path}: cond_embedder.proj.weight takes {count} radar channels; 1 to 3 are known")
-        radar_channels = RADAR_CHANNELS[count]
     if channels != len(bands):
-        raise UserError(f"{path}: a model of {channels} bands, but {len(bands)} are named ({', '.join(bands)})")
+        raise UserError(
+            f"{path}: a model of {channels} bands, but {len(bands)} are named ({', '.join(bands)}): --bands"
+        )
     if hidden_size % heads or hidden_size % 4:
         raise UserError(f"{path}: hidden size {hidden_size} is no multiple of 4 and of {heads} heads; set the heads")
     return ModelConfig(
         bands=bands,
-        radar_channels=radar_channels,
+        radar_channels=radar,
         patch_size=patch_size,
         hidden_size=hidden_size,
         depth=depth,

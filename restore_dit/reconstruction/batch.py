@@ -26,7 +26,7 @@ from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import TileSeries
+from restore_dit.series import NEVER_OBSERVED, TileSeries
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,13 @@ class Reconstructed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a tile: its dates and the share of pixels that were filled, or the `reason` why it has no results.
-    Small: pixels never leave the process that made them."""
+    """What became of a tile: its dates, the share of pixels that were filled and how many pixels are observed on no
+    date, or the `reason` why it has no results. Small: pixels never leave the process that made them."""
 
     tile_id: str
     dates: int = 0
     reconstructed: float = 0.0
+    never_observed: int = 0
     reason: str = ""
 
 
@@ -120,7 +121,8 @@ class TileReconstructor:
                 self.output.join(f"{tile_id}.png"), self.picture(Reconstructed(cloudy, clear, gap_mask))
             )
             files.append(f"{tile_id}.png")
-        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()))
+        never_observed = int(clear.layers[NEVER_OBSERVED].sum())
+        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()), never_observed)
         if tile_id in self.keys:
             completion = Completion(
                 key=self.keys[tile_id],
@@ -128,6 +130,7 @@ class TileReconstructor:
                 files=tuple(files),
                 dates=outcome.dates,
                 reconstructed=outcome.reconstructed,
+                never_observed=never_observed,
             )
             write_completion(self.output, tile_id, completion)
         return outcome

@@ -30,6 +30,8 @@ class Completion(Section):
     dates: int
     reconstructed: float
     """Share of the pixels."""
+    never_observed: int
+    """Pixels that are observed on no date."""
 
 
 def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions) -> str:

@@ -1,9 +1,10 @@
 """Writing one reconstructed series: Cloud-optimised GeoTIFFs, one a date, or one NetCDF 4 file.
 
 Both hold int16 reflectance × 10000 with its scale beside it, and say of every pixel whether it was observed or
-reconstructed. In GeoTIFFs that is a second file `<tile>_<date>_gap.tif`, not GDAL's internal mask: a mask there means
-"no data", and every reader would hide exactly the pixels that were reconstructed. In NetCDF it is the variable
-`gap_mask`. Every file is written as a whole or not at all.
+reconstructed, and whether it is observed on any date at all. In GeoTIFFs these are the bands of a second file
+`<tile>_<date>_gap.tif`, not GDAL's internal mask: a mask there means "no data", and every reader would hide exactly the
+pixels that were reconstructed. In NetCDF they are the variables `gap_mask` and `never_observed`. Every file is written
+as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ from restore_dit.data.exchange.georeferencing import coordinate_system
 from restore_dit.data.exchange.stored_values import index_to_stored
 from restore_dit.data.storage import Place, locate, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.series import INDEX_SCALE, NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
+from restore_dit.series import INDEX_SCALE, NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
 
 _COG_BLOCK = 512
-_GAP_MEANING = {"description": "1: reconstructed, 0: observed"}
+_GAP_MEANING = {"description": "gap_mask 1: reconstructed, 0: observed; never_observed 1: observed on no date"}
 
 
 def geotiffs(
@@ -36,19 +37,23 @@ def geotiffs(
     """Name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series, and of
     `<tile>_<date>_ndvi.tif` for each index; a series without bands has the gap masks and indices only.
 
-    gap_mask: [T, H, W], true where a pixel was reconstructed. attributes: what made the series (model, version, seed),
-    kept as tags of every file. indices: what is computed from the bands, between -1 and 1 [T, H, W], by name.
+    series: its layer `NEVER_OBSERVED`, if it has one, is the second band of each gap mask. gap_mask: [T, H, W], true
+    where a pixel was reconstructed. attributes: what made the series (model, version, seed), kept as tags of every
+    file. indices: what is computed from the bands, between -1 and 1 [T, H, W], by name.
 
     Raises:
         UserError: a tile id cannot name a file.
     """
     tile_id = _file_name(series.tile_id)
     optical = series.optical
+    attributes = dict(attributes or {}) | netcdf.never_observed_count(series)
+    marks = [series.layers[NEVER_OBSERVED]] if NEVER_OBSERVED in series.layers else []
+    names = ("gap_mask", NEVER_OBSERVED)[: 1 + len(marks)]
     for index, date in enumerate(optical.dates.astype("datetime64[D]").astype(str)):
-        tags = {**(attributes or {}), "DATE": str(date), "TILE": series.tile_id}
-        gaps = gap_mask[index, None].astype(np.uint8)
+        tags = {**attributes, "DATE": str(date), "TILE": series.tile_id}
+        gaps = np.stack([gap_mask[index], *marks]).astype(np.uint8)
         # The image last: whoever finds it finds its gap mask too.
-        yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, ("gap_mask",))
+        yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, names)
         for name, values in (indices or {}).items():
             stored = index_to_stored(values[index, None])
             content = _cog(stored, series.georeference, tags, (name,), scale=INDEX_SCALE)

@@ -23,7 +23,7 @@ from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sampled_here
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
 from restore_dit.reconstruction.windows import time_windows
-from restore_dit.series import NO_DATA, Acquisitions, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions, TileSeries
 
 DEFAULT_TILE = 128
 """Side in pixels of the network's spatial tile where training saw whole tiles."""
@@ -90,24 +90,52 @@ def fill_gaps(
     on_progress: OnProgress = lambda done, total: None,
     sample: Sample | None = None,
 ) -> tuple[TileSeries, NDArray[np.bool_]]:
-    """The whole series with its clouds, shadows and missing data replaced, and the gap mask [T, H, W] of what was: by
-    the model's `data.gaps.dilation`, or the options', more than the masks say.
+    """The model's bands of the whole series with clouds, shadows and missing data replaced, and the gap mask [T, H, W]
+    of what was: by the model's `data.gaps.dilation`, or the options', more than the masks say.
 
-    Observed pixels come out exactly as they went in.
+    Observed pixels come out exactly as they went in. The layer `NEVER_OBSERVED` marks those that have no such date.
+
+    Raises:
+        UserError: the series lacks a band or masks, or nothing of it is observed.
     """
     bands = model.config.model.bands
     lacking = [band for band in bands if band not in series.optical.bands]
     if lacking:
         raise UserError(f"tile {series.tile_id}: the model needs {', '.join(lacking)}, which the series lacks")
     order = [series.optical.bands.index(band) for band in bands]
-    observed = series.optical.values[:, order]
     if series.clouds is None:
         raise UserError(f"tile {series.tile_id} has no cloud masks, so nobody knows its gaps; detect clouds first")
-    gaps = _missing(model, series, options) | (observed == NO_DATA).any(axis=1)
+    observed = series.optical.values[:, order]
+    series = replace(series, optical=Acquisitions(observed, series.optical.dates, bands))
+    gaps = _missing(model, series, options)
+    never_observed = gaps.all(axis=0)
+    if never_observed.all():
+        raise UserError(f"tile {series.tile_id}: {_why_nothing_is_observed(model, series, options)}")
     filled = reconstruct(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
     values = np.where(gaps[:, None], published_scale_to_stored(filled), observed)
-    clear = replace(series, optical=Acquisitions(values, series.optical.dates, bands), clouds=None)
+    clear = replace(
+        series,
+        optical=Acquisitions(values, series.optical.dates, bands),
+        clouds=None,
+        layers=series.layers | {NEVER_OBSERVED: never_observed.astype(np.uint8)},
+    )
     return clear, gaps
+
+
+def _why_nothing_is_observed(model: Model, series: TileSeries, options: SamplingOptions) -> str:
+    empty = (series.optical.values == NO_DATA).all(axis=(0, 2, 3))
+    if empty.any():
+        bands = ", ".join(band for band, lacks in zip(series.optical.bands, empty, strict=True) if lacks)
+        return f"no pixel has data of {bands} on any date, which leaves nothing to fill from; take a model without"
+    if series.missing().all():
+        return (
+            f"no pixel is observed on any of its {len(series.optical)} dates: all are cloud, shadow or no data, which "
+            "leaves nothing to fill from; take more dates, or other masks"
+        )
+    return (
+        f"no pixel is observed on any of its {len(series.optical)} dates: clouds and shadows, widened by "
+        f"{mask_dilation(model, options)} pixels, hide all; set mask_dilation=0, or take more dates"
+    )
 
 
 def provenance(model: Model, name: str, options: SamplingOptions) -> dict[str, str]:

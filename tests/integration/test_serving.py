@@ -7,6 +7,7 @@ import json
 import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -18,7 +19,7 @@ from rasterio.io import MemoryFile
 from restore_dit.client import LocalClient
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.errors import UserError
-from restore_dit.series import TileSeries
+from restore_dit.series import NO_DATA, Acquisitions, TileSeries
 from tests.serving.running_service import running_service, save, simulated
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280), pytest.mark.usefixtures("ray_cluster")]
@@ -51,6 +52,7 @@ def test_the_answer_is_that_of_this_process_whatever_it_was_batched_with(service
     for seed, (cloudy, found) in enumerate(zip(many, answers, strict=True)):
         expected = local.reconstruct(cloudy, seed=seed, steps=2)
         np.testing.assert_array_equal(found.gap_mask, expected.gap_mask)
+        np.testing.assert_array_equal(found.never_observed, expected.never_observed)
         difference = found.series.optical.values.astype(int) - expected.series.optical.values
         assert np.abs(difference).max() <= 1  # in steps of 1e-4 of reflectance: what rounding leaves of 1e-5
         assert (difference != 0).mean() < 1e-3
@@ -69,6 +71,26 @@ def test_geotiffs_and_single_dates(service, series):
     np.testing.assert_array_equal(found.clouds == 1, whole.gap_mask[[1, 3]])
 
 
+def test_what_is_observed_on_no_date_is_marked_and_nothing_at_all_refused(service, series):
+    clouds = np.zeros_like(series.clouds)
+    clouds[:, :, :9] = 1
+    clouds[1:] = 1
+    optical = series.optical
+    values = np.where(optical.values == NO_DATA, np.int16(1), optical.values)
+    half = replace(series, optical=Acquisitions(values, optical.dates, optical.bands), clouds=clouds)
+    found = service.ann.reconstruct(half, mask_dilation=0, dates=[str(half.optical.dates[2])])
+    assert (len(found.gap_mask), found.gap_mask.all()) == (1, True)
+    assert (found.never_observed[:, :9].all(), found.never_observed[:, 9:].any()) == (True, False)
+    job = service.ann.submit(half, format="json", mask_dilation=0)
+    job.wait()
+    described = json.loads(service.ann.fetch("GET", f"/v1/reconstructions/{job.id}/files/series.json")[1])
+    assert described["never_observed"] == 9 * half.size[0]
+    hidden = replace(half, clouds=np.ones_like(half.clouds))
+    for ask in (service.ann.reconstruct, lambda one: service.ann.submit(one).wait()):
+        with pytest.raises(UserError, match=hidden.tile_id):
+            ask(hidden)
+
+
 def test_other_outputs(service, model, series):
     """An index and previews, with or without the bands they are made of."""
     expected = LocalClient(model).reconstruct(series)
@@ -79,7 +101,7 @@ def test_other_outputs(service, model, series):
     index = (infrared - red) / (infrared + red)
     _, content = service.ann.fetch("POST", "/v1/reconstructions?outputs=ndvi", netcdf.encode(series))
     with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as found:
-        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "spatial_ref"]
+        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "never_observed", "spatial_ref"]
         np.testing.assert_allclose(found["NDVI"], index, atol=5e-3)
         assert np.median(np.abs(found["NDVI"] - index)) <= 1e-4
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,58 @@ def test_other_bands_and_heads(golden, tmp_path):
     path = golden("default").saved(tmp_path / "a.pth")
     assert "10 bands, but 2" in refusal(path, bands=("B02", "B03"))
     assert "5 heads" in refusal(path, heads=5)
+
+
+def of_four_bands_and_two_channels(weights):
+    """Weights of the golden network cut to its first four bands and two radar channels, and the whole network with the
+    other inputs' weights at zero: both compute the same four bands."""
+    cut, whole = dict(weights), dict(weights)
+    for name, count in (("x_embedder.proj.weight", 4), ("cond_embedder.proj.weight", 2)):
+        cut[name] = weights[name][:, :count].clone()
+        whole[name] = weights[name].clone()
+        whole[name][:, count:] = 0
+    for name in ("final_layer.linear.weight", "final_layer.linear.bias"):  # a pixel's bands lie one below the other
+        cut[name] = weights[name].unflatten(0, (16, 10))[:, :4].flatten(0, 1).clone()
+    return cut, whole
+
+
+def test_a_network_of_other_bands_and_radar_channels(golden, tmp_path):
+    numbers = golden("default")
+    outputs = []
+    for index, weights in enumerate(of_four_bands_and_two_channels(numbers.weights)):
+        torch.save(weights, tmp_path / f"{index}.pth")
+        named = {"bands": ("B08", "B04", "B03", "B02"), "radar": ("VV", "VH")} if index == 0 else {}
+        config, ours = read_published_checkpoint(tmp_path / f"{index}.pth", **named)
+        denoiser = Denoiser(config).eval()
+        denoiser.load_state_dict(ours)
+        noisy, conditioning = numbers.arrays["x"], numbers.conditioning
+        if index == 0:
+            assert (config.bands, config.radar_channels) == (("B08", "B04", "B03", "B02"), ("VV", "VH"))
+            noisy, conditioning = noisy[:, :, :4], replace(conditioning, radar=conditioning.radar[:, :, :2])
+        with torch.no_grad():
+            outputs.append(denoiser(noisy, numbers.arrays["t"], conditioning)[:, :, :4])
+    assert outputs[0].abs().max() > 0.1
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ({}, ("4 bands", "10 are named")),
+        ({"bands": ("B02", "B03", "B04")}, ("4 bands", "3 are named")),
+        ({"bands": ("B02", "B03", "B04", "B08"), "radar": ("VV", "VH", "VV-VH")}, ("2 radar channels", "3 are named")),
+        ({"bands": ("B02", "B03", "B04", "B08"), "radar": ()}, ("2 radar channels", "0 are named")),
+    ],
+)
+def test_bands_and_channels_that_the_network_does_not_have(golden, tmp_path, named, says):
+    torch.save(of_four_bands_and_two_channels(golden("default").weights)[0], tmp_path / "a.pth")
+    message = refusal(tmp_path / "a.pth", **named)
+    assert all(part in message for part in says)
+
+
+def test_radar_channels_of_a_network_without_radar(golden, tmp_path):
+    path = changed(golden, tmp_path / "a.pth", lambda w: [w.pop(name) for name in list(w) if "cond_embedder" in name])
+    assert "no radar channels, but 1" in refusal(path, radar=("VV",))
 
 
 class Payload:

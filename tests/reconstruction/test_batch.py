@@ -1,21 +1,28 @@
 """Tile after tile, with the options of the job; what is whole is not made again."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import torch
+import xarray
 import yaml
+from rich.console import Console
 
+from jobs.reconstruct import run
 from restore_dit.config.jobs import ReconstructionConfig, SamplingConfig
-from restore_dit.data.store.tile_store import TileStore
+from restore_dit.data.exchange import netcdf
+from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.batch import outcomes, plan_reconstruction
+from restore_dit.reconstruction.completion import Completion
 from restore_dit.reconstruction.model_directory import Model, save_model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions
 from tests.data.cubes.test_damaged import MAPPING
 from tests.data.cubes.test_damaged import write as write_site
 
@@ -90,6 +97,47 @@ def test_a_tile_that_cannot_be_read_is_named_and_the_others_go_on(
     assert [bool(outcome.reason) for outcome in found] == [True, False]
     assert f"{job.tiles[0]}.parquet" in found[0].reason
     assert "\n" not in found[0].reason
+
+
+@pytest.mark.parametrize("format_", ["cog", "netcdf"])
+def test_a_tile_of_which_nothing_is_observed_is_counted_and_unobserved_pixels_are_marked(
+    job: ReconstructionConfig, small_store: TileStore, tmp_path: Path, capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    series = small_store.load(job.tiles[0]).series()
+    optical = series.optical.select(slice(3))
+    values = np.where(optical.values == NO_DATA, np.int16(500), optical.values)
+    optical = Acquisitions(values, optical.dates, optical.bands)
+    writer = TileStoreWriter(tmp_path / "short", source="test")
+    for name, hidden in (("allcloud", 24), ("alwaysleft", 11), ("clear", 0)):
+        clouds = np.zeros((3, 24, 24), np.uint8)
+        clouds[:, :, :hidden] = 1
+        writer.add(replace(series, tile_id=name, optical=optical, clouds=clouds, layers={}))
+    writer.commit()
+    short = {"input": writer.location.uri, "tiles": (), "format": format_, "mask_dilation": 0}
+    assert run(job.model_copy(update=short), Console(width=40)) == 1
+    said = capsys.readouterr()
+    assert [line for line in said.err.splitlines() if "allcloud" in line] == said.err.splitlines()
+    lines = said.out.splitlines()
+    assert ["264 pixels" in line for line in lines if line.startswith(("alwaysleft", "clear"))] == [True, False]
+    assert "1 of 3 tiles" in lines[-1]
+
+    expected = np.zeros((24, 24), np.uint8)
+    expected[:, :11] = 1
+    assert not list(Path(job.output).glob("allcloud*"))
+    assert Completion.model_validate_json(Path(job.output, "alwaysleft.json").read_bytes()).never_observed == 264
+    if format_ == "cog":
+        assert len(list(Path(job.output, "alwaysleft").glob("*_gap.tif"))) == 3
+        for path in Path(job.output, "alwaysleft").glob("*_gap.tif"):
+            with rasterio.open(path) as file:
+                assert (file.descriptions, file.tags()["NEVER_OBSERVED"]) == (("gap_mask", NEVER_OBSERVED), "264")
+                np.testing.assert_array_equal(file.read(2), expected)
+    else:
+        with xarray.open_dataset(Path(job.output, "alwaysleft.nc")) as file:
+            assert file[NEVER_OBSERVED].dims == ("y", "x")
+            np.testing.assert_array_equal(file[NEVER_OBSERVED], expected)
+            assert file.attrs["NEVER_OBSERVED"] == "264"
+        content = Path(job.output, "clear.nc").read_bytes()
+        assert not netcdf.decode(content, "clear.nc").layers[NEVER_OBSERVED].any()
 
 
 def test_every_cube_of_a_folder_is_an_input_of_its_own(job: ReconstructionConfig, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NO_DATA, Acquisitions
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +75,60 @@ def test_a_series_shorter_than_the_window(small_model, series, count):
     assert np.isfinite(filled).all()
 
 
-def test_a_series_without_radar_or_with_all_missing(small_model, series):
+def test_a_series_without_radar_or_masks(small_model, series):
     bare = replace(series, radar={})
     assert np.isfinite(fill_gaps(small_model, bare, SamplingOptions())[0].optical.values).all()
     with pytest.raises(UserError, match="no cloud masks"):
         fill_gaps(small_model, replace(series, clouds=None), SamplingOptions())
-    nothing = replace(series, clouds=np.full_like(series.clouds, 1))
-    clear, gaps = fill_gaps(small_model, nothing, SamplingOptions())
-    assert gaps.all()
-    assert not (clear.optical.values == NO_DATA).any()
+
+
+def whole(series, clouds):
+    """The first dates of a series with these masks and data everywhere."""
+    optical = series.optical.select(slice(len(clouds)))
+    values = np.where(optical.values == NO_DATA, np.int16(500), optical.values)
+    return replace(series, optical=Acquisitions(values, optical.dates, optical.bands), clouds=clouds)
+
+
+def test_pixels_that_are_observed_on_no_date_are_marked(small_model, series):
+    clouds = np.zeros((2, 22, 37), np.uint8)
+    clouds[:, :5, :7] = 1
+    clouds[0, 10] = 3
+    clear, gaps = fill_gaps(small_model, whole(series, clouds), SamplingOptions())
+    expected = np.zeros((22, 37), np.uint8)
+    expected[:5, :7] = 1
+    np.testing.assert_array_equal(clear.layers[NEVER_OBSERVED], expected)
+    np.testing.assert_array_equal(gaps, clouds != 0)
+    nothing_hidden = fill_gaps(small_model, whole(series, np.zeros_like(clouds)), SamplingOptions())
+    assert (nothing_hidden[0].layers[NEVER_OBSERVED].any(), nothing_hidden[1].any()) == (False, False)
+    single = fill_gaps(small_model, whole(series, clouds[:1]), SamplingOptions())[0]
+    np.testing.assert_array_equal(single.layers[NEVER_OBSERVED], clouds[0] != 0)
+
+
+def test_a_series_of_which_nothing_is_observed_is_refused(small_model, series):
+    clouds = np.ones((3, 22, 37), np.uint8)
+    with pytest.raises(UserError, match=r"sim-5-000000.* 3 dates"):
+        fill_gaps(small_model, whole(series, clouds), SamplingOptions())
+    clouds[1, 4, 4] = 0
+    clear, gaps = fill_gaps(small_model, whole(series, clouds), SamplingOptions(mask_dilation=0))
+    assert (~gaps).sum() == 1
+    assert clear.layers[NEVER_OBSERVED].sum() == 22 * 37 - 1
+    with pytest.raises(UserError, match="mask_dilation"):
+        fill_gaps(small_model, whole(series, clouds), SamplingOptions(mask_dilation=1))
+    empty = whole(series, np.zeros_like(clouds))
+    empty.optical.values[:, 3] = NO_DATA
+    with pytest.raises(UserError, match="B05"):
+        fill_gaps(small_model, empty, SamplingOptions())
+
+
+def test_a_band_that_the_model_does_not_read_makes_no_gaps(small_model, series):
+    clouds = np.zeros((2, 22, 37), np.uint8)
+    clouds[0, :4] = 1
+    plain = whole(series, clouds)
+    values = np.concatenate([np.full((2, 1, 22, 37), NO_DATA, np.int16), plain.optical.values], axis=1)
+    more = replace(plain, optical=Acquisitions(values, plain.optical.dates, ("B01", *plain.optical.bands)))
+    (clear, gaps), (expected, _) = (fill_gaps(small_model, one, SamplingOptions()) for one in (more, plain))
+    np.testing.assert_array_equal(gaps, clouds == 1)
+    np.testing.assert_array_equal(clear.optical.values, expected.optical.values)
 
 
 def test_progress_counts_every_window(small_model, series):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from restore_dit.data.storage import read_bytes
 from restore_dit.errors import UserError
-from restore_dit.series import DECIBEL_SCALE, REFLECTANCE_SCALE
+from restore_dit.series import DECIBEL_SCALE, RADAR_CHANNELS, REFLECTANCE_SCALE
 
 OPTICAL_CEILING = 8000
 """Stored optical integer (reflectance × 10000) that the published scale calls 1."""
@@ -58,18 +58,18 @@ class Normalisation:
 
 
 def read_published_normalisation(path: str, channels: tuple[str, ...]) -> Normalisation:
-    """PASTIS-R's `NORM_S1A_patch.json` ({"Fold_1": {"mean": [3], "std": [3]}, …}), its folds averaged.
+    """The given channels of PASTIS-R's `NORM_S1A_patch.json` ({"Fold_1": {"mean": [3], "std": [3]}, …}, VV, VH and
+    VV-VH), its folds averaged.
 
     Raises:
         UserError: no such file, or another content.
     """
     try:
         folds = list(json.loads(read_bytes(path)).values())
-        mean = np.mean([fold["mean"] for fold in folds], axis=0)
-        std = np.mean([fold["std"] for fold in folds], axis=0)
-        return Normalisation(
-            channels, tuple(map(float, mean[: len(channels)])), tuple(map(float, std[: len(channels)]))
-        )
+        places = [RADAR_CHANNELS.index(channel) for channel in channels]
+        mean = np.mean([fold["mean"] for fold in folds], axis=0)[places]
+        std = np.mean([fold["std"] for fold in folds], axis=0)[places]
+        return Normalisation(channels, tuple(map(float, mean)), tuple(map(float, std)))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(
             f'{path}: not a normalisation file of PASTIS-R ({{"Fold_1": {{"mean": […], "std": […]}}}})'

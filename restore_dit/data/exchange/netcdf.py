@@ -2,8 +2,8 @@
 
 Dimensions `time`, `y`, `x`. A variable a band (`B02`, …), int16 reflectance × 10000 with its scale beside it; `clouds`
 (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `gap_mask` (1: missing); radar as `S1A_VV`, `S1A_VH` over its own
-dates `S1A_time`, int16 dB × 100. Reading takes floating-point and other integers, too. Indices, such as `NDVI`, are
-written, never read.
+dates `S1A_time`, int16 dB × 100; of a result `never_observed` over y and x. Reading takes floating-point and other
+integers, too. Indices, such as `NDVI`, are written, never read.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from restore_dit.series import (
     CLOUD_NO_DATA,
     DECIBEL_SCALE,
     INDEX_SCALE,
+    NEVER_OBSERVED,
     NO_DATA,
     REFLECTANCE_SCALE,
     S1_BANDS,
@@ -122,6 +123,13 @@ def _cube(
     if gap_mask is not None:
         flags = {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "observed reconstructed"}
         variables["gap_mask"] = (_DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
+    if NEVER_OBSERVED in series.layers:
+        flags = {
+            "flag_values": np.array([0, 1], np.uint8),
+            "flag_meanings": "observed_on_some_date observed_on_no_date",
+        }
+        marks = series.layers[NEVER_OBSERVED].astype(np.uint8)
+        variables[NEVER_OBSERVED] = (_DIMENSIONS[1:], marks, {**flags, **reference})
     if series.clouds is not None:
         classes = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
         flags = {"flag_values": classes, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
@@ -136,7 +144,7 @@ def _cube(
         variables["spatial_ref"] = ((), np.int32(0), grid_mapping(series.georeference))
         coordinates |= pixel_centres(series.georeference, *series.size)
     title = {"Conventions": "CF-1.10", "tile": series.tile_id}
-    return xarray.Dataset(variables, coordinates, {**attributes, **title})
+    return xarray.Dataset(variables, coordinates, {**attributes, **never_observed_count(series), **title})
 
 
 def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> TileSeries:
@@ -176,7 +184,8 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
             raise UserError(f"{name}: no dimension {dimension}; a band is a variable over time, y, x")
     frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
     limits.require(name, frames, height, width, len(bands))
-    wanted = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
+    wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
+    wanted[NEVER_OBSERVED] = _DIMENSIONS[1:]
     limits.require_tracks(name, len(_tracks(file.variables)))
     for track in _tracks(file.variables):
         time = f"{track}_time"
@@ -214,6 +223,9 @@ def _series(dataset: xarray.Dataset, name: str) -> TileSeries:
         clouds=_clouds(dataset, name),
         radar=_radar(dataset, name),
         georeference=georeference_of(name, dataset),
+        layers={
+            layer: (dataset[layer].values == 1).astype(np.uint8) for layer in (NEVER_OBSERVED,) if layer in dataset
+        },
     )
 
 
@@ -300,3 +312,8 @@ def _radar(dataset: xarray.Dataset, name: str) -> dict[str, Acquisitions]:
 def without_radar(series: TileSeries) -> TileSeries:
     """The optical part of a series."""
     return replace(series, radar={})
+
+
+def never_observed_count(series: TileSeries) -> dict[str, str]:
+    """The attribute of a result that says how many pixels are observed on no date; none where nobody looked."""
+    return {"NEVER_OBSERVED": str(int(series.layers[NEVER_OBSERVED].sum()))} if NEVER_OBSERVED in series.layers else {}

@@ -20,8 +20,6 @@ PATCH_SIZE = 128
 Sensor = Literal["S2", "S1A", "S1D"]
 TRACKS: tuple[Literal["S1A", "S1D"], ...] = ("S1A", "S1D")
 
-RADAR_CHANNELS = ("VV", "VH", "VV-VH")
-
 UTM_ORIGINS = {
     "t30uxv": ("EPSG:32630", 600_000.0, 5_500_000.0),
     "t31tfj": ("EPSG:32631", 600_000.0, 4_900_000.0),

@@ -15,7 +15,6 @@ from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.pastis.files import SourceFile
 from restore_dit.data.pastis.footprint import Footprint, fit_footprint
 from restore_dit.data.pastis.layout import (
-    RADAR_CHANNELS,
     Sensor,
     cloud_file,
     data_file,
@@ -29,6 +28,7 @@ from restore_dit.series import (
     CLOUD_NO_DATA,
     DECIBEL_SCALE,
     NO_DATA,
+    RADAR_CHANNELS,
     S1_BANDS,
     S2_BANDS,
     SHADOW,

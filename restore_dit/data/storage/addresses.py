@@ -1,4 +1,4 @@
-"""Addresses: what scheme one has, and how it may be shown, since messages end in logs, and some in a store's manifest."""
+"""Addresses: which scheme one has, and how it may be shown, since messages end in logs and in the manifest of a store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses: which scheme one has, and how it may be shown, since messages end in logs and in the manifest of a store."""
+"""Addresses: which scheme one has, and how it may be shown: messages end in logs and in the manifest of a store."""
 
 from __future__ import annotations
 

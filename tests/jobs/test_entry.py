@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.messages import assert_names
+
 
 def connecting(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A job that connects and ends, in a process of its own: this one may be connected, and Ray reads tokens once."""
@@ -20,35 +22,35 @@ def connecting(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("address", "message"),
+    ("address", "cause"),
     [
-        ("nonsense", "RAY_ADDRESS=nonsense: not the address of a cluster: Invalid address format: nonsense"),
-        ("..:6379", "RAY_ADDRESS=..:6379: not the address of a cluster"),
-        ("[::1]:1", "RAY_ADDRESS=[::1]:1: no cluster answers there: "),
-        ("127.0.0.1:1", "RAY_ADDRESS=127.0.0.1:1: no cluster answers there: Connection refused"),
+        ("nonsense", "Invalid address format"),
+        ("..:6379", "address"),
+        ("[::1]:1", "cluster"),
+        ("127.0.0.1:1", "Connection refused"),
     ],
 )
-def test_what_is_no_cluster(address, message):
+def test_what_is_no_cluster(address, cause):
     result = connecting(os.environ | {"RAY_ADDRESS": address})
     assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
-    assert result.stderr.startswith(f"jobs.train: error: {message}")
+    assert result.stderr.startswith(f"jobs.train: error: RAY_ADDRESS={address}: ")
+    assert_names(result.stderr, cause)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("named", "tokens", "message"),
+    ("named", "tokens", "fact"),
     [
-        (True, {"RAY_AUTH_TOKEN_PATH": "/nonexistent"}, "cannot be opened or is empty: /nonexistent"),
-        (True, {"HOME": "/nonexistent"}, "no authentication token was found"),
-        (False, {"RAY_AUTH_TOKEN_PATH": "/nonexistent"}, "cannot be opened or is empty: /nonexistent"),
+        (True, {"RAY_AUTH_TOKEN_PATH": "/nonexistent"}, "/nonexistent"),
+        (True, {"HOME": "/nonexistent"}, "RAY_AUTH_TOKEN"),
+        (False, {"RAY_AUTH_TOKEN_PATH": "/nonexistent"}, "/nonexistent"),
     ],
 )
-def test_no_token(named, tokens, message):
+def test_no_token(named, tokens, fact):
     environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_MODE": "token", **tokens}
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         if named:
             environment["RAY_ADDRESS"] = f"127.0.0.1:{somebody.getsockname()[1]}"
         result = connecting(environment)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
-    assert "no usable token: " in result.stderr
-    assert message in result.stderr
+    assert_names(result.stderr, "token", fact)

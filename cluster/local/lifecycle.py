@@ -157,8 +157,10 @@ def client_environment(record: ClusterRecord) -> dict[str, str]:
 def _check(plan: ClusterPlan) -> None:
     if plan.nodes < 1:
         raise UserError(f"--nodes {plan.nodes}: a cluster has at least one node, its head", status=2)
-    if min(plan.cpus_per_node, plan.gpus_per_node, plan.head_cpus or 0) < 0:
-        raise UserError("a node cannot have less than no CPU or GPU", status=2)
+    counts = {"cpus-per-node": plan.cpus_per_node, "gpus-per-node": plan.gpus_per_node, "head-cpus": plan.head_cpus}
+    for option, count in counts.items():
+        if count is not None and count < 0:
+            raise UserError(f"--{option} {count}: at least 0", status=2)
     if not plan.name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"--name {plan.name}: letters, digits, - and _ only", status=2)
     if plan.object_store is not None and plan.object_store < 80 << 20:

@@ -30,6 +30,7 @@ from restore_dit.data.store.verification import verify_store
 from restore_dit.errors import UserError
 from restore_dit.series import TileSeries
 from tests.data.store.tiles import store_of, tile
+from tests.messages import assert_names, refused
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_other_settings_are_other_masks_and_the_source_keeps_its_own(store: Path
 
 
 def test_a_method_that_the_source_does_not_bring_is_one_line(store: Path) -> None:
-    with pytest.raises(UserError, match="11 of 11 tiles came without masks of method s2cloudless"):
+    with refused(str(store), "11 of 11", "s2cloudless"):
         detect(store, method="s2cloudless")
 
 
@@ -79,7 +80,7 @@ def test_only_some_tiles(store: Path) -> None:
     assert detect(store, tiles=[second]).added == 1
     tiles = TileStore.open(store).manifest.tiles
     assert (tiles[first].masks_in_use, tiles[second].masks_in_use != "clouds") == ("clouds", True)
-    with pytest.raises(UserError, match="no tile 'sim-x'"):
+    with refused("'sim-x'"):
         detect(store, tiles=["sim-x"])
 
 
@@ -90,7 +91,7 @@ def test_a_damaged_tile_is_named_and_the_others_go_on(store: Path) -> None:
     file.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
     report = detect(store)
     assert (report.added, list(report.failed)) == (10, [tile_id])
-    assert f"{tile_id}.parquet: damaged" in report.failed[tile_id]
+    assert_names(report.failed[tile_id], f"{tile_id}.parquet")
     assert TileStore.open(store).record(tile_id).masks_in_use == "clouds"
     file.write_bytes(whole)
     assert detect(store).added == 1
@@ -142,7 +143,7 @@ def test_what_a_detector_refuses_in_the_middle_costs_no_other_tile(store: Path) 
 
 def test_tiles_without_the_bands_are_refused_before_any_work(tmp_path: Path) -> None:
     store = store_of(tmp_path / "store", tile("a", bands=("B06", "B07")))
-    with pytest.raises(UserError, match=r"store: tile a: .*B06"):
+    with refused(f"{tmp_path}/store", "tile a", "B06"):
         detect(tmp_path / "store")
     assert list((tmp_path / "store/layers").iterdir()) == [tmp_path / "store/layers/clouds"]
     assert TileStore.open(tmp_path / "store").manifest == store.manifest
@@ -188,7 +189,7 @@ def test_a_killed_run_makes_no_tile_twice_and_leaves_none_out(store: Path) -> No
 
 def test_the_command_detects_and_compares(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clouds", "detect", str(store), "--workers", "0"]) == 0
-    assert "masks in use on 11 tiles: rule" in capsys.readouterr().out.replace("\n", " ")
+    assert_names(capsys.readouterr().out, 11, "rule")
     assert main(["clouds", "compare", str(store), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["tiles"] == 11
@@ -204,20 +205,20 @@ def test_the_command_detects_and_compares(store: Path, capsys: pytest.CaptureFix
         == 0
     )
     assert matplotlib.image.imread(picture).shape[1] == 1500
-    assert "clear land flagged as cloud or shadow" in capsys.readouterr().out
+    capsys.readouterr()
     assert main(["clouds", "compare", str(store), "--masks", "network"]) == 1
-    assert "no masks of method network; it has source (clouds), rule (clouds-rule-" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, str(store), "network", "source (clouds)", "rule (clouds-rule-")
 
 
 def test_bad_usage_is_one_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clouds", "detect", str(store), "--method", "network"]) == 2
-    assert "--method network needs --weights" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, "--method network", "--weights")
     assert main(["clouds", "detect", str(store), "rule.brigtness=1", "--workers", "0"]) == 2
-    assert "unknown key" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, "rule.brigtness", "'brightness'")
     assert main(["clouds", "detect", str(store / "nowhere"), "--workers", "0"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["clouds", "detect", str(store), "--method", "rule", "--weights", "w.pth"]) == 2
-    assert "weights is for networks, and method is rule" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, "weights", "rule")
     assert main(["clouds", "detect", str(store), "weights=w.pth", "--workers", "0"]) == 1
-    assert "w.pth: not found" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, "w.pth")
     assert os.listdir(store / "layers") == ["clouds"]

@@ -12,6 +12,7 @@ from restore_dit.config import RunConfig, dump
 from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
 from restore_dit.errors import UserError
 from tests.clouds.random_network import assert_same_masks, plain_logits, random_weights, reflectance, tile
+from tests.messages import assert_names, refused
 
 BANDS = ("B02", "B11", "B8A")
 CONFIG = CloudNetworkConfig(bands=BANDS, missing_bands=True, pixel_size=10)
@@ -57,7 +58,7 @@ def test_the_detector_of_a_directory(weights, saved):
     found = load_detector(DetectionConfig(weights=str(saved), batch_size=4))
     assert found.config == CONFIG
     assert found.origin.method == "network"
-    assert found.origin.by.startswith(f"unet mobilenet_v2 {checksum(weights)[:16]}, settings ")
+    assert found.origin.by.startswith(f"unet mobilenet_v2 {checksum(weights)[:16]},")
     series = tile(0, 4, (64, 64), BANDS)
     (masks,) = found.detect([series])
     assert_same_masks(masks, plain_logits(weights, reflectance(series)))
@@ -100,14 +101,14 @@ def refusal(place) -> str:
 
 
 def test_what_is_no_cloud_model(saved, tmp_path):
-    assert "not the model directory of a cloud network (no cloud_network.yaml)" in refusal(tmp_path / "nothing")
-    assert f"did you mean {tmp_path}/model?" in refusal(tmp_path)
+    assert_names(refusal(tmp_path / "nothing"), "cloud_network.yaml")
+    assert_names(refusal(tmp_path), f"{tmp_path}/model")
     (tmp_path / "filler").mkdir()
     (tmp_path / "filler" / "config.yaml").write_text(dump(RunConfig()))
-    assert "a RESTORE-DiT model, which fills gaps; cloud masks need" in refusal(tmp_path / "filler")
-    with pytest.raises(UserError, match=f"part of a model directory; give the directory, {saved}"):
+    assert_names(refusal(tmp_path / "filler"), "RESTORE-DiT")
+    with pytest.raises(UserError, match=f"{saved}$"):
         load_detector(DetectionConfig(weights=f"{saved}/model.safetensors"))
-    with pytest.raises(UserError, match=r"leave network\.\* out"):
+    with refused("network.*"):
         load_detector(DetectionConfig(weights=str(saved), network=CloudNetworkConfig(pixel_size=20)))
 
 
@@ -124,21 +125,21 @@ def test_a_file_that_is_missing_or_damaged(saved, name):
 def test_files_that_do_not_belong_together(weights, saved, tmp_path):
     config = (saved / "cloud_network.yaml").read_text()
     (saved / "cloud_network.yaml").write_text(config.replace("missing_bands: true", "missing_bands: false"))
-    assert "not saved with the cloud_network.yaml beside it" in refusal(saved)
+    assert_names(refusal(saved), "cloud_network.yaml")
     (saved / "cloud_network.yaml").write_text(config + "depth: 3\n")
-    assert "unknown key 'depth'" in refusal(saved)
+    assert_names(refusal(saved), "'depth'")
     (saved / "cloud_network.yaml").write_text(config)
 
     content = bytearray((saved / "model.safetensors").read_bytes())
     content[-5000] ^= 1  # a bit of a weight
     (saved / "model.safetensors").write_bytes(content)
-    assert "damaged (its weights are not those" in refusal(saved)
+    assert_names(refusal(saved), "model.safetensors")
 
     safetensors.torch.save_file(weights, saved / "model.safetensors")
-    assert "not weights that `restore-dit clouds train` wrote" in refusal(saved)
+    assert_names(refusal(saved), "model.safetensors", "restore-dit clouds train")
 
 
 def test_a_save_that_was_cut_short_leaves_no_mixture(saved, weights, tmp_path):
     save_cloud_model(tmp_path / "new", CloudNetworkConfig(bands=BANDS), weights, {}, {})
     shutil.copy(tmp_path / "new" / "cloud_network.yaml", saved)
-    assert "not saved with" in refusal(saved)
+    assert_names(refusal(saved), "cloud_network.yaml")

@@ -20,9 +20,9 @@ from restore_dit.clouds.network.inputs import (
 from restore_dit.clouds.rule import rule_masks
 from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.config.clouds import CloudNetworkConfig
-from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, S2_BANDS, Georeference
 from tests.clouds.random_network import tile
+from tests.messages import refused
 
 SIZES = st.integers(1, 70)
 
@@ -67,13 +67,13 @@ def test_the_reference_of_a_tile_is_made_of_its_other_dates_and_skips_what_is_mi
 
 def test_bands_that_a_tile_lacks():
     series = tile(0, 2, (5, 4), ("B05", "B8A", "B02"))
-    with pytest.raises(UserError, match=r"reads B02, B03, B04, B8A; the tile lacks B03, B04 \(it has B05, B8A, B02\)"):
+    with refused("B02, B03, B04, B8A", "B03, B04", "B05, B8A, B02"):
         network_input(series.optical.values, series.optical.bands, CloudNetworkConfig())
     config = CloudNetworkConfig(missing_bands=True, reference=True)
     frames = network_input(series.optical.values, series.optical.bands, config, np.ones((2, 3, 5, 4), np.float32))
     assert (frames[:, [1, 2, 5, 6]] == 0).all()
     assert (frames[:, [0, 3, 4, 7]] > 0).all()
-    with pytest.raises(UserError, match=r"lacks B11, B12"):
+    with refused("B11, B12"):
         without_data(
             series.optical.values, series.optical.bands, CloudNetworkConfig(bands=("B11", "B12"), missing_bands=True)
         )
@@ -109,7 +109,7 @@ def test_tiles_of_another_pixel_size_are_resampled():
     assert network_size((30, 40), turned, config) == (60, 80)
     assert network_size((30, 40), None, config) == (30, 40)
     assert network_size((30, 40), grid(20), CloudNetworkConfig()) == (30, 40)
-    with pytest.raises(UserError, match=r"pixels measure 300 m, .* learned on 10 m"):
+    with refused("300 m", "10 m"):
         network_size((30, 40), grid(300), config)
 
 
@@ -128,9 +128,9 @@ def test_degrees_are_metres_where_they_lie():
 @pytest.mark.parametrize("crs", ["EPSG:99999", "nonsense", ""])
 def test_a_reference_system_that_nobody_knows_is_one_line(crs, capfd):
     place = Georeference(crs, (10.0, 0.0, 5e5, 0.0, -10.0, 5e6))
-    with pytest.raises(UserError, match=f"coordinate reference system '{crs}' is unknown; ingest"):
+    with refused(f"'{crs}'"):
         network_size((30, 40), place, CloudNetworkConfig(pixel_size=10))
-    with pytest.raises(UserError, match=f"coordinate reference system '{crs}' is unknown; ingest"):
+    with refused(f"'{crs}'"):
         rule_masks(dataclasses.replace(tile(0, 3, (5, 4), S2_BANDS), georeference=place), RuleConfig())
     assert capfd.readouterr() == ("", "")
 

@@ -30,6 +30,7 @@ from restore_dit.series import (
     Georeference,
     TileSeries,
 )
+from tests.messages import refused
 
 BANDS_OF_20_M = ("B05", "B06", "B07", "B8A", "B11", "B12")
 GROUND = np.array([400, 700, 600, 1100, 2800, 3400, 3500, 3600, 2100, 1300], np.int16)
@@ -137,7 +138,7 @@ def test_no_data_in_a_band_that_the_rule_uses() -> None:
 
 @pytest.mark.parametrize("bands", [("B8A", "B11"), ("B02", "B03", "B04"), ("B05", "B06", "B12")])
 def test_bands_that_are_not_enough_are_one_line(bands: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match=rf"^the cloud rule needs one of the bands .*has {', '.join(bands)}: .*$"):
+    with refused(", ".join(bands)):
         rule_masks(quiet(bands), RuleConfig())
     with pytest.raises(UserError):
         require_rule_bands(bands)

@@ -66,11 +66,11 @@ def test_no_cluster_is_no_news() -> None:
     ("plan", "said"),
     [
         (replace(SMALL, nodes=0), "--nodes 0"),
-        (replace(SMALL, cpus_per_node=-1), "less than no CPU"),
+        (replace(SMALL, cpus_per_node=-1), "--cpus-per-node -1"),
         (replace(SMALL, name="../other"), "--name ../other"),
         (replace(SMALL, object_store=1 << 20), "80 MiB"),
         (replace(SMALL, runner=Runner("/nowhere/python")), "--python /nowhere/python"),
-        (replace(SMALL, runner=Runner(sys.executable, "no-such-user")), "only root|no such user"),
+        (replace(SMALL, runner=Runner(sys.executable, "no-such-user")), "no-such-user|root"),
     ],
 )
 def test_numbers_that_make_no_cluster_are_refused(plan: ClusterPlan, said: str) -> None:
@@ -84,7 +84,7 @@ def test_nodes_that_end_at_their_start_say_why_and_leave_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(UserError, match=r"head of the local cluster ended at its start: .*No module named 'ray'"):
+    with pytest.raises(UserError, match="'ray'"):
         up(replace(SMALL, runner=Runner(_python_without_ray(tmp_path))))
     assert read_record("test") is None
     assert not list(tmp_path.glob("rdc-*"))

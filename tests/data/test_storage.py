@@ -80,7 +80,7 @@ def test_a_failed_write_leaves_the_old_content_and_no_debris(tmp_path: Path, mon
     file = tmp_path / "manifest.json"
     storage.write_bytes_atomically(file, b"old")
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(UserError, match="no space left"):
+    with refused(str(file)):
         storage.write_bytes_atomically(file, b"new")
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["manifest.json"]
@@ -125,19 +125,19 @@ def test_credentials_in_a_uri_are_refused_and_not_repeated() -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_permission_denied_is_one_line(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(UserError, match="permission denied"):
+    with refused(f"{tmp_path}/x"):
         storage.write_bytes_atomically(tmp_path / "x", b"")
 
 
 @pytest.mark.parametrize("place", ["absent.bin", "absent/deep.bin"])
 def test_a_missing_file_is_named(tmp_path: Path, place: str) -> None:
-    with pytest.raises(UserError, match=rf"{place}: not found"):
+    with refused(f"{tmp_path}/{place}"):
         storage.read_bytes(tmp_path / place)
 
 
 def test_writing_below_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="file/x: cannot write"):
+    with refused(f"{tmp_path}/file/x"):
         storage.write_bytes_atomically(tmp_path / "file" / "x", b"")
 
 
@@ -207,5 +207,5 @@ def test_cleaning_is_not_disturbed_by_writers_that_finish(tmp_path: Path) -> Non
 
 
 def test_an_address_of_another_kind_is_named_without_its_secrets() -> None:
-    with pytest.raises(UserError, match=r"^ftp://host/folder: unknown scheme"):
+    with pytest.raises(UserError, match=r"^ftp://host/folder: [^@?]*$"):
         storage.locate("ftp://me:secret@host/folder?token=secret")

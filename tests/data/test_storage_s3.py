@@ -135,7 +135,7 @@ def test_ranges_that_lie_near_one_another_are_one_request(proxy: FailingProxy, b
 @pytest.mark.parametrize("ranges", [[(0, 8)], [(6, 2)], [(7, 1)], [(900, 1)], [(0, 1), (600_000, 1)]])
 def test_a_range_beyond_the_end_is_one_line(bucket: str, s3: CephServer, ranges: list[tuple[int, int]]) -> None:
     storage.write_bytes_atomically(f"s3://{bucket}/file", b"content")
-    with pytest.raises(UserError, match=f"s3://{bucket}/file: .*{max(offset + length for offset, length in ranges)}"):
+    with refused(f"s3://{bucket}/file", max(offset + length for offset, length in ranges)):
         storage.read_ranges(f"s3://{bucket}/file", ranges)
 
 
@@ -144,17 +144,17 @@ def test_ranges_are_those_of_the_object_that_is_there_now(s3: CephServer, bucket
     for content in (b"content", b"another", b"longer content", b"short"):
         storage.write_bytes_atomically(uri, content)
         assert bytes(storage.read_ranges(uri, [(0, len(content))])[0]) == content
-        with pytest.raises(UserError, match="shorter than"):
+        with refused(uri, len(content) + 1):
             storage.read_ranges(uri, [(1, len(content))])
     storage.delete(uri)
-    with pytest.raises(UserError, match="not found"):
+    with refused(uri):
         storage.read_ranges(uri, [(0, 5)])
 
 
 def test_a_missing_object_is_named(bucket: str) -> None:
     uri = f"s3://{bucket}/absent"
     for read in (storage.read_bytes, storage.open_file, partial(storage.read_ranges, ranges=[(0, 1)])):
-        with pytest.raises(UserError, match=f"^{uri}: .*not found"):
+        with refused(uri):
             read(uri)
 
 
@@ -251,7 +251,7 @@ def test_keys_without_rights_are_one_line(
 
 
 def test_a_bucket_that_is_not_there_is_one_line_and_is_not_made(s3: CephServer) -> None:
-    assert_every_action_names("s3://absent-bucket/x", "bucket does not exist")
+    assert_every_action_names("s3://absent-bucket/x")
     assert "absent-bucket" not in [entry["Name"] for entry in s3.client().list_buckets()["Buckets"]]
 
 
@@ -371,7 +371,7 @@ def test_the_rights_that_the_guide_names_are_enough_and_needed(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", stranger.access)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stranger.secret)
     if lacking:
-        with pytest.raises(UserError, match="access denied"):
+        with refused(f"s3://{bucket}/folder/file", "AWS_ACCESS_KEY_ID", "rights"):
             ACTIONS[lacking[1]](f"s3://{bucket}/folder/file")
         return
     s3.client().create_multipart_upload(Bucket=bucket, Key="folder/unfinished")

@@ -11,12 +11,12 @@ from restore_dit.config.jobs import EvaluationConfig, SamplingConfig
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.split import split_tiles
-from restore_dit.errors import UserError
 from restore_dit.evaluation.evaluate import evaluate
 from restore_dit.evaluation.protocols import trials
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import save_model
 from restore_dit.training.setup import set_up
+from tests.messages import refused
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +78,14 @@ def test_a_store_without_the_list_that_a_model_was_trained_by_is_scored_by_masks
     )
     model = str(tmp_path_factory.mktemp("listed") / "model")
     save_model(model, listed, Denoiser(listed.model).state_dict(), set_up(small_run).normalisation, {})
-    with pytest.raises(UserError, match=r"has no list of bad frames; .*targets\.by=masks"):
+    with refused("targets.by=masks"):
         evaluate(settings(model, small_store, tmp_path))
     by_masks = evaluate(settings(model, small_store, tmp_path, targets=small_run.data.targets, tiles=1))
     assert by_masks.facts["tiles"] == "1"
 
 
 def test_refusals(untrained, small_store, tmp_path):
-    with pytest.raises(UserError, match="no tile store there"):
+    with refused(str(tmp_path), "tile store"):
         evaluate(settings(untrained, small_store, tmp_path).model_copy(update={"store": str(tmp_path)}))
-    with pytest.raises(UserError, match="not a model directory"):
+    with refused(str(tmp_path), "model.safetensors"):
         evaluate(settings(str(tmp_path), small_store, tmp_path))

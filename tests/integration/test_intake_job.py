@@ -2,6 +2,7 @@
 here."""
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -15,10 +16,10 @@ from restore_dit.config.cubes import CubesConfig
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.data.store.verification import verify_store
-from restore_dit.errors import UserError
 from tests.data.cubes.test_damaged import MAPPING, write
 from tests.data.pastis.miniature import fingerprint
 from tests.integration.test_ingest_job import ingesting_workers
+from tests.messages import refused
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.usefixtures("ray_cluster")]
 
@@ -58,7 +59,7 @@ def test_two_tasks_at_a_time_take_the_sites_that_one_process_takes(sites, tmp_pa
     shutil.copytree(sites, tmp_path / "mended")
     shutil.copy(sites / "site-0" / "s2.nc", tmp_path / "mended" / "site-3" / "s2.nc")
     assert cubes(tmp_path / "mended", tmp_path / "ray", workers=2) == 0
-    assert "1 sites to ingest, 6 there already" in capfd.readouterr().out
+    assert re.search(r"^1 sites\D+6\b", capfd.readouterr().out, re.MULTILINE)
     assert len(TileStore.open(tmp_path / "ray").tile_ids) == 7
 
 
@@ -103,5 +104,5 @@ def test_cubes_from_a_bucket_to_a_bucket(sites, tmp_path, bucket):
 
 
 def test_a_task_too_large_for_the_cluster_is_refused_at_once(sites, tmp_path):
-    with pytest.raises(UserError, match=r"the cluster is too small: .*GiB of memory asked for, .*GiB of memory there"):
+    with refused("4000 GiB"):
         cubes(sites, tmp_path / "store", workers=1, task_gib=4000)

@@ -151,6 +151,6 @@ def test_a_damaged_tile_is_one_line_and_no_retry(small_run, tmp_path):
     config = config.model_copy(update={"data": config.data.model_copy(update={"store": str(store)})})
     for tile in set_up(config).plan.tile_ids:
         (store / "tiles" / f"{tile}.parquet").write_bytes(b"PAR1")
-    with pytest.raises(UserError, match=r"tiles/sim-3-.*\.parquet: .*shorter than") as error:
+    with pytest.raises(UserError, match=r"tiles/sim-3-.*\.parquet: ") as error:
         run_training(config, QUIET)
     assert "\n" not in str(error.value)

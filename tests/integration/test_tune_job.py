@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from jobs.entry import console
 from restore_dit.config import RunConfig, load
 from restore_dit.training.run import run_training
 from tests.integration.test_ingest_job import ancestors, content
+from tests.messages import assert_names
 from tuning.config import SweepConfig
 from tuning.records import SweepFolder, Trial
 from tuning.sweep import plan_sweep, run_sweep
@@ -65,12 +67,12 @@ def test_a_sweep_goes_on_where_it_was_and_its_best_trains_as_it_is(sweep, tmp_pa
 
     assert tune.run(sweep(seeds={"best": 1, "repeats": 1}), console()) == 0
     out, err = capfd.readouterr()
-    assert "trial-002: failed: the fit diverged" in err
-    assert "2 trials are over, 0 go on where they were" in out
+    assert_names(err, "trial-002", "training.optimiser.learning_rate")
+    assert_names(out, "2 trials", 0)
     assert "trial-000" not in out.partition("best:")[0].replace("trial-000-seed-1", "")
     trials = {trial.name: trial for trial in folder.read()}
     assert trials["trial-002"].status == "failed"
-    assert "the fit diverged" in trials["trial-002"].error
+    assert_names(trials["trial-002"].error, "training.optimiser.learning_rate")
     (again,) = [trial for trial in trials.values() if trial.repeats]
     assert again.values == trials[again.repeats].values
     assert again.best.psnr != trials[again.repeats].best.psnr
@@ -166,7 +168,7 @@ def test_a_population_goes_on_after_its_driver_was_stopped_and_the_last_follows_
     later = [(trial.name, turn) for trial in trials.values() for turn in trial.turns if turn.step > 4]
     assert later
     for name, turn in later:
-        assert f"{name}: goes on from {turn.source} at step {turn.step}" in out
+        assert re.search(rf"{name}: .*{turn.source}\b.*\b{turn.step}\b", out)
     for trial in trials.values():
         steps = [score.step for score in folder.curve(trial)]
         assert steps == sorted(set(steps))

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from jobs.registry import JOBS, find_job
 from restore_dit.config import dump
-from restore_dit.errors import UserError
+from tests.messages import refused
 
 JOBS_FOLDER = Path(__file__).resolve().parents[2] / "jobs"
 
@@ -47,7 +47,7 @@ def test_a_job_reads_what_the_registry_reads(name, tmp_path, capsys):
 
 
 def test_a_wrong_name_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'train_clouds'"):
+    with refused("train-cloud", "'train_clouds'", status=2):
         find_job("train-cloud")
-    with pytest.raises(UserError, match="jobs are simulate, ingest_cubes"):
+    with refused("xyz", "simulate, ingest_cubes", status=2):
         find_job("xyz")

@@ -1,6 +1,7 @@
 """Simulated tiles as a job, in this process."""
 
 from jobs import simulate
+from tests.messages import assert_names
 
 
 def test_the_job_takes_keys_of_tiles_and_of_their_looks(tmp_path, capsys):
@@ -10,4 +11,4 @@ def test_the_job_takes_keys_of_tiles_and_of_their_looks(tmp_path, capsys):
     assert simulate.main(["height=16", "--dry-run"]) == 0
     assert "height: 16" in capsys.readouterr().out
     assert simulate.main(["height=16"]) == 2
-    assert "output is not set" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, "output")

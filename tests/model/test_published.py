@@ -12,6 +12,7 @@ from restore_dit.errors import UserError
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.model.published import published_names, read_published_checkpoint
 from restore_dit.series import S2_BANDS
+from tests.messages import assert_names
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -55,29 +56,29 @@ def changed(golden, path, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "facts"),
     [
-        (lambda w: w.pop("blocks.1.mlp.fc2.bias"), "missing: blocks.1.mlp.fc2.bias"),
-        (lambda w: w.pop("x_embedder.proj.weight"), "x_embedder.proj.weight is missing"),
-        (lambda w: w.update(extra=torch.zeros(1)), "unexpected: extra"),
+        (lambda w: w.pop("blocks.1.mlp.fc2.bias"), ["blocks.1.mlp.fc2.bias"]),
+        (lambda w: w.pop("x_embedder.proj.weight"), ["x_embedder.proj.weight"]),
+        (lambda w: w.update(extra=torch.zeros(1)), ["extra"]),
         (
             lambda w: w.update({"final_layer.linear.bias": torch.zeros(7)}),
-            r"of another shape: final_layer.linear.bias [7] instead of [160]",
+            ["final_layer.linear.bias", "[7]", "[160]"],
         ),
-        (lambda w: w.update({"x_embedder.proj.weight": torch.zeros(48, 10)}), "expected 4 dimensions"),
-        (lambda w: w.update({"cond_embedder.proj.weight": torch.zeros(48, 9, 4, 4)}), "9 radar channels"),
-        (lambda w: [w.pop(name) for name in list(w) if name.startswith("blocks.")], "blocks.0"),
-        (lambda w: [w.pop(name) for name in list(w) if "Temporal" in name], "and 13 more"),
+        (lambda w: w.update({"x_embedder.proj.weight": torch.zeros(48, 10)}), ["x_embedder.proj.weight", 4]),
+        (lambda w: w.update({"cond_embedder.proj.weight": torch.zeros(48, 9, 4, 4)}), ["9 radar channels"]),
+        (lambda w: [w.pop(name) for name in list(w) if name.startswith("blocks.")], ["blocks.0"]),
+        (lambda w: [w.pop(name) for name in list(w) if "Temporal" in name], [13]),
     ],
 )
-def test_a_checkpoint_that_does_not_fit(golden, tmp_path, change, says):
-    assert says in refusal(changed(golden, tmp_path / "a.pth", change))
+def test_a_checkpoint_that_does_not_fit(golden, tmp_path, change, facts):
+    assert_names(refusal(changed(golden, tmp_path / "a.pth", change)), *facts)
 
 
 def test_other_bands_and_heads(golden, tmp_path):
     path = golden("default").saved(tmp_path / "a.pth")
-    assert "10 bands, but 2" in refusal(path, bands=("B02", "B03"))
-    assert "5 heads" in refusal(path, heads=5)
+    assert_names(refusal(path, bands=("B02", "B03")), 10, 2)
+    assert_names(refusal(path, heads=5), 5)
 
 
 def of_four_bands_and_two_channels(weights):
@@ -150,8 +151,8 @@ def test_nothing_is_unpickled(tmp_path, capsys):
 
 def test_files_that_are_no_checkpoint(golden, tmp_path):
     path = tmp_path / "a.pth"
-    assert "no such file" in refusal(path)
-    assert "cannot" in refusal(tmp_path) or "not a checkpoint" in refusal(tmp_path)
+    refusal(path)
+    refusal(tmp_path)
     for content in (b"", b"hello", bytes(1000), b"PK\x03\x04"):
         path.write_bytes(content)
         refusal(path)
@@ -160,6 +161,6 @@ def test_files_that_are_no_checkpoint(golden, tmp_path):
         path.write_bytes(whole[:length])
         refusal(path)
     torch.save([1, 2], path)
-    assert "no model_state_dict" in refusal(path)
+    assert_names(refusal(path), "model_state_dict")
     torch.save({}, path)
     refusal(path)

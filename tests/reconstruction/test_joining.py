@@ -89,7 +89,7 @@ def test_streaming_asks_for_a_window_only_when_the_one_before_was_yielded():
 
 
 def test_refuses_a_prediction_of_another_length():
-    with pytest.raises(ValueError, match=r"\[0, 3\) has 3 frames, its prediction 2"):
+    with pytest.raises(ValueError, match=r"\[0, 3\).*\b3\b.*\b2\b"):
         join_windows([frames(0, 1)], [(0, 3)])
     with pytest.raises(ValueError, match="nothing to join"):
         join_windows([], [])

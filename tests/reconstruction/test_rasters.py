@@ -14,6 +14,7 @@ from rasterio.enums import MaskFlags
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
 from restore_dit.series import NO_DATA, Acquisitions, Georeference, TileSeries
+from tests.messages import refused
 
 BANDS = ("B02", "B8A", "B11")
 DATES = np.array(["2018-09-24", "2019-02-28"], "datetime64[D]")
@@ -167,7 +168,7 @@ def test_a_rotated_grid_goes_to_geotiff_only(tmp_path):
     write_geotiffs(str(tmp_path), series, make_gaps(series))
     with rasterio.open(tmp_path / "30UXV_7_2018-09-24.tif") as image:
         assert image.transform[:6] == rotated.transform
-    with pytest.raises(UserError, match="write GeoTIFFs instead"):
+    with refused("GeoTIFFs"):
         write_netcdf(str(tmp_path / "out.nc"), series, make_gaps(series))
     assert not (tmp_path / "out.nc").exists()
 
@@ -206,8 +207,8 @@ def test_refuses_coordinate_systems_and_names_that_mean_nothing(tmp_path):
     nowhere = make_series(georeference=Georeference("EPSG:nowhere", UTM.transform))
     outside = make_series(tile_id="../../etc/tile")
     for write in (write_geotiffs, write_netcdf):
-        with pytest.raises(UserError, match="EPSG:nowhere"):
+        with refused("EPSG:nowhere"):
             write(str(tmp_path / "out"), nowhere, make_gaps(nowhere))
-    with pytest.raises(UserError, match="cannot name a file"):
+    with refused("../../etc/tile"):
         write_geotiffs(str(tmp_path / "out"), outside, make_gaps(outside))
     assert list(tmp_path.iterdir()) == []

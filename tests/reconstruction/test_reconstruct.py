@@ -14,6 +14,7 @@ from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions
+from tests.messages import refused
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def test_missing_bands_are_named(small_model, series):
     few = replace(
         series, optical=Acquisitions(series.optical.values[:, :3], series.optical.dates, ("B02", "B03", "B04"))
     )
-    with pytest.raises(UserError, match="the model needs B05, B06"):
+    with refused("B05, B06"):
         fill_gaps(small_model, few, SamplingOptions())
 
 
@@ -196,5 +197,5 @@ def test_another_sampler_fills_the_gaps_otherwise_and_one_that_cannot_is_refused
     assert (one[0].optical.values != other[0].optical.values).any()
     seen = ~one[1][:, None].repeat(10, axis=1)
     np.testing.assert_array_equal(one[0].optical.values[seen], other[0].optical.values[seen])
-    with pytest.raises(UserError, match=r"sampling\.sampler=euler: sampler 'euler' follows schedule 'straight' only"):
+    with refused("sampling.sampler=euler", "'straight'", "'linear'"):
         fill_gaps(small_model, series, SamplingOptions(sampler="euler"))

@@ -20,6 +20,7 @@ from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.rasters import geotiffs
 from serving.parsing import Parser
+from tests.messages import assert_names
 from tests.serving.damage import damaged
 
 pytestmark = pytest.mark.timeout(120)
@@ -87,7 +88,7 @@ def test_a_file_that_takes_too_long_ends_its_reader(bomb):
     begin = time.monotonic()
     (found,) = parsed((bomb, "netcdf"), seconds=1, values=400_000_000)
     assert isinstance(found, UserError)
-    assert "takes too much time or memory" in str(found)
+    assert_names(str(found), "time")
     assert time.monotonic() - begin < 30
 
 

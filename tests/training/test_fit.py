@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,12 @@ import torch
 from rich.console import Console
 
 from restore_dit.config import RunConfig, dump, load
-from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.training import run as run_module
 from restore_dit.training.local import fit_here
 from restore_dit.training.monitor import LocalMonitor, SavedReport, StartedReport, StepReport, ValidationReport
 from restore_dit.training.setup import set_up
+from tests.messages import assert_names, refused
 
 QUIET = Console(quiet=True)
 
@@ -116,10 +117,10 @@ def test_killed_and_resumed_is_the_same_run(small_run, uninterrupted, tmp_path, 
         output = process.communicate(timeout=60)[0]
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     if number == signal.SIGINT:
-        assert "The same command goes on from there" in output
+        assert_names(output, f"{config.output}/{config.name}")
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr
-    assert "resuming at step" in again.stdout
+    assert re.search(r"resuming \D*[1-9]", again.stdout)
     for name, value in weights(uninterrupted).items():
         torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=1e-6)
     assert sorted(computed(config)) == sorted(computed(uninterrupted))
@@ -154,7 +155,7 @@ def test_bf16_computes_in_bf16_and_keeps_fp32_weights(small_run, uninterrupted):
 def test_a_fit_that_diverges_stops_and_keeps_the_last_good_state(small_run):
     optimiser = small_run.training.optimiser.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
     config = named(small_run, "diverging", optimiser=optimiser, save_every=1)
-    with pytest.raises(UserError, match=r"the fit diverged .* lower training\.optimiser\.learning_rate"):
+    with refused("training.optimiser.learning_rate"):
         run_module.run_training(config, QUIET)
     if Path(config.output, config.name, "state", "latest.json").exists():
         assert all(value.isfinite().all() for value in weights(config).values())

@@ -26,4 +26,4 @@ def test_the_first_signal_asks_and_the_second_interrupts(number):
     with pytest.raises(KeyboardInterrupt):
         training()
     assert signal.getsignal(number) == before
-    assert said.getvalue().count("stopping after this step") == 1
+    assert said.getvalue().count("stopping") == 1

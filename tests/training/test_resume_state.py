@@ -5,6 +5,7 @@ from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 from restore_dit.training import resume_state
 from restore_dit.training.resume_state import Counters
+from tests.messages import refused
 
 
 def tensors(value: float) -> dict:
@@ -49,5 +50,5 @@ def test_a_truncated_state_is_named(tmp_path, keep):
     resume_state.save(locate(tmp_path), tensors(1), Counters(1))
     file = tmp_path / "step-000000001" / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"weights\.safetensors: damaged"):
+    with refused(str(file)):
         resume_state.load_tensors(locate(tmp_path))

@@ -5,6 +5,7 @@ import pytest
 from restore_dit.config import RunConfig
 from restore_dit.errors import UserError
 from restore_dit.training.run_folder import RunFolder
+from tests.messages import refused
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_how_it_runs_may_change(config):
 
 def test_another_configuration_is_refused_by_its_key(config):
     RunFolder(config).claim("store-a")
-    with pytest.raises(UserError, match=r"started with training\.epochs=100, not 7; choose another name"):
+    with refused("training.epochs=100", 7, "name"):
         RunFolder(changed(config, "training", epochs=7)).claim("store-a")
 
 
@@ -50,7 +51,7 @@ def test_a_finished_run_is_refused(config):
 def test_a_damaged_record_is_refused(config, tmp_path):
     RunFolder(config).claim("store-a")
     (tmp_path / "one" / "run.json").write_text('{"status": "runn')
-    with pytest.raises(UserError, match=r"run\.json: damaged"):
+    with refused(f"{tmp_path}/one/run.json"):
         RunFolder(config).claim("store-a")
 
 
@@ -61,5 +62,5 @@ def test_a_run_goes_on_under_a_version_with_more_keys(config, tmp_path):
     del record["identity"]["data"]["flips"]  # as if this version had brought the key
     file.write_text(json.dumps(record))
     RunFolder(config).claim("store-a")
-    with pytest.raises(UserError, match=r"data\.flips=False, not True"):
+    with refused("data.flips=False", "True"):
         RunFolder(changed(config, "data", flips=True)).claim("store-a")

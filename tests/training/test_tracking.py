@@ -209,7 +209,7 @@ def test_closing_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch):
     begun = time.monotonic()
     sender.close()
     assert time.monotonic() - begun < 0.4
-    assert warnings == ["it did not answer until the end"]
+    assert len(warnings) == 1
 
 
 @pytest.mark.parametrize("address", ["https://me:hidden@mlflow.example", "https://mlflow.example/?token=hidden"])

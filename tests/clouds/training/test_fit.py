@@ -24,6 +24,7 @@ from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
 from tests.data.store.tiles import store_of, tile
+from tests.messages import assert_names, refused
 
 
 def weights(config) -> dict[str, torch.Tensor]:
@@ -54,9 +55,7 @@ def test_what_a_training_leaves(whole):
     card = (folder / "README.md").read_text()
     (sim,) = open_labelled_stores(config)
     frames = sum(map(len, sim.validation.values()))
-    assert re.search(
-        rf"\| sim \| .* \| {len(sim.validation)} other tiles, {frames} frames \| `{sim.fingerprint}` \|", card
-    )
+    assert re.search(rf"\| sim \| .* \| {len(sim.validation)} [^|]*\b{frames} [^|]*\| `{sim.fingerprint}` \|", card)
     metrics = json.loads((folder / "metrics.json").read_text())
     counts = result.counts["sim"]
     assert metrics["sim/cloud_f1"] == metrics["cloud_f1"] == pytest.approx(scores.cloud_f1(counts))
@@ -70,7 +69,7 @@ def test_what_a_training_leaves(whole):
     assert best.is_best
     np.testing.assert_array_equal(best.counts["sim"], counts)  # the best weights were kept
     assert all("\n" not in str(report) for report in whole.reports)
-    with pytest.raises(UserError, match="this training is finished"):
+    with refused(config.output):
         train_cloud_network(config)
 
 
@@ -96,7 +95,7 @@ def test_stopped_and_resumed_is_the_same_training(training, whole, stop_after):
     assert not Path(stopped.output, "model.safetensors").exists()
     reports = []
     result = train_cloud_network(stopped, reports.append)
-    assert str(reports[0]).startswith(f"resuming at step {stop_after} of 8")
+    assert_names(str(reports[0]), stop_after, 8)
     np.testing.assert_array_equal(result.counts["sim"], whole.result.counts["sim"])
     found = weights(stopped)
     for name, value in weights(whole.config).items():
@@ -122,7 +121,7 @@ def test_a_state_of_another_network_is_refused(training):
     file = Path(state_file(locate(config.output)).path)
     content = file.read_bytes().replace(b"weights/encoder.features.0.0.weight", b"weights/encoder.features.0.0.weighs")
     file.write_bytes(content)
-    with pytest.raises(UserError, match="of another network; delete it to train anew"):
+    with refused(str(file)):
         train_cloud_network(config)
 
 
@@ -147,7 +146,7 @@ def test_labels_that_say_nothing_are_refused(training, tmp_path, cloud_store):
         series.clouds[:] = 255
         writer.add(series)
     writer.commit()
-    with pytest.raises(UserError, match=r"no labelled pixel in 40 examples \(masks are 255 throughout\)"):
+    with refused(40, 255):
         train_cloud_network(training(stores=(str(tmp_path / "blank"),)))
 
 
@@ -160,9 +159,8 @@ def test_a_class_that_is_never_seen_is_said_and_no_more(training, tmp_path, clou
     writer.commit()
     reports = []
     result = train_cloud_network(training(stores=(str(tmp_path / "unshaded"),), steps=2), reports.append)
-    assert [str(report) for report in reports if isinstance(report, Noticed)] == [
-        "the labels have no shadow: the network will not find any"
-    ]
+    (notice,) = [str(report) for report in reports if isinstance(report, Noticed)]
+    assert_names(notice, "shadow")
     assert math.isnan(scores.shadow_f1(result.counts["unshaded"]))
 
 
@@ -181,9 +179,7 @@ def test_several_stores_of_different_bands_and_pixels(training, tmp_path, cloud_
     result = train_cloud_network(config)
     assert result.counts.keys() == {"sim", "coarse"}
     assert (Path(config.output) / "examples-coarse.png").exists()
-    assert re.search(
-        r"\| coarse \| 1 \| 24 \| other dates, 6 frames \|", (Path(config.output) / "README.md").read_text()
-    )
+    assert re.search(r"\| coarse \| 1 \| 24 \| [^|]*\b6 [^|]*\|", (Path(config.output) / "README.md").read_text())
     assert load_cloud_model(config.output).config.bands == bands
 
 
@@ -191,9 +187,8 @@ def test_several_stores_of_different_bands_and_pixels(training, tmp_path, cloud_
 def test_weights_that_are_no_numbers_become_no_model(training, validation):
     wild = {"learning_rate": 1e30, "warmup": 0, "gradient_clip": 1e30}
     config = training(steps=8, optimiser=wild, validation=validation, save_every=100)
-    with pytest.raises(UserError, match=r"infinite by step 4; lower optimiser\.learning_rate") as caught:
+    with refused("step 4", "optimiser.learning_rate"):
         train_cloud_network(config)
-    assert "\n" not in str(caught.value)
     assert not Path(state_file(locate(config.output)).path).exists()
     assert not Path(config.output, "model.safetensors").exists()
 
@@ -236,12 +231,12 @@ def test_an_output_that_cannot_be_written_shows_before_training(training, tmp_pa
 @pytest.mark.s3
 def test_in_a_bucket(training, bucket):
     config, reports = training(steps=2, output=f"s3://{bucket}-nowhere/model"), []
-    with pytest.raises(UserError, match="the bucket does not exist"):
+    with refused(f"s3://{bucket}-nowhere/"):
         train_cloud_network(config, reports.append)
     assert reports == []
     there = f"s3://{bucket}/model"
     write_bytes_atomically(f"{there}/config.yaml", b"not ours")
-    with pytest.raises(UserError, match=r"holds config\.yaml but no state"):
+    with refused(there, "config.yaml"):
         train_cloud_network(config.model_copy(update={"output": there}))
     beside = config.model_copy(update={"output": f"s3://{bucket}/clouds"})
     assert not train_cloud_network(beside, stop_requested=lambda: True).finished

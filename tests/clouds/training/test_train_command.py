@@ -16,6 +16,7 @@ from restore_dit.cli import main
 from restore_dit.config import dump
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.store.tiles import store_of, tile
+from tests.messages import assert_names
 
 SMALL = ("crop=32", "batch_size=4", "threads=1", "validation.frames=10", "network.pixel_size=10")
 
@@ -44,24 +45,24 @@ def test_a_store_whose_path_has_an_equals_sign_is_a_store(capsys, tmp_path, monk
 
 
 @pytest.mark.parametrize(
-    ("words", "status", "message"),
+    ("words", "status", "facts"),
     [
-        (("steps=3",), 2, "stores is not set"),
-        (("nowhere",), 1, "nowhere: no tile store there"),
-        (("nowhere", "stepps=3"), 2, "did you mean 'steps'?"),
-        (("nowhere", "a=b/zs"), 2, "unknown key 'a'"),  # neither a key nor a folder
-        (("nowhere", "validation.share=0.7"), 2, "validation.share: Input should be less than or equal to 0.5"),
-        ((), 2, "store"),
+        (("steps=3",), 2, ["stores"]),
+        (("nowhere",), 1, ["nowhere"]),
+        (("nowhere", "stepps=3"), 2, ["stepps", "'steps'"]),
+        (("nowhere", "a=b/zs"), 2, ["'a'"]),  # neither a key nor a folder
+        (("nowhere", "validation.share=0.7"), 2, ["validation.share", 0.5, 0.7]),
+        ((), 2, ["store"]),
     ],
 )
-def test_mistakes_end_in_one_line_and_a_status(capsys, tmp_path, monkeypatch, words, status, message):
+def test_mistakes_end_in_one_line_and_a_status(capsys, tmp_path, monkeypatch, words, status, facts):
     monkeypatch.chdir(tmp_path)
     try:
         found = main(["clouds", "train", *words])
     except SystemExit as stop:
         found = stop.code
     assert found == status
-    assert message in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, *facts)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -71,14 +72,13 @@ def test_a_model_that_was_trained_makes_masks(capsys, tmp_path, cloud_store):
     words = ["clouds", "train", store, "steps=4", *SMALL, "--output", model, "validation.every=2"]
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert "step 2: year=2019: " in out
-    assert f"finished; the model is {model}" in out
+    assert_names(out, "step 2", "year=2019", model)
     assert main(["clouds", "detect", store, "--weights", model, "--workers", "0"]) == 0
     after = TileStore.open(store)
     origins = {record.masks[record.masks_in_use].origin.method for record in after.manifest.tiles.values()}
     assert origins == {"network"}
     assert main(words) == 1
-    assert "this training is finished" in capsys.readouterr().err
+    assert_names(capsys.readouterr().err, model)
 
 
 def test_the_job_reads_the_same_configuration(capsys, tmp_path, training):
@@ -104,9 +104,9 @@ def test_interrupted_and_started_again_it_goes_on(tmp_path):
         process.send_signal(signal.SIGINT)
         output = process.communicate(timeout=60)[0]
     assert process.returncode == 130, output
-    assert "The same command goes on from there" in output
+    assert_names(output, "step")
     assert not Path(model, "model.safetensors").exists()
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert again.returncode == 0, again.stderr
-    assert "resuming at step" in again.stdout
+    assert_names(again.stdout, "step 20", str(model))
     assert Path(model, "model.safetensors").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from restore_dit.data.cubes.sites import find_sites
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA
+from tests.messages import assert_names, refused
 
 UTM = "EPSG:32631"
 SITE_A, SITE_B = "0000280849BAC91C", "000028085BF08E7E"
@@ -258,19 +260,19 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
         source, store, mapping(), lambda tile, done, total: seen.append(f"{done}/{total} {tile.tile_id}: {tile.note}")
     )
     assert len(seen) == 5
-    assert seen[2] == "3/5 good: 2 acquisitions of 2 bands"
+    assert re.fullmatch(r"3/5 good: 2 \D+ 2 \D+", seen[2])
     says = {
-        "truncated": "truncated/S2_20m.nc: cannot be read as NetCDF",
-        "textual": "textual/S2_10m.nc: cannot be read as NetCDF",
-        "empty": "empty: no optical file of empty matches S2_10m",
-        "alien": "alien/S1_A.nc: its CRS EPSG:32632 is not EPSG:32631",
+        "truncated": ["truncated/S2_20m.nc", "NetCDF"],
+        "textual": ["textual/S2_10m.nc", "NetCDF"],
+        "empty": ["empty", "S2_10m"],
+        "alien": ["alien/S1_A.nc", "EPSG:32632", "EPSG:32631"],
     }
     opened = TileStore.open(store)
     assert opened.tile_ids == ("good",)
     assert opened.manifest == manifest
     assert manifest.quarantined.keys() == says.keys()
-    for name, text in says.items():
-        assert text in manifest.quarantined[name]
+    for name, facts in says.items():
+        assert_names(manifest.quarantined[name], *facts)
         assert "\n" not in manifest.quarantined[name]
 
     site(source / "empty")
@@ -282,17 +284,16 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "facts"),
     [
-        ({"dimensions": {"time": "t"}}, "no dimension t with coordinates; it has timestamp"),
-        ({"optical": [{"files": "S2_10m*.nc", "bands": {"B03": "B03"}}]}, "no variable B03; it has B02"),
-        ({"optical": [{"files": "S2_99m*.nc", "bands": {"B03": "B03"}}], "radar": []}, "no file matches S2_99m"),
+        ({"dimensions": {"time": "t"}}, ["dimension t", "timestamp"]),
+        ({"optical": [{"files": "S2_10m*.nc", "bands": {"B03": "B03"}}]}, ["B03", "B02"]),
+        ({"optical": [{"files": "S2_99m*.nc", "bands": {"B03": "B03"}}], "radar": []}, ["S2_99m*.nc"]),
     ],
 )
-def test_a_mapping_that_does_not_fit_is_one_line(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
-    with pytest.raises(UserError, match=says) as error:
+def test_a_mapping_that_does_not_fit_is_one_line(tmp_path: Path, changes: dict[str, Any], facts: list[str]) -> None:
+    with refused(*facts):
         read_cube(site(tmp_path), mapping(**changes))
-    assert "\n" not in str(error.value)
 
 
 def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
@@ -306,19 +307,19 @@ def test_files_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
             read_cube([file], wanted)
         return str(error.value)
 
-    assert "S2_10m.nc: not found" in refusal()
+    assert_names(refusal(), str(file))
     write_cube(file, {"B02": one}, ["2019-01-01"], crs=None)
-    assert "says no CRS" in refusal()
+    assert_names(refusal(), "S2_10m.nc", "CRS")
     assert read_cube([file], plain.model_copy(update={"crs": UTM})).size == (2, 2)
     write_cube(file, {"B02": one[:, :1, :1]}, ["2019-01-01"])
-    assert "a single pixel" in refusal()
+    assert_names(refusal(), "S2_10m.nc", "single pixel")
     write_cube(file, {"B02": one}, ["2019-01-01"])
     with h5py.File(file, "r+") as raw:
         raw["y"][:] = [7.0, 7.0]
-    assert "coordinates of y are not evenly spaced" in refusal()
+    assert_names(refusal(), "S2_10m.nc", "coordinates of y")
     far = write_cube(tmp_path / "S1_A.nc", {"VV": one, "VH": one}, ["2019-01-01"], west_north=(0, 0))
     write_cube(file, {"B02": one}, ["2019-01-01"])
-    with pytest.raises(UserError, match=r"S1_A.nc: does not overlap"):
+    with refused("S1_A.nc"):
         read_cube([file, far], mapping(optical=[optical]))
 
 
@@ -327,7 +328,7 @@ def test_a_flat_folder_is_split_into_sites_by_the_file_names(tmp_path: Path) -> 
         write_cube(tmp_path / f"S2_10m_{name}.nc", {"B02": np.ones((1, 2, 2), np.uint16)}, ["2019-01-01"])
     wanted = mapping(tile_id=r"_(x\d)\.nc$")
     assert [entry.tile_id for entry in find_sites(tmp_path, wanted)] == ["x1", "x2"]
-    with pytest.raises(UserError, match="holds 2 sites"):
+    with refused(str(tmp_path), "2 sites"):
         read_cube(tmp_path, wanted)
 
 
@@ -335,9 +336,9 @@ def test_mappings_are_found_by_name_and_by_file(tmp_path: Path) -> None:
     assert "worldcereal" in shipped_cube_mappings()
     file = tmp_path / "own.yaml"
     file.write_text("source: own\nradars: []\noptical: [{files: '*.nc', bands: {B02: blue}}]\n")
-    with pytest.raises(UserError, match=r"own.yaml: unknown key 'radars': did you mean 'radar'"):
+    with refused(str(file), "'radars'", "'radar'", status=2):
         load_cube_mapping(file)
-    with pytest.raises(UserError, match=r"shipped mappings: .*worldcereal"):
+    with refused("absent", "worldcereal", status=2):
         load_cube_mapping("absent")
 
 

@@ -20,6 +20,7 @@ from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, S1_BANDS, Acquisitions, Georeference, TileSeries
+from tests.messages import refused
 
 
 @pytest.fixture(scope="module")
@@ -126,28 +127,27 @@ def with_dates(dates):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "facts"),
     [
-        (lambda cube: cube[["clouds"]], "no variable is a band"),
-        (renamed(time="t"), "no dimension time"),
-        (renamed(y="lat"), "no dimension y"),
-        (lambda cube: cube.transpose("y", "x", ...), "B02 is over y, x, time; it must be over time, y, x"),
-        (with_dates([5, 3]), "must ascend, one image a day"),
-        (with_dates([17000, 17000]), "must ascend, one image a day"),
-        (lambda cube: cube.assign_coords(time=np.arange(cube.sizes["time"])), "time has no dates"),
-        (with_value("B03", 7.0), "B03 has values up to .*beyond ±3.2"),
-        (with_factor("B04", np.nan), "B04 has values up to nan, beyond ±3.2"),
-        (lambda cube: cube.drop_vars("S1A_VH"), "radar track S1A lacks S1A_VH"),
-        (lambda cube: cube.assign(clouds=cube["clouds"] + 9), "clouds has other values than 0 to 3 and 255"),
-        (lambda cube: cube.drop_vars("spatial_ref"), "says no CRS"),
-        (lambda cube: cube.assign_coords(x=cube.x.values + 4 * (np.arange(20) == 5)), "x are not evenly spaced"),
+        (lambda cube: cube[["clouds"]], ["B02, B03, B04"]),
+        (renamed(time="t"), ["dimension time"]),
+        (renamed(y="lat"), ["dimension y"]),
+        (lambda cube: cube.transpose("y", "x", ...), ["B02", "y, x, time", "time, y, x"]),
+        (with_dates([5, 3]), ["time", "day"]),
+        (with_dates([17000, 17000]), ["time", "day"]),
+        (lambda cube: cube.assign_coords(time=np.arange(cube.sizes["time"])), ["time", "dates"]),
+        (with_value("B03", 7.0), ["B03", "±3.2"]),
+        (with_factor("B04", np.nan), ["B04", "nan", "±3.2"]),
+        (lambda cube: cube.drop_vars("S1A_VH"), ["S1A", "S1A_VH"]),
+        (lambda cube: cube.assign(clouds=cube["clouds"] + 9), ["clouds", 3, 255]),
+        (lambda cube: cube.drop_vars("spatial_ref"), ["CRS"]),
+        (lambda cube: cube.assign_coords(x=cube.x.values + 4 * (np.arange(20) == 5)), ["coordinates of x"]),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(series, change, message):
-    with pytest.raises(UserError, match=message) as refusal:
+def test_what_is_wrong_is_said_in_one_line(series, change, facts):
+    with refused(*facts) as refusal:
         netcdf.decode(changed(netcdf.encode(series), change), "upload.nc")
     assert str(refusal.value).startswith("upload.nc: ")
-    assert "\n" not in str(refusal.value)
 
 
 def test_what_is_too_large_is_refused_before_it_is_read():
@@ -161,10 +161,10 @@ def test_what_is_too_large_is_refused_before_it_is_read():
         for axis, name in enumerate(("time", "y", "x")):
             band.dims[axis].attach_scale(file[name])
     assert len(buffer.getvalue()) < 1_000_000
-    with pytest.raises(UserError, match="20000×20000 pixels; at most 4096 a side"):
+    with refused("upload.nc", "20000×20000", 4096):
         netcdf.decode(buffer.getvalue(), "upload.nc")
     limits = SeriesLimits(side=30_000, values=10**9)
-    with pytest.raises(UserError, match="values; at most 1000000000 are taken"):
+    with refused("upload.nc", 1000000000):
         netcdf.decode(buffer.getvalue(), "upload.nc", limits)
 
 
@@ -210,6 +210,6 @@ def test_a_file_cannot_have_another_one_read(series, tmp_path, kind):
     else:
         with h5py.File(other, "w") as file:
             file["values"] = np.full(series.optical.values[:, 0].shape, 1234, "<i2")
-    with pytest.raises(UserError, match="send a file that holds all its values itself") as refusal:
+    with refused("upload.nc") as refusal:
         netcdf.decode(referring(series, other, kind), "upload.nc")
     assert str(tmp_path) not in str(refusal.value)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from restore_dit.data.store.contact_sheet import NO_DATA_COLOUR, contact_sheet
 from restore_dit.data.store.tile_overview import overview_of, parts_of
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
-from restore_dit.errors import UserError
 from restore_dit.pictures.panels import OUTLINE_COLOUR
 from restore_dit.series import CLOUD_NO_DATA, NO_DATA, S1_BANDS, THICK_CLOUD, Acquisitions, TileSeries
 from tests.messages import refused
@@ -141,5 +140,5 @@ def test_what_cannot_be_drawn_is_one_line(tmp_path: Path) -> None:
     store = write(tmp_path / "store", a=tile("a"))
     with refused("'b'"):
         contact_sheet(store, ["b"])
-    with pytest.raises(UserError, match="no acquisition"):
+    with refused(f"{tmp_path}/empty"):
         contact_sheet(write(tmp_path / "empty"))

@@ -163,9 +163,9 @@ def test_frames_are_decided_by_the_rule_that_is_asked_for(
     assert main(["inspect", "store", "data.targets.by=both", "--frames", "--tiles", "b"]) == 0
     captured = capsys.readouterr()
     assert captured.err == "frames: store_frames.png\n"
-    assert "targets of 2 tiles by both (most_hidden=0.05, most_no_data=0.05)\n" in captured.out
+    assert_names(captured.out, "2 tiles", "both", "most_hidden=0.05", "most_no_data=0.05")
     assert re.search(r"^cloud and shadow +2 +25\.0% █████$", captured.out, re.MULTILINE)
-    assert "targets a tile: least 1, median 1, most 1\n" in captured.out
+    assert_names(captured.out, "least 1", "median 1", "most 1")
     assert (tmp_path / "store_frames.png").stat().st_size > 5_000
 
 
@@ -174,8 +174,7 @@ def test_tiles_without_masks_or_without_a_target_are_named(
 ) -> None:
     assert main(["inspect", store]) == 0
     text = capsys.readouterr().out
-    assert "targets of 0 tiles by masks" in text
-    assert "no cloud masks: a, b\n" in text
+    assert_names(text, "0 tiles", "a, b")
     hidden = TileSeries(
         "c",
         Acquisitions(np.full((1, 1, 4, 4), 900, np.int16), np.array(["2019-01-01"], "datetime64[D]"), ("B04",)),

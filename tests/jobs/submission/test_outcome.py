@@ -4,6 +4,7 @@ import pytest
 from ray.job_submission import JobDetails, JobStatus
 
 from jobs.submission.outcome import outcome
+from tests.messages import assert_names
 
 
 def details(status: JobStatus, **more: object) -> JobDetails:
@@ -20,43 +21,41 @@ The actor is dead because its node has died. Node Id: 5f04"""
 
 
 @pytest.mark.parametrize(
-    ("ended", "log", "status", "text"),
+    ("ended", "log", "status", "facts"),
     [
-        (details(JobStatus.SUCCEEDED, driver_exit_code=0), [], 0, "succeeded"),
-        (details(JobStatus.STOPPED), ["state saved"], 130, "stopped"),
+        (details(JobStatus.SUCCEEDED, driver_exit_code=0), [], 0, ["succeeded"]),
+        (details(JobStatus.STOPPED), ["state saved"], 130, ["stopped"]),
         (
             details(JobStatus.FAILED, driver_exit_code=2),
             ["Traceback (most recent call last):", "jobs.train: error: no store", "(pid=1) later"],
             2,
-            "failed with exit status 2: no store",
+            [2, "no store"],
         ),
         (
             details(JobStatus.FAILED, driver_exit_code=1),
             ["Traceback (most recent call last):", '  File "x"', "ValueError: seven", ""],
             1,
-            "failed with exit status 1: ValueError: seven",
+            [1, "ValueError: seven"],
         ),
-        (details(JobStatus.FAILED, driver_exit_code=-9), ["step 3"], 1, "was its node out of memory"),
-        (details(JobStatus.FAILED, driver_exit_code=127), ["sh: 1: python: not found"], 1, "has no `python`"),
+        (details(JobStatus.FAILED, driver_exit_code=-9), ["step 3"], 1, ["-9", "memory"]),
+        (details(JobStatus.FAILED, driver_exit_code=127), ["sh: 1: python: not found"], 1, [127, "`python`"]),
         (
             details(JobStatus.FAILED, driver_exit_code=1),
             ["ModuleNotFoundError: No module named 'rasterio'"],
             1,
-            "lack a dependency",
+            [1, "'rasterio'", "dependency"],
         ),
         (
             details(JobStatus.FAILED, message="Runtime env failed:\nNo space left on device\n"),
             [],
             1,
-            "failed before it began: No space left on device",
+            ["before", "No space left on device"],
         ),
         (
             details(JobStatus.FAILED, message=DIED, error_type="JOB_SUPERVISOR_ACTOR_DIED", driver_node_id="5f04"),
             ["step 3", *DIED.splitlines()],
             1,
-            "was lost while it ran: its node is gone, or the process that keeps it there was killed; submit it again, "
-            "it goes on from what is saved (Job supervisor actor died: The actor died unexpectedly before finishing "
-            "this task.)",
+            ["lost", DIED.splitlines()[0]],
         ),
         (
             details(
@@ -67,13 +66,13 @@ The actor is dead because its node has died. Node Id: 5f04"""
             ),
             ["step 3"],
             1,
-            "was lost while it ran",
+            ["lost", "failed to get job supervisor"],
         ),
         (
             details(JobStatus.FAILED, message=DIED, error_type="JOB_SUPERVISOR_ACTOR_DIED"),
             [],
             1,
-            "failed before it began: Job supervisor actor died: The actor",
+            ["before", DIED.splitlines()[0]],
         ),
         (
             details(
@@ -84,12 +83,12 @@ The actor is dead because its node has died. Node Id: 5f04"""
             ),
             [],
             1,
-            "failed before it began: OSError: No space left on device",
+            ["before", "OSError: No space left on device"],
         ),
-        (details(JobStatus.FAILED, driver_exit_code=1), [], 1, "nothing is known"),
+        (details(JobStatus.FAILED, driver_exit_code=1), [], 1, [1]),
     ],
 )
-def test_outcome(ended, log, status, text):
+def test_outcome(ended, log, status, facts):
     found = outcome(ended, log)
     assert found.status == status
-    assert text in found.text
+    assert_names(found.text, *facts)

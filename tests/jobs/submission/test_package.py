@@ -11,8 +11,8 @@ import pytest
 
 from jobs.submission import package, project
 from jobs.submission.project import PACKAGES, project_files, project_root
-from restore_dit.errors import UserError
 from restore_dit.training.tracking.provenance import commit_of
+from tests.messages import refused
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_is_sent_is_known_by_its_commit(checkout, monkeypatch):
 
 def test_a_checkout_without_git_is_refused(checkout, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match="there is no git"):
+    with refused("git"):
         project_files(checkout)
 
 
@@ -116,7 +116,7 @@ def test_the_same_content_gives_the_same_bytes(checkout):
 def test_too_large_a_package_names_what_makes_it_large(checkout, monkeypatch):
     monkeypatch.setattr(package, "MOST_BYTES", 100_000)
     (checkout / "jobs/weights.npz").write_bytes(os.urandom(200_000))
-    with pytest.raises(UserError, match=r"more than 0 MB; the largest files: jobs/weights.npz"):
+    with refused("0 MB", "jobs/weights.npz", ".gitignore"):
         package.pack(project_files(checkout), {})
 
 

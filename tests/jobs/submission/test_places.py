@@ -12,6 +12,7 @@ from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.loading import dump
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
+from tests.messages import refused
 
 S3 = {
     "simulate": ["output=s3://b/o"],
@@ -42,31 +43,29 @@ def test_object_storage_and_shared_folders_are_taken(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "override", "message"),
+    ("name", "override", "facts"),
     [
-        ("train", "data.store=stores/site", r"data.store=stores/site: a path of this machine.*file:///.*/stores/site"),
-        ("train", "data.store=/data/site", r"file:///data/site"),
-        ("train", "data.store=~/site", r"file:///"),
-        ("train", "output=runs", "output=runs: a path"),
-        ("train", "training.init_from=models/a", "training.init_from=models/a: a path"),
-        ("train", "data.store=''", "data.store is not set"),
-        ("train_clouds", "stores=[s3://b/1, stores/2]", "stores=stores/2: a path"),
-        ("train_clouds", "stores=[]", "stores is not set"),
-        ("evaluate", "output=evaluation", "output=evaluation: a path"),
-        ("clouds", "weights=best.pth", "weights=best.pth: a path"),
-        ("clouds", "store=gs://b/s", "cannot use gs://"),
-        ("evaluate", "store=https://b/s", "cannot use https://"),
-        ("ingest", "cloud_masks=REAL_MASKS", "cloud_masks=REAL_MASKS: a path"),
-        ("ingest", "bad_frames=nowhere.json", "bad_frames=nowhere.json: no such file on this machine"),
-        ("reconstruct", "mapping=worldcerea", "worldcerea: no such file; shipped mappings"),
-        ("reconstruct", "mapping=s3://b/mine.yaml", "s3://b/mine.yaml: no such file; shipped mappings"),
+        ("train", "data.store=stores/site", ["data.store=stores/site", "file:///", "/stores/site"]),
+        ("train", "data.store=/data/site", ["data.store=/data/site", "file:///data/site"]),
+        ("train", "data.store=~/site", ["data.store=~/site", "file:///"]),
+        ("train", "output=runs", ["output=runs", "file:///", "/runs"]),
+        ("train", "training.init_from=models/a", ["training.init_from=models/a", "file:///", "/models/a"]),
+        ("train", "data.store=''", ["data.store=s3://bucket/folder"]),
+        ("train_clouds", "stores=[s3://b/1, stores/2]", ["stores=stores/2", "file:///", "/stores/2"]),
+        ("train_clouds", "stores=[]", ["stores=s3://bucket/folder"]),
+        ("evaluate", "output=evaluation", ["output=evaluation", "file:///", "/evaluation"]),
+        ("clouds", "weights=best.pth", ["weights=best.pth", "file:///", "/best.pth"]),
+        ("clouds", "store=gs://b/s", ["store=gs://b/s", "s3://"]),
+        ("evaluate", "store=https://b/s", ["store=https://b/s", "s3://"]),
+        ("ingest", "cloud_masks=REAL_MASKS", ["cloud_masks=REAL_MASKS", "file:///", "/REAL_MASKS"]),
+        ("ingest", "bad_frames=nowhere.json", ["bad_frames=nowhere.json", "s3://bucket/…"]),
+        ("reconstruct", "mapping=worldcerea", ["worldcerea", "worldcereal"]),
+        ("reconstruct", "mapping=s3://b/mine.yaml", ["s3://b/mine.yaml", "worldcereal"]),
     ],
 )
-def test_what_the_cluster_cannot_reach_is_refused(name, override, message):
-    with pytest.raises(UserError, match=message) as refusal:
+def test_what_the_cluster_cannot_reach_is_refused(name, override, facts):
+    with refused(*facts, status=2):
         sent(name, override)
-    assert refusal.value.status == 2
-    assert "\n" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -140,10 +139,10 @@ def test_small_files_go_along(tmp_path):
     assert sent("ingest", "bad_frames=s3://b/bad.json")[1] == {}
 
     mapping.write_text("bands: nonsense")
-    with pytest.raises(UserError, match=r"mine\.yaml: source: Field required"):
+    with refused(str(mapping), "source:", status=2):
         sent("reconstruct", f"mapping={mapping}")
     bad.write_bytes(b" " * (places.MOST_BYTES_OF_A_FILE + 1))
-    with pytest.raises(UserError, match="too large to send"):
+    with refused(f"bad_frames={bad}", f"{places.MOST_BYTES_OF_A_FILE / 1e6:.0f} MB", status=2):
         sent("ingest", f"bad_frames={bad}")
 
 

@@ -27,6 +27,7 @@ from restore_dit.data.pastis.write import write_pastis
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SMALL
 from tests.jobs.submission.dropping_proxy import DroppingProxy
+from tests.messages import assert_names
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
@@ -111,13 +112,11 @@ def test_a_failure_is_the_jobs_own_word_and_status(cluster, capsys):
     status, _, err = run(capsys, *words)
     assert status == 1
     last = err.splitlines()[-1]
-    assert re.match(
-        r"restore-dit submit: error: job evaluate-e-\S+ failed with exit status 1: file:///nowhere: not a model", last
-    )
+    assert re.match(r"restore-dit submit: error: job evaluate-e-\S+ .*\b1: file:///nowhere: ", last)
     job_id = last.split()[4]
     assert run(capsys, "job", "status", job_id)[0] == 0
     status, out, _ = run(capsys, "job", "logs", job_id)
-    assert (status, out.count("jobs.evaluate: error: file:///nowhere: not a model directory")) == (0, 1)
+    assert (status, out.count("jobs.evaluate: error: file:///nowhere: ")) == (0, 1)
 
 
 def test_what_runs_is_what_was_sent(client):
@@ -137,18 +136,19 @@ def test_who_has_no_token_or_a_wrong_one_is_refused(cluster, capsys, tmp_path, m
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # somebody else
     status, _, err = run(capsys, "job", "list", "--address", cluster.dashboard)
     assert (status, err.count("\n")) == (1, 1)
-    assert "asks for a token" in err
+    assert_names(err, cluster.dashboard, "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     status, _, err = run(capsys, "job", "list", "--address", cluster.dashboard)
     assert (status, err.count("\n")) == (1, 1)
-    assert "refuses the token from RAY_AUTH_TOKEN" in err
+    assert_names(err, cluster.dashboard, "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 def test_an_unknown_job_is_named(cluster, capsys):
     for command in ("status", "logs", "stop"):
         status, _, err = run(capsys, "job", command, "train-site-1")
         assert status == 1
-        assert err.startswith(f"restore-dit job {command}: error: train-site-1: no such job on http://")
+        assert err.startswith(f"restore-dit job {command}: error: train-site-1: ")
+        assert_names(err, cluster.dashboard, "restore-dit job list")
 
 
 def test_a_log_is_followed_over_connections_that_drop(cluster, capsys):
@@ -173,7 +173,7 @@ def test_a_log_is_followed_over_connections_that_drop(cluster, capsys):
             ended = follow(client, "counting", Followed(written.append), said.append)
             disturbed.result(timeout=1)
     assert str(ended.status) == "SUCCEEDED"
-    assert said == ["the connection is lost; trying again", "connected again"]
+    assert len(said) == 2  # that it is lost, and that it is back
     lines = "".join(written).splitlines()
     assert [line for line in lines if line.startswith("line")] == [f"line {count}" for count in range(1, 25)]
 
@@ -196,13 +196,13 @@ def test_a_training_outlives_its_user_is_stopped_and_goes_on(cluster, client, ca
     finally:
         user.kill()
     assert user.returncode == 130
-    [job_id] = re.findall(r"job (train-site-\S+) goes on without you", err)
+    [job_id] = set(re.findall(r"train-site-\d[\w-]*", err))
     assert f"restore-dit job stop {job_id} --address {cluster.dashboard}" in err
 
     assert str(client.job(job_id).status) == "RUNNING"
     status, out, _ = run(capsys, "job", "stop", job_id)
     assert (status, out) == (0, f"{job_id}: STOPPED\n")
-    [step] = re.findall(r"stopped after step (\d+); its state is saved", client.log(job_id))
+    [step] = re.findall(r"stopped \D*(\d+)", client.log(job_id))
     status, _, err = run(capsys, "job", "logs", job_id, "--follow")
     assert status == 130
     assert err.endswith(f"job {job_id} stopped\n")
@@ -211,5 +211,5 @@ def test_a_training_outlives_its_user_is_stopped_and_goes_on(cluster, client, ca
     again = out.strip()
     assert (status, again.startswith("train-site-")) == (0, True)
     assert f"restore-dit job logs {again} --follow --address {cluster.dashboard}" in err
-    eventually(lambda: f"resuming at step {step} of" in client.log(again))
+    eventually(lambda: re.search(rf"resuming \D*{step}\b", client.log(again)))
     assert run(capsys, "job", "stop", again)[0] == 0

@@ -87,7 +87,7 @@ print(json.dumps(texts))
 
 
 def helps(python: Path, cwd: Path, commands: list[tuple[str, ...]]) -> list[str]:
-    """What each (module, words) of the installed package says to `--help`: in one process, for a start takes a second."""
+    """What each (module, words) of the installed package says to `--help`, in one process: a start takes a second."""
     return json.loads(run([str(python), "-c", HELP, json.dumps(commands)], cwd))
 
 

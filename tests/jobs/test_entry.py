@@ -9,7 +9,6 @@ import sys
 
 import pytest
 
-
 CONNECT = """
 import os, sys
 from jobs.entry import connect, exit_status

@@ -2,14 +2,17 @@
 #
 #   PYTHON=python3.12   the interpreter that a new environment is made from
 #   VENV=/some/venv     another environment, which may exist already
-#   ARGS='-k windows'   passed on by test, test-fast, bench and quickstart
+#   ARGS='-k windows'   passed on by the targets of tests, bench and quickstart
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 FAST := not ray and not cluster and not s3 and not slow
+# On two processes; tests/conftest.py says which tests stay together, and in which order they begin.
+TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
+# Python compiles what it imports; to compile all else as well would take two minutes.
+PIP_INSTALL := $(BIN)/python -m pip install --no-compile -c constraints.txt
 
 # A stamp says which pyproject.toml and constraints.txt an environment was made from.
 RUNTIME := $(VENV)/.restore-dit-runtime
@@ -18,7 +21,7 @@ DEVELOPMENT := $(VENV)/.restore-dit-development
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench hooks clean
+.PHONY: help install quickstart test test-all test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench hooks clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -28,10 +31,8 @@ install: $(DEVELOPMENT) ## make the environment, with what development needs
 quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this machine
 	$(BIN)/restore-dit quickstart $(ARGS)
 
-# Of files that ARGS names, one of the two parts may have no test at all, which pytest ends with 5.
-test: $(DEVELOPMENT) ## every test but those of the three below; the fast ones first, on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "$(FAST)" $(ARGS) || [ $$? -eq 5 ]
-	$(BIN)/python -m pytest -m "not ($(FAST)) and not cluster and not faults and not browser" $(ARGS) || [ $$? -eq 5 ]
+test: $(DEVELOPMENT) ## every test but those of the next three
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) -m "not cluster and not faults and not browser" $(ARGS)
 
 test-faults: $(DEVELOPMENT) ## tests that kill parts of sweeps and services and wait for what comes of it
 	$(BIN)/python -m pytest -m faults $(ARGS)
@@ -42,8 +43,11 @@ test-browser: $(DEVELOPMENT) ## the viewer in Chromium
 test-cluster: $(DEVELOPMENT) ## tests that start clusters of several nodes
 	$(BIN)/python -m pytest -m cluster $(ARGS)
 
+test-all: $(DEVELOPMENT) ## all of these in one run, which starts Ray and the S3 server once
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) $(ARGS)
+
 test-fast: $(DEVELOPMENT) ## every test that needs neither Ray nor an S3 server nor much time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "$(FAST)" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) -m "$(FAST)" $(ARGS)
 
 check: format-check lint types imports ## format, lint, types, arrows between packages
 

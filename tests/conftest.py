@@ -9,6 +9,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling
 
 from restore_dit.config import (
     DataConfig,
@@ -36,6 +38,35 @@ ROOT = Path(__file__).resolve().parent.parent
 # How long an example takes says more of what else the machine does than of the code: speed is for benchmarks.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+DEAR = ("ray_cluster", "ceph_server")
+"""Fixtures that are servers: on several processes (pytest-xdist), all tests of one run on the same process."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What lasts begins first: the tests of a server, then files that start processes or clusters of their own."""
+    slow_files = {item.path for item in items if item.get_closest_marker("cluster") or item.get_closest_marker("slow")}
+
+    def rank(item: pytest.Item) -> int:
+        for number, name in enumerate(DEAR):
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
+                return number
+        return len(DEAR) + (item.path not in slow_files)
+
+    items.sort(key=rank)
+
+
+class ByServerThenFile(LoadGroupScheduling):
+    """Gives the tests of a group to one process, and else those of a file, which share its fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return super()._split_scope(nodeid).partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServerThenFile:
+    """That of `--dist loadgroup`."""
+    return ByServerThenFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -145,5 +145,5 @@ def lacks(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
 
 def _amount(name: str, value: float) -> str:
     if name == "memory":
-        return f"{value / 2**30:.3g} GiB of memory"
+        return f"{round(value / 2**30, 2):.10g} GiB of memory"
     return f"{value:g} {name}{'' if value == 1 else 's'}"

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -205,16 +206,16 @@ def test_the_command_detects_and_compares(store: Path, capsys: pytest.CaptureFix
         == 0
     )
     assert matplotlib.image.imread(picture).shape[1] == 1500
-    capsys.readouterr()
+    assert re.search(r": \d+\.\d\d%$", capsys.readouterr().out, re.MULTILINE)
     assert main(["clouds", "compare", str(store), "--masks", "network"]) == 1
-    assert_names(capsys.readouterr().err, str(store), "network", "source (clouds)", "rule (clouds-rule-")
+    assert_names(capsys.readouterr().err, "network", "source (clouds)", "rule (clouds-rule-")
 
 
 def test_bad_usage_is_one_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["clouds", "detect", str(store), "--method", "network"]) == 2
     assert_names(capsys.readouterr().err, "--method network", "--weights")
     assert main(["clouds", "detect", str(store), "rule.brigtness=1", "--workers", "0"]) == 2
-    assert_names(capsys.readouterr().err, "rule.brigtness", "'brightness'")
+    assert_names(capsys.readouterr().err, "rule.brigtness", "'bright'")
     assert main(["clouds", "detect", str(store / "nowhere"), "--workers", "0"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
     assert main(["clouds", "detect", str(store), "--method", "rule", "--weights", "w.pth"]) == 2

@@ -40,6 +40,8 @@ def test_a_bundle_must_fit_on_one_node():
     assert_names(cluster_job.lacks([{"CPU": 1.0}] * 7, nodes), "7 CPUs", "6 CPUs")
     wanted = {"CPU": 1.0, "memory": 8.0 * 2**30}
     assert_names(cluster_job.lacks([wanted], nodes), "1 CPU", "8 GiB", "one node")
+    too_much = {"memory": 4000.0 * 2**30}
+    assert_names(cluster_job.lacks([too_much], nodes), "4000 GiB", "15 GiB")
     assert_names(cluster_job.lacks([{"CPU": 3.0}], nodes), "3 CPUs", "one node")
     assert_names(cluster_job.lacks([{"GPU": 1.0}], nodes), "1 GPU", "0 GPUs")
 

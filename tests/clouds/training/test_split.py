@@ -137,5 +137,5 @@ def test_a_single_frame_that_is_held_out_leaves_nothing_to_learn_from(tmp_path):
 
 
 def test_no_store_is_refused():
-    with refused("stores"):
+    with refused("URI", status=2):
         open_labelled_stores(CloudTrainingConfig())

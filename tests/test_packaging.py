@@ -1,5 +1,6 @@
 """The wheel, installed away from the checkout, has every command and every file that they need."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -10,11 +11,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("restore_dit", "jobs", "tuning", "serving", "cluster")
 OTHER_SOURCES = ("tests", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE")
 SHIPPED_SUFFIXES = {".py", ".typed", ".yaml", ".yml", ".json", ".html", ".css", ".js", ".npz", ".svg", ".png", ".sh"}
+IMPORT = re.compile(r"^ *(?:import (\w+)|from (\w+)[\w.]* import )", re.MULTILINE)
 
 
 def run(command: list[str], cwd: Path) -> str:
@@ -67,6 +71,36 @@ def test_wheel_carries_every_file_of_its_packages_and_nothing_else(wheel):
 
 def test_wheel_carries_the_license(wheel):
     assert any(name.endswith("licenses/LICENSE") for name in zipfile.ZipFile(wheel).namelist())
+
+
+def comes_along() -> set[str]:
+    """The distributions that installing the project, and its extra for MLflow, installs as well."""
+    seen: set[tuple[str, str]] = set()
+    open_ends = [("restore-dit", "mlflow"), ("restore-dit", "")]
+    while open_ends:
+        name, extra = open_ends.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        for line in importlib.metadata.requires(name) or []:
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                open_ends += [(canonicalize_name(needed.name), extra) for extra in ("", *needed.extras)]
+    return {name for name, _ in seen}
+
+
+def test_what_the_packages_import_is_installed_with_them():
+    """Here, tools of development are installed as well, and would hide that something is missing."""
+    distributions, owners = comes_along(), importlib.metadata.packages_distributions()
+    assert {"torch", "starlette", "mlflow-skinny"} <= distributions
+    assert not {"pytest", "diffusers"} & distributions
+    for package in SHIPPED:
+        for path in (ROOT / package).rglob("*.py"):
+            if path.name == "canopy_table.py":  # made the simulator's table once, with libraries of development
+                continue
+            imported = {one or other for one, other in IMPORT.findall(path.read_text(encoding="utf-8"))}
+            for name in imported - sys.stdlib_module_names - {*SHIPPED}:
+                assert {canonicalize_name(owner) for owner in owners[name]} & distributions, f"{path}: {name}"
 
 
 def test_the_installed_package_is_the_one_from_the_wheel(installed, tmp_path):

@@ -1,11 +1,14 @@
 """The image's definition keeps the rules of its trade; that its steps work is for `make image-check` to show."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from cluster.image.ingredients import digest
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE = ROOT / "cluster" / "image"
@@ -58,6 +61,33 @@ def test_every_step_of_the_dockerfile_is_one_that_the_check_runs():
     by_check = set(re.findall(r"^step (\w+)", (IMAGE / "check.sh").read_text(), re.MULTILINE))
     assert by_docker <= functions
     assert by_docker <= by_check
+
+
+def test_the_image_is_checked_anew_where_what_it_is_made_of_has_changed(tmp_path):
+    shutil.copytree(IMAGE, tmp_path / "cluster" / "image", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    seen = {digest(tmp_path)}
+    assert seen == {digest(ROOT)}
+
+    def change(name: str, old: str, new: str) -> str:
+        file = tmp_path / name
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+        return digest(tmp_path)
+
+    assert change("pyproject.toml", "timeout = 300", "timeout = 301") in seen
+    assert change("pyproject.toml", '"pytest>=9,<10"', '"pytest>=9,<11"') in seen
+    (tmp_path / "cluster" / "image" / "checked.txt").write_text("0")
+    assert digest(tmp_path) in seen
+    for name, old, new in (
+        ("pyproject.toml", '"psutil>=7,<8"', '"psutil>=7,<9"'),
+        ("constraints.txt", "psutil==", "psutil==0"),
+        ("cluster/image/install.sh", "rsync", "rsync tar"),
+    ):
+        found = change(name, old, new)
+        assert found not in seen
+        seen.add(found)
 
 
 def test_the_build_sees_what_the_wheel_is_made_of():

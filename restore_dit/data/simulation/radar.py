@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from restore_dit.data.simulation.covers import COVER_NUMBER, COVERS
-from restore_dit.data.simulation.random_fields import texture
+from restore_dit.data.simulation.random_fields import autoregressive, texture
 from restore_dit.data.simulation.surface import PatchState, Surface
 
 _VOLUME = 10 ** (np.array([cover.volume for cover in COVERS], np.float32) / 10)  # [cover, polarisation], linear
@@ -87,7 +86,7 @@ def draw_track(surface: Surface, frozen: NDArray[np.bool_], generator: np.random
     memory = 0.85
     steps = generator.standard_normal((frames, parcels))
     steps[1:] *= np.sqrt(1 - memory**2)
-    structure = 0.8 * lfilter([1.0], [1.0, -memory], steps, axis=0)
+    structure = 0.8 * autoregressive(steps, memory)
     calibration = 0.25 * generator.standard_normal((frames, 1))
     frost = _FROST_DB * (frozen[:, None] & ~water)
     wind = 2.5 * generator.standard_normal((frames, 1)) * water

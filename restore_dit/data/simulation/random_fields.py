@@ -1,4 +1,4 @@
-"""Smooth random fields: texture within a field, haze, and clouds."""
+"""Smooth random fields, for texture within a field, haze and clouds; processes in time, for weather and growth."""
 
 from __future__ import annotations
 
@@ -37,3 +37,16 @@ def texture(
     """A `random_field` cut from a larger one, so that opposite edges of the tile are not alike."""
     padded = (fft.next_fast_len(shape[0] + 32, real=True), fft.next_fast_len(shape[1] + 32, real=True))
     return random_field(padded, outer_scale, slope, generator)[: shape[0], : shape[1]]
+
+
+def autoregressive(steps: NDArray[np.floating], memory: float, before: float = 0.0) -> NDArray[np.float64]:
+    """The process x_t = memory · x_{t-1} + steps_t along the first axis, from x = `before` on.
+
+    scipy.signal.lfilter gives the same to the last bit, but takes more than a second to import.
+    """
+    series = np.array(steps, np.float64)
+    previous: NDArray[np.float64] | float = before
+    for at in range(len(series)):
+        series[at] += memory * previous
+        previous = series[at]
+    return series

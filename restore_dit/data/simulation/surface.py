@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation.covers import COVER_NUMBER, ROOFS, SOIL, TARMAC, WATER_BODY
 from restore_dit.data.simulation.landscape import Landscape, draw_landscape
 from restore_dit.data.simulation.phenology import Curves, draw_curves
-from restore_dit.data.simulation.random_fields import texture
+from restore_dit.data.simulation.random_fields import autoregressive, texture
 
 LARGEST_LEAD = 8
 """Days by which a part of a field may be ahead of its parcel's curve, or behind."""
@@ -147,7 +146,7 @@ def _wander(days: int, parcels: int, generator: np.random.Generator) -> Field:
     steps = generator.standard_normal((days, parcels), dtype=np.float32)
     steps = np.float32(np.sqrt(0.5)) * (steps + generator.standard_normal((days, 1), dtype=np.float32))
     steps[1:] *= np.float32(np.sqrt(1 - correlation**2))
-    return lfilter([1.0], [1.0, -correlation], steps, axis=0).astype(np.float32)
+    return autoregressive(steps, correlation).astype(np.float32)
 
 
 def _slopes(shape: tuple[int, int], relief: float, generator: np.random.Generator) -> Field:

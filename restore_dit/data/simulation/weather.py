@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 from scipy.special import expit, logit, ndtr
 
 from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.simulation.random_fields import autoregressive
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,4 @@ def _autoregressive(count: int, memory_days: float, generator: np.random.Generat
     correlation = np.exp(-1 / memory_days)
     steps = generator.standard_normal(count) * np.sqrt(1 - correlation**2)
     start = generator.standard_normal()
-    return lfilter([1.0], [1.0, -correlation], steps, zi=[correlation * start])[0]
+    return autoregressive(steps, correlation, start)

@@ -7,7 +7,7 @@ from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_landcover, simulate_tile, simulate_tiles
 from restore_dit.data.simulation.clouds import draw_sky
 from restore_dit.data.simulation.radar import speckle
-from restore_dit.data.simulation.random_fields import random_field
+from restore_dit.data.simulation.random_fields import autoregressive, random_field
 from restore_dit.data.simulation.revisit import Geometry, sun_angles
 from restore_dit.data.simulation.weather import draw_weather
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, S1_BANDS, S2_BANDS, SHADOW, THICK_CLOUD, THIN_CLOUD
@@ -308,3 +308,10 @@ def test_a_tile_of_full_size_has_as_many_dates_as_a_real_one():
     tile = simulate_tile(SimulationConfig(dropped=0.1), 0, 1)
     assert len(tile.optical) >= 38
     assert len(tile.radar["S1A"]) >= 65
+
+
+def test_a_process_forgets_what_was_before():
+    np.testing.assert_array_equal(
+        autoregressive(np.array([1, 0, 0, 4], np.float32), 0.5, before=2.0), [2, 1, 0.5, 4.25]
+    )
+    np.testing.assert_array_equal(autoregressive(np.eye(2), 0.25), [[1, 0], [0.25, 1]])

@@ -11,6 +11,8 @@ FAST := not ray and not cluster and not s3 and not slow
 # On two processes; tests/conftest.py says which tests stay together, and in which order they begin.
 TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 BIN := $(VENV)/bin
+# Beside each other and beside servers, so with one thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # Python compiles what it imports; to compile all else as well would take two minutes.
 PIP_INSTALL := $(BIN)/python -m pip install --no-compile -c constraints.txt
 
@@ -32,22 +34,22 @@ quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this mach
 	$(BIN)/restore-dit quickstart $(ARGS)
 
 test: $(DEVELOPMENT) ## every test but those of the next three
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) -m "not cluster and not faults and not browser" $(ARGS)
+	$(PYTEST) $(TWO) -m "not cluster and not faults and not browser" $(ARGS)
 
 test-faults: $(DEVELOPMENT) ## tests that kill parts of sweeps and services and wait for what comes of it
-	$(BIN)/python -m pytest -m faults $(ARGS)
+	$(PYTEST) -m faults $(ARGS)
 
 test-browser: $(DEVELOPMENT) ## the viewer in Chromium
-	$(BIN)/python -m pytest -m browser $(ARGS)
+	$(PYTEST) -m browser $(ARGS)
 
 test-cluster: $(DEVELOPMENT) ## tests that start clusters of several nodes
-	$(BIN)/python -m pytest -m cluster $(ARGS)
+	$(PYTEST) -m cluster $(ARGS)
 
 test-all: $(DEVELOPMENT) ## all of these in one run, which starts Ray and the S3 server once
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) $(ARGS)
+	$(PYTEST) $(TWO) $(ARGS)
 
 test-fast: $(DEVELOPMENT) ## every test that needs neither Ray nor an S3 server nor much time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TWO) -m "$(FAST)" $(ARGS)
+	$(PYTEST) $(TWO) -m "$(FAST)" $(ARGS)
 
 check: format-check lint types imports ## format, lint, types, arrows between packages
 

@@ -75,7 +75,7 @@ def require(config: BaseModel, *keys: str) -> None:
 
 def console() -> Console:
     """Where progress goes."""
-    return Console()
+    return Console(markup=False, emoji=False)  # brackets and colons in the name of a folder are its own
 
 
 def connect(display: Console | None = None) -> None:

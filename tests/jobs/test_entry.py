@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from jobs.entry import console
+
 
 def connecting(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A job that connects and ends, in a process of its own: this one may be connected, and Ray reads tokens once."""
@@ -52,3 +54,8 @@ def test_no_token(named, tokens, message):
     assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
     assert "no usable token: " in result.stderr
     assert message in result.stderr
+
+
+def test_brackets_in_the_name_of_a_folder_are_shown(capsys):
+    console().print("/data/[x]/[/b]/:smile:/st", soft_wrap=True)
+    assert capsys.readouterr().out == "/data/[x]/[/b]/:smile:/st\n"

@@ -1,4 +1,4 @@
-"""Addresses: what scheme one has, and how it may be shown, since messages end in logs, and some in a store's manifest."""
+"""Addresses: which scheme one has, and how it may be shown: messages end in logs, and some in a store's manifest."""
 
 from __future__ import annotations
 

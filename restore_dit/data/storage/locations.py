@@ -80,7 +80,7 @@ def locate(uri: Place) -> Location:
         raise UserError("an empty path: give a folder or a URI such as s3://bucket/folder")
     path = os.path.abspath(path_of(text) if scheme else os.path.expanduser(text))
     if _NO_NAME.search(path):
-        raise UserError(f"{ascii(text)}: holds what no name in UTF-8 does: rename the file or folder")
+        raise UserError(f"{text!a}: holds what no name in UTF-8 does: rename the file or folder")
     return Location(file_uri(path) if scheme else text, path)
 
 

@@ -6,7 +6,7 @@ import os
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pyarrow import fs
@@ -110,7 +110,7 @@ def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
     import boto3
     from botocore.config import Config
 
-    return boto3.session.Session().client(
+    client = boto3.session.Session().client(
         "s3",
         endpoint_url=service.endpoint,
         region_name=service.region,
@@ -126,3 +126,33 @@ def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
             response_checksum_validation="when_required",
         ),
     )
+    client.meta.events.register("after-call.s3", _require_s3)
+    return client
+
+
+_ALWAYS_ANSWERED = {
+    "GetObject": "ETag",
+    "HeadObject": "ETag",
+    "PutObject": "ETag",
+    "CreateMultipartUpload": "UploadId",
+    "UploadPart": "ETag",
+    "CompleteMultipartUpload": "ETag",
+    "ListObjectsV2": "IsTruncated",
+    "ListMultipartUploads": "IsTruncated",
+}
+
+
+def _require_s3(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """A login page or a proxy that answers 200 to everything would pass for an empty bucket, and for a write that was
+    done: what every S3 server says must be there.
+
+    Raises:
+        ClientError: with the status for its code, which `explained` knows for no S3 server's.
+    """
+    from botocore.exceptions import ClientError
+
+    wanted = _ALWAYS_ANSWERED.get(model.name)
+    # To a deletion nothing is answered.
+    missing = wanted not in parsed if wanted else "html" in http_response.headers.get("Content-Type", "")
+    if http_response.status_code < 300 and missing:
+        raise ClientError({"Error": {"Code": str(http_response.status_code), "Message": "not as S3 does"}}, model.name)

@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(self.server.content)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 
     def log_message(self, *_: object) -> None:
         """Keep quiet."""
@@ -102,13 +102,14 @@ def refusals(actions: dict[str, Callable[[str], object]]) -> dict[str, UserError
 )
 def test_the_cause_of_a_refusal_is_named(server: Server, status: int, code: str, names: str) -> None:
     server.status, server.content = status, refusal(code)
-    said = refusals({name: action for name, action in ACTIONS.items()})
+    said = refusals(ACTIONS)
     assert {name: names in str(error) for name, error in said.items()} == dict.fromkeys(ACTIONS, True)
     assert {isinstance(error, StorageAway) for error in said.values()} == {status >= 500}
 
 
 @pytest.mark.parametrize(
-    ("status", "content"), [(200, b"<html>login</html>"), (200, b""), (200, b"{}"), (400, b"<html>"), (404, b"nothing")]
+    ("status", "content"),
+    [(200, b"<html>login</html>"), (200, b""), (200, b"{}"), (301, b"moved"), (400, b"<html>"), (404, b"nothing")],
 )
 def test_what_is_no_s3_server_is_taken_for_none(server: Server, status: int, content: bytes) -> None:
     server.status, server.content, server.headers = status, content, {"Content-Type": "text/html"}

@@ -30,7 +30,10 @@ _ADVICE = (
         r"Unable to locate credentials|Partial credentials",
         "no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     ),
-    (r"RequestTimeTooSkewed|REQUEST_TIME_TOO_SKEWED|RequestExpired", "the server refuses requests of this time: set this machine's clock"),
+    (
+        r"RequestTimeTooSkewed|REQUEST_TIME_TOO_SKEWED|RequestExpired",
+        "the server refuses requests of this time: set this machine's clock",
+    ),
     (
         r"PermanentRedirect|TemporaryRedirect|IncorrectEndpoint|AuthorizationHeaderMalformed|IllegalLocationConstraint",
         "the bucket lies in another region: set AWS_REGION to it",

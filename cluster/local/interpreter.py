@@ -19,5 +19,5 @@ def require_startable(python: str) -> None:
     if found:
         raise UserError(
             f"{python}: Ray cannot start workers from a path with {found[0]!r} in it: make the environment in another "
-            "folder, or without Ray leave workers out"
+            "folder"
         )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel
 from rich.console import Console
 
+from cluster.local.interpreter import require_startable
 from jobs.worker_logs import forward_errors_only
 from restore_dit import threads
 from restore_dit.config import dump
@@ -77,7 +80,7 @@ def require(config: BaseModel, *keys: str) -> None:
 
 def console() -> Console:
     """Where progress goes."""
-    return Console()
+    return Console(markup=False, emoji=False)  # brackets and colons in the name of a folder are its own
 
 
 def connect(display: Console | None = None) -> None:
@@ -98,6 +101,9 @@ def connect(display: Console | None = None) -> None:
     # That this machine's own cluster asks for a token is as it should be, and no news.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS") or None
+    if not address:
+        require_startable(sys.executable)
+        _give_token()
     listening = address is not None and _require_listener(address)
     try:
         if address:
@@ -117,6 +123,21 @@ def connect(display: Console | None = None) -> None:
 
     display = display or console()
     display.print(f"cluster: {description()}", highlight=False, soft_wrap=True)
+
+
+def _give_token() -> None:
+    """Ray keeps the token of a cluster that it starts in the user's home. Where that cannot be written, the cluster has
+    one that only this process and those that it starts know."""
+    if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")):
+        return
+    try:
+        file = Path.home() / ".ray" / "auth_token"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        usable = os.access(file, os.R_OK) or (not file.exists() and os.access(file.parent, os.W_OK | os.X_OK))
+    except (OSError, RuntimeError):  # no home at all
+        usable = False
+    if not usable:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _require_listener(address: str) -> bool:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.storage import Place
+from restore_dit.data.storage.addresses import web_opener
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps
@@ -182,11 +183,12 @@ class Client:
         headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
+        opener = web_opener(self.address)
         deadline = time.monotonic() + PATIENCE
         while True:
             request = urllib.request.Request(self.address.rstrip("/") + path, content, headers, method=method)
             try:
-                return urllib.request.urlopen(request, timeout=TIMEOUT)
+                return opener.open(request, timeout=TIMEOUT)
             except urllib.error.HTTPError as error:
                 wait = _seconds(error.headers.get("Retry-After"))
                 if wait and time.monotonic() + wait < deadline:

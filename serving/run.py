@@ -132,7 +132,13 @@ def _tokens(config: ServingConfig) -> tuple[Tokens | None, str]:
     if found is not None:
         return found, "tokens are those of the environment"
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    path = own_token_file(Path(base) / "restore-dit")
+    try:
+        path = own_token_file(Path(base) / "restore-dit")
+    except OSError as error:
+        raise UserError(
+            f"{base}: the token cannot be written there ({error.strerror}); set XDG_STATE_HOME to a folder of yours, "
+            f"or {TOKEN_FILE_VARIABLE} to a file of tokens"
+        ) from None
     os.environ[TOKEN_FILE_VARIABLE] = str(path)
     found = tokens_from_environment()
     assert found is not None

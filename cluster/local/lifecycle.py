@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 
 from cluster.local import dashboard
+from cluster.local.interpreter import require_startable
 from cluster.local.node import LOOPBACK_ONLY, MARK, NodePlan, Runner, ids, start_node
 from cluster.local.ports import LOOPBACK, free_ports, is_free
 from cluster.local.record import ClusterRecord, read_record, record_file, write_record
@@ -125,8 +126,15 @@ def down(name: str = "default") -> bool:
 def _alone(name: str) -> Iterator[None]:
     """Of two that start a cluster of one name, the second is refused, or the first's would be lost from sight."""
     lock = record_file(name).with_suffix(".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as held:
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = lock.open("w")
+    except OSError as error:
+        raise UserError(
+            f"{lock.parent}: cannot be written ({error.strerror}), where local clusters are kept on record; set "
+            "XDG_STATE_HOME to a folder of yours"
+        ) from None
+    with held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -167,6 +175,7 @@ def _check(plan: ClusterPlan) -> None:
         raise UserError("--object-store: Ray asks for at least 80 MiB a node", status=2)
     if not Path(plan.runner.python).is_file():
         raise UserError(f"--python {plan.runner.python}: no such file", status=2)
+    require_startable(plan.runner.python)
     if plan.runner.user is None:
         return
     if os.geteuid() != 0:

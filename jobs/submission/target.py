@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 
 from cluster.local.known import records
 from cluster.local.record import ClusterRecord
-from restore_dit.data.storage.addresses import without_secrets
+from restore_dit.data.storage.addresses import on_loopback, without_secrets
 from restore_dit.errors import UserError
 
 USERS_TOKEN_FILE = Path("~/.ray/auth_token")
@@ -37,11 +36,7 @@ class Target:
     @property
     def on_loopback(self) -> bool:
         """Whether it is reached without a network: on this machine, or through a tunnel that begins here."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost" or host.endswith(".localhost")
+        return on_loopback(self.url)
 
 
 def find_target(address: str | None) -> Target:

@@ -82,7 +82,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
             raise UserError(f"'{override}': an override is written key=value, such as training.epochs=10", status=2)
         try:
             value: Any = yaml.safe_load(text) if text.lstrip().startswith(_YAML_BEGINS) else _scalar(text.strip())
-        except (yaml.YAMLError, ValueError):
+        except yaml.YAMLError:
             raise UserError(f"'{override}': the value is not valid YAML", status=2) from None
         for part in reversed(key.split(".")):
             value = {part: value}
@@ -94,7 +94,10 @@ def _scalar(text: str) -> Any:
     """The number, truth value, date or nothing that YAML takes a word for, else the word."""
     loader = yaml.SafeLoader("")
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-    return loader.construct_object(yaml.ScalarNode(tag, text))
+    try:
+        return loader.construct_object(yaml.ScalarNode(tag, text))
+    except ValueError:  # a 31st of February
+        return text
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from cluster.local import dashboard
+from cluster.local.interpreter import require_startable
 from cluster.local.lifecycle import ClusterPlan, client_environment, down, running, up
 from cluster.local.node import MARK, Runner
 from cluster.local.record import ClusterRecord, NodeRecord, beginning, read_record, record_file
@@ -198,3 +200,22 @@ def test_two_that_start_one_cluster_are_one_too_many(tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="being started"):
             up(SMALL)
+
+
+@pytest.mark.parametrize("name", ["with space", "a(b)", "feld#1", "$x"])
+def test_an_interpreter_that_ray_cannot_start_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    python = tmp_path / name / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    with pytest.raises(UserError, match=f"{re.escape(name)}/bin/python"):
+        up(ClusterPlan(nodes=1, runner=Runner(str(python))))
+    require_startable(str(tmp_path / "Grünland-1" / "python"))
+
+
+def test_records_that_cannot_be_kept_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nowhere")
+    with pytest.raises(UserError, match="XDG_STATE_HOME"):
+        up(ClusterPlan(nodes=1))

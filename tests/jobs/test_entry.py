@@ -9,7 +9,10 @@ import sys
 
 import pytest
 
+from jobs.entry import _give_token, connect, console
+from restore_dit.errors import UserError
 from tests.messages import assert_names
+
 
 CONNECT = """
 import os, sys
@@ -64,3 +67,44 @@ def test_no_token(named, tokens, fact):
         statuses, (line,) = connecting(environment, address)
     assert statuses == ["1"]
     assert_names(line, "token", fact)
+
+
+def test_brackets_in_the_name_of_a_folder_are_shown(capsys):
+    console().print("/data/[x]/[/b]/:smile:/st", soft_wrap=True)
+    assert capsys.readouterr().out == "/data/[x]/[/b]/:smile:/st\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [
+        ({"HOME": "/proc/nowhere"}, True),
+        ({"HOME": "{folder}/.ray/auth_token"}, True),  # a file
+        ({"HOME": "{folder}"}, False),
+        ({"HOME": "/proc/nowhere", "RAY_AUTH_TOKEN_PATH": "/some/file"}, False),
+        ({"HOME": "/proc/nowhere", "RAY_AUTH_MODE": "disabled"}, False),
+    ],
+)
+def test_without_a_home_a_cluster_of_its_own_has_a_token_of_its_own(tmp_path, monkeypatch, given, own):
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("known")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value.format(folder=tmp_path))
+    monkeypatch.setitem(os.environ, "RAY_AUTH_TOKEN", "")  # so that it is taken back
+    _give_token()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == (64 if own else 0)
+
+
+@pytest.mark.ray
+def test_a_cluster_of_its_own_starts_without_a_home():
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    said, errors = connecting(environment | {"HOME": "/proc/nowhere"}, "")
+    assert (said[0], said[-1], errors) == ("cluster:", "0", [])
+
+
+def test_workers_cannot_be_started_from_a_path_with_a_space(monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(sys, "executable", "/with space/bin/python")
+    with pytest.raises(UserError, match="/with space/bin/python"):
+        connect()

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from restore_dit.config.pastis import TransferConfig
 from restore_dit.data import storage
 from restore_dit.data.pastis.source_error import SourceUnreachable
+from restore_dit.data.storage.addresses import web_opener
 from restore_dit.errors import UserError
 
 _CHUNK = 1 << 18
@@ -124,7 +125,7 @@ class RemoteFile:
             },
         )
         try:
-            answer = urllib.request.urlopen(request, timeout=self.transfer.timeout)
+            answer = web_opener(self.url).open(request, timeout=self.transfer.timeout)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code in _PASSING_STATUS:

@@ -1,8 +1,11 @@
-"""Addresses: which scheme one has, and how it may be shown: messages end in logs and in the manifest of a store."""
+"""Addresses: which scheme one has, and how it may be shown: messages end in logs, and some in a store's manifest."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import urllib.request
+from urllib.parse import urlsplit
 
 _SCHEME = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*):/")
 _WEB_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#]*)([^?#]*)")
@@ -31,3 +34,18 @@ def without_secrets(address: str) -> str:
     if not _HOST.fullmatch(match[2]):
         return f"{match[1]}…"
     return match[1] + match[2] + match[3]
+
+
+def on_loopback(url: str) -> bool:
+    """Whether it is reached without a network: on this machine, or through a tunnel that begins here. Such requests go
+    past the proxies that the environment names: a proxy's own loopback is another, and it would see tokens."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def web_opener(url: str) -> urllib.request.OpenerDirector:
+    """What opens this address: through the environment's proxies, but for loopback."""
+    return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if on_loopback(url) else []))

@@ -23,16 +23,19 @@ _ADVICE = (
     ),
     (
         r"INVALID_ACCESS_KEY_ID|InvalidAccessKeyId|SIGNATURE_DOES_NOT_MATCH|SignatureDoesNotMatch|INVALID_SIGNATURE"
-        r"|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN|ExpiredToken|INVALID_CLIENT_TOKEN_ID|InvalidToken",
+        r"|UNRECOGNIZED_CLIENT|TokenRefreshRequired|EXPIRED_TOKEN|ExpiredToken|INVALID_CLIENT_TOKEN_ID|InvalidToken",
         "the server refuses these keys: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
     ),
     (
         r"Unable to locate credentials|Partial credentials",
         "no keys: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
     ),
-    (r"RequestTimeTooSkewed", "the server refuses requests of this time: set this machine's clock"),
     (
-        r"PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocationConstraint",
+        r"RequestTimeTooSkewed|REQUEST_TIME_TOO_SKEWED|RequestExpired",
+        "the server refuses requests of this time: set this machine's clock",
+    ),
+    (
+        r"PermanentRedirect|TemporaryRedirect|IncorrectEndpoint|AuthorizationHeaderMalformed|IllegalLocationConstraint",
         "the bucket lies in another region: set AWS_REGION to it",
     ),
     (
@@ -40,7 +43,7 @@ _ADVICE = (
         "access denied: check the keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and their rights on this bucket",
     ),
     (
-        r"SlowDown|ServiceUnavailable|InternalError|HTTP status 50[0234]|\(50[0234]\)",
+        r"SlowDown|SLOW_DOWN|ServiceUnavailable|InternalError|HTTP status 50[0234]|\(50[0234]\)",
         _OVERLOADED,
     ),
     (

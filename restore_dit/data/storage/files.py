@@ -25,7 +25,12 @@ def open_file(place: Place) -> pa.NativeFile:
     """The file, open for reading at any position."""
     location = locate(place)
     with explained(location.uri, "read"):
-        return location.filesystem.open_input_file(location.path)
+        try:
+            return location.filesystem.open_input_file(location.path)
+        except OSError:
+            if not location.is_local:
+                objects.object_exists(location)  # says what the matter is, where the client here knows a status only
+            raise
 
 
 def write_bytes_atomically(place: Place, content: bytes | pa.Buffer) -> None:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError
 
+from restore_dit.data.storage.addresses import on_loopback
 from restore_dit.data.storage.locations import Location
 from restore_dit.data.storage.objects import object_name, read_object
 from restore_dit.data.storage.s3_service import CONNECT_SECONDS, CONNECTIONS, REQUEST_SECONDS
@@ -58,7 +59,7 @@ def _connections(server: str) -> URLLib3Session:
 
     return URLLib3Session(
         verify=botocore.session.get_session().get_config_variable("ca_bundle") or True,
-        proxies=get_environ_proxies(server),
+        proxies={} if on_loopback(server) else get_environ_proxies(server),
         timeout=(CONNECT_SECONDS, REQUEST_SECONDS),
         max_pool_connections=CONNECTIONS,
     )

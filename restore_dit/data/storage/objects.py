@@ -86,11 +86,13 @@ def object_exists(location: Location) -> bool:
     try:
         _client(location).head_object(**object_name(location))
     except ClientError as error:
-        if error.response["Error"]["Code"] not in ("404", "403"):
+        status = error.response["Error"]["Code"]
+        if not status.startswith(("3", "4")):
             raise
-        # The answer has no body to say more. Listing may: that the keys are wrong, or the bucket is not there.
+        # The answer has no body to say more. Listing may: that the keys are wrong or have expired, that the bucket is
+        # not there or lies elsewhere.
         next(_page(location, MaxKeys=1))
-        if error.response["Error"]["Code"] == "403":
+        if status != "404":
             raise
         return False
     return True

@@ -6,11 +6,12 @@ import os
 import threading
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 from pyarrow import fs
 
+from restore_dit.data.storage.addresses import on_loopback
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
     import boto3
     from botocore.config import Config
 
-    return boto3.session.Session().client(
+    client = boto3.session.Session().client(
         "s3",
         endpoint_url=service.endpoint,
         region_name=service.region,
@@ -124,5 +125,46 @@ def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
             s3={"addressing_style": "path" if service.endpoint else "auto"},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
+            proxies={} if on_loopback(service.endpoint or "") else None,
         ),
     )
+    client.meta.events.register("after-call.s3", _require_s3)
+
+    def redirect_at_most_once(model: Any, params: dict[str, Any], **_: Any) -> None:
+        # botocore asks for the bucket's region whenever it is redirected, and again when that is redirected, without
+        # end. Servers other than AWS's have no regions to go to.
+        if service.endpoint or model.name == "HeadBucket":
+            params["context"].setdefault("s3_redirect", {})["redirected"] = True
+
+    client.meta.events.register("before-call.s3", redirect_at_most_once)
+    return client
+
+
+_ALWAYS_ANSWERED = {
+    "GetObject": "ETag",
+    "HeadObject": "ETag",
+    "PutObject": "ETag",
+    "CreateMultipartUpload": "UploadId",
+    "UploadPart": "ETag",
+    "CompleteMultipartUpload": "ETag",
+    "ListObjectsV2": "IsTruncated",
+    "ListMultipartUploads": "IsTruncated",
+}
+
+
+def _require_s3(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
+    """A login page or a proxy that answers 200 to everything would pass for an empty bucket, and for a write that was
+    done: what every S3 server says must be there.
+
+    Raises:
+        ClientError: with the status for its code, which `explained` knows for no S3 server's.
+    """
+    from botocore.exceptions import ClientError
+
+    wanted = _ALWAYS_ANSWERED.get(model.name)
+    # To a deletion nothing is answered.
+    missing = wanted not in parsed if wanted else "html" in http_response.headers.get("Content-Type", "")
+    # botocore takes 200 with something else than XML for a 500, which would be worth another try.
+    status, code = http_response.raw.status, parsed.get("Error", {}).get("Code", "")
+    if status < 300 and (code.isdigit() or (not code and missing)):
+        raise ClientError({"Error": {"Code": str(status), "Message": "not as S3 does"}}, model.name)

@@ -15,6 +15,8 @@ import numpy as np
 import pyproj
 import pyproj.exceptions
 import rasterio
+from pyproj.crs.coordinate_system import Ellipsoidal2DCS
+from pyproj.crs.enums import Ellipsoidal2DCSAxis
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
@@ -31,6 +33,9 @@ _PROJ = re.compile(r"\s*\+(?:init=epsg:\d+|proj=\w+)(?:\s+\+\w+(?:=[\w.@,-]*)?)*
 _GRIDS = re.compile(r"grids\s*=\s*(?!@null\b)|PARAMETERFILE", re.IGNORECASE)
 
 _DATUM, _ELLIPSOID = "horizontal_datum_name", "reference_ellipsoid_name"
+_AXES = Ellipsoidal2DCS(axis=Ellipsoidal2DCSAxis.LATITUDE_LONGITUDE)
+"""The order by which EPSG knows its systems; it says nothing of that of coordinates in files."""
+
 _WGS_84 = {"semi_major_axis": 6378137.0, "inverse_flattening": 298.257223563}
 
 
@@ -67,7 +72,7 @@ def crs_from_parameters(attributes: Mapping[str, Any]) -> CRS:
     if _DATUM not in names and all(numbers.get(key) == value for key, value in _WGS_84.items()):
         names[_DATUM] = "World Geodetic System 1984"
     try:
-        return crs_from_text(pyproj.CRS.from_cf({**numbers, **names}).to_wkt())
+        return crs_from_text(pyproj.CRS.from_cf({**numbers, **names}, ellipsoidal_cs=_AXES).to_wkt())
     except (pyproj.exceptions.CRSError, KeyError, TypeError, ValueError) as error:
         raise CRSError(f"no grid mapping by parameters: {error}") from None
 

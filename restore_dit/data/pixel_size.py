@@ -33,7 +33,7 @@ def pixel_metres(georeference: Georeference, size: tuple[int, int]) -> NDArray[n
     crs = coordinate_system(georeference)
     grid = Affine(*georeference.transform)
     height, width = size
-    middle = [grid * (width / 2, height / 2), grid * (width / 2, height / 2 + 1), grid * (width / 2 + 1, height / 2)]
+    middle = [grid @ (width / 2 + right, height / 2 + down) for right, down in ((0, 0), (0, 1), (1, 0))]
     longitude, latitude = (np.array(part) for part in transform(crs, CRS.from_epsg(4326), *zip(*middle, strict=True)))
     if not (np.isfinite(longitude).all() and (abs(latitude) <= 90).all()):
         return np.full((2, 2), np.nan)

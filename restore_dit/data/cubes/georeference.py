@@ -141,11 +141,11 @@ def _reconciled(uri: str, centres: Affine, stated: Affine, size: tuple[int, int]
     height, width = size
     # The order of rows and columns is that of the coordinates: GDAL states north up what it writes from the south.
     if stated.e * centres.e < 0:
-        stated = stated * Affine.translation(0, height) * Affine.scale(1, -1)
+        stated = stated @ Affine.translation(0, height) @ Affine.scale(1, -1)
     if stated.a * centres.a < 0:
-        stated = stated * Affine.translation(width, 0) * Affine.scale(-1, 1)
-    to_pixels = ~centres * stated
-    begin, end = np.array(to_pixels * (0, 0)), np.array(to_pixels * (width, height)) - (width, height)
+        stated = stated @ Affine.translation(width, 0) @ Affine.scale(-1, 1)
+    to_pixels = ~centres @ stated
+    begin, end = np.array(to_pixels @ (0, 0)), np.array(to_pixels @ (width, height)) - (width, height)
     if abs(end - begin).max() <= 2 * SAME_PIXEL:
         if abs(begin).max() <= 0.5 + SAME_PIXEL:
             return stated

@@ -36,14 +36,14 @@ class Placement:
 def on_lattice(grid: GeoBox, lattice: GeoBox) -> GeoBox | None:
     """The grid as a part of the lattice that another one's pixels make when continued; None where its pixels are not
     those of the lattice."""
-    to_pixels = ~lattice.affine * grid.affine
+    to_pixels = ~lattice.affine @ grid.affine
     height, width = grid.shape
-    corners = np.array([to_pixels * (0, 0), to_pixels * (width, height)])
+    corners = np.array([to_pixels @ (0, 0), to_pixels @ (width, height)])
     left_top, right_bottom = np.rint(corners).astype(int)
     apart = abs(corners - np.rint(corners)).max() > SAME_PIXEL
     if apart or tuple(right_bottom - left_top) != (width, height) or grid.crs != lattice.crs:
         return None
-    return GeoBox(grid.shape, lattice.affine * Affine.translation(*map(int, left_top)), lattice.crs)
+    return GeoBox(grid.shape, lattice.affine @ Affine.translation(*map(int, left_top)), lattice.crs)
 
 
 def same_grid(one: GeoBox, other: GeoBox) -> bool:
@@ -83,7 +83,7 @@ def overlaps(source: Placement, target: GeoBox) -> bool:
 
 def _positions(source: GeoBox, target: GeoBox, axis: int) -> NDArray[np.float64]:
     """Where the middle of each row (axis 0) or column (1) of the target lies, in rows or columns of the source."""
-    along = ~source.affine * target.affine
+    along = ~source.affine @ target.affine
     step, start = (along.e, along.f) if axis == 0 else (along.a, along.c)
     return step * (np.arange(target.shape[axis]) + 0.5) + start - 0.5
 
@@ -110,7 +110,7 @@ def _weights(source: Placement, target: GeoBox, axis: int, method: Method) -> ND
     many, few = target.shape[axis], source.content.shape[axis]
     weights = np.zeros((many, few))
     position = _positions(source.content, target, axis)
-    along = ~source.content.affine * target.affine
+    along = ~source.content.affine @ target.affine
     step = abs(along.e if axis == 0 else along.a)  # source pixels in one of the target
     if 1 / step < _FINER:
         pixel = np.arange(few)

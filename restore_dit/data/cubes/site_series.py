@@ -120,7 +120,7 @@ def _common_grid(files: Sequence[CubeFile]) -> GeoBox:
     for file in files[1:]:
         part = on_lattice(file.grid, first.grid)
         if part is None:
-            right, down = ~first.grid.affine * (file.grid.affine * (0, 0))
+            right, down = ~first.grid.affine @ (file.grid.affine @ (0, 0))
             raise UserError(
                 f"{file.uri}: its pixels begin {right:.6g} columns and {down:.6g} rows from those of {first.uri}, in "
                 "part of a pixel or in another size: resample one of the two to the grid of the other"
@@ -143,7 +143,7 @@ def _placement(product: Product, file: CubeFile, leader: OpticalProduct, leading
     covers = on_lattice(file.grid, leading.grid) or file.grid
     content = covers.translate_pix(*product.registration)
     registered = leading.grid.translate_pix(*leader.registration)
-    return Placement(covers, leading.grid.affine * ~registered.affine * content)
+    return Placement(covers, (leading.grid.affine @ ~registered.affine) * content)
 
 
 def _require_one_system(files: Sequence[CubeFile]) -> None:

@@ -102,4 +102,4 @@ def test_degrees_that_were_counted_differently_are_one_lattice() -> None:
     part = GeoBox((100, 100), Affine(step, 0, 8.123 + 1500 * step, 0, -step, 50.3 - 700 * step), "EPSG:4326")
     found = on_lattice(part, whole)
     assert found is not None
-    assert ~whole.affine * (found.affine * (0, 0)) == pytest.approx((1500, 700))
+    assert ~whole.affine @ (found.affine @ (0, 0)) == pytest.approx((1500, 700))

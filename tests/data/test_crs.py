@@ -68,11 +68,7 @@ def test_parameters_that_name_a_file_open_none(tmp_path, key):
         "inverse_flattening": 298.257223563,
         key: str(place),
     }
-    assert 'Central_Meridian",33' not in crs_from_parameters(parameters).to_wkt()
-    assert crs_from_parameters(parameters).to_dict()["lon_0" if key == "horizontal_datum_name" else "proj"] in (
-        3,
-        "utm",
-    )
+    assert '"central_meridian",3]' in crs_from_parameters(parameters).to_wkt()
 
 
 def test_parameters_that_make_no_system():

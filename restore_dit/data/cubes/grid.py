@@ -58,15 +58,17 @@ def resample(images: NDArray[np.floating], source: Placement, target: GeoBox, me
     A target pixel has data where the source pixel nearest to its centre has. Bilinear interpolation and averages
     leave out source pixels without data.
     """
-    rows, columns = (_weights(source, target, axis, method) for axis in (0, 1))
-    known = ~np.isnan(images)
     nearest_rows, nearest_columns = (_nearest(source, target, axis) for axis in (0, 1))
     inside = (nearest_rows >= 0)[:, None] & (nearest_columns >= 0)
-    has_data = known[:, nearest_rows][:, :, nearest_columns] & inside
+    picked = np.where(inside, images[:, nearest_rows][:, :, nearest_columns], np.nan)
+    if on_lattice(source.content, target) is not None:  # as most files are
+        return picked.astype(np.float32)
+    rows, columns = (_weights(source, target, axis, method) for axis in (0, 1))
+    known = ~np.isnan(images)
     weighted = rows @ np.where(known, images, 0.0) @ columns.T
     weights = rows @ known.astype(np.float64) @ columns.T
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(has_data, weighted / weights, np.nan).astype(np.float32)
+        return np.where(np.isnan(picked), np.nan, weighted / weights).astype(np.float32)
 
 
 def resample_classes(classes: NDArray[np.uint8], source: Placement, target: GeoBox, outside: int) -> NDArray[np.uint8]:

@@ -13,7 +13,6 @@ from jobs.entry import _give_token, connect, console
 from restore_dit.errors import UserError
 from tests.messages import assert_names
 
-
 CONNECT = """
 import os, sys
 from jobs.entry import connect, exit_status

@@ -126,8 +126,8 @@ DAMAGES: dict[str, tuple[xarray.Dataset | Callable[[Path], None], str]] = {
     "no optical file": (lambda folder: (folder / "s2.nc").unlink(), "no optical file of bad matches s2"),
     "missing variable": (optical().drop_vars("nir"), "no variable nir; it has red, scl"),
     "no crs": (optical().drop_attrs(deep=False), "says no CRS"),
-    "degrees": (optical().assign_attrs(crs="EPSG:4326"), "CRS EPSG:4326 is in degrees of latitude and longitude"),
-    "degrees without crs": (in_degrees(), "its coordinates y and x are in degrees"),
+    "metres called degrees": (optical().assign_attrs(crs="EPSG:4326"), "s2.nc: steps of 10 and 10 in EPSG:4326"),
+    "degrees called metres": (in_degrees().assign_attrs(crs="EPSG:32631"), "s2.nc: steps of 0.0001 and 0.0001"),
     "another zone": (optical().assign_attrs(crs="EPSG:32632"), "its CRS EPSG:32631 is not EPSG:32632"),
     "another place": (optical().assign_coords(x=900000 + 10.0 * np.arange(5)), "does not overlap"),
     "shapes that differ": (

@@ -46,6 +46,8 @@ def run(config: ReconstructionConfig, display: Console) -> int:
                     f"{outcome.tile_id}: {outcome.dates} dates, {outcome.reconstructed:.0%} of pixels reconstructed",
                     highlight=False,
                 )
+            for remark in outcome.remarks:
+                print(f"{outcome.tile_id}: {remark}", file=sys.stderr, flush=True)
             progress.advance()
     display.print(f"results: {config.output}", soft_wrap=True, highlight=False)
     return 1 if failed else 0

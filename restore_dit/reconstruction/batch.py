@@ -40,12 +40,13 @@ class Reconstructed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a tile: its dates and the share of pixels that were filled, or the `reason` why it has no results.
-    Small: pixels never leave the process that made them."""
+    """What became of a tile: its dates, the share of pixels that were filled and `remarks` on what was left out of it,
+    or the `reason` why it has no results. Small: pixels never leave the process that made them."""
 
     tile_id: str
     dates: int = 0
     reconstructed: float = 0.0
+    remarks: tuple[str, ...] = ()
     reason: str = ""
 
 
@@ -120,7 +121,7 @@ class TileReconstructor:
                 self.output.join(f"{tile_id}.png"), self.picture(Reconstructed(cloudy, clear, gap_mask))
             )
             files.append(f"{tile_id}.png")
-        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()))
+        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()), cloudy.remarks)
         if tile_id in self.keys:
             completion = Completion(
                 key=self.keys[tile_id],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +16,10 @@ from restore_dit.data.cubes.zarr_chunks import require_whole_chunks
 from restore_dit.data.storage.failures import explained
 from restore_dit.errors import UserError
 
-_CLASSIC_NETCDF = b"CDF"
-
 
 @contextmanager
 def open_dataset(location: storage.Location) -> Iterator[xarray.Dataset]:
-    """A NetCDF file or Zarr store without its images loaded. Values stay as they are stored; times are decoded.
+    """A NetCDF file or Zarr store without its images loaded. Everything stays as it is stored, dates too.
 
     Raises:
         UserError: not found, or damaged.
@@ -37,14 +34,8 @@ def open_dataset(location: storage.Location) -> Iterator[xarray.Dataset]:
 
 
 def _open_netcdf(location: storage.Location) -> xarray.Dataset:
-    content = None if location.is_local else storage.read_bytes(location)
-    if content is None:
-        with storage.open_file(location) as file:
-            begins = file.read(3)
-    else:
-        begins = content[:3]
-    source: Any = location.path if content is None else io.BytesIO(content)
-    return _open(source, engine="scipy" if begins == _CLASSIC_NETCDF else "h5netcdf")
+    # The NetCDF library reads classic files too, and those compressed by zstd, Blosc or szip, which HDF5 alone does not.
+    return _open(location.path if location.is_local else storage.read_bytes(location), engine="netcdf4")
 
 
 def _open_zarr(location: storage.Location) -> xarray.Dataset:
@@ -85,7 +76,7 @@ def _open(source: Any, **options: Any) -> xarray.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fill values in coordinates and unconsolidated metadata: not our files
         # Attributes of these files may be arrays: whatever xarray would decode from them is read here, by name.
-        return xarray.open_dataset(source, mask_and_scale=False, decode_coords=False, **options)
+        return xarray.open_dataset(source, mask_and_scale=False, decode_times=False, decode_coords=False, **options)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import rasterio
 import xarray
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from rasterio.io import DatasetReader, MemoryFile
 
 from restore_dit.config.cube_mapping import Dimensions, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
+from restore_dit.data.cubes.name_dates import dates_in_names
 from restore_dit.errors import UserError
 
 _SUFFIXES = (".tif", ".tiff")
@@ -36,6 +36,15 @@ class _Frame:
     crs: str | None
 
 
+@dataclass(frozen=True)
+class _Image:
+    """One band of one date [h, w], NaN where it has no data, with GDAL's scale and offset of packed values."""
+
+    values: NDArray[np.floating]
+    scale: float
+    offset: float
+
+
 @contextmanager
 def open_geotiff_series(
     files: Sequence[storage.Location], product: Product, dimensions: Dimensions
@@ -43,17 +52,21 @@ def open_geotiff_series(
     """The product's bands as variables [time, y, x] of a dataset in memory, with coordinates and CRS.
 
     Bands are told apart by the product's pattern `band` in the file names; without one a file has all bands, named by
-    their descriptions or else by their numbers. A band that a date lacks is filled with no data.
+    their descriptions or else by their numbers. Several products of one date, told apart by the rest of their names, are
+    several images of it. Images are floating-point numbers: NaN is what a raster's no-data value, mask or alpha band
+    hides, and a band that a date lacks. GDAL's scales and offsets become `scale_factor` and `add_offset`, one a date; a
+    tag with the processing baseline becomes a variable along time.
 
     Raises:
         UserError: no date or band in a name, a file that cannot be read or lies elsewhere, a band that is missing.
     """
     wanted = _labels(product)
-    found: dict[np.datetime64, dict[str, NDArray[np.generic]]] = {}
+    found: dict[tuple[np.datetime64, str], dict[str, _Image]] = {}
+    baselines: dict[tuple[np.datetime64, str], str] = {}
+    tag = product.baseline if isinstance(product, OpticalProduct) else None
     first: _Frame | None = None
-    fills: dict[str, float] = {}
-    for file in files:
-        date, name = _date(file, product), _band(file, product)
+    for file, date in zip(files, _dates(files, product), strict=True):
+        name, rest = _band(file, product)
         if name is not None and name not in wanted:
             continue
         with _open(file) as raster:
@@ -65,15 +78,17 @@ def open_geotiff_series(
                     f"{frame.transform[5]:g} do not match {files[0].name}: bring all rasters of {product.files} to one "
                     "grid"
                 )
-            for label, number in _numbers(raster, name, wanted, file):
-                if label in found.setdefault(date, {}):
-                    raise UserError(f"{file.uri}: band {label} of {date} is there already: keep one of the files")
-                found[date][label] = raster.read(number)
-                if raster.nodata is not None:
-                    fills[label] = raster.nodata
+            images = found.setdefault((date, rest), {})
+            for label, number in _numbers(raster, name, wanted, product, file):
+                images[label] = _image(raster, number)
+            if tag is not None and tag in raster.tags():
+                baselines[date, rest] = raster.tags()[tag]
     if first is None or not found:
         raise UserError(f"{files[0].uri}: none of {len(files)} files has a band of the mapping: correct `band`")
-    yield _dataset(found, wanted, first, fills, dimensions)
+    dataset = _dataset(found, wanted, first, dimensions)
+    if tag is not None and baselines:
+        dataset[tag] = (dimensions.time, [baselines.get(key, "") for key in sorted(found)])
+    yield dataset
 
 
 def _labels(product: Product) -> list[str]:
@@ -85,29 +100,28 @@ def _labels(product: Product) -> list[str]:
     return labels
 
 
-def _date(file: storage.Location, product: Product) -> np.datetime64:
-    if product.date is None:
-        raise UserError(
-            f"{file.uri}: a GeoTIFF says no date: give the product a pattern `date` in the mapping", status=2
-        )
-    match = re.search(product.date, file.name)
-    if match is None:
-        raise UserError(f"{file.uri}: no date in its name matches {product.date}: correct the mapping's `date`")
-    try:
-        return pd.to_datetime(match.group(1)).to_datetime64().astype("datetime64[s]")
-    except ValueError:
-        raise UserError(
-            f"{file.uri}: {match.group(1)!r} in its name is no date: correct the mapping's `date`"
-        ) from None
+def _dates(files: Sequence[storage.Location], product: Product) -> NDArray[np.datetime64]:
+    texts = []
+    for file in files:
+        if product.date is None:
+            raise UserError(
+                f"{file.uri}: a GeoTIFF says no date: give the product a pattern `date` in the mapping", status=2
+            )
+        match = re.search(product.date, file.name)
+        if match is None or match.group(1) is None:
+            raise UserError(f"{file.uri}: no date in its name matches {product.date}: correct the mapping's `date`")
+        texts.append(match.group(1))
+    return dates_in_names(texts, product.date_format, [file.uri for file in files])
 
 
-def _band(file: storage.Location, product: Product) -> str | None:
+def _band(file: storage.Location, product: Product) -> tuple[str | None, str]:
+    """The band in a file's name, and the name without it, which all bands of an image share."""
     if product.band is None:
-        return None
+        return None, file.name
     match = re.search(product.band, file.name)
-    if match is None:
+    if match is None or match.group(1) is None:
         raise UserError(f"{file.uri}: no band in its name matches {product.band}: correct the mapping's `band`")
-    return match.group(1)
+    return match.group(1), file.name[: match.start(1)] + file.name[match.end(1) :]
 
 
 @contextmanager
@@ -129,47 +143,55 @@ def _frame(raster: DatasetReader) -> _Frame:
 
 
 def _numbers(
-    raster: DatasetReader, name: str | None, wanted: Sequence[str], file: storage.Location
+    raster: DatasetReader, name: str | None, wanted: Sequence[str], product: Product, file: storage.Location
 ) -> list[tuple[str, int]]:
     """(label, band number in the file) of what is wanted of this file."""
     if name is not None:
         return [(name, 1)]
     labels = {description: at for at, description in enumerate(raster.descriptions, start=1) if description}
     labels |= {str(at): at for at in raster.indexes}
-    for label in wanted:
-        if label not in labels:
-            raise UserError(f"{file.uri}: no band {label}; it has {', '.join(labels)}: correct the mapping")
-    return [(label, labels[label]) for label in wanted]
+    there = [label for label in wanted if label in labels]
+    # Radar is at times acquired in one polarisation; who reads it leaves that out.
+    if len(there) < len(wanted) and not (there and isinstance(product, RadarProduct)):
+        lacking = next(label for label in wanted if label not in labels)
+        raise UserError(f"{file.uri}: no band {lacking}; it has {', '.join(labels)}: correct the mapping")
+    return [(label, labels[label]) for label in there]
+
+
+def _image(raster: DatasetReader, number: int) -> _Image:
+    stored = raster.read(number, masked=True)
+    # The shortest type that holds the numbers and NaN.
+    values = stored.astype(np.result_type(stored.dtype, np.float32)).filled(np.nan)
+    return _Image(values, raster.scales[number - 1], raster.offsets[number - 1])
 
 
 def _dataset(
-    found: dict[np.datetime64, dict[str, NDArray[np.generic]]],
+    found: dict[tuple[np.datetime64, str], dict[str, _Image]],
     wanted: Sequence[str],
     frame: _Frame,
-    fills: dict[str, float],
     dimensions: Dimensions,
 ) -> xarray.Dataset:
-    dates = sorted(found)
+    keys = sorted(found)
     a, b, c, d, e, f = frame.transform
     if b or d:
-        raise UserError(f"the rasters of {dates[0]} are rotated: warp them to north-up")
+        raise UserError(f"the rasters of {keys[0][0]} are rotated: warp them to north-up")
     height, width = frame.shape
+    absent = _Image(np.full(frame.shape, np.nan, np.float32), 1.0, 0.0)
     variables = {}
     for label in wanted:
-        images = [found[date].get(label) for date in dates]
-        known = next((image for image in images if image is not None), None)
-        if known is None:
+        images = [found[key].get(label, absent) for key in keys]
+        if all(image is absent for image in images):
             continue  # the reader names what is missing and what there is
-        fill = fills.get(label, np.nan)
-        kind = known.dtype if label in fills else np.result_type(known.dtype, np.float32)
-        absent = np.full(frame.shape, fill, kind)
-        stacked = np.stack([absent if image is None else image.astype(kind) for image in images])
-        attributes = {"_FillValue": fill} if label in fills else {}
+        attributes = {
+            "scale_factor": np.array([image.scale for image in images]),
+            "add_offset": np.array([image.offset for image in images]),
+        }
+        stacked = np.stack([image.values for image in images])
         variables[label] = ((dimensions.time, dimensions.y, dimensions.x), stacked, attributes)
     return xarray.Dataset(
         variables,
         coords={
-            dimensions.time: np.array(dates, "datetime64[ns]"),
+            dimensions.time: np.array([date for date, _ in keys], "datetime64[ns]"),
             dimensions.y: f + e * (np.arange(height) + 0.5),
             dimensions.x: c + a * (np.arange(width) + 0.5),
         },

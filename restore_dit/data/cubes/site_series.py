@@ -53,15 +53,18 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
         finest = min(optical, key=lambda entry: entry.file.grid.pixel_area)
         _require_one_place(optical, radar, finest)
         grid = finest.grid.north_up()
-        acquisitions, clouds, other_clouds = read_optical(optical, grid, mapping)
+        remarks: list[str] = []
+        acquisitions, clouds, other_clouds = read_optical(optical, grid, mapping, remarks)
+        radar_series = read_radar(radar, grid, acquisitions.dates, remarks)
         return TileSeries(
             tile_id=site.tile_id,
             optical=acquisitions,
             clouds=clouds,
             other_clouds=other_clouds,
-            radar=read_radar(radar, grid),
+            radar=radar_series,
             georeference=Georeference(finest.file.crs, finest.file.grid.north_up().transform),
             properties={"source": mapping.source},
+            remarks=tuple(remarks),
         )
 
 

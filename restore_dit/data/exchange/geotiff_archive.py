@@ -136,11 +136,12 @@ class ArchiveReader:
             if date not in by_date:
                 raise UserError(f"{self.name}: no file {kind} of {date}; every image needs one, or none has any")
             with self._open(by_date[date], len(dates)) as raster:
-                values = raster.read(1)
-            allowed = (values >= 0) & (values <= _MASKS[kind]) | ((values == CLOUD_NO_DATA) & (kind == "clouds"))
-            if not allowed.all():
+                values = raster.read(1, masked=True)
+            unknown = (np.ma.getmaskarray(values) | (values.data == CLOUD_NO_DATA)) & (kind == "clouds")
+            values = np.where(unknown, 0, values.data)
+            if not ((values >= 0) & (values <= _MASKS[kind])).all():
                 raise UserError(f"{self.name}: {by_date[date].info.filename[:60]} has values that are no class")
-            frames.append(values.astype(np.uint8))
+            frames.append(np.where(unknown, CLOUD_NO_DATA, values).astype(np.uint8))
         return np.stack(frames)
 
     def _require_distinct(self, members: list[_Member]) -> None:
@@ -162,11 +163,10 @@ class ArchiveReader:
             layers = []
             for band in names:
                 index = described[band]
-                raw = raster.read(index)
-                missing = np.zeros(raw.shape, bool) if raster.nodata is None else raw == raster.nodata
+                raw = raster.read(index, masked=True)  # by its no-data value, mask or alpha band
                 factor, offset = raster.scales[index - 1], raster.offsets[index - 1]
                 where = f"{self.name}: {band} of {member.info.filename[:60]}"
-                layers.append(to_stored(raw, missing, factor, offset, scale, limit, where))
+                layers.append(to_stored(raw.data, np.ma.getmaskarray(raw), factor, offset, scale, limit, where))
         return names, np.stack(layers)
 
     def _open(self, member: _Member, count: int) -> _Opened:

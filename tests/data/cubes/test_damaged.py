@@ -198,7 +198,7 @@ def test_radar_in_the_wrong_unit_is_one_line(tmp_path: Path) -> None:
     linear = radar().assign(VV=10 ** (radar().VV / 10), VH=10 ** (radar().VH / 10))
     write(tmp_path / "source" / "a", s1=linear)
     manifest = ingest_cubes(tmp_path / "source", tmp_path / "store", MAPPING)
-    assert "VH reads as 0.02 dB in the median" in manifest.quarantined["a"]
+    assert "VH reads as 0.0158 dB in the median" in manifest.quarantined["a"]
 
 
 def test_two_folders_with_one_id_are_quarantined_together(tmp_path: Path) -> None:

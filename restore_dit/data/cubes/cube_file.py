@@ -125,7 +125,8 @@ class CubeFile:
         offsets = np.asarray(product.offset if offset is None else offset, np.float64)
         values = values * product.scale + offsets.reshape(-1, 1, 1)
         values[missing] = np.nan
-        return values.astype(np.float32)
+        with np.errstate(over="ignore"):  # a fill value that nobody declared; infinity is as much beyond all land
+            return values.astype(np.float32)
 
     def says(self, variable: str) -> bool:
         """Whether `of_each_acquisition` finds it."""

@@ -11,6 +11,7 @@ import numpy as np
 import rasterio
 import xarray
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
@@ -158,8 +159,18 @@ def _numbers(
     return [(label, labels[label]) for label in there]
 
 
-def _image(raster: DatasetReader, number: int) -> _Image:
+def read_masked(raster: DatasetReader, number: int) -> np.ma.MaskedArray:
+    """A band [h, w] as it is stored, masked where the raster's no-data value, mask or alpha band hides it."""
     stored = raster.read(number, masked=True)
+    # GDAL itself heeds the alpha band of two or four bands only.
+    for alpha in (at for at, meaning in enumerate(raster.colorinterp, start=1) if meaning == ColorInterp.alpha):
+        if alpha != number:
+            stored = np.ma.masked_where(raster.read(alpha) == 0, stored)
+    return stored
+
+
+def _image(raster: DatasetReader, number: int) -> _Image:
+    stored = read_masked(raster, number)
     # The shortest type that holds the numbers and NaN.
     values = stored.astype(np.result_type(stored.dtype, np.float32)).filled(np.nan)
     return _Image(values, raster.scales[number - 1], raster.offsets[number - 1])

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 
+from restore_dit.data.cubes.geotiff_series import read_masked
 from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
 from restore_dit.data.exchange.stored_values import to_stored
 from restore_dit.errors import UserError
@@ -136,7 +137,7 @@ class ArchiveReader:
             if date not in by_date:
                 raise UserError(f"{self.name}: no file {kind} of {date}; every image needs one, or none has any")
             with self._open(by_date[date], len(dates)) as raster:
-                values = raster.read(1, masked=True)
+                values = read_masked(raster, 1)
             unknown = (np.ma.getmaskarray(values) | (values.data == CLOUD_NO_DATA)) & (kind == "clouds")
             values = np.where(unknown, 0, values.data)
             if not ((values >= 0) & (values <= _MASKS[kind])).all():
@@ -163,7 +164,7 @@ class ArchiveReader:
             layers = []
             for band in names:
                 index = described[band]
-                raw = raster.read(index, masked=True)  # by its no-data value, mask or alpha band
+                raw = read_masked(raster, index)
                 factor, offset = raster.scales[index - 1], raster.offsets[index - 1]
                 where = f"{self.name}: {band} of {member.info.filename[:60]}"
                 layers.append(to_stored(raw.data, np.ma.getmaskarray(raw), factor, offset, scale, limit, where))

@@ -42,7 +42,8 @@ class Product(Section):
         None, description="GeoTIFF: pattern with one group that finds the acquisition's date in a file's name"
     )
     date_format: str | None = Field(
-        None, description="GeoTIFF: what `date` finds, as strptime has it, such as '%d-%m-%Y'; none: where one order fits"
+        None,
+        description="GeoTIFF: what `date` finds, as strptime has it, such as '%d-%m-%Y'; none: where one order fits",
     )
     band: str | None = Field(
         None, description="GeoTIFF: pattern with one group that finds the band in a file's name; none: several a file"

@@ -34,7 +34,7 @@ def open_dataset(location: storage.Location) -> Iterator[xarray.Dataset]:
 
 
 def _open_netcdf(location: storage.Location) -> xarray.Dataset:
-    # The NetCDF library reads classic files too, and those compressed by zstd, Blosc or szip, which HDF5 alone does not.
+    # The NetCDF library reads classic files too, and what zstd, Blosc or szip compressed, which HDF5 alone does not.
     return _open(location.path if location.is_local else storage.read_bytes(location), engine="netcdf4")
 
 
@@ -48,7 +48,7 @@ def _open_zarr(location: storage.Location) -> xarray.Dataset:
                 return stream.read(-1 if count is None else count), file.stat().st_size
 
         require_whole_chunks(location.uri, paths, read_local)
-        return _open(location.path, engine="zarr")
+        return _with_fill_values(_open(location.path, engine="zarr"))
     import zarr.storage
     from zarr.core.buffer import default_buffer_prototype
 
@@ -60,9 +60,18 @@ def _open_zarr(location: storage.Location) -> xarray.Dataset:
 
     require_whole_chunks(location.uri, paths, read)
     buffer = default_buffer_prototype().buffer
-    return _open(
-        zarr.storage.MemoryStore({path: buffer.from_bytes(one) for path, one in content.items()}), engine="zarr"
-    )
+    store = zarr.storage.MemoryStore({path: buffer.from_bytes(one) for path, one in content.items()})
+    return _with_fill_values(_open(store, engine="zarr"))
+
+
+def _with_fill_values(dataset: xarray.Dataset) -> xarray.Dataset:
+    """What Zarr 3 gives for chunks that were never written is no data, too; but 0, which every array has that nobody
+    gave another, may be meant."""
+    for array in dataset.variables.values():
+        never_written = array.encoding.get("fill_value")
+        if array.dtype.kind in "iuf" and never_written:
+            array.attrs.setdefault("_FillValue", never_written)
+    return dataset
 
 
 def _files(folder: storage.Location) -> list[str]:

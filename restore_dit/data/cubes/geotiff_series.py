@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import rasterio
@@ -21,6 +22,8 @@ from restore_dit.data.cubes.name_dates import dates_in_names
 from restore_dit.errors import UserError
 
 _SUFFIXES = (".tif", ".tiff")
+_BESIDE = (".msk", ".aux.xml")
+"""Of files with a raster's mask and tags: GDAL finds them beside one on a disk, not beside one in memory."""
 
 
 def is_geotiff(location: storage.Location) -> bool:
@@ -53,10 +56,10 @@ def open_geotiff_series(
     """The product's bands as variables [time, y, x] of a dataset in memory, with coordinates and CRS.
 
     Bands are told apart by the product's pattern `band` in the file names; without one a file has all bands, named by
-    their descriptions or else by their numbers. Several products of one date, told apart by the rest of their names, are
-    several images of it. Images are floating-point numbers: NaN is what a raster's no-data value, mask or alpha band
-    hides, and a band that a date lacks. GDAL's scales and offsets become `scale_factor` and `add_offset`, one a date; a
-    tag with the processing baseline becomes a variable along time.
+    their descriptions or else by their numbers. Several products of one date, told apart by the rest of their names,
+    are several images of it. Images are floating-point numbers: NaN is what a raster's no-data value, mask or alpha
+    band hides, and a band that a date lacks. GDAL's scales and offsets become `scale_factor` and `add_offset`, one a
+    date; a tag with the processing baseline becomes a variable along time.
 
     Raises:
         UserError: no date or band in a name, a file that cannot be read or lies elsewhere, a band that is missing.
@@ -66,11 +69,12 @@ def open_geotiff_series(
     baselines: dict[tuple[np.datetime64, str], str] = {}
     tag = product.baseline if isinstance(product, OpticalProduct) else None
     first: _Frame | None = None
+    names = [] if files[0].is_local else storage.list_names(files[0].uri.rpartition("/")[0])
     for file, date in zip(files, _dates(files, product), strict=True):
         name, rest = _band(file, product)
         if name is not None and name not in wanted:
             continue
-        with _open(file) as raster:
+        with _open(file, names) as raster:
             frame = _frame(raster)
             first = first or frame
             if frame != first:
@@ -126,14 +130,19 @@ def _band(file: storage.Location, product: Product) -> tuple[str | None, str]:
 
 
 @contextmanager
-def _open(file: storage.Location) -> Iterator[DatasetReader]:
+def _open(file: storage.Location, names: Sequence[str]) -> Iterator[DatasetReader]:
+    """A raster; `names` are those in its folder on object storage."""
     try:
         if file.is_local:
             with rasterio.open(file.path) as raster:
                 yield raster
-        else:
-            with MemoryFile(storage.read_bytes(file)) as memory, memory.open() as raster:
-                yield raster
+            return
+        with ExitStack() as stack:
+            folder = uuid.uuid4().hex
+            for suffix in ("", *(suffix for suffix in _BESIDE if file.name + suffix in names)):
+                part = replace(file, uri=file.uri + suffix, path=file.path + suffix)
+                stack.enter_context(MemoryFile(storage.read_bytes(part), dirname=folder, filename=part.name))
+            yield stack.enter_context(rasterio.open(f"/vsimem/{folder}/{file.name}"))
     except RasterioError as error:
         message = " ".join(str(error).split())[:200]
         raise UserError(f"{file.uri}: cannot be read as GeoTIFF ({message}): fetch it again") from None

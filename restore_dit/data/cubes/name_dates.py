@@ -1,4 +1,4 @@
-"""Dates in file names: read by the format that the mapping states, or by the only one that fits all names of a folder."""
+"""Dates in file names: read by the format that the mapping states, or by the only one that fits all names."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from restore_dit.series import TileSeries
 @dataclass(frozen=True)
 class Outcome:
     """What became of a tile: its `record` as JSON, a `note` on it and `remarks` on what was left out of it, or the
-    `reason` for which it is quarantined, or what is `fatal` to all. Small: pixels never leave the process that made them."""
+    `reason` for which it is quarantined, or what is `fatal` to all. Small: pixels never leave the process that made
+    them."""
 
     tile_id: str
     record: str = ""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
 import pytest
+import zarr
 from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import CubeMapping
@@ -58,11 +59,9 @@ def write(
 
 
 def read(file: Path, scale: float = 1e-4, **product: Any) -> TileSeries:
-    optical = {"files": "*.nc", "bands": {"B02": "B02"}, "scale": scale, **product}
+    optical = {"files": "*", "bands": {"B02": "B02"}, "scale": scale, **product}
     classes = {0: "no_data", 4: "clear", 200: "thick_cloud"}
-    return read_cube(
-        file, CubeMapping.model_validate({"source": "test", "optical": [optical], "classes": classes})
-    )
+    return read_cube(file, CubeMapping.model_validate({"source": "test", "optical": [optical], "classes": classes}))
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "zstd", "blosc_lz", "blosc_zstd", "szip", "bzip2"])
@@ -154,7 +153,10 @@ def test_an_undeclared_fill_value_is_not_drawn_into_its_neighbours(tmp_path: Pat
             values = np.full((1, size, size), 1000, np.uint16)
             values[0, 0, 0] = 65534 if name == "coarse" else 1000
             dataset.createVariable(name, "u2", ("time", "y", "x"), fill_value=0)[:] = values
-    optical = [{"files": f"{name}.nc", "bands": {band: name}, "scale": 1e-4} for name, band in (("fine", "B02"), ("coarse", "B11"))]  # fmt: skip
+    optical = [
+        {"files": f"{name}.nc", "bands": {band: name}, "scale": 1e-4}
+        for name, band in (("fine", "B02"), ("coarse", "B11"))
+    ]
     values = read_cube(tmp_path, CubeMapping.model_validate({"source": "t", "optical": optical})).optical.values[0, 1]
     assert values[:2, :2].tolist() == [[NO_DATA] * 2] * 2
     assert set(np.unique(values[2:])) == {1000}
@@ -165,3 +167,25 @@ def test_reflectance_without_its_scale_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "s2.nc", np.where(images() == NO_DATA, 0, images()).astype(np.float64))
     with pytest.raises(UserError, match=r"s2\.nc.*3\.28.*scale"):
         read(tmp_path / "s2.nc", scale=1)
+
+
+@pytest.mark.parametrize("form", [2, 3])
+def test_chunks_that_were_never_written_are_no_data(tmp_path: Path, form: Literal[2, 3]) -> None:
+    """As zarr itself leaves them: -9999 stands in the array's metadata, not among its attributes."""
+    group = zarr.create_group(tmp_path / "s2.zarr", zarr_format=form, attributes={"crs": "EPSG:32631"})
+
+    def create(name: str, values: NDArray[Any], dims: tuple[str, ...], **options: Any) -> zarr.Array:
+        names = {"dimension_names": dims} if form == 3 else {"attributes": {"_ARRAY_DIMENSIONS": dims}}
+        return group.create_array(name, shape=values.shape, dtype=values.dtype, **names, **options)
+
+    time = create("time", np.arange(2), ("time",))
+    time[:] = [0, 5]
+    time.attrs["units"] = "days since 2020-05-01"
+    create("y", np.zeros(HEIGHT), ("y",))[:] = 5599995 - 10.0 * np.arange(HEIGHT)
+    create("x", np.zeros(WIDTH), ("x",))[:] = 500005 + 10.0 * np.arange(WIDTH)
+    stored = images().astype(np.int16)
+    band = create("B02", stored, ("time", "y", "x"), chunks=(1, 12, 7), fill_value=-9999)
+    band[0] = stored[0]
+    band[1, :, :7] = stored[1, :, :7]
+    stored[1, :, 7:] = NO_DATA
+    np.testing.assert_array_equal(read(tmp_path / "s2.zarr", no_data=[-32768]).optical.values[:, 0], stored)

@@ -91,8 +91,9 @@ def test_files_with_dates_alone_join_the_day_and_not_yesterdays_overpass(tmp_pat
 
 def test_a_radar_overpass_across_midnight_is_one_acquisition(tmp_path: Path) -> None:
     write(tmp_path / "s2_10m.nc", ["2021-06-01"], B02=[1001])
+    decibel = np.array([[[-12.0, np.nan] * 2] * 4, [[np.nan, -15.0] * 2] * 4])
     image = xarray.Dataset(
-        dict.fromkeys(("VV", "VH"), (("time", "y", "x"), np.array([[[-12.0, np.nan] * 2] * 4, [[np.nan, -15.0] * 2] * 4]))),
+        dict.fromkeys(("VV", "VH"), (("time", "y", "x"), decibel)),
         coords={"time": np.array(["2021-06-01T23:59:50", "2021-06-02T00:00:15"], "datetime64[ns]"),
                 "y": 5600000 - 10 * (np.arange(4) + 0.5), "x": 500000 + 10 * (np.arange(4) + 0.5)},
         attrs={"crs": "EPSG:32631"},

@@ -39,7 +39,10 @@ def test_dates_texts_and_numbers_are_read(stored: NDArray[Any]) -> None:
 @pytest.mark.parametrize("digits", [14, 12])
 def test_numbers_say_the_time_of_day(digits: int) -> None:
     numbers = np.array([int(text[:digits]) for text in ("20200229235820", "20201231100000")])
-    assert read(numbers).astype(str).tolist() == [f"2020-02-29T23:58:{'20' if digits == 14 else '00'}", "2020-12-31T10:00:00"]
+    assert read(numbers).astype(str).tolist() == [
+        f"2020-02-29T23:58:{'20' if digits == 14 else '00'}",
+        "2020-12-31T10:00:00",
+    ]
 
 
 def test_units_in_another_time_zone_lead_to_utc() -> None:

@@ -40,6 +40,8 @@ def run_intake(
             if outcome.reason:
                 progress.fail()
                 print(f"quarantined {outcome.tile_id}: {outcome.reason}", file=sys.stderr, flush=True)
+            for remark in outcome.remarks:
+                print(f"{outcome.tile_id}: {remark}", file=sys.stderr, flush=True)
             progress.update(done)
 
         report = take_in(plan, found, on_tile)

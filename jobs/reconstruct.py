@@ -43,6 +43,8 @@ def run(config: ReconstructionConfig, display: Console) -> int:
                 print(f"no results for {outcome.tile_id}: {outcome.reason}", file=sys.stderr, flush=True)
             else:
                 display.print(_said(outcome), highlight=False, soft_wrap=True)
+            for remark in outcome.remarks:
+                print(f"{outcome.tile_id}: {remark}", file=sys.stderr, flush=True)
             progress.advance()
     without = f" ({failed} of {len(plan.todo)} tiles have none)" if failed else ""
     display.print(f"results: {config.output}{without}", soft_wrap=True, highlight=False)

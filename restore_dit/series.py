@@ -92,7 +92,8 @@ class TileSeries:
     `other_clouds` masks that the source has from other methods (`s2cloudless`), by method;
     `radar` maps a track (`S1A`, `S1D`: ascending, descending) to its series; `layers` holds whatever else a source
     knows (`labels`, `bad_frames`, …), arrays of any shape by name; `properties` what it says of the tile as a whole
-    (`fold`, `source`, …) as JSON values.
+    (`fold`, `source`, …) as JSON values; `remarks` what of it was left out, a line each, for whoever reads it: no store
+    keeps them.
     """
 
     tile_id: str
@@ -103,6 +104,7 @@ class TileSeries:
     properties: dict[str, str | int | float] = field(default_factory=dict)
     layers: dict[str, NDArray[np.integer]] = field(default_factory=dict)
     other_clouds: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         frames, _, height, width = self.optical.values.shape

@@ -41,6 +41,10 @@ class Product(Section):
     date: str | None = Field(
         None, description="GeoTIFF: pattern with one group that finds the acquisition's date in a file's name"
     )
+    date_format: str | None = Field(
+        None,
+        description="GeoTIFF: what `date` finds, as strptime has it, such as '%d-%m-%Y'; none: where one order fits",
+    )
     band: str | None = Field(
         None, description="GeoTIFF: pattern with one group that finds the band in a file's name; none: several a file"
     )
@@ -61,9 +65,23 @@ class Product(Section):
     def _one_group(cls, pattern: str | None) -> str | None:
         return _pattern_with_one_group(pattern)
 
+    @field_validator("date_format")
+    @classmethod
+    def _says_a_date(cls, date_format: str | None) -> str | None:
+        if date_format is not None:
+            any_day = datetime.datetime(2019, 12, 31, tzinfo=datetime.UTC)
+            try:
+                read = datetime.datetime.strptime(any_day.strftime(date_format), date_format)
+            except ValueError as error:
+                raise ValueError(f"no format of strptime: {error}") from None
+            if read.date() != any_day.date():
+                raise ValueError("must say year, month and day, or year and day of the year (%j)")
+        return date_format
+
 
 class OffsetChange(Section):
-    """Another offset for the acquisitions since a date, or since a processing baseline."""
+    """Another offset for the acquisitions since a date, or since a processing baseline; with both, the baseline decides
+    where the file says it, else the date."""
 
     offset: float
     since: datetime.date | None = None
@@ -75,9 +93,9 @@ class OffsetChange(Section):
         return None if baseline is None else baseline_number(baseline)
 
     @model_validator(mode="after")
-    def _one_condition(self) -> OffsetChange:
-        if (self.since is None) == (self.since_baseline is None):
-            raise ValueError("needs either since (a date) or since_baseline")
+    def _conditional(self) -> OffsetChange:
+        if self.since is None and self.since_baseline is None:
+            raise ValueError("needs since (a date), since_baseline, or both")
         return self
 
 
@@ -111,7 +129,7 @@ class OpticalProduct(Product):
     cloud_probability: CloudProbability | None = None
     resampling: Literal["bilinear", "nearest"] = Field("bilinear", description="onto a finer grid; classes: nearest")
     offsets: tuple[OffsetChange, ...] = Field((), description="the last one whose condition holds replaces `offset`")
-    baseline: str | None = Field(None, description="variable with each acquisition's processing baseline")
+    baseline: str | None = Field(None, description="variable or attribute with the processing baseline")
 
     @field_validator("bands", mode="before")
     @classmethod

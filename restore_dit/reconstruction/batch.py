@@ -40,13 +40,15 @@ class Reconstructed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a tile: its dates, the share of pixels that were filled and how many pixels are observed on no
-    date, or the `reason` why it has no results. Small: pixels never leave the process that made them."""
+    """What became of a tile: its dates, the share of pixels that were filled, how many pixels are observed on no date
+    and `remarks` on what was left out of it, or the `reason` why it has no results. Small: pixels never leave the
+    process that made them."""
 
     tile_id: str
     dates: int = 0
     reconstructed: float = 0.0
     never_observed: int = 0
+    remarks: tuple[str, ...] = ()
     reason: str = ""
 
 
@@ -122,7 +124,7 @@ class TileReconstructor:
             )
             files.append(f"{tile_id}.png")
         never_observed = int(clear.layers[NEVER_OBSERVED].sum())
-        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()), never_observed)
+        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()), never_observed, cloudy.remarks)
         if tile_id in self.keys:
             completion = Completion(
                 key=self.keys[tile_id],

@@ -108,17 +108,13 @@ def fill_gaps(
     observed = series.optical.values[:, order]
     series = replace(series, optical=Acquisitions(observed, series.optical.dates, bands))
     gaps = _missing(model, series, options)
-    never_observed = gaps.all(axis=0)
+    never_observed: NDArray[np.bool_] = gaps.all(axis=0)
     if never_observed.all():
         raise UserError(f"tile {series.tile_id}: {_why_nothing_is_observed(model, series, options)}")
     filled = reconstruct(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
     values = np.where(gaps[:, None], published_scale_to_stored(filled), observed)
-    clear = replace(
-        series,
-        optical=Acquisitions(values, series.optical.dates, bands),
-        clouds=None,
-        layers=series.layers | {NEVER_OBSERVED: never_observed.astype(np.uint8)},
-    )
+    layers = {**series.layers, NEVER_OBSERVED: never_observed.astype(np.uint8)}
+    clear = replace(series, optical=Acquisitions(values, series.optical.dates, bands), clouds=None, layers=layers)
     return clear, gaps
 
 

@@ -1,4 +1,7 @@
-"""Several images of one day, from overlapping swaths or separate files, become one: per pixel the best."""
+"""Several images of one day, from overlapping swaths or separate files, become one: per pixel the best.
+
+The day of an image is that on which its overpass began: one that crosses midnight UTC is one acquisition.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit.data.cubes.times import overpass_days
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA
-
-
-def unique_days(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
-    """The days on which there is an image, ascending."""
-    return np.unique(times.astype("datetime64[D]"))
 
 
 def merge_days(
     values: NDArray[np.int16], times: NDArray[np.datetime64], clouds: NDArray[np.uint8] | None = None
 ) -> tuple[NDArray[np.int16], NDArray[np.datetime64], NDArray[np.uint8] | None]:
-    """One image a day, by date.
+    """One image a day, by the date on which its overpass began.
 
     Of a day's images each pixel comes from one that has all bands, rather clear than cloudy, rather cloudy than of
     unknown class; of equals from the earliest. Only bands that are missing there are filled from the others.
@@ -41,9 +40,9 @@ def merge_days_and_masks(
     """`merge_days` with any number of masks uint8 [N, H, W]. The first says which image is clear. The others have no
     say: they are those of the image that each pixel comes from, or of what shares no band with it there, such as
     another file of the same image whose time is seconds off."""
-    order = np.argsort(times, kind="stable")
-    days = times[order].astype("datetime64[D]")
-    dates, first, count = np.unique(days, return_index=True, return_counts=True)
+    days = overpass_days(times)
+    order = np.lexsort((times, days))
+    dates, first, count = np.unique(days[order], return_index=True, return_counts=True)
     merged = values[order[first]]
     merged_masks = [mask[order[first]] for mask in masks]
     for index in np.flatnonzero(count > 1):

@@ -16,6 +16,7 @@ from rasterio.transform import Affine
 
 from restore_dit.config.cube_mapping import CubeMapping, Dimensions, Product
 from restore_dit.data import storage
+from restore_dit.data.cubes.cf_values import among, scale_and_offset, stored_numbers
 from restore_dit.data.cubes.datasets import open_dataset, readable
 from restore_dit.data.cubes.georeference import place_of_images
 from restore_dit.data.cubes.geotiff_series import is_geotiff, open_geotiff_series
@@ -24,8 +25,6 @@ from restore_dit.errors import UserError
 
 _DEGREES = {"y": ("latitude", "lat"), "x": ("longitude", "lon")}
 """Names of the dimensions of cubes in degrees."""
-
-_FILL_ATTRIBUTES = ("_FillValue", "missing_value", "nodata")
 
 
 @dataclass(frozen=True)
@@ -57,26 +56,40 @@ class CubeFile:
             )
         return array.transpose(*wanted)
 
+    def labels(self, product: Product) -> list[str]:
+        """What the product's bands may be named by: variables, or labels along the dimension of bands.
+
+        Raises:
+            UserError: not one variable with bands, or one whose bands have no names.
+        """
+        if product.variable is None:
+            return [str(name) for name in self.dataset.data_vars]
+        array = self._along_bands(product.variable)
+        return [_text(value) for value in array[self.dimensions.band].values]
+
     def _array(self, label: str, product: Product) -> xarray.DataArray:
         if product.variable is None:
             if label not in self.dataset:
                 raise UserError(f"{self.uri}: no variable {label}; it has {self._variables()}: correct the mapping")
             return self.dataset[label]
-        found = [str(name) for name in self.dataset.data_vars if fnmatch.fnmatchcase(str(name), product.variable)]
+        labels = self.labels(product)
+        if label not in labels:
+            raise UserError(f"{self.uri}: no band {label}; it has {', '.join(labels)}: correct the mapping")
+        return self._along_bands(product.variable).isel({self.dimensions.band: labels.index(label)})
+
+    def _along_bands(self, variable: str) -> xarray.DataArray:
+        found = [str(name) for name in self.dataset.data_vars if fnmatch.fnmatchcase(str(name), variable)]
         place = {self.dimensions.band, self.dimensions.y, self.dimensions.x}  # else it says something of the bands
         found = [name for name in found if place <= set(self.dataset[name].dims)]
         if len(found) != 1:
             raise UserError(
-                f"{self.uri}: {len(found)} variables along {self.dimensions.band}, y and x match {product.variable}; "
+                f"{self.uri}: {len(found)} variables along {self.dimensions.band}, y and x match {variable}; "
                 f"it has {self._variables()}: correct the mapping's variable or dimensions.band"
             )
         array = self.dataset[found[0]]
         if self.dimensions.band not in array.coords:
             raise UserError(f"{self.uri}: dimension {self.dimensions.band} says no names of bands: write them into it")
-        labels = [_text(value) for value in array[self.dimensions.band].values]
-        if label not in labels:
-            raise UserError(f"{self.uri}: no band {label}; it has {', '.join(labels)}: correct the mapping")
-        return array.isel({self.dimensions.band: labels.index(label)})
+        return array
 
     def _variables(self) -> str:
         return ", ".join(str(name) for name in self.dataset.data_vars) or "none"
@@ -85,19 +98,14 @@ class CubeFile:
         """Stored values [T, h, w], and which of them are no data as the file itself says.
 
         Raises:
-            UserError: as `images`, values that are no numbers, or damaged data.
+            UserError: as `images`, values or fill values that are no numbers, or damaged data.
         """
         array = self.images(label, product)
         with readable(self.uri):
             values = array.values
         if values.dtype.kind not in "iuf":
             raise UserError(f"{self.uri}: {label} holds {values.dtype}, not numbers: correct the mapping")
-        fills = [array.attrs[name] for name in _FILL_ATTRIBUTES if name in array.attrs]
-        missing = ~np.isfinite(values)
-        for fill in fills:
-            if isinstance(fill, np.generic | np.ndarray | int | float):
-                missing |= np.isin(values, fill)
-        return values, missing
+        return stored_numbers(values, array.attrs, f"{self.uri}: {label}")
 
     def physical(
         self, label: str, product: Product, offset: float | NDArray[np.floating] | None = None
@@ -110,24 +118,32 @@ class CubeFile:
             offset: replaces the product's, one for all or for each acquisition [T].
         """
         stored, missing = self.stored(label, product)
-        missing |= np.isin(stored, product.no_data)
+        missing |= among(stored, np.array(product.no_data))
         if product.no_data_at_or_below is not None:
             missing |= stored <= product.no_data_at_or_below
         values = stored.astype(np.float64)
         if product.packed:
-            attributes = self.images(label, product).attrs
-            values = values * float(attributes.get("scale_factor", 1)) + float(attributes.get("add_offset", 0))
+            where = f"{self.uri}: {label}"
+            factors, additions = scale_and_offset(self.images(label, product).attrs, len(values), where)
+            values = values * factors.reshape(-1, 1, 1) + additions.reshape(-1, 1, 1)
         offsets = np.asarray(product.offset if offset is None else offset, np.float64)
         values = values * product.scale + offsets.reshape(-1, 1, 1)
         values[missing] = np.nan
-        return values.astype(np.float32)
+        with np.errstate(over="ignore"):  # a fill value that nobody declared; infinity is as much beyond all land
+            return values.astype(np.float32)
+
+    def says(self, variable: str) -> bool:
+        """Whether `of_each_acquisition` finds it."""
+        return variable in self.dataset or variable in self.dataset.attrs
 
     def of_each_acquisition(self, variable: str) -> list[str]:
-        """What a variable along time, or one for all, says of each acquisition, as text [T].
+        """What a variable along time, or one or an attribute for all, says of each acquisition, as text [T].
 
         Raises:
             UserError: no such variable, or other dimensions.
         """
+        if variable not in self.dataset and variable in self.dataset.attrs:
+            return [_text(self.dataset.attrs[variable])] * len(self.times)
         if variable not in self.dataset:
             known = ", ".join(
                 str(name) for name, one in self.dataset.variables.items() if set(one.dims) <= {self.dimensions.time}
@@ -175,9 +191,9 @@ def _cube_file(uri: str, dataset: xarray.Dataset, mapping: CubeMapping) -> CubeF
                 "correct the mapping's dimensions"
             )
     with readable(uri):
-        times = np.atleast_1d(dataset[dimensions.time].values)
-    if not len(times):
-        raise UserError(f"{uri}: holds no acquisition: {dimensions.time} is empty: fetch it again")
+        if not dataset[dimensions.time].size:
+            raise UserError(f"{uri}: holds no acquisition: {dimensions.time} is empty: fetch it again")
+        times = acquisition_times(dataset, uri, dimensions.time)
     place = place_of_images(uri, dataset, (dimensions.y, dimensions.x), mapping.crs)
     grid = GeoBox((dataset.sizes[dimensions.y], dataset.sizes[dimensions.x]), Affine(*place.transform), place.crs)
     if grid.affine.e > 0:
@@ -188,7 +204,7 @@ def _cube_file(uri: str, dataset: xarray.Dataset, mapping: CubeMapping) -> CubeF
         uri=uri,
         dataset=dataset,
         dimensions=dimensions,
-        times=acquisition_times(times, uri, dimensions.time),
+        times=times,
         grid=grid,
         crs=place.crs,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +16,10 @@ from restore_dit.data.cubes.zarr_chunks import require_whole_chunks
 from restore_dit.data.storage.failures import explained
 from restore_dit.errors import UserError
 
-_CLASSIC_NETCDF = b"CDF"
-
 
 @contextmanager
 def open_dataset(location: storage.Location) -> Iterator[xarray.Dataset]:
-    """A NetCDF file or Zarr store without its images loaded. Values stay as they are stored; times are decoded.
+    """A NetCDF file or Zarr store without its images loaded. Everything stays as it is stored, dates too.
 
     Raises:
         UserError: not found, or damaged.
@@ -37,14 +34,8 @@ def open_dataset(location: storage.Location) -> Iterator[xarray.Dataset]:
 
 
 def _open_netcdf(location: storage.Location) -> xarray.Dataset:
-    content = None if location.is_local else storage.read_bytes(location)
-    if content is None:
-        with storage.open_file(location) as file:
-            begins = file.read(3)
-    else:
-        begins = content[:3]
-    source: Any = location.path if content is None else io.BytesIO(content)
-    return _open(source, engine="scipy" if begins == _CLASSIC_NETCDF else "h5netcdf")
+    # The NetCDF library reads classic files too, and what zstd, Blosc or szip compressed, which HDF5 alone does not.
+    return _open(location.path if location.is_local else storage.read_bytes(location), engine="netcdf4")
 
 
 def _open_zarr(location: storage.Location) -> xarray.Dataset:
@@ -57,7 +48,7 @@ def _open_zarr(location: storage.Location) -> xarray.Dataset:
                 return stream.read(-1 if count is None else count), file.stat().st_size
 
         require_whole_chunks(location.uri, paths, read_local)
-        return _open(location.path, engine="zarr")
+        return _with_fill_values(_open(location.path, engine="zarr"))
     import zarr.storage
     from zarr.core.buffer import default_buffer_prototype
 
@@ -69,9 +60,18 @@ def _open_zarr(location: storage.Location) -> xarray.Dataset:
 
     require_whole_chunks(location.uri, paths, read)
     buffer = default_buffer_prototype().buffer
-    return _open(
-        zarr.storage.MemoryStore({path: buffer.from_bytes(one) for path, one in content.items()}), engine="zarr"
-    )
+    store = zarr.storage.MemoryStore({path: buffer.from_bytes(one) for path, one in content.items()})
+    return _with_fill_values(_open(store, engine="zarr"))
+
+
+def _with_fill_values(dataset: xarray.Dataset) -> xarray.Dataset:
+    """What Zarr 3 gives for chunks that were never written is no data, too; but 0, which every array has that nobody
+    gave another, may be meant."""
+    for array in dataset.variables.values():
+        never_written = array.encoding.get("fill_value")
+        if array.dtype.kind in "iuf" and never_written:
+            array.attrs.setdefault("_FillValue", never_written)
+    return dataset
 
 
 def _files(folder: storage.Location) -> list[str]:
@@ -85,7 +85,7 @@ def _open(source: Any, **options: Any) -> xarray.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of fill values in coordinates and unconsolidated metadata: not our files
         # Attributes of these files may be arrays: whatever xarray would decode from them is read here, by name.
-        return xarray.open_dataset(source, mask_and_scale=False, decode_coords=False, **options)
+        return xarray.open_dataset(source, mask_and_scale=False, decode_times=False, decode_coords=False, **options)
 
 
 @contextmanager

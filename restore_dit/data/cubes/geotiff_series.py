@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 import rasterio
 import xarray
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine
@@ -21,9 +22,12 @@ from restore_dit.config.cube_mapping import Dimensions, OpticalProduct, Product,
 from restore_dit.data import storage
 from restore_dit.data.crs import crs_name
 from restore_dit.data.cubes.grid import same_grid
+from restore_dit.data.cubes.name_dates import dates_in_names
 from restore_dit.errors import UserError
 
 _SUFFIXES = (".tif", ".tiff")
+_BESIDE = (".msk", ".aux.xml")
+"""Of files with a raster's mask and tags: GDAL finds them beside one on a disk, not beside one in memory."""
 
 
 def is_geotiff(location: storage.Location) -> bool:
@@ -50,6 +54,15 @@ class _Frame:
         return self.crs == other.crs and same_grid(one, another)
 
 
+@dataclass(frozen=True)
+class _Image:
+    """One band of one date [h, w], NaN where it has no data, with GDAL's scale and offset of packed values."""
+
+    values: NDArray[np.floating]
+    scale: float
+    offset: float
+
+
 @contextmanager
 def open_geotiff_series(
     files: Sequence[storage.Location], product: Product, dimensions: Dimensions
@@ -57,20 +70,25 @@ def open_geotiff_series(
     """The product's bands as variables [time, y, x] of a dataset in memory, with coordinates and CRS.
 
     Bands are told apart by the product's pattern `band` in the file names; without one a file has all bands, named by
-    their descriptions or else by their numbers. A band that a date lacks is filled with no data.
+    their descriptions or else by their numbers. Several products of one date, told apart by the rest of their names,
+    are several images of it. Images are floating-point numbers: NaN is what a raster's no-data value, mask or alpha
+    band hides, and a band that a date lacks. GDAL's scales and offsets become `scale_factor` and `add_offset`, one a
+    date; a tag with the processing baseline becomes a variable along time.
 
     Raises:
         UserError: no date or band in a name, a file that cannot be read or lies elsewhere, a band that is missing.
     """
     wanted = _labels(product)
-    found: dict[np.datetime64, dict[str, NDArray[np.generic]]] = {}
+    found: dict[tuple[np.datetime64, str], dict[str, _Image]] = {}
+    baselines: dict[tuple[np.datetime64, str], str] = {}
+    tag = product.baseline if isinstance(product, OpticalProduct) else None
     first: _Frame | None = None
-    fills: dict[str, float] = {}
-    for file in files:
-        date, name = _date(file, product), _band(file, product)
+    names = [] if files[0].is_local else storage.list_names(files[0].uri.rpartition("/")[0])
+    for file, date in zip(files, _dates(files, product), strict=True):
+        name, rest = _band(file, product)
         if name is not None and name not in wanted:
             continue
-        with _open(file) as raster:
+        with _open(file, names) as raster:
             frame = _frame(raster)
             first = first or frame
             if not frame.is_that_of(first):
@@ -78,15 +96,17 @@ def open_geotiff_series(
                     f"{file.uri}: its {frame} are not the {first} of {files[0].name}: bring all rasters of "
                     f"{product.files} to one grid"
                 )
-            for label, number in _numbers(raster, name, wanted, file):
-                if label in found.setdefault(date, {}):
-                    raise UserError(f"{file.uri}: band {label} of {date} is there already: keep one of the files")
-                found[date][label] = raster.read(number)
-                if raster.nodata is not None:
-                    fills[label] = raster.nodata
+            images = found.setdefault((date, rest), {})
+            for label, number in _numbers(raster, name, wanted, product, file):
+                images[label] = _image(raster, number)
+            if tag is not None and tag in raster.tags():
+                baselines[date, rest] = raster.tags()[tag]
     if first is None or not found:
         raise UserError(f"{files[0].uri}: none of {len(files)} files has a band of the mapping: correct `band`")
-    yield _dataset(found, wanted, first, fills, dimensions)
+    dataset = _dataset(found, wanted, first, dimensions)
+    if tag is not None and baselines:
+        dataset[tag] = (dimensions.time, [baselines.get(key, "") for key in sorted(found)])
+    yield dataset
 
 
 def _labels(product: Product) -> list[str]:
@@ -98,40 +118,44 @@ def _labels(product: Product) -> list[str]:
     return labels
 
 
-def _date(file: storage.Location, product: Product) -> np.datetime64:
-    if product.date is None:
-        raise UserError(
-            f"{file.uri}: a GeoTIFF says no date: give the product a pattern `date` in the mapping", status=2
-        )
-    match = re.search(product.date, file.name)
-    if match is None:
-        raise UserError(f"{file.uri}: no date in its name matches {product.date}: correct the mapping's `date`")
-    try:
-        return pd.to_datetime(match.group(1)).to_datetime64().astype("datetime64[s]")
-    except ValueError:
-        raise UserError(
-            f"{file.uri}: {match.group(1)!r} in its name is no date: correct the mapping's `date`"
-        ) from None
+def _dates(files: Sequence[storage.Location], product: Product) -> NDArray[np.datetime64]:
+    texts = []
+    for file in files:
+        if product.date is None:
+            raise UserError(
+                f"{file.uri}: a GeoTIFF says no date: give the product a pattern `date` in the mapping", status=2
+            )
+        match = re.search(product.date, file.name)
+        if match is None or match.group(1) is None:
+            raise UserError(f"{file.uri}: no date in its name matches {product.date}: correct the mapping's `date`")
+        texts.append(match.group(1))
+    return dates_in_names(texts, product.date_format, [file.uri for file in files])
 
 
-def _band(file: storage.Location, product: Product) -> str | None:
+def _band(file: storage.Location, product: Product) -> tuple[str | None, str]:
+    """The band in a file's name, and the name without it, which all bands of an image share."""
     if product.band is None:
-        return None
+        return None, file.name
     match = re.search(product.band, file.name)
-    if match is None:
+    if match is None or match.group(1) is None:
         raise UserError(f"{file.uri}: no band in its name matches {product.band}: correct the mapping's `band`")
-    return match.group(1)
+    return match.group(1), file.name[: match.start(1)] + file.name[match.end(1) :]
 
 
 @contextmanager
-def _open(file: storage.Location) -> Iterator[DatasetReader]:
+def _open(file: storage.Location, names: Sequence[str]) -> Iterator[DatasetReader]:
+    """A raster; `names` are those in its folder on object storage."""
     try:
         if file.is_local:
             with rasterio.open(file.path) as raster:
                 yield raster
-        else:
-            with MemoryFile(storage.read_bytes(file)) as memory, memory.open() as raster:
-                yield raster
+            return
+        with ExitStack() as stack:
+            folder = uuid.uuid4().hex
+            for suffix in ("", *(suffix for suffix in _BESIDE if file.name + suffix in names)):
+                part = replace(file, uri=file.uri + suffix, path=file.path + suffix)
+                stack.enter_context(MemoryFile(storage.read_bytes(part), dirname=folder, filename=part.name))
+            yield stack.enter_context(rasterio.open(f"/vsimem/{folder}/{file.name}"))
     except RasterioError as error:
         message = " ".join(str(error).split())[:200]
         raise UserError(f"{file.uri}: cannot be read as GeoTIFF ({message}): fetch it again") from None
@@ -142,47 +166,65 @@ def _frame(raster: DatasetReader) -> _Frame:
 
 
 def _numbers(
-    raster: DatasetReader, name: str | None, wanted: Sequence[str], file: storage.Location
+    raster: DatasetReader, name: str | None, wanted: Sequence[str], product: Product, file: storage.Location
 ) -> list[tuple[str, int]]:
     """(label, band number in the file) of what is wanted of this file."""
     if name is not None:
         return [(name, 1)]
     labels = {description: at for at, description in enumerate(raster.descriptions, start=1) if description}
     labels |= {str(at): at for at in raster.indexes}
-    for label in wanted:
-        if label not in labels:
-            raise UserError(f"{file.uri}: no band {label}; it has {', '.join(labels)}: correct the mapping")
-    return [(label, labels[label]) for label in wanted]
+    there = [label for label in wanted if label in labels]
+    # Radar is at times acquired in one polarisation; who reads it leaves that out.
+    if len(there) < len(wanted) and not (there and isinstance(product, RadarProduct)):
+        lacking = next(label for label in wanted if label not in labels)
+        raise UserError(f"{file.uri}: no band {lacking}; it has {', '.join(labels)}: correct the mapping")
+    return [(label, labels[label]) for label in there]
+
+
+def read_masked(raster: DatasetReader, number: int) -> np.ma.MaskedArray:
+    """A band [h, w] as it is stored, masked where the raster's no-data value, mask or alpha band hides it."""
+    stored = raster.read(number, masked=True)
+    # GDAL itself heeds the alpha band of two or four bands only.
+    for alpha in (at for at, meaning in enumerate(raster.colorinterp, start=1) if meaning == ColorInterp.alpha):
+        if alpha != number:
+            stored = np.ma.masked_where(raster.read(alpha) == 0, stored)
+    return stored
+
+
+def _image(raster: DatasetReader, number: int) -> _Image:
+    stored = read_masked(raster, number)
+    # The shortest type that holds the numbers and NaN.
+    values = np.ma.filled(stored.astype(np.result_type(stored.dtype, np.float32)), np.nan)
+    return _Image(values, raster.scales[number - 1], raster.offsets[number - 1])
 
 
 def _dataset(
-    found: dict[np.datetime64, dict[str, NDArray[np.generic]]],
+    found: dict[tuple[np.datetime64, str], dict[str, _Image]],
     wanted: Sequence[str],
     frame: _Frame,
-    fills: dict[str, float],
     dimensions: Dimensions,
 ) -> xarray.Dataset:
-    dates = sorted(found)
+    keys = sorted(found)
     a, b, c, d, e, f = frame.transform
     if b or d:
-        raise UserError(f"the rasters of {dates[0]} are rotated: warp them to north-up")
+        raise UserError(f"the rasters of {keys[0][0]} are rotated: warp them to north-up")
     height, width = frame.shape
+    absent = _Image(np.full(frame.shape, np.nan, np.float32), 1.0, 0.0)
     variables = {}
     for label in wanted:
-        images = [found[date].get(label) for date in dates]
-        known = next((image for image in images if image is not None), None)
-        if known is None:
+        images = [found[key].get(label, absent) for key in keys]
+        if all(image is absent for image in images):
             continue  # the reader names what is missing and what there is
-        fill = fills.get(label, np.nan)
-        kind = known.dtype if label in fills else np.result_type(known.dtype, np.float32)
-        absent = np.full(frame.shape, fill, kind)
-        stacked = np.stack([absent if image is None else image.astype(kind) for image in images])
-        attributes = {"_FillValue": fill} if label in fills else {}
+        attributes = {
+            "scale_factor": np.array([image.scale for image in images]),
+            "add_offset": np.array([image.offset for image in images]),
+        }
+        stacked = np.stack([image.values for image in images])
         variables[label] = ((dimensions.time, dimensions.y, dimensions.x), stacked, attributes)
     return xarray.Dataset(
         variables,
         coords={
-            dimensions.time: np.array(dates, "datetime64[ns]"),
+            dimensions.time: np.array([date for date, _ in keys], "datetime64[ns]"),
             dimensions.y: f + e * (np.arange(height) + 0.5),
             dimensions.x: c + a * (np.arange(width) + 0.5),
         },

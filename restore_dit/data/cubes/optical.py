@@ -11,9 +11,10 @@ from odc.geo.geobox import GeoBox
 
 from restore_dit.config.cube_mapping import CloudProbability, CubeMapping, OpticalProduct, baseline_number
 from restore_dit.data.cubes.acquisition_merge import merge_days_and_masks
+from restore_dit.data.cubes.cf_values import among
 from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Placement, resample, resample_classes
-from restore_dit.data.cubes.stored_units import stored_integers
+from restore_dit.data.cubes.stored_units import stored_integers, within_range
 from restore_dit.data.cubes.times import repeated_apart
 from restore_dit.data.store.masks import CLOUD_CLASSES, SOURCE
 from restore_dit.errors import UserError
@@ -24,6 +25,11 @@ S2CLOUDLESS = "s2cloudless"
 
 _IMPLAUSIBLE = (-0.1, 2.0)
 """Outside of these no series of land and cloud has its median reflectance."""
+
+_UNSAID = ("", "nan", "None")
+"""How files write a processing baseline that an item lacks."""
+
+_LARGEST = np.iinfo(np.int16).max / REFLECTANCE_SCALE
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,13 @@ class OpticalFile:
 
 
 def read_optical(
-    optical: Sequence[OpticalFile], grid: GeoBox, mapping: CubeMapping
+    optical: Sequence[OpticalFile], grid: GeoBox, mapping: CubeMapping, remarks: list[str]
 ) -> tuple[Acquisitions, NDArray[np.uint8] | None, dict[str, NDArray[np.uint8]]]:
     """All bands of all files on one grid, masks by the scene classification, and masks by other methods; files join on
     their times, and what a file lacks has no data. Where several files hold the same pixel of the same acquisition, the
     first that has data there holds. Acquisitions without a single pixel of data are left out. Of a day's several images
     each pixel keeps the masks of the image that it comes from, by the classification the clear one; where there is
-    none, the other method's masks say which is clear.
+    none, the other method's masks say which is clear. `remarks` gains a line on values that a series cannot hold.
 
     Raises:
         UserError: a missing or damaged variable, an unknown class, or values that cannot be reflectance.
@@ -58,12 +64,15 @@ def read_optical(
         masks[SOURCE] = unknown.copy()
     if any(product.cloud_probability for product in products):
         masks[S2CLOUDLESS] = unknown.copy()
+    beyond = 0  # values that int16 does not hold
     for entry, own_times in zip(optical, times_of, strict=True):
         at = np.searchsorted(times, own_times)
         offset = acquisition_offsets(entry.product, entry.file)
         for band, label in entry.product.bands.items():
             reflectance = entry.file.physical(label, entry.product, offset)
-            resampled = resample(reflectance, entry.placement, grid, entry.product.resampling)
+            held = within_range(reflectance, REFLECTANCE_SCALE)
+            beyond += int((np.isnan(held) & ~np.isnan(reflectance)).sum())
+            resampled = resample(held, entry.placement, grid, entry.product.resampling)
             images = stored_integers(resampled, REFLECTANCE_SCALE)
             # Another file may have held a part of the same acquisition.
             earlier = values[at, bands.index(band)]
@@ -77,7 +86,12 @@ def read_optical(
             classes = resample_classes(stored, entry.placement, grid, CLOUD_NO_DATA)
             earlier_classes = masks[method][at]
             masks[method][at] = np.where(earlier_classes == CLOUD_NO_DATA, classes, earlier_classes)
-    _require_reflectance(values, optical[0].file.uri)
+    _require_reflectance(values, beyond, optical[0].file.uri)
+    if beyond:
+        remarks.append(
+            f"{optical[0].file.uri}: {beyond} values of the site lie beyond a reflectance of ±{_LARGEST:.4f}, the most "
+            "that a series holds: they count as no data"
+        )
     merged, dates, merged_masks = merge_days_and_masks(values, times, list(masks.values()))
     # A cube that radar and optical share has images without a single pixel on the other's dates.
     seen = (merged != NO_DATA).any(axis=(1, 2, 3))
@@ -94,29 +108,36 @@ def acquisition_offsets(product: OpticalProduct, file: CubeFile) -> NDArray[np.f
     """The offset of each acquisition [T]: the product's, or that of the last of `offsets` whose condition holds.
 
     Raises:
-        UserError: the file does not say the processing baseline that `offsets` ask for.
+        UserError: the file does not say the processing baseline that alone decides one of `offsets`.
     """
     offsets = np.full(len(file.times), product.offset)
-    baselines = _baselines(product.baseline, file) if product.baseline is not None else None
+    baselines = _baselines(product, file)
     for change in product.offsets:
+        holds = np.zeros(len(offsets), bool)
         if change.since is not None:
-            offsets[file.times.astype("datetime64[D]") >= np.datetime64(change.since, "D")] = change.offset
-        elif baselines is not None and change.since_baseline is not None:
-            offsets[baselines >= change.since_baseline] = change.offset
+            holds = file.times.astype("datetime64[D]") >= np.datetime64(change.since, "D")
+        if change.since_baseline is not None:
+            holds = np.where(np.isnan(baselines), holds, baselines >= change.since_baseline)
+        offsets[holds] = change.offset
     return offsets
 
 
-def _baselines(variable: str, file: CubeFile) -> NDArray[np.float64]:
+def _baselines(product: OpticalProduct, file: CubeFile) -> NDArray[np.float64]:
+    """The processing baseline of each acquisition [T], NaN where the file says none and a date will do."""
+    needed = any(change.since is None for change in product.offsets)
+    if product.baseline is None or not (needed or file.says(product.baseline)):
+        return np.full(len(file.times), np.nan)
+    texts = file.of_each_acquisition(product.baseline)
     try:
-        return np.array([baseline_number(text) for text in file.of_each_acquisition(variable)])
+        return np.array([np.nan if text in _UNSAID and not needed else baseline_number(text) for text in texts])
     except ValueError as error:
-        raise UserError(f"{file.uri}: {variable}: {error}: mend the file or the mapping's baseline") from None
+        raise UserError(f"{file.uri}: {product.baseline}: {error}: mend the file or the mapping's baseline") from None
 
 
 def _probable_clouds(entry: OpticalFile, probability: CloudProbability) -> NDArray[np.uint8]:
     stored, missing = entry.file.stored(probability.variable, entry.product)
     clouds = np.where(stored >= probability.cloud_from, THICK_CLOUD, CLEAR).astype(np.uint8)
-    clouds[missing | np.isnan(stored) | np.isin(stored, probability.no_data)] = CLOUD_NO_DATA
+    clouds[missing | among(stored, np.array(probability.no_data))] = CLOUD_NO_DATA
     return clouds
 
 
@@ -137,16 +158,16 @@ def _cloud_classes(entry: OpticalFile, label: str, mapping: CubeMapping) -> NDAr
     return clouds
 
 
-def _require_reflectance(values: NDArray[np.int16], uri: str) -> None:
+def _require_reflectance(values: NDArray[np.int16], beyond: int, uri: str) -> None:
     known = values[values != NO_DATA]
-    if not known.size:
+    if not known.size and not beyond:
         raise UserError(
             f"{uri}: no pixel of any optical band has data: check no_data and no_data_at_or_below of the mapping, or "
             "fetch the site again"
         )
-    median = float(np.median(known)) / REFLECTANCE_SCALE
+    median = float(np.median(known)) / REFLECTANCE_SCALE if known.size > beyond else _LARGEST
     if not _IMPLAUSIBLE[0] <= median <= _IMPLAUSIBLE[1]:
         raise UserError(
-            f"{uri}: reads as a reflectance of {median:.3g} in the median, which no land has: correct scale and offset "
-            "of the mapping (stored reflectance × 10000 has scale 1.0e-4)"
+            f"{uri}: reads as a reflectance of {median:.3g} {'or more ' if known.size <= beyond else ''}in the median, "
+            "which no land has: correct scale and offset of the mapping (stored reflectance × 10000 has scale 1.0e-4)"
         )

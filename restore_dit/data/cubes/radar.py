@@ -14,12 +14,15 @@ from restore_dit.config.cube_mapping import RadarProduct
 from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Placement, resample
-from restore_dit.data.cubes.stored_units import stored_integers
+from restore_dit.data.cubes.stored_units import stored_integers, within_range
 from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, S1_BANDS, Acquisitions
 
 _IMPLAUSIBLE = (-50.0, -0.5)
 """dB outside of which no land has its median backscatter across polarisations."""
+
+_APART = np.timedelta64(31, "D")
+"""Between the optical series and radar of another time: what lies so far off says nothing of the land."""
 
 
 @dataclass(frozen=True)
@@ -31,25 +34,41 @@ class RadarFile:
     placement: Placement
 
 
-def read_radar(radar: Sequence[RadarFile], grid: GeoBox) -> dict[str, Acquisitions]:
-    """Track → its series. Acquisitions without a single pixel of data are left out, and tracks without any.
+def read_radar(
+    radar: Sequence[RadarFile], grid: GeoBox, optical_dates: NDArray[np.datetime64], remarks: list[str]
+) -> dict[str, Acquisitions]:
+    """Track → its series. Acquisitions are left out in which no pixel has both polarisations, and tracks without any
+    other or of another time than the optical series; `remarks` gains a line on each file or track that is missing.
 
     Raises:
         UserError: a missing or damaged variable, an orbit without a name, or values that cannot be backscatter.
     """
     parts: dict[str, list[tuple[NDArray[np.int16], NDArray[np.datetime64]]]] = {}
     for entry in radar:
-        images = np.stack([_band(entry, band, grid) for band in S1_BANDS], axis=1)
-        _require_backscatter(images[:, S1_BANDS.index("VH")], entry)
-        tracks = np.array(acquisition_tracks(entry.product, entry.file))
+        product, file = entry.product, entry.file
+        known = file.labels(product)
+        lacking = [band for band in S1_BANDS if product.bands[band] not in known]
+        if len(lacking) == 1:  # with neither, the mapping is wrong
+            remarks.append(f"{file.uri}: no {lacking[0]}, as of radar in one polarisation: left out")
+            continue
+        images = np.stack([_band(entry, band, grid, remarks) for band in S1_BANDS], axis=1)
+        tracks = np.array(acquisition_tracks(product, file))
         for track in np.unique(tracks):
-            parts.setdefault(str(track), []).append((images[tracks == track], entry.file.times[tracks == track]))
+            parts.setdefault(str(track), []).append((images[tracks == track], file.times[tracks == track]))
     series = {}
     for track, pieces in sorted(parts.items()):
         values, dates, _ = merge_days(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
-        seen = (values != NO_DATA).any(axis=(1, 2, 3))
-        if seen.any():
-            series[track] = Acquisitions(values[seen], dates[seen], S1_BANDS)
+        usable = (values != NO_DATA).all(axis=1).any(axis=(1, 2))
+        values, dates = values[usable], dates[usable]
+        if not len(dates):
+            remarks.append(f"radar {track}: no pixel of any acquisition has both VV and VH: left out")
+        elif dates[-1] < optical_dates[0] - _APART or dates[0] > optical_dates[-1] + _APART:
+            remarks.append(
+                f"radar {track}: {dates[0]} to {dates[-1]} is another time than {optical_dates[0]} to "
+                f"{optical_dates[-1]} of the optical series: left out"
+            )
+        else:
+            series[track] = Acquisitions(values, dates, S1_BANDS)
     return series
 
 
@@ -71,24 +90,26 @@ def acquisition_tracks(product: RadarProduct, file: CubeFile) -> list[str]:
     return [names[orbit] for orbit in orbits]
 
 
-def _band(entry: RadarFile, band: str, grid: GeoBox) -> NDArray[np.int16]:
+def _band(entry: RadarFile, band: str, grid: GeoBox, remarks: list[str]) -> NDArray[np.int16]:
     """dB × 100 [T, H, W]. What is finer than the grid is averaged in linear power, in which speckle adds up."""
     values = entry.file.physical(entry.product.bands[band], entry.product).astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        if entry.product.unit == "db":
-            power = 10 ** (values / 10)
-        else:
-            positive = np.where(values > 0, values, np.nan)  # neither the border of a swath nor removed noise is land
-            power = positive**2 if entry.product.unit == "amplitude" else positive
-        decibel = 10 * np.log10(resample(power, entry.placement, grid, "nearest"))
-    return stored_integers(np.where(np.isfinite(decibel), decibel, np.nan), DECIBEL_SCALE)
+    if entry.product.unit != "db":
+        positive = np.where(values > 0, values, np.nan)  # neither the border of a swath nor removed noise is land
+        values = (20 if entry.product.unit == "amplitude" else 10) * np.log10(positive)
+    if band == "VH":
+        _require_backscatter(values, entry)
+    held = within_range(values, DECIBEL_SCALE)
+    beyond = int((np.isnan(held) & ~np.isnan(values)).sum())
+    if beyond:
+        remarks.append(f"{entry.file.uri}: {beyond} values of {band} are no backscatter in dB: they count as no data")
+    decibel = 10 * np.log10(resample(10 ** (held / 10), entry.placement, grid, "nearest").astype(np.float64))
+    return stored_integers(decibel, DECIBEL_SCALE)
 
 
-def _require_backscatter(images: NDArray[np.int16], entry: RadarFile) -> None:
-    known = images[images != NO_DATA]
-    if not known.size:
+def _require_backscatter(decibel: NDArray[np.floating], entry: RadarFile) -> None:
+    if np.isnan(decibel).all():
         return
-    median = float(np.median(known)) / DECIBEL_SCALE
+    median = float(np.nanmedian(decibel))
     if not _IMPLAUSIBLE[0] <= median <= _IMPLAUSIBLE[1]:
         raise UserError(
             f"{entry.file.uri}: VH reads as {median:.3g} dB in the median, which no land has: correct unit, scale and "

@@ -65,15 +65,18 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
         optical = [OpticalFile(one, file, _placement(one, file, *leading)) for one, file in optical_files]
         radar = [RadarFile(one, file, _placement(one, file, *leading)) for one, file in radar_files]
         _require_overlap(optical, radar, grid)
-        acquisitions, clouds, other_clouds = read_optical(optical, grid, mapping)
+        remarks: list[str] = []
+        acquisitions, clouds, other_clouds = read_optical(optical, grid, mapping, remarks)
+        radar_series = read_radar(radar, grid, acquisitions.dates, remarks)
         return TileSeries(
             tile_id=site.tile_id,
             optical=acquisitions,
             clouds=clouds,
             other_clouds=other_clouds,
-            radar=read_radar(radar, grid),
+            radar=radar_series,
             georeference=Georeference(leading[1].crs, (right, 0.0, left, 0.0, down, top)),
             properties={"source": mapping.source},
+            remarks=tuple(remarks),
         )
 
 

@@ -69,7 +69,8 @@ def _stem(folder: storage.Location, file: storage.Location) -> str:
 
 
 def _matches(file: storage.Location, mapping: CubeMapping) -> bool:
-    if not file.name.lower().endswith(_SUFFIXES):
+    # A hidden file is no cube: macOS puts one with what it knows beside each that it copies.
+    if not file.name.lower().endswith(_SUFFIXES) or file.name.startswith("."):
         return False
     return any(fnmatch.fnmatchcase(file.name, product.files) for product in (*mapping.optical, *mapping.radar))
 

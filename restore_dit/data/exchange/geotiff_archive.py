@@ -24,6 +24,7 @@ from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine
 
 from restore_dit.data.crs import crs_name
+from restore_dit.data.cubes.geotiff_series import read_masked
 from restore_dit.data.cubes.grid import same_grid
 from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
 from restore_dit.data.exchange.stored_values import to_stored
@@ -144,11 +145,12 @@ class ArchiveReader:
             if date not in by_date:
                 raise UserError(f"{self.name}: no file {kind} of {date}; every image needs one, or none has any")
             with self._open(by_date[date], len(dates)) as raster:
-                values = raster.read(1)
-            allowed = (values >= 0) & (values <= _MASKS[kind]) | ((values == CLOUD_NO_DATA) & (kind == "clouds"))
-            if not allowed.all():
+                stored = read_masked(raster, 1)
+            unknown = (np.ma.getmaskarray(stored) | (stored.data == CLOUD_NO_DATA)) & (kind == "clouds")
+            values = np.where(unknown, 0, stored.data)
+            if not ((values >= 0) & (values <= _MASKS[kind])).all():
                 raise UserError(f"{self.name}: {by_date[date].info.filename[:60]} has values that are no class")
-            frames.append(values.astype(np.uint8))
+            frames.append(np.where(unknown, CLOUD_NO_DATA, values).astype(np.uint8))
         return np.stack(frames)
 
     def _require_distinct(self, members: list[_Member]) -> None:
@@ -170,11 +172,10 @@ class ArchiveReader:
             layers = []
             for band in names:
                 index = described[band]
-                raw = raster.read(index)
-                missing = np.zeros(raw.shape, bool) if raster.nodata is None else raw == raster.nodata
+                raw = read_masked(raster, index)
                 factor, offset = raster.scales[index - 1], raster.offsets[index - 1]
                 where = f"{self.name}: {band} of {member.info.filename[:60]}"
-                layers.append(to_stored(raw, missing, factor, offset, scale, limit, where))
+                layers.append(to_stored(raw.data, np.ma.getmaskarray(raw), factor, offset, scale, limit, where))
         return names, np.stack(layers)
 
     def _open(self, member: _Member, count: int) -> _Opened:

@@ -18,7 +18,9 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
+from restore_dit.data.cubes.cf_values import scale_and_offset, stored_numbers
 from restore_dit.data.cubes.datasets import readable
+from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.data.exchange.georeferencing import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.exchange.self_contained import require_self_contained
@@ -250,53 +252,31 @@ def _days(dates: NDArray[np.datetime64]) -> NDArray[np.int32]:
 def _dates(dataset: xarray.Dataset, name: str, variable: str) -> NDArray[np.datetime64]:
     if variable not in dataset.variables:
         raise UserError(f"{name}: no variable {variable} with the dates")
-    try:
-        times = xarray.decode_cf(dataset[[variable]], decode_coords=False)[variable].values
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{name}: {variable} has no dates: give it units such as 'days since 1970-01-01'") from None
-    if times.dtype.kind != "M" or np.isnat(times).any():
-        raise UserError(f"{name}: {variable} has no dates: give it units such as 'days since 1970-01-01'")
-    dates = times.astype("datetime64[D]")
+    dates = acquisition_times(dataset, name, variable).astype("datetime64[D]")
     if not (np.diff(dates) > np.timedelta64(0, "D")).all():
         raise UserError(f"{name}: the dates of {variable} must ascend, one image a day: sort or merge them")
-    first, last = np.datetime64("1980-01-01"), np.datetime64("2100-01-01")
-    if len(dates) and not (first <= dates[0] and dates[-1] < last):
-        raise UserError(f"{name}: {variable} goes from {dates[0]} to {dates[-1]}, which no satellite of these did")
     return dates
 
 
 def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit: float) -> NDArray[np.int16]:
     """The variable as int16 in steps of 1/scale, `NO_DATA` where it has none. Integers without a scale are such steps
     already, floating-point numbers are the quantity itself."""
-    array = dataset[variable]
-    raw = array.values
-    attributes = array.attrs
-    missing = np.zeros(raw.shape, bool)
-    for key in ("_FillValue", "missing_value"):
-        if key in attributes:
-            missing |= raw == _number(attributes[key], name, variable)
-    factor = _number(attributes.get("scale_factor", 1.0), name, variable)
-    offset = _number(attributes.get("add_offset", 0.0), name, variable)
-    return to_stored(raw, missing, factor, offset, scale, limit, f"{name}: {variable}")
-
-
-def _number(value: Any, name: str, variable: str) -> float:
-    try:
-        return float(np.asarray(value).item())
-    except (ValueError, TypeError):
-        raise UserError(f"{name}: an attribute of {variable} is no number") from None
+    array, where = dataset[variable], f"{name}: {variable}"
+    raw, missing = stored_numbers(array.values, array.attrs, where)
+    factor, offset = scale_and_offset(array.attrs, 1, where)
+    return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where)
 
 
 def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
     for variable, most in (("clouds", SHADOW), ("gap_mask", 1)):
         if variable not in dataset.data_vars:
             continue
-        values = dataset[variable].values
-        known = (values >= 0) & (values <= most) | ((values == CLOUD_NO_DATA) & (variable == "clouds"))
-        if not known.all():
+        values, missing = stored_numbers(dataset[variable].values, dataset[variable].attrs, f"{name}: {variable}")
+        unknown = (missing | (values == CLOUD_NO_DATA)) & (variable == "clouds")
+        if not (unknown | ((values >= 0) & (values <= most))).all():
             allowed = "0 to 3 and 255" if variable == "clouds" else "0 and 1"
             raise UserError(f"{name}: {variable} has other values than {allowed}")
-        return np.rint(values).astype(np.uint8)
+        return np.where(unknown, CLOUD_NO_DATA, np.rint(np.where(unknown, 0, values))).astype(np.uint8)
     return None
 
 

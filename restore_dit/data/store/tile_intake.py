@@ -22,12 +22,14 @@ from restore_dit.series import TileSeries
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a tile: its `record` as JSON and a `note` on it, or the `reason` for which it is quarantined, or
-    what is `fatal` to all. Small: pixels never leave the process that made them."""
+    """What became of a tile: its `record` as JSON, a `note` on it and `remarks` on what was left out of it, or the
+    `reason` for which it is quarantined, or what is `fatal` to all. Small: pixels never leave the process that made
+    them."""
 
     tile_id: str
     record: str = ""
     note: str = ""
+    remarks: tuple[str, ...] = ()
     reason: str = ""
     fatal: str = ""
     seconds_read: float = 0.0
@@ -97,6 +99,7 @@ def written(
         tile_id,
         record=record.model_dump_json(),
         note=f"{len(series.optical)} acquisitions of {len(series.optical.bands)} bands",
+        remarks=series.remarks,
         seconds_read=made - begin,
         seconds_written=time.perf_counter() - made,
     )

@@ -200,7 +200,7 @@ def test_radar_in_the_wrong_unit_is_one_line(tmp_path: Path) -> None:
     linear = radar().assign(VV=10 ** (radar().VV / 10), VH=10 ** (radar().VH / 10))
     write(tmp_path / "source" / "a", s1=linear)
     manifest = ingest_cubes(tmp_path / "source", tmp_path / "store", MAPPING)
-    assert_names(manifest.quarantined["a"], "VH", "0.02 dB")
+    assert_names(manifest.quarantined["a"], "VH", "0.0158 dB")
 
 
 def test_two_folders_with_one_id_are_quarantined_together(tmp_path: Path) -> None:

@@ -122,6 +122,36 @@ def test_planetary_computer_changes_its_offset_by_date(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ascending[0, 1, 0, :3], [NO_DATA, NO_DATA, -1700])
 
 
+@pytest.mark.parametrize(
+    ("baselines", "since"),
+    [
+        (["05.00", "05.00"], 0),  # the older scene was processed anew
+        (["02.12", "05.00"], 1),
+        (["03.01", "03.01"], 2),  # not yet the newer processing
+        (["", "nan"], 1),  # by date
+        (["05.00", ""], 0),
+        (None, 1),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_planetary_computer_goes_by_the_baseline_where_the_file_says_it(
+    tmp_path: Path, baselines: list[str] | None, since: int, suffix: str
+) -> None:
+    stored = numbers().astype(np.uint16)
+    stored[since:][stored[since:] > 0] += 1000
+    said = {} if baselines is None else {"s2:processing_baseline": ("time", baselines)}
+    write(odc(dict.fromkeys(S2_BANDS, stored), "SCL", **said), tmp_path / "site" / f"s2{suffix}")
+    check_optical(tmp_path / "site", "planetary_computer")
+
+
+def test_one_baseline_in_an_attribute_of_the_file(tmp_path: Path) -> None:
+    stored = numbers()
+    stored[stored > 0] += 1000
+    cube = odc(dict.fromkeys(S2_BANDS, stored), "SCL").assign_attrs({"s2:processing_baseline": "05.00"})
+    write(cube, tmp_path / "site" / "s2.nc")
+    check_optical(tmp_path / "site", "planetary_computer")
+
+
 def stacked(values: NDArray[Any], labels: list[str], **coordinates: Any) -> xarray.Dataset:
     """As stackstac.stack returns it: one array, bands along a dimension, the items' properties beside the dates."""
     array = xarray.DataArray(

@@ -15,6 +15,7 @@ from restore_dit.cli import main
 from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data.cubes.ingest import ingest_cubes
 from restore_dit.data.cubes.site_series import read_cube
+from restore_dit.series import NO_DATA
 from tests.messages import assert_names
 
 pytestmark = pytest.mark.s3
@@ -41,11 +42,14 @@ def write_site(folder: Path) -> None:
     xarray.Dataset({"red": (dims, image)}, place, about).to_zarr(folder / "s2.zarr", zarr_format=2)
     radar = xarray.Dataset({"VV": (dims, image / -10), "VH": (dims, image / -8)}, place, about)
     radar.to_netcdf(folder / "s1.nc", engine="h5netcdf")
-    with rasterio.open(
+    # Its mask lies beside it.
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(
         folder / "nir_20190106.tif", "w", driver="GTiff", dtype="uint16", count=1, height=4, width=5,
         crs="EPSG:32631", transform=from_origin(500000, 5600040, 10, 10),
     ) as raster:  # fmt: skip
         raster.write(image[:1].astype(np.uint16))
+        raster.write_mask(image[0] != 107)
+    assert (folder / "nir_20190106.tif.msk").exists()
 
 
 def test_a_site_on_object_storage(tmp_path: Path, s3: Any, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +60,7 @@ def test_a_site_on_object_storage(tmp_path: Path, s3: Any, bucket: str, capsys: 
     here, there = read_cube(tmp_path / "site", MAPPING), read_cube(f"s3://{bucket}/cubes/site", MAPPING)
     assert here.optical.bands == ("B04", "B08")
     np.testing.assert_array_equal(here.optical.values, there.optical.values)
+    assert there.optical.values[1, 1, 1].tolist() == [105, 106, NO_DATA, 108, 109]
     np.testing.assert_array_equal(here.radar["S1A"].values, there.radar["S1A"].values)
 
     store = f"s3://{bucket}/store"

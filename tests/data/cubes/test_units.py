@@ -96,7 +96,6 @@ def test_processing_baselines_are_compared_as_numbers(text: object, number: floa
     ("optical", "says"),
     [
         ({"offsets": [{"offset": -0.1}]}, "since_baseline"),
-        ({"offsets": [{"offset": -0.1, "since": "2022-01-25", "since_baseline": 4}]}, "since_baseline"),
         ({"offsets": [{"offset": -0.1, "since_baseline": 4}]}, "baseline"),
         ({"offsets": [{"offset": -0.1, "since_baseline": "new"}], "baseline": "b"}, "new"),
         ({"date": "(a)(b)"}, "exactly one group"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
 from restore_dit.data.exchange import geotiff_archive
@@ -76,6 +77,27 @@ def test_radar_and_files_in_folders_are_taken_and_what_is_no_raster_is_not(serie
     assert found.radar.keys() == {"S1A"}
     assert (found.radar["S1A"].values == -1250).all()
     np.testing.assert_array_equal(found.optical.values, series.optical.values)
+
+
+@pytest.mark.parametrize("how", ["mask", "alpha"])
+def test_what_a_mask_or_alpha_band_hides_is_no_data(series, files, how):
+    visible = np.ones((12, 10), bool)
+    visible[4, 7:] = False
+    alpha = [np.where(visible, 65535, 0)] if how == "alpha" else []
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), MemoryFile() as memory:
+        with memory.open(driver="GTiff", dtype="uint16", count=3 + len(alpha), height=12, width=10, crs="EPSG:32631",
+                         transform=rasterio.Affine(*UTM.transform)) as raster:  # fmt: skip
+            if how == "alpha":
+                raster.colorinterp = [ColorInterp.gray] * 3 + [ColorInterp.alpha]
+            raster.write(np.stack([np.full((12, 10), 1234), np.full((12, 10), 2345), np.full((12, 10), 3456), *alpha]))
+            raster.descriptions = (*BANDS, *["alpha"] * len(alpha))
+            if how == "mask":
+                raster.write_mask(visible)
+        hidden = memory.read()
+    values = decoded({**files, IMAGE: hidden}).optical.values
+    for band, number in enumerate((1234, 2345, 3456)):
+        np.testing.assert_array_equal(values[1, band], np.where(visible, number, NO_DATA))
+    np.testing.assert_array_equal(values[[0, 2, 3]], series.optical.values[[0, 2, 3]])
 
 
 def test_without_masks_the_series_has_none(files):

@@ -20,7 +20,6 @@ from restore_dit.data.cubes.grid import Grid, overlaps
 from restore_dit.data.cubes.optical import OpticalFile, read_optical
 from restore_dit.data.cubes.radar import RadarFile, read_radar
 from restore_dit.data.cubes.sites import Site, find_sites, sites_of_files
-from restore_dit.data.store.manifest import check_name
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference, TileSeries
 
@@ -36,7 +35,6 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
         UserError: no or several sites there, or a file that cannot be read or does not fit the mapping.
     """
     site = source if isinstance(source, Site) else _only_site(source, mapping)
-    check_name(site.tile_id)
     with ExitStack() as stack:
 
         def opened(product: OpticalProduct | RadarProduct) -> Iterator[CubeFile]:
@@ -61,7 +59,7 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
             other_clouds=other_clouds,
             radar=read_radar(radar, grid),
             georeference=Georeference(finest.file.crs, finest.file.grid.north_up().transform),
-            properties={"source": mapping.source},
+            properties={"source": mapping.source, **({"name": site.name} if site.renamed else {})},
         )
 
 

@@ -6,13 +6,13 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray
 from numpy.typing import NDArray
 
-from restore_dit.config.cube_mapping import CubeMapping, Dimensions, Product
+from restore_dit.config.cube_mapping import CubeMapping, Dimensions, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
 from restore_dit.data.cubes.datasets import open_dataset, readable
 from restore_dit.data.cubes.georeference import crs_of, grid_of
@@ -20,6 +20,8 @@ from restore_dit.data.cubes.geotiff_series import is_geotiff, open_geotiff_serie
 from restore_dit.data.cubes.grid import Grid
 from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.errors import UserError
+
+ProductT = TypeVar("ProductT", OpticalProduct, RadarProduct)
 
 _FILL_ATTRIBUTES = ("_FillValue", "missing_value", "nodata")
 
@@ -53,26 +55,53 @@ class CubeFile:
             )
         return array.transpose(*wanted)
 
+    def held_of(self, product: ProductT) -> ProductT | None:
+        """The product as this file has it: of an optional one only what is there, none without a band.
+
+        Raises:
+            UserError: no variable with a dimension of bands, where the product has one.
+        """
+        if not product.optional:
+            return product
+        if product.variable is None:
+            there = {str(name) for name in self.dataset.variables}
+        else:
+            there = set(self._labels(self._along_bands(product.variable)))
+        bands = {band: label for band, label in product.bands.items() if label in there}
+        held: dict[str, Any] = {"bands": bands}
+        if isinstance(product, OpticalProduct):
+            probability = product.cloud_probability
+            held["classification"] = product.classification if product.classification in there else None
+            held["cloud_probability"] = probability if probability and probability.variable in there else None
+        return product.model_copy(update=held) if bands else None
+
     def _array(self, label: str, product: Product) -> xarray.DataArray:
         if product.variable is None:
             if label not in self.dataset:
                 raise UserError(f"{self.uri}: no variable {label}; it has {self._variables()}: correct the mapping")
             return self.dataset[label]
-        found = [str(name) for name in self.dataset.data_vars if fnmatch.fnmatchcase(str(name), product.variable)]
+        array = self._along_bands(product.variable)
+        labels = self._labels(array)
+        if label not in labels:
+            raise UserError(f"{self.uri}: no band {label}; it has {', '.join(labels)}: correct the mapping")
+        return array.isel({self.dimensions.band: labels.index(label)})
+
+    def _along_bands(self, pattern: str) -> xarray.DataArray:
+        found = [str(name) for name in self.dataset.data_vars if fnmatch.fnmatchcase(str(name), pattern)]
         place = {self.dimensions.band, self.dimensions.y, self.dimensions.x}  # else it says something of the bands
         found = [name for name in found if place <= set(self.dataset[name].dims)]
         if len(found) != 1:
             raise UserError(
-                f"{self.uri}: {len(found)} variables along {self.dimensions.band}, y and x match {product.variable}; "
+                f"{self.uri}: {len(found)} variables along {self.dimensions.band}, y and x match {pattern}; "
                 f"it has {self._variables()}: correct the mapping's variable or dimensions.band"
             )
         array = self.dataset[found[0]]
         if self.dimensions.band not in array.coords:
             raise UserError(f"{self.uri}: dimension {self.dimensions.band} says no names of bands: write them into it")
-        labels = [_text(value) for value in array[self.dimensions.band].values]
-        if label not in labels:
-            raise UserError(f"{self.uri}: no band {label}; it has {', '.join(labels)}: correct the mapping")
-        return array.isel({self.dimensions.band: labels.index(label)})
+        return array
+
+    def _labels(self, array: xarray.DataArray) -> list[str]:
+        return [_text(value) for value in array[self.dimensions.band].values]
 
     def _variables(self) -> str:
         return ", ".join(str(name) for name in self.dataset.data_vars) or "none"

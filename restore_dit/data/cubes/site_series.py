@@ -14,7 +14,7 @@ from pathlib import Path
 
 from restore_dit.config.cube_mapping import CubeMapping, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
-from restore_dit.data.cubes.cube_file import CubeFile, open_cube_files
+from restore_dit.data.cubes.cube_file import CubeFile, ProductT, open_cube_files
 from restore_dit.data.cubes.geotiff_series import is_geotiff
 from restore_dit.data.cubes.grid import Grid, overlaps
 from restore_dit.data.cubes.optical import OpticalFile, read_optical
@@ -37,17 +37,22 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
     site = source if isinstance(source, Site) else _only_site(source, mapping)
     with ExitStack() as stack:
 
-        def opened(product: OpticalProduct | RadarProduct) -> Iterator[CubeFile]:
+        def opened(product: ProductT) -> Iterator[tuple[ProductT, CubeFile]]:
             for files in _files_of(product, site):
-                yield stack.enter_context(open_cube_files(files, product, mapping))
+                file = stack.enter_context(open_cube_files(files, product, mapping))
+                if (held := file.held_of(product)) is not None:
+                    yield held, file
 
-        optical = [OpticalFile(one, file, _true_grid(one, file)) for one in mapping.optical for file in opened(one)]
+        optical_files = [entry for product in mapping.optical for entry in opened(product)]
+        optical = [OpticalFile(one, file, _true_grid(one, file)) for one, file in optical_files]
         if not optical:
             patterns = ", ".join(product.files for product in mapping.optical)
             raise UserError(
-                f"{site.uri}: no optical file of {site.tile_id} matches {patterns}: add it or mend the mapping"
+                f"{site.uri}: no optical file of {site.tile_id} matches {patterns}, with any of its bands: add it or mend "
+                "the mapping"
             )
-        radar = [RadarFile(one, file, _true_grid(one, file)) for one in mapping.radar for file in opened(one)]
+        radar_files = [entry for product in mapping.radar for entry in opened(product)]
+        radar = [RadarFile(one, file, _true_grid(one, file)) for one, file in radar_files]
         finest = min(optical, key=lambda entry: entry.file.grid.pixel_area)
         _require_one_place(optical, radar, finest)
         grid = finest.grid.north_up()

@@ -9,10 +9,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.clouds.pixel_size import read_crs
 from restore_dit.clouds.rule import RULE_VERSION, require_rule_bands, rule_masks
 from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.config.clouds import DetectionConfig
+from restore_dit.data.crs import coordinate_system
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference, TileSeries
@@ -48,7 +48,7 @@ class RuleDetector:
         """Raises `UserError` where a tile of these bands is not enough, or nobody knows where it lies."""
         require_rule_bands(bands)
         if georeference is not None:
-            read_crs(georeference)
+            coordinate_system(georeference)
 
     def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
         """Masks of each tile, in order."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 from rasterio.transform import Affine
 
+from restore_dit.data.crs import coordinate_system
 from restore_dit.data.exchange import netcdf
-from restore_dit.data.exchange.georeferencing import coordinate_system
 from restore_dit.data.exchange.stored_values import index_to_stored
 from restore_dit.data.storage import Place, locate, write_bytes_atomically
 from restore_dit.errors import UserError

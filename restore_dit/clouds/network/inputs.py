@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from restore_dit.clouds.pixel_size import pixel_metres
 from restore_dit.clouds.reference import clear_reference
 from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.data.pixel_size import pixel_sides
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
 
@@ -107,8 +107,8 @@ def network_size(
     """
     if config.pixel_size is None or georeference is None:
         return size
-    tall, wide = np.linalg.norm(pixel_metres(georeference, size), axis=0)
-    factors = (float(tall) / config.pixel_size, float(wide) / config.pixel_size)
+    tall, wide = pixel_sides(georeference, size)
+    factors = (tall / config.pixel_size, wide / config.pixel_size)
     for factor in factors:
         if not 1 / _MOST_RESAMPLING <= factor <= _MOST_RESAMPLING:
             raise UserError(

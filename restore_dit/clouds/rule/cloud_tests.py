@@ -38,10 +38,10 @@ def cloud_excess(now: Bands, clear: Bands, bands: RuleBands, config: RuleConfig)
 
 def is_hazy(excess: Field, place: Place, config: RuleConfig) -> Mask:
     """Where the excess is slight, but so over the whole neighbourhood: fields change one by one, haze is wide."""
-    width = 2 * round(config.haze_width / place.pixel_size / 2) + 1
+    window = (0, *(2 * round(config.haze_width / side / 2) + 1 for side in place.pixel_sides))
     known = np.isfinite(excess)
-    total = ndimage.uniform_filter(np.where(known, excess, 0), (0, width, width), mode="nearest")
-    share = ndimage.uniform_filter(known.astype(np.float32), (0, width, width), mode="nearest")
+    total = ndimage.uniform_filter(np.where(known, excess, 0), window, mode="nearest")
+    share = ndimage.uniform_filter(known.astype(np.float32), window, mode="nearest")
     return (excess > config.haze_excess) & (total > config.haze_excess * share)
 
 

@@ -23,7 +23,10 @@ def without_specks(mask: Mask, square_metres: float, place: Place) -> Mask:
 
 
 def grown(mask: Mask, metres: float, place: Place) -> Mask:
-    """The mask [T, H, W] widened by so many metres: by squares and diamonds in turn, which is nearly a circle."""
-    for step in range(round(metres / place.pixel_size)):
+    """The mask [T, H, W] widened by so many metres: by squares and diamonds in turn, which is nearly a circle; along
+    the shorter side of pixels that are not square by what that leaves."""
+    down, right = (round(metres / side) for side in place.pixel_sides)
+    for step in range(min(down, right)):
         mask = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(2, 1 + step % 2)[None])
-    return mask
+    left = (1, 1 + 2 * max(down - right, 0), 1 + 2 * max(right - down, 0))
+    return mask if down == right else ndimage.binary_dilation(mask, np.ones(left, bool))

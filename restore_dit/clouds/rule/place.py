@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from restore_dit.clouds.pixel_size import pixel_metres, read_crs
+from restore_dit.data.crs import coordinate_system
+from restore_dit.data.pixel_size import pixel_metres
 from restore_dit.series import Georeference
 
 _UNKNOWN_PIXEL = 10.0
@@ -28,9 +29,10 @@ class Place:
         return float(1 / abs(np.linalg.det(self.pixels)))
 
     @property
-    def pixel_size(self) -> float:
-        """Metres along a side."""
-        return float(np.sqrt(self.pixel_area))
+    def pixel_sides(self) -> tuple[float, float]:
+        """Height and width of a pixel in metres."""
+        tall, wide = np.linalg.norm(np.linalg.inv(self.pixels), axis=0)
+        return float(tall), float(wide)
 
 
 def place_of(georeference: Georeference | None, size: tuple[int, int]) -> Place:
@@ -45,5 +47,5 @@ def place_of(georeference: Georeference | None, size: tuple[int, int]) -> Place:
     a, b, c, d, e, f = georeference.transform
     row, column = size[0] / 2, size[1] / 2
     x, y = a * column + b * row + c, d * column + e * row + f
-    _, (latitude,) = transform(read_crs(georeference), CRS.from_epsg(4326), [x], [y])[:2]
+    _, (latitude,) = transform(coordinate_system(georeference), CRS.from_epsg(4326), [x], [y])[:2]
     return Place(float(latitude), np.linalg.inv(pixel_metres(georeference, size)))

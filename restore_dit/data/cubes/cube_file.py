@@ -11,17 +11,21 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.transform import Affine
 
 from restore_dit.config.cube_mapping import CubeMapping, Dimensions, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
 from restore_dit.data.cubes.datasets import open_dataset, readable
-from restore_dit.data.cubes.georeference import crs_of, grid_of
+from restore_dit.data.cubes.georeference import place_of_images
 from restore_dit.data.cubes.geotiff_series import is_geotiff, open_geotiff_series
-from restore_dit.data.cubes.grid import Grid
 from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.errors import UserError
 
 ProductT = TypeVar("ProductT", OpticalProduct, RadarProduct)
+
+_DEGREES = {"y": ("latitude", "lat"), "x": ("longitude", "lon")}
+"""Names of the dimensions of cubes in degrees."""
 
 _FILL_ATTRIBUTES = ("_FillValue", "missing_value", "nodata")
 
@@ -29,13 +33,13 @@ _FILL_ATTRIBUTES = ("_FillValue", "missing_value", "nodata")
 @dataclass(frozen=True)
 class CubeFile:
     """An open file, or a series of GeoTIFFs: `times` datetime64[s] [T] in its own order, `grid` and `crs` of all its
-    images."""
+    images, which lie north up whatever their order in the file."""
 
     uri: str
     dataset: xarray.Dataset
     dimensions: Dimensions
     times: NDArray[np.datetime64]
-    grid: Grid
+    grid: GeoBox
     crs: str
 
     def images(self, label: str, product: Product) -> xarray.DataArray:
@@ -179,7 +183,7 @@ def open_cube_files(files: Sequence[storage.Location], product: Product, mapping
 
     Raises:
         UserError: not readable, a missing dimension or coordinate, times that are no dates, an irregular grid, no CRS
-            or one in degrees.
+            or one that does not fit the coordinates.
     """
     first = files[0]
     if is_geotiff(first):
@@ -191,7 +195,7 @@ def open_cube_files(files: Sequence[storage.Location], product: Product, mapping
 
 
 def _cube_file(uri: str, dataset: xarray.Dataset, mapping: CubeMapping) -> CubeFile:
-    dimensions = mapping.dimensions
+    dimensions = _named_in(dataset, mapping.dimensions)
     for name in (dimensions.time, dimensions.y, dimensions.x):
         single = name == dimensions.time and name in dataset.variables and dataset[name].ndim == 0
         if not single and (name not in dataset.dims or name not in dataset.variables):
@@ -201,14 +205,30 @@ def _cube_file(uri: str, dataset: xarray.Dataset, mapping: CubeMapping) -> CubeF
             )
     with readable(uri):
         times = np.atleast_1d(dataset[dimensions.time].values)
-        y, x = (dataset[name].values for name in (dimensions.y, dimensions.x))
     if not len(times):
         raise UserError(f"{uri}: holds no acquisition: {dimensions.time} is empty: fetch it again")
+    place = place_of_images(uri, dataset, (dimensions.y, dimensions.x), mapping.crs)
+    grid = GeoBox((dataset.sizes[dimensions.y], dataset.sizes[dimensions.x]), Affine(*place.transform), place.crs)
+    if grid.affine.e > 0:
+        grid, dataset = grid.flipy(), dataset.isel({dimensions.y: slice(None, None, -1)})
+    if grid.affine.a < 0:
+        grid, dataset = grid.flipx(), dataset.isel({dimensions.x: slice(None, None, -1)})
     return CubeFile(
         uri=uri,
         dataset=dataset,
         dimensions=dimensions,
         times=acquisition_times(times, uri, dimensions.time),
-        grid=grid_of(uri, y, x),
-        crs=crs_of(uri, dataset, mapping.crs, (dimensions.y, dimensions.x)),
+        grid=grid,
+        crs=place.crs,
     )
+
+
+def _named_in(dataset: xarray.Dataset, dimensions: Dimensions) -> Dimensions:
+    """The mapping's dimensions; where the file has none of that name for y or x, its latitude or longitude."""
+    found = {
+        axis: name
+        for axis, names in _DEGREES.items()
+        for name in names
+        if getattr(dimensions, axis) not in dataset.dims and name in dataset.dims
+    }
+    return dimensions.model_copy(update=found)

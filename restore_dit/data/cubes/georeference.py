@@ -1,82 +1,203 @@
-"""Where a file's images lie: their CRS and their grid of pixel centres."""
+"""Where a file's images lie, by all that it says of it: coordinates of pixel centres, a transform, a CRS."""
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import xarray
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.errors import CRSError
+from rasterio.transform import Affine
 
-from restore_dit.data.crs import crs_from_text
-from restore_dit.data.cubes.grid import Axis, Grid
+from restore_dit.data.crs import crs_from_parameters, crs_from_text, crs_name
+from restore_dit.data.cubes.grid import SAME_PIXEL
+from restore_dit.data.pixel_size import require_sentinel_pixels
 from restore_dit.errors import UserError
+from restore_dit.series import Georeference
 
 _CRS_ATTRIBUTES = ("crs_wkt", "spatial_ref", "crs", "epsg", "epsg_code")
 _CRS_VARIABLES = ("spatial_ref", "crs")
 _CODE_VARIABLES = ("epsg", "proj:epsg", "proj:code")
 
+_TRANSFORM_ATTRIBUTES = ("GeoTransform", "transform")
+"""GDAL's, which rioxarray and odc-geo write; stackstac's, which is also that of older versions of xarray."""
 
-def grid_of(uri: str, y: NDArray[Any], x: NDArray[Any]) -> Grid:
-    """The grid of these pixel centres.
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_SPEC = re.compile(r"bounds=\(([^)]*)\).*resolutions_xy=\(([^)]*)\)", re.DOTALL)
+_SHOWN_DIGITS = 0.005
+"""To which a transform is rounded that was written as the matrix in bars that `affine` shows."""
+
+_DEGREE_NAMES = {"lat", "latitude", "lon", "longitude"}
+
+Axes = tuple[str, str]
+"""Names of the dimensions y and x."""
+
+
+def place_of_images(uri: str, dataset: xarray.Dataset, axes: Axes, fallback_crs: str | None = None) -> Georeference:
+    """Where the pixels of a dataset lie, in the order in which it has them.
+
+    Coordinates are pixel centres. Where the file states a transform as well, and that lies up to half a pixel beside
+    them, the transform holds: some coordinates are those of corners (stackstac's default), or rounded. Where it lies
+    whole pixels beside them, the coordinates hold: a part was cut out of an image whose transform nobody changed.
+
+    Args:
+        uri: the file, for errors.
+        dataset: its content.
+        axes: names of its dimensions y and x, which have coordinates.
+        fallback_crs: the CRS where the file says none.
 
     Raises:
-        UserError: coordinates that are no numbers or not evenly spaced, or a single pixel.
+        UserError: coordinates that are no numbers or not evenly spaced, a single pixel without a transform, a
+            transform that contradicts the coordinates, no CRS, or one in which Sentinel's pixels cannot be so large.
     """
-    spacings = []
-    for name, centres in (("y", y), ("x", x)):
-        if centres.ndim != 1 or centres.dtype.kind not in "iuf" or not len(centres) or not np.isfinite(centres).all():
-            raise UserError(f"{uri}: the coordinates of {name} are no list of numbers: mend the file")
-        steps = np.diff(centres.astype(np.float64))
-        spacing = steps.mean() if len(steps) else np.nan
-        if len(steps) and (spacing == 0 or (abs(steps - spacing) > 0.01 * abs(spacing)).any()):
-            raise UserError(f"{uri}: the coordinates of {name} are not evenly spaced: resample the cube to a grid")
-        spacings.append(float(spacing))
-    down, right = spacings
-    if np.isnan(down) and np.isnan(right):
+    y, x = (dataset[name].values for name in axes)
+    holders = _grid_mappings(dataset)
+    transforms = list(_stated_transforms(dataset, holders, axes))
+    grid = _grid_of_centres(uri, y, x, transforms[0] if transforms else None)
+    for stated in transforms:
+        grid = _reconciled(uri, grid, stated, (len(y), len(x)))
+    crs = crs_of(uri, dataset, fallback_crs, axes)
+    place = Georeference(crs_name(crs), (grid.a, grid.b, grid.c, grid.d, grid.e, grid.f))
+    require_sentinel_pixels(uri, place, (len(y), len(x)))
+    return place
+
+
+def _grid_of_centres(uri: str, y: NDArray[Any], x: NDArray[Any], stated: Affine | None) -> Affine:
+    steps = [_step(uri, name, centres) for name, centres in (("y", y), ("x", x))]
+    down, right = steps
+    if down is None and right is None and stated is None:
         raise UserError(f"{uri}: a single pixel, whose size nobody can tell: give a larger cube")
-    down = -abs(right) if np.isnan(down) else down
-    right = abs(down) if np.isnan(right) else right
-    return Grid(Axis(float(y[0]), down, len(y)), Axis(float(x[0]), right, len(x)))
+    if down is None:
+        down = stated.e if stated is not None else -abs(right or 0)
+    if right is None:
+        right = stated.a if stated is not None else abs(down)
+    return Affine(right, 0.0, float(x[0]) - right / 2, 0.0, down, float(y[0]) - down / 2)
 
 
-def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: tuple[str, str]) -> str:
-    """An authority string such as EPSG:32631 where the CRS has one, else WKT.
+def _step(uri: str, name: str, centres: NDArray[Any]) -> float | None:
+    """From one centre to the next, None where there is one only."""
+    if centres.ndim != 1 or centres.dtype.kind not in "iuf" or not len(centres) or not np.isfinite(centres).all():
+        raise UserError(f"{uri}: the coordinates of {name} are no list of numbers: mend the file")
+    if len(centres) == 1:
+        return None
+    steps = np.diff(centres.astype(np.float64))
+    step = float(steps.mean())
+    # Degrees of single precision are exact to some percent of a pixel.
+    rounding = 2 * float(np.spacing(abs(centres).max())) if centres.dtype.kind == "f" else 0.0
+    if step == 0 or (abs(steps - step) > SAME_PIXEL * abs(step) + min(rounding, abs(step) / 4)).any():
+        raise UserError(f"{uri}: the coordinates of {name} are not evenly spaced: resample the cube to a grid")
+    return step
+
+
+def _grid_mappings(dataset: xarray.Dataset) -> list[dict[str, Any]]:
+    """Attributes of the variables that say where a dataset's images lie."""
+    # "name", or "name: coordinates …" of an image that lies in several systems
+    stated = [dataset.attrs.get("grid_mapping"), *(array.attrs.get("grid_mapping") for array in dataset.values())]
+    mapped = {text.split(":")[0].strip() for text in stated if isinstance(text, str)}
+    return [
+        dataset[name].attrs
+        for name in dataset.variables
+        if name in mapped or name in _CRS_VARIABLES or "grid_mapping_name" in dataset[name].attrs
+    ]
+
+
+def _stated_transforms(dataset: xarray.Dataset, holders: list[dict[str, Any]], axes: Axes) -> Iterator[Affine]:
+    images = [array.attrs for array in dataset.values() if {*axes} <= {*array.dims}]
+    for attributes in [*holders, dataset.attrs, *images]:
+        for name in _TRANSFORM_ATTRIBUTES:
+            found = _affine(attributes[name]) if name in attributes else None
+            if found is not None:
+                yield found
+        spec = _SPEC.search(str(attributes["spec"])) if "spec" in attributes else None  # stackstac's, as text
+        if spec:
+            west, _, _, north = map(float, _NUMBER.findall(spec[1]))
+            right, down = map(float, _NUMBER.findall(spec[2]))
+            yield Affine(right, 0.0, west, 0.0, -down, north)
+
+
+def _affine(stated: Any) -> Affine | None:
+    """Six or nine numbers, in GDAL's order or that of `affine`; None for what is neither, or too coarse to tell."""
+    if isinstance(stated, str):
+        numbers = [float(number) for number in _NUMBER.findall(stated)]
+        rounding = _SHOWN_DIGITS if "|" in stated else 0.0
+    else:
+        numbers = np.asarray(stated).ravel().tolist() if np.asarray(stated).dtype.kind in "iuf" else []
+        rounding = 0.0
+    if len(numbers) not in (6, 9):
+        return None
+    for grid in (Affine(*numbers[:6]), Affine.from_gdal(*numbers[:6])):
+        if not (grid.b or grid.d) and rounding < SAME_PIXEL * min(abs(grid.a), abs(grid.e)):
+            return grid
+    return None
+
+
+def _reconciled(uri: str, centres: Affine, stated: Affine, size: tuple[int, int]) -> Affine:
+    """The transform by coordinates, or the stated one where that holds."""
+    height, width = size
+    # The order of rows and columns is that of the coordinates: GDAL states north up what it writes from the south.
+    if stated.e * centres.e < 0:
+        stated = stated * Affine.translation(0, height) * Affine.scale(1, -1)
+    if stated.a * centres.a < 0:
+        stated = stated * Affine.translation(width, 0) * Affine.scale(-1, 1)
+    to_pixels = ~centres * stated
+    begin, end = np.array(to_pixels * (0, 0)), np.array(to_pixels * (width, height)) - (width, height)
+    if abs(end - begin).max() <= 2 * SAME_PIXEL:
+        if abs(begin).max() <= 0.5 + SAME_PIXEL:
+            return stated
+        if abs(begin - np.rint(begin)).max() <= SAME_PIXEL:
+            return centres
+    raise UserError(
+        f"{uri}: its coordinates say pixels of {abs(centres.e):.10g}×{abs(centres.a):.10g} from {centres.c:.10g}, "
+        f"{centres.f:.10g}, its transform {abs(stated.e):.10g}×{abs(stated.a):.10g} from {stated.c:.10g}, "
+        f"{stated.f:.10g}: mend or remove what is wrong"
+    )
+
+
+def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: Axes) -> CRS:
+    """The CRS of a dataset: by text, by the parameters of its grid mapping, or by coordinates in degrees.
 
     Args:
         uri: the file, for errors.
         dataset: its content.
         fallback: the CRS where the file says none.
-        axes: names of its coordinates y and x.
+        axes: names of its dimensions y and x.
 
     Raises:
-        UserError: no CRS, or one in degrees.
+        UserError: no CRS.
     """
-    mapped = {dataset.attrs.get("grid_mapping")} | {array.attrs.get("grid_mapping") for array in dataset.values()}
-    names = [name for name in dataset.variables if name in mapped or name in _CRS_VARIABLES]
-    holders = [dataset[name].attrs for name in names] + [dataset.attrs]
+    mappings = _grid_mappings(dataset)
+    images = [array.attrs for array in dataset.values() if {*axes} <= {*array.dims}]
+    holders = [*mappings, dataset.attrs, *images]
     stated = [attributes[key] for attributes in holders for key in _CRS_ATTRIBUTES if key in attributes]
     stated += [dataset[name].values.ravel()[0] for name in _CODE_VARIABLES if name in dataset and dataset[name].size]
-    for text in [*stated, fallback]:
-        if text is None:
-            continue
+    for text in stated:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "+init=epsg:…" is old but clear
-                crs = crs_from_text(str(text))
+                return crs_from_text(str(text))
         except (CRSError, ValueError):
             continue
-        code = crs.to_epsg()
-        name = f"EPSG:{code}" if code else str(crs.to_wkt())
-        if crs.is_geographic:
-            raise _in_degrees(uri, f"its CRS {name[:40]} is")
-        return name
-    if any(str(dataset[axis].attrs.get("units", "")).startswith("degree") for axis in axes):
-        raise _in_degrees(uri, f"its coordinates {' and '.join(axes)} are")
+    for attributes in mappings:
+        if "grid_mapping_name" in attributes:
+            try:
+                return crs_from_parameters(attributes)
+            except CRSError:
+                continue
+    if fallback is not None:
+        try:
+            return crs_from_text(fallback)
+        except CRSError:
+            raise UserError(f"{uri}: the mapping's crs {fallback!r} is unknown: give one such as EPSG:32631") from None
+    if all(_in_degrees(name, dataset[name]) for name in axes):
+        return CRS.from_epsg(4326)
     raise UserError(f"{uri}: says no CRS (crs_wkt, spatial_ref, crs or epsg): give it as `crs` in the mapping")
 
 
-def _in_degrees(uri: str, what: str) -> UserError:
-    return UserError(f"{uri}: {what} in degrees of latitude and longitude: reproject the cube to metres, such as UTM")
+def _in_degrees(name: str, axis: xarray.DataArray) -> bool:
+    units, standard_name = (str(axis.attrs.get(key, "")) for key in ("units", "standard_name"))
+    return units.startswith("degree") or bool(_DEGREE_NAMES & {name.lower(), standard_name})

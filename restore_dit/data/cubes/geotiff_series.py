@@ -12,11 +12,15 @@ import pandas as pd
 import rasterio
 import xarray
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
+from rasterio.transform import Affine
 
 from restore_dit.config.cube_mapping import Dimensions, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
+from restore_dit.data.crs import crs_name
+from restore_dit.data.cubes.grid import same_grid
 from restore_dit.errors import UserError
 
 _SUFFIXES = (".tif", ".tiff")
@@ -29,11 +33,21 @@ def is_geotiff(location: storage.Location) -> bool:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Size and place of a raster: all of a product's must be equal."""
+    """Size and place of a raster: all of a product's must be the same pixels."""
 
     shape: tuple[int, int]
     transform: tuple[float, ...]
     crs: str | None
+
+    def __str__(self) -> str:
+        height, width = self.shape
+        x, y = self.transform[2], self.transform[5]
+        return f"{height}×{width} pixels from {x:.12g}, {y:.12g} in {str(self.crs)[:40]}"
+
+    def is_that_of(self, other: _Frame) -> bool:
+        """Whether both are the same pixels."""
+        one, another = (GeoBox(frame.shape, Affine(*frame.transform), None) for frame in (self, other))
+        return self.crs == other.crs and same_grid(one, another)
 
 
 @contextmanager
@@ -59,11 +73,10 @@ def open_geotiff_series(
         with _open(file) as raster:
             frame = _frame(raster)
             first = first or frame
-            if frame != first:
+            if not frame.is_that_of(first):
                 raise UserError(
-                    f"{file.uri}: {frame.shape[0]}×{frame.shape[1]} pixels at {frame.transform[2]:g}, "
-                    f"{frame.transform[5]:g} do not match {files[0].name}: bring all rasters of {product.files} to one "
-                    "grid"
+                    f"{file.uri}: its {frame} are not the {first} of {files[0].name}: bring all rasters of "
+                    f"{product.files} to one grid"
                 )
             for label, number in _numbers(raster, name, wanted, file):
                 if label in found.setdefault(date, {}):
@@ -125,7 +138,7 @@ def _open(file: storage.Location) -> Iterator[DatasetReader]:
 
 
 def _frame(raster: DatasetReader) -> _Frame:
-    return _Frame(raster.shape, tuple(raster.transform)[:6], None if raster.crs is None else raster.crs.to_wkt())
+    return _Frame(raster.shape, tuple(raster.transform)[:6], None if raster.crs is None else crs_name(raster.crs))
 
 
 def _numbers(

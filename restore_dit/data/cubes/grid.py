@@ -1,4 +1,7 @@
-"""Bringing an image from one regular grid to another in the same CRS, axis by axis."""
+"""Which pixels of two grids are the same, and bringing an image from one grid to another in the same CRS, axis by axis.
+
+A grid is a `GeoBox`, north up: shape, affine of the upper left corners, CRS.
+"""
 
 from __future__ import annotations
 
@@ -7,78 +10,57 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.transform import Affine
 
 Method = Literal["nearest", "bilinear"]
 
 _FINER = 0.75
 """A source whose pixels are smaller than this share of the target's is averaged instead of interpolated."""
 
+SAME_PIXEL = 0.01
+"""Pixels that lie closer than this share of a pixel are one: coordinates are rounded, and warped with noise."""
 
-@dataclass(frozen=True)
-class Axis:
-    """Pixel centres along one axis, in the unit of the CRS: `start`, `start + spacing`, … (spacing may be negative)."""
-
-    start: float
-    spacing: float
-    length: int
-
-    @property
-    def centres(self) -> NDArray[np.float64]:
-        """Coordinates of the pixel centres [length]."""
-        return self.start + self.spacing * np.arange(self.length, dtype=np.float64)
-
-    @property
-    def edge(self) -> float:
-        """Where the first pixel begins."""
-        return self.start - self.spacing / 2
-
-    def offset(self, distance: float) -> Axis:
-        """The axis moved by a distance in the CRS's unit."""
-        return Axis(self.start + distance, self.spacing, self.length)
-
-    def ascending(self, direction: Literal[1, -1]) -> Axis:
-        """The same pixels in the order in which their coordinates rise (1) or fall (-1)."""
-        if np.sign(self.spacing) == direction:
-            return self
-        return Axis(float(self.centres[-1]), -self.spacing, self.length)
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Two axes: `y` for the rows, `x` for the columns."""
+class Placement:
+    """Where a file's images lie: `covers`, by its coordinates, the pixels that it holds; `content`, of the same shape,
+    where they truly belong once products are registered to each other."""
 
-    y: Axis
-    x: Axis
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W)."""
-        return self.y.length, self.x.length
-
-    @property
-    def pixel_area(self) -> float:
-        """Of one pixel, in the CRS's unit squared."""
-        return abs(self.y.spacing * self.x.spacing)
-
-    @property
-    def transform(self) -> tuple[float, float, float, float, float, float]:
-        """GDAL-ordered affine (a, b, c, d, e, f) of the upper left corners."""
-        return self.x.spacing, 0.0, self.x.edge, 0.0, self.y.spacing, self.y.edge
-
-    def north_up(self) -> Grid:
-        """The same pixels with the first row in the north and the first column in the west."""
-        return Grid(self.y.ascending(-1), self.x.ascending(1))
+    covers: GeoBox
+    content: GeoBox
 
 
-def resample(images: NDArray[np.floating], source: Grid, target: Grid, method: Method) -> NDArray[np.float32]:
+def on_lattice(grid: GeoBox, lattice: GeoBox) -> GeoBox | None:
+    """The grid as a part of the lattice that another one's pixels make when continued; None where its pixels are not
+    those of the lattice."""
+    to_pixels = ~lattice.affine * grid.affine
+    height, width = grid.shape
+    corners = np.array([to_pixels * (0, 0), to_pixels * (width, height)])
+    left_top, right_bottom = np.rint(corners).astype(int)
+    apart = abs(corners - np.rint(corners)).max() > SAME_PIXEL
+    if apart or tuple(right_bottom - left_top) != (width, height) or grid.crs != lattice.crs:
+        return None
+    return GeoBox(grid.shape, lattice.affine * Affine.translation(*map(int, left_top)), lattice.crs)
+
+
+def same_grid(one: GeoBox, other: GeoBox) -> bool:
+    """Whether two grids are the same pixels."""
+    moved = on_lattice(one, other)
+    return moved is not None and moved == other
+
+
+def resample(images: NDArray[np.floating], source: Placement, target: GeoBox, method: Method) -> NDArray[np.float32]:
     """Images [T, h, w] on `source` brought to `target`: float32 [T, H, W], NaN where there is no data.
 
     A target pixel has data where the source pixel nearest to its centre has. Bilinear interpolation and averages
     leave out source pixels without data.
     """
-    rows, columns = _weights(source.y, target.y, method), _weights(source.x, target.x, method)
+    rows, columns = (_weights(source, target, axis, method) for axis in (0, 1))
     known = ~np.isnan(images)
-    nearest_rows, nearest_columns = _nearest(source.y, target.y), _nearest(source.x, target.x)
+    nearest_rows, nearest_columns = (_nearest(source, target, axis) for axis in (0, 1))
     inside = (nearest_rows >= 0)[:, None] & (nearest_columns >= 0)
     has_data = known[:, nearest_rows][:, :, nearest_columns] & inside
     weighted = rows @ np.where(known, images, 0.0) @ columns.T
@@ -87,51 +69,64 @@ def resample(images: NDArray[np.floating], source: Grid, target: Grid, method: M
         return np.where(has_data, weighted / weights, np.nan).astype(np.float32)
 
 
-def resample_classes(classes: NDArray[np.uint8], source: Grid, target: Grid, outside: int) -> NDArray[np.uint8]:
+def resample_classes(classes: NDArray[np.uint8], source: Placement, target: GeoBox, outside: int) -> NDArray[np.uint8]:
     """Classes uint8 [T, h, w] of the nearest source pixel [T, H, W], `outside` where the source does not reach."""
-    rows, columns = _nearest(source.y, target.y), _nearest(source.x, target.x)
+    rows, columns = (_nearest(source, target, axis) for axis in (0, 1))
     inside = (rows >= 0)[:, None] & (columns >= 0)
     return np.where(inside, classes[:, rows][:, :, columns], np.uint8(outside)).astype(np.uint8)
 
 
-def overlaps(source: Grid, target: Grid) -> bool:
-    """Whether any pixel of the target lies on the source."""
-    return bool((_nearest(source.y, target.y) >= 0).any() and (_nearest(source.x, target.x) >= 0).any())
+def overlaps(source: Placement, target: GeoBox) -> bool:
+    """Whether the source covers the middle of any pixel of the target."""
+    return all((_nearest(source, target, axis) >= 0).any() for axis in (0, 1))
 
 
-def _nearest(source: Axis, target: Axis) -> NDArray[np.intp]:
-    """Index of the source pixel nearest to each target centre, -1 where none is.
+def _positions(source: GeoBox, target: GeoBox, axis: int) -> NDArray[np.float64]:
+    """Where the middle of each row (axis 0) or column (1) of the target lies, in rows or columns of the source."""
+    along = ~source.affine * target.affine
+    step, start = (along.e, along.f) if axis == 0 else (along.a, along.c)
+    return step * (np.arange(target.shape[axis]) + 0.5) + start - 0.5
 
-    Half a source pixel beyond the edge still counts: a target pixel may stick out of the last source pixel.
+
+def _nearest(source: Placement, target: GeoBox, axis: int) -> NDArray[np.intp]:
+    """Index of the source pixel nearest to each target centre, -1 where the source does not cover that centre.
+
+    What is registered may lie up to a pixel beside what it covers: there the outermost pixel stands in.
     """
-    position = (target.centres - source.start) / source.spacing
+    last = source.covers.shape[axis] - 1
+    covered = _positions(source.covers, target, axis)
+    position = _positions(source.content, target, axis)
+    inside = (covered >= -0.5 - _ROUNDING) & (covered <= last + 0.5 + _ROUNDING)
+    near = (position >= -1 - _ROUNDING) & (position <= last + 1 + _ROUNDING)
     # Of two equally near ones the first, whatever rounding says.
-    index = np.clip(np.ceil(position - 0.5 - 1e-6), 0, source.length - 1).astype(np.intp)
-    reach = 1.0 + 1e-6
-    return np.where((position >= -reach) & (position <= source.length - 1 + reach), index, -1)
+    index = np.clip(np.ceil(position - 0.5 - _ROUNDING), 0, last).astype(np.intp)
+    return np.where(inside & near, index, -1)
 
 
-def _weights(source: Axis, target: Axis, method: Method) -> NDArray[np.float64]:
+def _weights(source: Placement, target: GeoBox, axis: int, method: Method) -> NDArray[np.float64]:
     """Weight of each source pixel in each target pixel [target, source]; zero rows outside."""
-    nearest = _nearest(source, target)
+    nearest = _nearest(source, target, axis)
     inside = nearest >= 0
-    weights = np.zeros((target.length, source.length))
-    position = (target.centres - source.start) / source.spacing
-    if abs(source.spacing) < _FINER * abs(target.spacing):
-        half = abs(target.spacing / source.spacing) / 2
-        pixel = np.arange(source.length)
-        overlap = np.minimum(position[:, None] + half, pixel + 0.5) - np.maximum(position[:, None] - half, pixel - 0.5)
+    many, few = target.shape[axis], source.content.shape[axis]
+    weights = np.zeros((many, few))
+    position = _positions(source.content, target, axis)
+    along = ~source.content.affine * target.affine
+    step = abs(along.e if axis == 0 else along.a)  # source pixels in one of the target
+    if 1 / step < _FINER:
+        pixel = np.arange(few)
+        lower, upper = position[:, None] - step / 2, position[:, None] + step / 2
+        overlap = np.minimum(upper, pixel + 0.5) - np.maximum(lower, pixel - 0.5)
         return np.where(inside[:, None], np.clip(overlap, 0, None), 0.0)
     if method == "nearest":
         weights[np.flatnonzero(inside), nearest[inside]] = 1.0
         return weights
-    position = np.clip(position, 0, source.length - 1)
-    lower = np.minimum(np.floor(position + 1e-6).astype(np.intp), source.length - 1)
-    upper = np.minimum(lower + 1, source.length - 1)
-    share = np.clip(position - lower, 0, 1)
-    share[share < 1e-6] = 0.0
-    every = np.arange(target.length)
-    weights[every, lower] += 1 - share
-    weights[every, upper] += share
+    position = np.clip(position, 0, few - 1)
+    below = np.minimum(np.floor(position + _ROUNDING).astype(np.intp), few - 1)
+    above = np.minimum(below + 1, few - 1)
+    share = np.clip(position - below, 0, 1)
+    share[share < _ROUNDING] = 0.0
+    every = np.arange(many)
+    weights[every, below] += 1 - share
+    weights[every, above] += share
     weights[~inside] = 0.0
     return weights

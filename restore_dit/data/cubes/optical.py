@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from restore_dit.config.cube_mapping import CloudProbability, CubeMapping, OpticalProduct, baseline_number
 from restore_dit.data.cubes.acquisition_merge import merge_days_and_masks
 from restore_dit.data.cubes.cube_file import CubeFile
-from restore_dit.data.cubes.grid import Grid, resample, resample_classes
+from restore_dit.data.cubes.grid import Placement, resample, resample_classes
 from restore_dit.data.cubes.stored_units import stored_integers
 from restore_dit.data.cubes.times import repeated_apart
 from restore_dit.data.store.masks import CLOUD_CLASSES, SOURCE
@@ -27,20 +28,21 @@ _IMPLAUSIBLE = (-0.1, 2.0)
 
 @dataclass(frozen=True)
 class OpticalFile:
-    """A file with the product it belongs to, and the grid on which its content truly lies."""
+    """A file with the product it belongs to, and where its images lie."""
 
     product: OpticalProduct
     file: CubeFile
-    grid: Grid
+    placement: Placement
 
 
 def read_optical(
-    optical: Sequence[OpticalFile], grid: Grid, mapping: CubeMapping
+    optical: Sequence[OpticalFile], grid: GeoBox, mapping: CubeMapping
 ) -> tuple[Acquisitions, NDArray[np.uint8] | None, dict[str, NDArray[np.uint8]]]:
     """All bands of all files on one grid, masks by the scene classification, and masks by other methods; files join on
-    their times, and what a file lacks has no data. Acquisitions without a single pixel of data are left out. Of several
-    images of a day each pixel keeps the masks of the image that it comes from, by the classification the clear one;
-    where there is none, the other method's masks say which is clear.
+    their times, and what a file lacks has no data. Where several files hold the same pixel of the same acquisition, the
+    first that has data there holds. Acquisitions without a single pixel of data are left out. Of a day's several images
+    each pixel keeps the masks of the image that it comes from, by the classification the clear one; where there is
+    none, the other method's masks say which is clear.
 
     Raises:
         UserError: a missing or damaged variable, an unknown class, or values that cannot be reflectance.
@@ -61,19 +63,20 @@ def read_optical(
         offset = acquisition_offsets(entry.product, entry.file)
         for band, label in entry.product.bands.items():
             reflectance = entry.file.physical(label, entry.product, offset)
-            resampled = resample(reflectance, entry.grid, grid, entry.product.resampling)
+            resampled = resample(reflectance, entry.placement, grid, entry.product.resampling)
             images = stored_integers(resampled, REFLECTANCE_SCALE)
-            # Another file of this product may hold the rest of the same acquisition.
+            # Another file may have held a part of the same acquisition.
             earlier = values[at, bands.index(band)]
-            values[at, bands.index(band)] = np.where(images == NO_DATA, earlier, images)
+            values[at, bands.index(band)] = np.where(earlier == NO_DATA, images, earlier)
         of_file: dict[str, NDArray[np.uint8]] = {}
         if entry.product.classification:
             of_file[SOURCE] = _cloud_classes(entry, entry.product.classification, mapping)
         if entry.product.cloud_probability:
             of_file[S2CLOUDLESS] = _probable_clouds(entry, entry.product.cloud_probability)
         for method, stored in of_file.items():
-            classes = resample_classes(stored, entry.grid, grid, CLOUD_NO_DATA)
-            masks[method][at] = np.where(classes == CLOUD_NO_DATA, masks[method][at], classes)
+            classes = resample_classes(stored, entry.placement, grid, CLOUD_NO_DATA)
+            earlier_classes = masks[method][at]
+            masks[method][at] = np.where(earlier_classes == CLOUD_NO_DATA, classes, earlier_classes)
     _require_reflectance(values, optical[0].file.uri)
     merged, dates, merged_masks = merge_days_and_masks(values, times, list(masks.values()))
     # A cube that radar and optical share has images without a single pixel on the other's dates.

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from restore_dit.config.cube_mapping import RadarProduct
 from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.cubes.cube_file import CubeFile
-from restore_dit.data.cubes.grid import Grid, resample
+from restore_dit.data.cubes.grid import Placement, resample
 from restore_dit.data.cubes.stored_units import stored_integers
 from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, S1_BANDS, Acquisitions
@@ -23,14 +24,14 @@ _IMPLAUSIBLE = (-50.0, -0.5)
 
 @dataclass(frozen=True)
 class RadarFile:
-    """A file with the product it belongs to, and the grid on which its content truly lies."""
+    """A file with the product it belongs to, and where its images lie."""
 
     product: RadarProduct
     file: CubeFile
-    grid: Grid
+    placement: Placement
 
 
-def read_radar(radar: Sequence[RadarFile], grid: Grid) -> dict[str, Acquisitions]:
+def read_radar(radar: Sequence[RadarFile], grid: GeoBox) -> dict[str, Acquisitions]:
     """Track → its series. Acquisitions without a single pixel of data are left out, and tracks without any.
 
     Raises:
@@ -70,7 +71,7 @@ def acquisition_tracks(product: RadarProduct, file: CubeFile) -> list[str]:
     return [names[orbit] for orbit in orbits]
 
 
-def _band(entry: RadarFile, band: str, grid: Grid) -> NDArray[np.int16]:
+def _band(entry: RadarFile, band: str, grid: GeoBox) -> NDArray[np.int16]:
     """dB × 100 [T, H, W]. What is finer than the grid is averaged in linear power, in which speckle adds up."""
     values = entry.file.physical(entry.product.bands[band], entry.product).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -79,7 +80,7 @@ def _band(entry: RadarFile, band: str, grid: Grid) -> NDArray[np.int16]:
         else:
             positive = np.where(values > 0, values, np.nan)  # neither the border of a swath nor removed noise is land
             power = positive**2 if entry.product.unit == "amplitude" else positive
-        decibel = 10 * np.log10(resample(power, entry.grid, grid, "nearest"))
+        decibel = 10 * np.log10(resample(power, entry.placement, grid, "nearest"))
     return stored_integers(np.where(np.isfinite(decibel), decibel, np.nan), DECIBEL_SCALE)
 
 

@@ -1,8 +1,9 @@
 """One site of a family of data cubes as a tile series.
 
-All products of a site come to the grid of its finest optical product, in the north-up order: reflectance bilinearly
-(as the mapping says), classes and radar by nearest pixel, so that the radar keeps its speckle; what is finer than the
-grid is averaged, radar in linear power. What a product does not cover has no data.
+All products of a site come to one grid, north up: that of its finest optical files together, which may hold different
+dates or different parts of the place. Reflectance comes to it bilinearly (as the mapping says), classes and radar by
+nearest pixel, so that the radar keeps its speckle; what is finer than the grid is averaged, radar in linear power. What
+no file covers has no data.
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from odc.geo.geobox import GeoBox, geobox_union_conservative
+from odc.geo.geom import unary_union
+
 from restore_dit.config.cube_mapping import CubeMapping, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
 from restore_dit.data.cubes.cube_file import CubeFile, ProductT, open_cube_files
 from restore_dit.data.cubes.geotiff_series import is_geotiff
-from restore_dit.data.cubes.grid import Grid, overlaps
+from restore_dit.data.cubes.grid import SAME_PIXEL, Placement, on_lattice, overlaps
 from restore_dit.data.cubes.optical import OpticalFile, read_optical
 from restore_dit.data.cubes.radar import RadarFile, read_radar
 from restore_dit.data.cubes.sites import Site, find_sites, sites_of_files
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference, TileSeries
+
+_LEAST_COVERED = 0.5
+"""Share of a tile that its files cover together; below it they lie in different places."""
 
 
 def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMapping) -> TileSeries:
@@ -44,18 +51,21 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
                     yield held, file
 
         optical_files = [entry for product in mapping.optical for entry in opened(product)]
-        optical = [OpticalFile(one, file, _true_grid(one, file)) for one, file in optical_files]
-        if not optical:
+        if not optical_files:
             patterns = ", ".join(product.files for product in mapping.optical)
             raise UserError(
-                f"{site.uri}: no optical file of {site.tile_id} matches {patterns}, with any of its bands: add it or mend "
+                f"{site.uri}: no optical file of {site.tile_id} matches {patterns} and has its bands: add it or mend "
                 "the mapping"
             )
         radar_files = [entry for product in mapping.radar for entry in opened(product)]
-        radar = [RadarFile(one, file, _true_grid(one, file)) for one, file in radar_files]
-        finest = min(optical, key=lambda entry: entry.file.grid.pixel_area)
-        _require_one_place(optical, radar, finest)
-        grid = finest.grid.north_up()
+        _require_one_system([file for _, file in (*optical_files, *radar_files)])
+        finest = _finest(optical_files)
+        grid = _common_grid([file for _, file in finest])
+        leading = finest[0]
+        right, _, left, _, down, top, *_ = grid.affine
+        optical = [OpticalFile(one, file, _placement(one, file, *leading)) for one, file in optical_files]
+        radar = [RadarFile(one, file, _placement(one, file, *leading)) for one, file in radar_files]
+        _require_overlap(optical, radar, grid)
         acquisitions, clouds, other_clouds = read_optical(optical, grid, mapping)
         return TileSeries(
             tile_id=site.tile_id,
@@ -63,7 +73,7 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
             clouds=clouds,
             other_clouds=other_clouds,
             radar=read_radar(radar, grid),
-            georeference=Georeference(finest.file.crs, finest.file.grid.north_up().transform),
+            georeference=Georeference(leading[1].crs, (right, 0.0, left, 0.0, down, top)),
             properties={"source": mapping.source, **({"name": site.name} if site.renamed else {})},
         )
 
@@ -85,26 +95,71 @@ def _folder_of(file: storage.Location) -> storage.Location:
 
 
 def _files_of(product: OpticalProduct | RadarProduct, site: Site) -> list[list[storage.Location]]:
-    """What is opened together: each file on its own, GeoTIFFs all at once."""
-    matching = [file for file in site.files if fnmatch.fnmatchcase(file.name, product.files)]
+    """What is opened together, in the order of names: each file on its own, GeoTIFFs all at once."""
+    matching = sorted(
+        (file for file in site.files if fnmatch.fnmatchcase(file.name, product.files)), key=lambda file: file.name
+    )
     rasters = [file for file in matching if is_geotiff(file)]
     return [[file] for file in matching if not is_geotiff(file)] + ([rasters] if rasters else [])
 
 
-def _true_grid(product: Product, file: CubeFile) -> Grid:
-    """The file's grid, moved to where its content lies."""
-    columns, rows = product.registration
-    x, y = file.grid.x, file.grid.y
-    return Grid(y.offset(-rows * abs(y.spacing)), x.offset(columns * abs(x.spacing)))
+def _finest(optical: Sequence[tuple[OpticalProduct, CubeFile]]) -> list[tuple[OpticalProduct, CubeFile]]:
+    """The files of the smallest pixels; of masks alone only where there is nothing else."""
+    choice = [entry for entry in optical if entry[0].bands] or list(optical)
+    least = min(_pixel_area(file) for _, file in choice)
+    return [entry for entry in choice if _pixel_area(entry[1]) <= (1 + SAME_PIXEL) * least]
 
 
-def _require_one_place(optical: Sequence[OpticalFile], radar: Sequence[RadarFile], finest: OpticalFile) -> None:
+def _pixel_area(file: CubeFile) -> float:
+    return abs(file.grid.affine.determinant)
+
+
+def _common_grid(files: Sequence[CubeFile]) -> GeoBox:
+    """The grid of all pixels that any of the files covers, and of what lies between them."""
+    first = files[0]
+    parts = [first.grid]
+    for file in files[1:]:
+        part = on_lattice(file.grid, first.grid)
+        if part is None:
+            right, down = ~first.grid.affine * (file.grid.affine * (0, 0))
+            raise UserError(
+                f"{file.uri}: its pixels begin {right:.6g} columns and {down:.6g} rows from those of {first.uri}, in "
+                "part of a pixel or in another size: resample one of the two to the grid of the other"
+            )
+        parts.append(part)
+    grid = geobox_union_conservative(parts)
+    covered = unary_union([part.extent for part in parts])
+    assert covered is not None  # as it is of nothing
+    if covered.area < _LEAST_COVERED * grid.extent.area:
+        height, width = grid.shape
+        raise UserError(
+            f"{files[0].uri} and {len(files) - 1} more of its site leave most of the {height}×{width} pixels around "
+            "them empty: give each place a folder of its own"
+        )
+    return grid
+
+
+def _placement(product: Product, file: CubeFile, leader: OpticalProduct, leading: CubeFile) -> Placement:
+    """Where a file's images lie beside those of the leading file, whose coordinates hold for the tile."""
+    covers = on_lattice(file.grid, leading.grid) or file.grid
+    content = covers.translate_pix(*product.registration)
+    registered = leading.grid.translate_pix(*leader.registration)
+    return Placement(covers, leading.grid.affine * ~registered.affine * content)
+
+
+def _require_one_system(files: Sequence[CubeFile]) -> None:
+    first = files[0]
+    for file in files[1:]:
+        if file.grid.crs != first.grid.crs:
+            raise UserError(
+                f"{file.uri}: its CRS {file.crs[:60]} is not {first.crs[:60]} of {first.uri}: reproject one of them"
+            )
+
+
+def _require_overlap(optical: Sequence[OpticalFile], radar: Sequence[RadarFile], grid: GeoBox) -> None:
     entries: list[OpticalFile | RadarFile] = [*optical, *radar]
     for entry in entries:
-        if entry.file.crs != finest.file.crs:
+        if not overlaps(entry.placement, grid):
             raise UserError(
-                f"{entry.file.uri}: its CRS {entry.file.crs[:60]} is not {finest.file.crs[:60]} of "
-                f"{finest.file.uri}: reproject one of them"
+                f"{entry.file.uri}: does not overlap {optical[0].file.uri}: check that both are of one site"
             )
-        if not overlaps(entry.grid, finest.grid):
-            raise UserError(f"{entry.file.uri}: does not overlap {finest.file.uri}: check that both are of one site")

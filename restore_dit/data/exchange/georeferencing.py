@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
-import xarray
-from rasterio.crs import CRS
+from typing import Any
 
-from restore_dit.data.crs import crs_from_text
-from restore_dit.data.cubes.georeference import crs_of, grid_of
+import numpy as np
+import pyproj
+import xarray
+
+from restore_dit.data.crs import coordinate_system
+from restore_dit.data.cubes.georeference import place_of_images
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference
 
 
-def coordinate_system(georeference: Georeference) -> CRS:
-    """The CRS as rasterio has it.
-
-    Raises:
-        UserError: nobody knows it.
-    """
-    try:
-        return crs_from_text(georeference.crs)
-    except ValueError as error:  # rasterio's CRSError is one
-        raise UserError(
-            f"unknown coordinate system {georeference.crs!r}: give an authority code such as EPSG:32631, or WKT"
-        ) from error
-
-
-def grid_mapping(georeference: Georeference) -> dict[str, str]:
-    """Attributes of the grid mapping variable: `crs_wkt` is CF's, `spatial_ref` and `GeoTransform` are GDAL's."""
+def grid_mapping(georeference: Georeference) -> dict[str, Any]:
+    """Attributes of the grid mapping variable: CF's parameters and `crs_wkt`; `spatial_ref` and `GeoTransform` are
+    GDAL's."""
     crs = coordinate_system(georeference)
     a, b, c, d, e, f = georeference.transform
     return {
+        **pyproj.CRS.from_wkt(crs.to_wkt()).to_cf(),
         "crs_wkt": crs.to_wkt(version="WKT2_2019"),
         "spatial_ref": crs.to_wkt(),
         "GeoTransform": " ".join(repr(float(value)) for value in (c, a, b, f, d, e)),
@@ -60,12 +50,8 @@ def georeference_of(uri: str, dataset: xarray.Dataset) -> Georeference | None:
     """Where a file's pixels lie, by its coordinates y and x and its CRS; None where it has no coordinates.
 
     Raises:
-        UserError: coordinates without a CRS, not evenly spaced, or in degrees.
+        UserError: as `place_of_images`.
     """
     if "y" not in dataset.coords or "x" not in dataset.coords:
         return None
-    y, x = (np.asarray(dataset[name].values) for name in ("y", "x"))
-    grid = grid_of(uri, y, x)
-    crs = crs_of(uri, dataset, None, ("y", "x"))
-    down, right = grid.y.spacing, grid.x.spacing
-    return Georeference(crs, (right, 0.0, grid.x.start - right / 2, 0.0, down, grid.y.start - down / 2))
+    return place_of_images(uri, dataset, ("y", "x"))

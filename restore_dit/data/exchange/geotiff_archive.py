@@ -18,11 +18,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
+from rasterio.transform import Affine
 
+from restore_dit.data.crs import crs_name
+from restore_dit.data.cubes.grid import same_grid
 from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
 from restore_dit.data.exchange.stored_values import to_stored
+from restore_dit.data.pixel_size import require_sentinel_pixels
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLOUD_NO_DATA,
@@ -39,6 +44,9 @@ from restore_dit.series import (
 _NAME = re.compile(r"(?:(?P<tile>[^/\\]*?)_)?(?P<date>\d{4}-?\d{2}-?\d{2})(?:_(?P<kind>[A-Za-z0-9]+))?\.tiff?", re.I)
 _MASKS = {"clouds": SHADOW, "gap": 1}
 _COMPUTED = "ndvi"
+
+_Place = tuple[tuple[int, int], Georeference | None]
+"""Size and georeference of a raster."""
 
 MOST_MEMBERS = 5000
 """Files in an archive."""
@@ -67,7 +75,7 @@ class ArchiveReader:
             self.archive = zipfile.ZipFile(io.BytesIO(content))
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise UserError(f"{name}: not a ZIP archive ({error})") from None
-        self.place: tuple[tuple[int, int], Georeference | None] | None = None
+        self.place: _Place | None = None
 
     def series(self) -> TileSeries:
         """All that the archive holds."""
@@ -177,16 +185,28 @@ class ArchiveReader:
         self.limits.require(self.name, count, raster.height, raster.width, raster.count)
         georeference = None
         if raster.crs is not None:
-            code = raster.crs.to_epsg()
             a, b, c, d, e, f = tuple(raster.transform)[:6]
-            georeference = Georeference(f"EPSG:{code}" if code else raster.crs.to_wkt(), (a, b, c, d, e, f))
-        place = (raster.height, raster.width), georeference
-        if self.place is not None and place != self.place:
+            georeference = Georeference(crs_name(raster.crs), (a, b, c, d, e, f))
+        place = raster.shape, georeference
+        if self.place is None:
+            if georeference is not None:
+                require_sentinel_pixels(f"{self.name}: {member.info.filename[:60]}", georeference, raster.shape)
+            self.place = place
+        elif not _is_one_place(place, self.place):
             raise UserError(
                 f"{self.name}: {member.info.filename[:60]} is of another size, place or coordinate system than the "
                 "first; bring all to one grid"
             )
-        self.place = place
+
+
+def _is_one_place(one: _Place, other: _Place) -> bool:
+    """Whether two rasters are the same pixels."""
+    (size, where), (other_size, elsewhere) = one, other
+    if where is None or elsewhere is None:
+        return one == other
+    return where.crs == elsewhere.crs and same_grid(
+        GeoBox(size, Affine(*where.transform), None), GeoBox(other_size, Affine(*elsewhere.transform), None)
+    )
 
 
 class _Opened:

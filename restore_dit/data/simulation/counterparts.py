@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from restore_dit.config.simulation import climate
+from restore_dit.data.pixel_size import pixel_sides
 from restore_dit.data.simulation.revisit import Dates
 from restore_dit.data.simulation.simulator import simulate_tile
 from restore_dit.series import Acquisitions, TileSeries
@@ -20,7 +21,7 @@ PASTIS_TILES = ("t30uxv", "t31tfj", "t31tfm", "t32ulu")
 def counterparts_of(site: TileSeries, climate_name: str, count: int, seed: int) -> Iterator[TileSeries]:
     """Simulated tiles with the size, the dates and the pixels (10 or 20 m) of a real site, and its radar tracks."""
     height, width = site.size
-    coarse = site.georeference is not None and site.georeference.transform[0] > 15
+    coarse = site.georeference is not None and max(pixel_sides(site.georeference, site.size)) > 15
     factor = 2 if coarse else 1
     config = climate(
         climate_name,

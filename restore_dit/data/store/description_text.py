@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Sequence
 
+from restore_dit.data.pixel_size import shown_sides
 from restore_dit.data.store.inspection import (
     CLEAR_FRAME_SHARE,
     HIDDEN_FRAME_SHARE,
@@ -166,7 +167,7 @@ def _tile_row(tile: TileDescription) -> tuple[str, ...]:
     return (
         tile.tile_id,
         f"{tile.size[0]}×{tile.size[1]}",
-        "-" if tile.pixel_size is None else f"{round(tile.pixel_size, 1):g}",
+        "-" if tile.pixel_size is None else shown_sides(tile.pixel_size),
         str(len(tile.bands)),
         str(tile.optical_acquisitions),
         " ".join(f"{track}:{count}" for track, count in tile.radar_acquisitions.items()) or "-",

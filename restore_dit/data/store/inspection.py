@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit.data.pixel_size import pixel_sides, shown_sides
 from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_statistics import BandSums
 from restore_dit.data.store.tile_store import TileStore
@@ -32,11 +33,12 @@ _THREADS = 16
 
 @dataclass(frozen=True)
 class TileDescription:
-    """One tile; shares are None where nobody detected clouds."""
+    """One tile; `pixel_size` is height and width in metres, None where nobody knows where it lies; shares are None
+    where nobody detected clouds."""
 
     tile_id: str
     size: tuple[int, int]
-    pixel_size: float | None
+    pixel_size: tuple[float, float] | None
     bands: tuple[str, ...]
     first_date: datetime.date | None
     last_date: datetime.date | None
@@ -195,7 +197,7 @@ def _describe_tile(tile_id: str, record: TileRecord) -> TileDescription:
     return TileDescription(
         tile_id=tile_id,
         size=record.size,
-        pixel_size=abs(record.transform[0]) if record.transform else None,
+        pixel_size=pixel_size_of(record),
         bands=record.optical.bands,
         first_date=record.optical.first_date,
         last_date=record.optical.last_date,
@@ -205,6 +207,14 @@ def _describe_tile(tile_id: str, record: TileRecord) -> TileDescription:
         clear_frame_share=sum(clear) / len(clear) if clear else None,
         bytes=sum(entry.size for entry in record.objects.values()),
     )
+
+
+def pixel_size_of(record: TileRecord) -> tuple[float, float] | None:
+    """Height and width of a tile's pixels in metres, None where its place, or its reference system, is unknown."""
+    try:
+        return None if record.georeference is None else pixel_sides(record.georeference, record.size)
+    except UserError:  # a store made elsewhere may call its system as it likes
+        return None
 
 
 _OPTICAL = "optical"
@@ -306,8 +316,7 @@ def _frame_clouds(clear: NDArray[np.floating]) -> FrameClouds:
 
 
 def _size(tile: TileDescription) -> str:
-    # To the decimetre: tiles of other projections are rarely of one size to the millimetre.
-    metres = "" if tile.pixel_size is None else f" of {round(tile.pixel_size, 1):g} m"
+    metres = "" if tile.pixel_size is None else f" of {shown_sides(tile.pixel_size)} m"
     return f"{tile.size[0]}×{tile.size[1]}{metres}"
 
 

@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit.data.pixel_size import shown_sides
+from restore_dit.data.store.inspection import pixel_size_of
 from restore_dit.data.store.manifest import BAD_FRAMES
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.pictures.composites import Composite, natural_composite, vegetation_index
@@ -202,7 +204,8 @@ def _radar(series: TileSeries, near: np.datetime64 | None) -> Picture | None:
 
 def _facts(store: TileStore, tile_id: str) -> str:
     record = store.record(tile_id)
-    metres = f" of {round(abs(record.transform[0]), 1):g} m" if record.transform else ""
+    sides = pixel_size_of(record)
+    metres = "" if sides is None else f" of {shown_sides(sides)} m"
     facts = [
         f"{record.size[0]}×{record.size[1]} pixels{metres}",
         f"{len(record.optical.bands)} band{'s' * (len(record.optical.bands) != 1)}",

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping, shipped_cube_mappings
 from restore_dit.data.cubes.acquisition_merge import merge_days
-from restore_dit.data.cubes.grid import Axis, Grid, resample, resample_classes
 from restore_dit.data.cubes.ingest import ingest_cubes
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import find_sites
@@ -172,58 +171,6 @@ def test_rows_run_from_north_to_south_whatever_the_file_does(tmp_path: Path, fli
     np.testing.assert_array_equal(series.optical.values[0, 0], [[1, 2], [3, 4], [5, 6]])
     assert series.georeference is not None
     assert series.georeference.transform == (10, 0, 500000, 0, -10, 5600000)
-
-
-def axis(first_edge: float, spacing: float, length: int) -> Axis:
-    return Axis(first_edge + spacing / 2, spacing, length)
-
-
-def grid(edge: float, spacing: float, length: int) -> Grid:
-    return Grid(axis(-edge, -spacing, length), axis(edge, spacing, length))
-
-
-def test_bilinear_keeps_a_plane_and_nearest_repeats() -> None:
-    source, target = grid(0, 20, 5), grid(0, 10, 10)
-    plane = (source.y.centres[:, None] * 2 + source.x.centres * 3)[None]
-    expected = target.y.centres[:, None] * 2 + target.x.centres * 3
-    found = resample(plane, source, target, "bilinear")[0]
-    np.testing.assert_allclose(found[1:-1, 1:-1], expected[1:-1, 1:-1], rtol=1e-6)
-    nearest = resample(plane, source, target, "nearest")[0]
-    np.testing.assert_allclose(nearest, np.kron(plane[0], np.ones((2, 2))), rtol=1e-6)
-
-
-def test_the_same_grid_gives_the_same_numbers() -> None:
-    images = np.random.default_rng(0).integers(0, 20000, (3, 7, 7)).astype(np.float32)
-    images[0, 2, 3] = np.nan
-    np.testing.assert_array_equal(resample(images, grid(5, 10, 7), grid(5, 10, 7), "bilinear"), images)
-
-
-def test_a_finer_source_is_averaged() -> None:
-    images = np.arange(16, dtype=np.float64).reshape(1, 4, 4)
-    images[0, 0, 0] = np.nan
-    found = resample(images, grid(0, 10, 4), grid(0, 20, 2), "nearest")[0]
-    np.testing.assert_allclose(found[1], [10.5, 12.5])
-    assert found[0, 1] == pytest.approx(4.5)
-
-
-def test_no_data_neither_spreads_nor_vanishes() -> None:
-    images = np.ones((1, 4, 4))
-    images[0, 1, 1] = np.nan
-    found = resample(images, grid(0, 20, 4), grid(0, 10, 8), "bilinear")[0]
-    expected = np.zeros((8, 8), bool)
-    expected[2:4, 2:4] = True
-    np.testing.assert_array_equal(np.isnan(found), expected)
-    assert np.nanmax(abs(found - 1)) < 1e-6
-
-
-def test_outside_the_source_there_is_no_data() -> None:
-    source, target = grid(0, 10, 4), grid(0, 10, 6)
-    found = resample(np.ones((1, 4, 4)), source, target, "bilinear")[0]
-    # Half a pixel beyond the edge still counts.
-    assert np.isnan(found[:, 5]).all()
-    assert not np.isnan(found[:4, :4]).any()
-    classes = resample_classes(np.ones((1, 4, 4), np.uint8), source, target, 255)[0]
-    assert (classes[:, 5] == 255).all()
 
 
 def test_registration_brings_products_together_and_leaves_the_grid(tmp_path: Path) -> None:

@@ -251,7 +251,8 @@ def test_theia_has_a_file_a_date_and_band(tmp_path: Path) -> None:
 
 def test_every_shipped_mapping_is_tried_here() -> None:
     tried = {"earth_search", "planetary_computer", "stackstac", "openeo", "gfmap", "earth_engine", "theia"}
-    assert set(shipped_cube_mappings()) == tried | {"worldcereal"}
+    on_real_files = {"worldcereal", "minicube", "sits_utils"}  # gfmap, too: test_ingest, test_public_sites
+    assert set(shipped_cube_mappings()) == tried | on_real_files
 
 
 def test_the_mapping_of_the_guide_reads(tmp_path: Path) -> None:

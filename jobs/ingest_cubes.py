@@ -15,6 +15,9 @@ from restore_dit.data.cubes.ingest import plan_cubes
 
 FEW_SITES = 4
 
+MOST_NAMED = 5
+"""Names in one line."""
+
 
 def run(config: CubesConfig, display: Console) -> int:
     """Ingests, says what is there and what is quarantined; 1 if a site of this run was, unless that is allowed."""
@@ -26,6 +29,15 @@ def run(config: CubesConfig, display: Console) -> int:
         commit_every=config.commit_every,
         task_memory=int(config.task_gib * 2**30),
     )
+    renamed = [f"{site.name!r} is {site.tile_id}" for site in plan.todo if site.renamed]
+    if renamed:
+        more = f", and {len(renamed) - MOST_NAMED} more" if len(renamed) > MOST_NAMED else ""
+        display.print(
+            f"names that cannot be part of a path: {', '.join(renamed[:MOST_NAMED])}{more}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
     report = run_intake("ingest_cubes", "sites", plan, config.workers, display, few=FEW_SITES)
     return 1 if report.quarantined and not config.allow_bad_tiles else 0
 

@@ -171,7 +171,8 @@ def ingest_cube(given: argparse.Namespace) -> int:
     if given.dry_run:
         print(dump(mapping), end="")
         for site in find_sites(given.source, mapping):
-            print(f"# {site.tile_id}: {site.problem or ', '.join(file.name for file in site.files) or 'no file'}")
+            name = f" ({site.name})" if site.renamed else ""
+            print(f"# {site.tile_id}{name}: {site.problem or ', '.join(file.name for file in site.files) or 'no file'}")
         return 0
     config = load_section(
         CubesConfig,

@@ -48,6 +48,10 @@ class Product(Section):
     band: str | None = Field(
         None, description="GeoTIFF: pattern with one group that finds the band in a file's name; none: several a file"
     )
+    optional: bool = Field(
+        False,
+        description="a file may lack any of the variables; one without any band is no file of this product",
+    )
     packed: bool = Field(False, description="apply the file's own scale_factor and add_offset first")
     scale: float = Field(1.0, description="what a stored value is multiplied by")
     offset: float = 0.0

@@ -108,14 +108,14 @@ def fill_gaps(
     observed = series.optical.values[:, order]
     series = replace(series, optical=Acquisitions(observed, series.optical.dates, bands))
     gaps = _missing(model, series, options)
-    never_observed: NDArray[np.bool_] = gaps.all(axis=0)
+    never_observed = gaps.all(axis=0)
     if never_observed.all():
         raise UserError(f"tile {series.tile_id}: {_why_nothing_is_observed(model, series, options)}")
     filled = reconstruct(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
     values = np.where(gaps[:, None], published_scale_to_stored(filled), observed)
-    layers = {**series.layers, NEVER_OBSERVED: never_observed.astype(np.uint8)}
-    clear = replace(series, optical=Acquisitions(values, series.optical.dates, bands), clouds=None, layers=layers)
-    return clear, gaps
+    marks: dict[str, NDArray[np.integer]] = {NEVER_OBSERVED: np.asarray(never_observed, np.uint8)}
+    optical = Acquisitions(values, series.optical.dates, bands)
+    return replace(series, optical=optical, clouds=None, layers=series.layers | marks), gaps
 
 
 def _why_nothing_is_observed(model: Model, series: TileSeries, options: SamplingOptions) -> str:

@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.transform import Affine
 
-from restore_dit.config.cube_mapping import CubeMapping, Dimensions, Product
+from restore_dit.config.cube_mapping import CubeMapping, Dimensions, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
 from restore_dit.data.cubes.cf_values import among, scale_and_offset, stored_numbers
 from restore_dit.data.cubes.datasets import open_dataset, readable
@@ -22,6 +22,8 @@ from restore_dit.data.cubes.georeference import place_of_images
 from restore_dit.data.cubes.geotiff_series import is_geotiff, open_geotiff_series
 from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.errors import UserError
+
+ProductT = TypeVar("ProductT", OpticalProduct, RadarProduct)
 
 _DEGREES = {"y": ("latitude", "lat"), "x": ("longitude", "lon")}
 """Names of the dimensions of cubes in degrees."""
@@ -63,9 +65,29 @@ class CubeFile:
             UserError: not one variable with bands, or one whose bands have no names.
         """
         if product.variable is None:
-            return [str(name) for name in self.dataset.data_vars]
+            return [str(name) for name in self.dataset.variables]
         array = self._along_bands(product.variable)
         return [_text(value) for value in array[self.dimensions.band].values]
+
+    def held_of(self, product: ProductT) -> ProductT | None:
+        """The product as this file has it: of an optional one only what is there, none without a band.
+
+        Raises:
+            UserError: as `labels`.
+        """
+        if not product.optional:
+            return product
+        there = set(self.labels(product))
+        bands = {band: label for band, label in product.bands.items() if label in there}
+        if not bands:
+            return None
+        if not isinstance(product, OpticalProduct):
+            return product  # whoever reads radar says which polarisation is missing
+        probability = product.cloud_probability
+        held: dict[str, Any] = {"bands": bands}
+        held["classification"] = product.classification if product.classification in there else None
+        held["cloud_probability"] = probability if probability and probability.variable in there else None
+        return product.model_copy(update=held)
 
     def _array(self, label: str, product: Product) -> xarray.DataArray:
         if product.variable is None:

@@ -18,13 +18,12 @@ from odc.geo.geom import unary_union
 
 from restore_dit.config.cube_mapping import CubeMapping, OpticalProduct, Product, RadarProduct
 from restore_dit.data import storage
-from restore_dit.data.cubes.cube_file import CubeFile, open_cube_files
+from restore_dit.data.cubes.cube_file import CubeFile, ProductT, open_cube_files
 from restore_dit.data.cubes.geotiff_series import is_geotiff
 from restore_dit.data.cubes.grid import SAME_PIXEL, Placement, on_lattice, overlaps
 from restore_dit.data.cubes.optical import OpticalFile, read_optical
 from restore_dit.data.cubes.radar import RadarFile, read_radar
 from restore_dit.data.cubes.sites import Site, find_sites, sites_of_files
-from restore_dit.data.store.manifest import check_name
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference, TileSeries
 
@@ -43,20 +42,22 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
         UserError: no or several sites there, or a file that cannot be read or does not fit the mapping.
     """
     site = source if isinstance(source, Site) else _only_site(source, mapping)
-    check_name(site.tile_id)
     with ExitStack() as stack:
 
-        def opened(product: OpticalProduct | RadarProduct) -> Iterator[CubeFile]:
+        def opened(product: ProductT) -> Iterator[tuple[ProductT, CubeFile]]:
             for files in _files_of(product, site):
-                yield stack.enter_context(open_cube_files(files, product, mapping))
+                file = stack.enter_context(open_cube_files(files, product, mapping))
+                if (held := file.held_of(product)) is not None:
+                    yield held, file
 
-        optical_files = [(product, file) for product in mapping.optical for file in opened(product)]
+        optical_files = [entry for product in mapping.optical for entry in opened(product)]
         if not optical_files:
             patterns = ", ".join(product.files for product in mapping.optical)
             raise UserError(
-                f"{site.uri}: no optical file of {site.tile_id} matches {patterns}: add it or mend the mapping"
+                f"{site.uri}: no optical file of {site.tile_id} matches {patterns} and has its bands: add it or mend "
+                "the mapping"
             )
-        radar_files = [(product, file) for product in mapping.radar for file in opened(product)]
+        radar_files = [entry for product in mapping.radar for entry in opened(product)]
         _require_one_system([file for _, file in (*optical_files, *radar_files)])
         finest = _finest(optical_files)
         grid = _common_grid([file for _, file in finest])
@@ -75,7 +76,7 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
             other_clouds=other_clouds,
             radar=radar_series,
             georeference=Georeference(leading[1].crs, (right, 0.0, left, 0.0, down, top)),
-            properties={"source": mapping.source},
+            properties={"source": mapping.source, **({"name": site.name} if site.renamed else {})},
             remarks=tuple(remarks),
         )
 

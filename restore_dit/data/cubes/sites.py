@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data import storage
+from restore_dit.data.store.manifest import is_safe_name
 from restore_dit.errors import UserError
 
 _SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".h5", ".hdf5", ".zarr", ".tif", ".tiff")
@@ -18,12 +22,29 @@ _SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".h5", ".hdf5", ".zarr", ".tif", 
 
 @dataclass(frozen=True)
 class Site:
-    """The files of one tile; `problem` says why it cannot be taken, whatever they hold."""
+    """The files of one tile, by the `name` that the source gives it; `problem` says why it cannot be taken, whatever
+    they hold."""
 
-    tile_id: str
+    name: str
     uri: str
     files: tuple[storage.Location, ...]
     problem: str | None = None
+
+    @cached_property
+    def tile_id(self) -> str:
+        """The name, or where it cannot be part of every path, what is left of it and a checksum of the whole: the same
+        wherever it is ingested, and another one for every other name."""
+        name = unicodedata.normalize("NFC", self.name)  # macOS takes letters apart
+        if is_safe_name(name):
+            return name
+        letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+        kept = re.sub(r"[^A-Za-z0-9._-]+", "-", letters).strip("._-")[:100] or "tile"
+        return f"{kept}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+    @property
+    def renamed(self) -> bool:
+        """Whether the tile's id is not the name."""
+        return self.tile_id != self.name
 
 
 def find_sites(source: str | Path, mapping: CubeMapping) -> list[Site]:
@@ -61,7 +82,7 @@ def sites_of_files(files: Sequence[storage.Location], folder: storage.Location, 
         if _matches(file, mapping):
             found = re.search(mapping.tile_id, file.name) if mapping.tile_id else None
             groups.setdefault(found.group(1) if found else _stem(folder, file), []).append(file)
-    return [Site(tile_id, folder.uri, tuple(group)) for tile_id, group in groups.items()]
+    return [Site(name, folder.uri, tuple(group)) for name, group in groups.items()]
 
 
 def _stem(folder: storage.Location, file: storage.Location) -> str:
@@ -84,7 +105,7 @@ def _without_namesakes(sites: Sequence[Site]) -> list[Site]:
         same[0]
         if len(same) == 1
         else Site(
-            tile_id,
+            same[0].name,
             same[0].uri,
             (),
             f"{same[0].uri}: the id {tile_id} is also that of {same[1].uri}: rename one, or mend the mapping's tile_id",

@@ -279,9 +279,40 @@ def test_theia_has_a_file_a_date_and_band(tmp_path: Path) -> None:
     check_optical(tmp_path / "site", "theia")
 
 
+@pytest.mark.parametrize("along_bands", [False, True])
+def test_a_file_of_an_optional_product_brings_what_it_has(tmp_path: Path, along_bands: bool) -> None:
+    cube = odc({"B04": numbers(), "B08": numbers()}, "SCL")
+    backscatter = odc({"vv": power(-10)}, "SCL").drop_vars("SCL")
+    if along_bands:
+        cube = cube.drop_vars("SCL").to_dataarray("band", "stack").to_dataset()
+        backscatter = backscatter.assign(vh=backscatter["vv"]).to_dataarray("band", "stack").to_dataset()
+    else:
+        backscatter["vh"] = backscatter["vv"]
+    write(cube, tmp_path / "s2.nc")
+    write(backscatter, tmp_path / "s2_radar_too.nc")
+    kind = {"variable": "stack"} if along_bands else {}
+    product = kind | {"files": "s2*", "optional": True}
+    mapping = {
+        "source": "own",
+        "optical": [
+            product | {"bands": {"B02": "B02", "B04": "B04", "B08": "B08"}, "scale": 1e-4, "classification": "SCL"}
+        ],
+        "radar": [product | {"track": "S1A", "unit": "power", "bands": {"VV": "vv", "VH": "vh"}}],
+        "classes": dict.fromkeys(range(12), "clear"),
+    }
+    series = read_cube(tmp_path, CubeMapping.model_validate(mapping))
+    assert series.optical.bands == ("B04", "B08")
+    assert (series.clouds is None) == along_bands
+    assert (series.radar["S1A"].values == -1000).all()
+    mapping["optical"][0]["bands"] = {"B02": "blue"}
+    with refused("s2*"):
+        read_cube(tmp_path, CubeMapping.model_validate(mapping))
+
+
 def test_every_shipped_mapping_is_tried_here() -> None:
     tried = {"earth_search", "planetary_computer", "stackstac", "openeo", "gfmap", "earth_engine", "theia"}
-    assert set(shipped_cube_mappings()) == tried | {"worldcereal"}
+    on_real_files = {"worldcereal", "minicube", "sits_utils"}  # gfmap, too: test_ingest, test_public_sites
+    assert set(shipped_cube_mappings()) == tried | on_real_files
 
 
 def test_the_mapping_of_the_guide_reads(tmp_path: Path) -> None:

@@ -357,6 +357,20 @@ def test_geotiffs_of_several_bands_by_description_and_number(tmp_path: Path) -> 
     assert series.clouds[0, 1, 1] == 1
 
 
+def test_geotiffs_may_lie_a_hundredth_of_a_pixel_beside_each_other(tmp_path: Path) -> None:
+    own, site = load_cube_mapping(geotiff_mapping(tmp_path)), tmp_path / "site"
+    image = np.full((3, 3, 4), 4, np.uint16)
+    for date, east in (("2019-01-01", 0), ("2019-01-06", 1e-9), ("2019-01-11", 0.09)):
+        place = from_origin(500000 + east, 5600000, 10, 10)
+        raster(site / f"S2_{date}.tif", image, descriptions=("blue", "scl", "red"), transform=place)
+    series = read_cube(site, own)
+    assert (len(series.optical), series.size) == (3, (3, 4))
+    half = from_origin(500005, 5599995, 10, 10)
+    raster(site / "S2_2019-01-16.tif", image, descriptions=("blue", "scl", "red"), transform=half)
+    with pytest.raises(UserError, match=r"S2_2019-01-16\.tif: .* 500005, 5599995 .* 500000, 5600000 "):
+        read_cube(site, own)
+
+
 @pytest.mark.parametrize(
     ("damage", "facts"),
     [

@@ -7,6 +7,7 @@ import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
+from rasterio.transform import Affine
 
 from restore_dit.data.exchange import geotiff_archive
 from restore_dit.data.exchange.limits import SeriesLimits
@@ -52,6 +53,21 @@ def changed(content: bytes, values=None, **profile) -> bytes:
 
 def decoded(files: dict[str, bytes], **limits: int) -> TileSeries:
     return geotiff_archive.decode(geotiff_archive.encode(files), "upload.zip", SeriesLimits(**limits))
+
+
+@pytest.mark.parametrize("east", [1e-9, 0.09])
+def test_rasters_may_lie_a_hundredth_of_a_pixel_beside_each_other(files, east):
+    files[IMAGE] = changed(files[IMAGE], transform=Affine(10, 0, 600_000 + east, 0, -10, 4_900_020))
+    assert decoded(files).georeference == UTM
+
+
+@pytest.mark.parametrize(
+    ("step", "crs"), [(1e-4, "EPSG:32631"), (10, "EPSG:4326"), (2000, "EPSG:32631")], ids=["degrees", "metres", "wide"]
+)
+def test_pixels_that_no_sentinel_has_are_refused(files, step, crs):
+    moved = {name: changed(one, crs=crs, transform=Affine(step, 0, 3, 0, -step, 50)) for name, one in files.items()}
+    with pytest.raises(UserError, match=f"upload.zip: .*{crs}"):
+        decoded(moved)
 
 
 def test_what_reconstruct_writes_is_what_the_archive_gives(series, files):

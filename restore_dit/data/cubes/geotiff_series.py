@@ -181,7 +181,7 @@ def read_masked(raster: DatasetReader, number: int) -> np.ma.MaskedArray:
 def _image(raster: DatasetReader, number: int) -> _Image:
     stored = read_masked(raster, number)
     # The shortest type that holds the numbers and NaN.
-    values = stored.astype(np.result_type(stored.dtype, np.float32)).filled(np.nan)
+    values = np.ma.filled(stored.astype(np.result_type(stored.dtype, np.float32)), np.nan)
     return _Image(values, raster.scales[number - 1], raster.offsets[number - 1])
 
 

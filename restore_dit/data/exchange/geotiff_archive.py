@@ -137,9 +137,9 @@ class ArchiveReader:
             if date not in by_date:
                 raise UserError(f"{self.name}: no file {kind} of {date}; every image needs one, or none has any")
             with self._open(by_date[date], len(dates)) as raster:
-                values = read_masked(raster, 1)
-            unknown = (np.ma.getmaskarray(values) | (values.data == CLOUD_NO_DATA)) & (kind == "clouds")
-            values = np.where(unknown, 0, values.data)
+                stored = read_masked(raster, 1)
+            unknown = (np.ma.getmaskarray(stored) | (stored.data == CLOUD_NO_DATA)) & (kind == "clouds")
+            values = np.where(unknown, 0, stored.data)
             if not ((values >= 0) & (values <= _MASKS[kind])).all():
                 raise UserError(f"{self.name}: {by_date[date].info.filename[:60]} has values that are no class")
             frames.append(np.where(unknown, CLOUD_NO_DATA, values).astype(np.uint8))

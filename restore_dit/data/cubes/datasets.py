@@ -65,12 +65,17 @@ def _open_zarr(location: storage.Location) -> xarray.Dataset:
 
 
 def _with_fill_values(dataset: xarray.Dataset) -> xarray.Dataset:
-    """What Zarr 3 gives for chunks that were never written is no data, too; but 0, which every array has that nobody
-    gave another, may be meant."""
+    """What Zarr gives for chunks that were never written is no data, as a variable's attribute says it.
+
+    Of Zarr 3 that is not so where it is 0, which every array has that nobody gave another and which may be meant. Of
+    Zarr 2 it is, but not of coordinates: the first date may be day 0.
+    """
     for array in dataset.variables.values():
         never_written = array.encoding.get("fill_value")
         if array.dtype.kind in "iuf" and never_written:
             array.attrs.setdefault("_FillValue", never_written)
+        if array.ndim < 2 and array.dtype.kind in "iuf" and array.attrs.get("_FillValue") == 0:
+            del array.attrs["_FillValue"]
     return dataset
 
 

@@ -30,7 +30,7 @@ from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import Model
 from serving.proxy import ENVIRONMENT as PROXY_ENVIRONMENT
-from tests.s3.ceph_server import CephNotInstalled, CephServer
+from tests.s3.ceph_server import CephServer, installed_server
 from tests.s3.failing_proxy import FailingProxy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,13 +139,7 @@ def small_model(small_run: RunConfig) -> Model:
 @pytest.fixture(scope="session")
 def ceph_server() -> Iterator[CephServer]:
     """A real S3 server; tests that need it are marked `s3`."""
-    try:
-        server = CephServer()
-    except CephNotInstalled as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
-    with server:
+    with installed_server() as server:
         yield server
 
 

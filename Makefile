@@ -9,7 +9,7 @@ VENV ?= .venv
 ARGS ?=
 FAST := not ray and not cluster and not s3 and not slow
 # On two processes; tests/conftest.py says which tests stay together, and in which order they begin.
-TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+TWO := -n 2 --dist loadscope --no-loadscope-reorder
 BIN := $(VENV)/bin
 # Beside each other and beside servers, so with one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest

@@ -4,13 +4,14 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
 from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 from restore_dit.config import (
     DataConfig,
@@ -30,7 +31,7 @@ from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import Model
 from serving.proxy import ENVIRONMENT as PROXY_ENVIRONMENT
-from tests.s3.ceph_server import CephNotInstalled, CephServer
+from tests.s3.ceph_server import CephServer, installed_server
 from tests.s3.failing_proxy import FailingProxy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,33 +40,33 @@ ROOT = Path(__file__).resolve().parent.parent
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-DEAR = ("ray_cluster", "ceph_server")
-"""Fixtures that are servers: on several processes (pytest-xdist), all tests of one run on the same process."""
+SERVERS = ("ray_cluster", "pytest.mark.s3")
+"""What is written in files whose tests need a server that takes long to start, and that one process can share."""
+
+
+@cache
+def server(file: Path) -> str:
+    """Of these words the first in the file, or nothing."""
+    text = file.read_text(encoding="utf-8")
+    return next((name for name in SERVERS if name in text), "")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What lasts begins first: the tests of a server, then files that start processes or clusters of their own."""
-    slow_files = {item.path for item in items if item.get_closest_marker("cluster") or item.get_closest_marker("slow")}
-
-    def rank(item: pytest.Item) -> int:
-        for number, name in enumerate(DEAR):
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
-                return number
-        return len(DEAR) + (item.path not in slow_files)
-
-    items.sort(key=rank)
+    slow = {item.path for item in items if item.get_closest_marker("cluster") or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: ((*SERVERS, "").index(server(item.path)), item.path not in slow))
 
 
-class ByServerThenFile(LoadGroupScheduling):
-    """Gives the tests of a group to one process, and else those of a file, which share its fixtures."""
+class ByServerThenFile(LoadScopeScheduling):
+    """On several processes (pytest-xdist): all tests of a server go to one, the others file by file."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return super()._split_scope(nodeid).partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return server(ROOT / file) or file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServerThenFile:
-    """That of `--dist loadgroup`."""
+    """That of `--dist loadscope`."""
     return ByServerThenFile(config, log)
 
 
@@ -139,13 +140,7 @@ def small_model(small_run: RunConfig) -> Model:
 @pytest.fixture(scope="session")
 def ceph_server() -> Iterator[CephServer]:
     """A real S3 server; tests that need it are marked `s3`."""
-    try:
-        server = CephServer()
-    except CephNotInstalled as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
-    with server:
+    with installed_server() as server:
         yield server
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.error import URLError
 
 import boto3
+import pytest
 from botocore.config import Config
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "ceph-authtool", "monmaptool", "radosgw", "radosgw-admin", "setpriv")
@@ -227,6 +228,16 @@ class CephServer:
     def _log(self, name: str) -> str:
         log = self.folder / f"{name}.log"
         return log.read_text(errors="replace")[-2000:] if log.exists() else "it left no log"
+
+
+def installed_server() -> CephServer:
+    """The server for a test: where Ceph is not installed, the test skips, but fails in continuous integration."""
+    try:
+        return CephServer()
+    except CephNotInstalled as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
 
 
 def _free_ports(count: int) -> list[int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.s3.ceph_server import CephServer
+from tests.s3.ceph_server import CephServer, installed_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,18 +65,12 @@ def daemons(folder: Path) -> set[str]:
     return found
 
 
-TEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/s3/test_ceph_server.py", "-k", "comes_back"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("environment", "status", "says"), [({}, 0, "SKIPPED"), ({"CI": "true"}, 1, "ERROR")])
-def test_without_ceph_tests_skip_but_in_continuous_integration_they_fail(
-    environment: dict[str, str], status: int, says: str
-) -> None:
-    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "PATH")}
-    result = subprocess.run(
-        [sys.executable, *TEST], cwd=ROOT, env=kept | {"PATH": "/nowhere"} | environment, capture_output=True, text=True
-    )
-    assert result.returncode == status
-    assert says in result.stdout
-    assert "apt-get install --no-install-recommends ceph-mon ceph-osd ceph-common radosgw" in result.stdout
+def test_without_ceph_tests_skip_but_in_continuous_integration_they_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    packages = "apt-get install --no-install-recommends ceph-mon ceph-osd ceph-common radosgw"
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=packages):
+        installed_server()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match=packages):
+        installed_server()

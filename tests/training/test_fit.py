@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
+from jobs import train
 from restore_dit.config import RunConfig, dump, load
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.training import run as run_module
@@ -102,7 +103,7 @@ def test_stopped_and_resumed_is_the_same_run(small_run, uninterrupted, stop_afte
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_resumed_is_the_same_run(small_run, uninterrupted, tmp_path, number):
+def test_killed_and_resumed_is_the_same_run(small_run, uninterrupted, tmp_path, capsys, number):
     config = named(small_run, f"killed-{number.name}")
     file = tmp_path / "run.yaml"
     file.write_text(dump(config))
@@ -118,9 +119,8 @@ def test_killed_and_resumed_is_the_same_run(small_run, uninterrupted, tmp_path, 
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     if number == signal.SIGINT:
         assert_names(output, f"{config.output}/{config.name}")
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert again.returncode == 0, again.stderr
-    assert re.search(r"resuming \D*[1-9]", again.stdout)
+    assert train.main(["--config", str(file)]) == 0
+    assert re.search(r"resuming \D*[1-9]", capsys.readouterr().out)
     for name, value in weights(uninterrupted).items():
         torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=1e-6)
     assert sorted(computed(config)) == sorted(computed(uninterrupted))

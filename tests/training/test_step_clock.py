@@ -46,10 +46,15 @@ def test_a_fit_reports_how_long_it_waits(small_run: RunConfig):
     assert all(0 <= report.data_wait_share <= 1 and report.gpu_memory == () for report in reports)
 
 
+@pytest.fixture(scope="module")
+def whole(small_run: RunConfig) -> list[StepReport]:
+    """Those of whole batches."""
+    return reports_of(small_run, "norm-0", zero_stage=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_the_gradient_norm_is_that_of_the_whole_batch_at_every_stage(small_run: RunConfig, stage: int):
-    whole = reports_of(small_run, f"norm-0-{stage}", zero_stage=0)
+def test_the_gradient_norm_is_that_of_the_whole_batch_at_every_stage(small_run: RunConfig, whole, stage: int):
     parts = reports_of(small_run, f"norm-{stage}", zero_stage=stage, micro_batch_size=1)
     assert [report.gradient_norm for report in parts] == pytest.approx(
         [report.gradient_norm for report in whole], rel=1e-3

@@ -112,7 +112,10 @@ def connect(display: Console | None = None) -> None:
             with threads.as_ray_processes_get_it(os.environ):
                 ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
     except ray.exceptions.AuthenticationError as error:
-        raise UserError(f"{_named(address)}no usable token: {_sentence(error.message)}") from None
+        raise UserError(
+            f"{_named(address)}no usable token: {_sentence(error.message)}: set RAY_AUTH_TOKEN_PATH to the file of the "
+            "cluster's token"
+        ) from None
     except (ConnectionError, ValueError) as error:
         if not address:
             raise  # nothing that the user named

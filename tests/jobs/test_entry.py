@@ -55,7 +55,7 @@ def test_what_is_no_cluster():
     ("named", "tokens", "fact"),
     [
         (True, {"RAY_AUTH_TOKEN_PATH": "/nonexistent"}, "/nonexistent"),
-        (True, {"HOME": "/nonexistent"}, "RAY_AUTH_TOKEN"),
+        (True, {"HOME": "/nonexistent"}, "RAY_AUTH_TOKEN_PATH"),
         (False, {"RAY_AUTH_TOKEN_PATH": "/nonexistent"}, "/nonexistent"),
     ],
 )

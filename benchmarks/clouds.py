@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.memory import own_memory, watched_memory
-from restore_dit.threads import ONE_THREAD
+from restore_dit.threads import ONE_THREAD, as_ray_processes_get_it
 
 CPUS = 2
 
@@ -109,8 +109,9 @@ def _through_ray(plan: Any) -> dict[str, float]:
     from restore_dit.clouds.detect import run_detection
     from restore_dit.clouds.detect_job import outcomes_on_cluster
 
-    ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 30,
-             logging_level="WARNING")  # fmt: skip
+    with as_ray_processes_get_it(os.environ):
+        ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 30,
+                 logging_level="WARNING")  # fmt: skip
     arrivals: list[float] = []
     begin = time.perf_counter()
     with watched_memory("ray::") as peaks:

@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from ray import serve
 
+from restore_dit import threads
 from restore_dit.config import load
 from restore_dit.config.loading import load_section
 from restore_dit.config.simulation import SimulationConfig
@@ -174,7 +175,8 @@ def main() -> int:
         folder = Path(name)
         model = tiny_model(folder)
         alone, of_eight = network_alone(model, series, 8)
-        ray.init(include_dashboard=False, log_to_driver=False)
+        with threads.as_ray_processes_get_it(os.environ):
+            ray.init(include_dashboard=False, log_to_driver=False)
         cases = {
             "one by one": ("batch_size=1", "batch_wait=0"),
             "together": (),

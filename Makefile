@@ -13,8 +13,7 @@ TWO := -n 2 --dist loadscope --no-loadscope-reorder
 BIN := $(VENV)/bin
 # Beside each other and beside servers, so with one thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# Python compiles what it imports; to compile all else as well would take two minutes.
-PIP_INSTALL := $(BIN)/python -m pip install --no-compile -c constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
 
 # A stamp says which pyproject.toml and constraints.txt an environment was made from.
 RUNTIME := $(VENV)/.restore-dit-runtime
@@ -23,7 +22,7 @@ DEVELOPMENT := $(VENV)/.restore-dit-development
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench hooks clean
+.PHONY: help install quickstart test test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench hooks clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -44,9 +43,6 @@ test-browser: $(DEVELOPMENT) ## the viewer in Chromium
 
 test-cluster: $(DEVELOPMENT) ## tests that start clusters of several nodes
 	$(PYTEST) -m cluster $(ARGS)
-
-test-all: $(DEVELOPMENT) ## all of these in one run, which starts Ray and the S3 server once
-	$(PYTEST) $(TWO) $(ARGS)
 
 test-fast: $(DEVELOPMENT) ## every test that needs neither Ray nor an S3 server nor much time
 	$(PYTEST) $(TWO) -m "$(FAST)" $(ARGS)

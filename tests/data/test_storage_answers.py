@@ -35,6 +35,10 @@ class Server(ThreadingHTTPServer):
     """Answers every request alike."""
 
     daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet: clients hang up on what is no answer."""
+
     status, headers, content = 200, {}, b""
 
 

@@ -44,8 +44,8 @@ def acquisition_times(dataset: xarray.Dataset, uri: str, name: str) -> NDArray[n
         calendar = dataset[name].attrs.get("calendar", "usual")
         raise UserError(
             f"{uri}: {name} holds no dates of our calendar, but {stored.dtype} such as {str(stored[0])!r:.40}, "
-            f"calendar {calendar}: give it units such as 'days since 2018-01-01' of the standard calendar, or write dates as "
-            "2019-01-31 or 20190131"
+            f"calendar {calendar}: give it units such as 'days since 2018-01-01' of the standard calendar, or write "
+            "dates as 2019-01-31 or 20190131"
         )
     missing = int(np.isnat(times).sum())
     if missing:

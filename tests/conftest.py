@@ -188,14 +188,16 @@ def ray_cluster(s3_environment: dict[str, str]):
     # Worker groups that start on a busy machine are slow, not broken.
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "180"
     environment = {"OMP_NUM_THREADS": "1", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180"} | s3_environment
-    environment |= PROXY_ENVIRONMENT
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.WARNING,
-        object_store_memory=512 * 2**20,
-        runtime_env={"env_vars": environment},
-    )
+    # Inherited rather than a runtime environment, for which Ray starts two interpreters for each process.
+    with pytest.MonkeyPatch.context() as inherited:
+        for name, value in (environment | PROXY_ENVIRONMENT).items():
+            inherited.setenv(name, value)
+        ray.init(
+            num_cpus=2,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=512 * 2**20,
+        )
     yield
     ray.shutdown()

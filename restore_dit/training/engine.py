@@ -13,6 +13,7 @@ from torch import Tensor
 
 from restore_dit.config import TrainingConfig
 from restore_dit.data.examples.batch import Batch
+from restore_dit.training.deepspeed_import import import_deepspeed
 from restore_dit.training.objective_module import ObjectiveModule
 
 FIRST_MOMENT, SECOND_MOMENT = "exp_avg", "exp_avg_sq"
@@ -30,8 +31,7 @@ class Engine:
     """
 
     def __init__(self, module: ObjectiveModule, config: TrainingConfig, micro_batch_size: int) -> None:
-        import deepspeed  # takes seconds to import, and only a training process needs it
-
+        deepspeed = import_deepspeed()  # here, since it takes seconds, and only a training process needs it
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         # Else DeepSpeed compiles an all-reduce through shared memory whenever a CPU run starts on a new machine.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

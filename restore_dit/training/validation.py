@@ -14,7 +14,6 @@ from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.examples.normalisation import published_scale_to_reflectance
 from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
-from restore_dit.evaluation.figures import strip_figure, to_png
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.series import DATE_ORIGIN
@@ -78,6 +77,8 @@ def _picture(
     unknown: NDArray[np.bool_],
     days: NDArray[np.float32],
 ) -> bytes:
+    from restore_dit.evaluation.figures import strip_figure, to_png  # Matplotlib, which only rank 0 needs
+
     dates = DATE_ORIGIN + days.astype(np.int64).astype("timedelta64[D]")
     bands = setup.config.model.bands
     reflectance = published_scale_to_reflectance

@@ -127,6 +127,17 @@ def test_killed_and_resumed_is_the_same_run(small_run, uninterrupted, tmp_path, 
     assert recorded_steps(config) == recorded_steps(uninterrupted)
 
 
+def test_the_loss_falls_below_half_in_a_hundred_steps(small_run):
+    optimiser = small_run.training.optimiser.model_copy(update={"learning_rate": 3e-3})
+    config = named(small_run, "hundred", epochs=25, optimiser=optimiser, save_every=100, validate_every=1000)
+    config = config.model_copy(update={"model": config.model.model_copy(update={"anchor": "none"})})
+    assert run_module.run_training(config, QUIET).finished
+    lines = Path(config.output, config.name, "logs", "metrics.jsonl").read_text().splitlines()
+    losses = [line["loss"] for line in map(json.loads, lines) if "loss" in line]
+    assert len(losses) == 100
+    assert sum(losses[-10:]) < sum(losses[:10]) / 2
+
+
 def test_accumulation_changes_nothing_but_memory(small_run, uninterrupted):
     config = named(small_run, "accumulated", micro_batch_size=1)
     run_module.run_training(config, QUIET)

@@ -24,7 +24,7 @@ from restore_dit.data.storage import Place, locate, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.series import INDEX_SCALE, NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
 
-_COG_BLOCK = 512
+_LEAST_BLOCK, _LARGEST_BLOCK = 128, 512
 _GAP_MEANING = {"description": "gap_mask 1: reconstructed, 0: observed; never_observed 1: observed on no date"}
 
 
@@ -118,7 +118,7 @@ def _cog(
         "width": bands.shape[2],
         "compress": "DEFLATE",  # every reader has it; ZSTD is 5 % smaller
         "predictor": "STANDARD",
-        "blocksize": _COG_BLOCK,
+        "blocksize": _block_side(*bands.shape[1:]),
         "bigtiff": "IF_SAFER",
         "overview_resampling": "NEAREST" if scale is None else "AVERAGE",
     }
@@ -134,3 +134,9 @@ def _cog(
             if scale is not None:
                 dataset.scales = [1 / scale] * len(names)
         return file.read()
+
+
+def _block_side(height: int, width: int) -> int:
+    """Of the blocks of a file. Those of a small image are no larger than it: what lies outside is compressed too."""
+    smallest = 1 << (max(height, width) - 1).bit_length()
+    return min(max(smallest, _LEAST_BLOCK), _LARGEST_BLOCK)

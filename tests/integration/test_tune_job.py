@@ -90,8 +90,11 @@ def test_a_sweep_goes_on_where_it_was_and_its_best_trains_as_it_is(sweep, tmp_pa
 
 def test_a_trial_that_lags_behind_is_stopped_and_its_workers_are_gone(sweep):
     """One trial at a time, the good one first, so that which of them lags is no matter of chance: one step from pure
-    noise is too much for a network that predicts noise."""
-    families = {"x0": {"diffusion.prediction": "x0"}, "epsilon": {"diffusion.prediction": "epsilon"}}
+    noise is too much for a network that predicts noise. Only the other has workers."""
+    families = {
+        "x0": {"diffusion.prediction": "x0", "workers.count": 0},
+        "epsilon": {"diffusion.prediction": "epsilon", "workers.count": 1},
+    }
     config = sweep(space={"family": {"bundles": families}}, concurrent=1, stopping={"grace_steps": 4, "reduction": 2})
     workers = config.run.workers.model_copy(update={"count": 1, "cpus_each": 0.5, "data_cpus": 0.5})
     config = config.model_copy(update={"run": config.run.model_copy(update={"workers": workers})})

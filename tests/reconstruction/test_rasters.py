@@ -78,14 +78,16 @@ def test_geotiffs_give_back_values_place_and_date(tmp_path):
             assert mask.mask_flag_enums[0] == [MaskFlags.all_valid]
 
 
-@pytest.mark.parametrize(("side", "overviews"), [(40, []), (1100, [2, 4])])
-def test_geotiffs_are_cloud_optimised(tmp_path, side, overviews):
+@pytest.mark.parametrize(
+    ("side", "block", "overviews"), [(40, 128, []), (128, 128, []), (129, 256, []), (1100, 512, [2, 4])]
+)
+def test_geotiffs_are_cloud_optimised(tmp_path, side, block, overviews):
     series = make_series(side, side, frames=1)
     for uri in write_geotiffs(str(tmp_path), series, make_gaps(series)):
         with rasterio.open(uri) as image:
             assert image.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
             assert image.tags(ns="IMAGE_STRUCTURE")["COMPRESSION"] == "DEFLATE"
-            assert image.block_shapes[0] == (512, 512)
+            assert image.block_shapes[0] == (block, block)
             assert image.overviews(1) == overviews
 
 

@@ -127,9 +127,9 @@ def test_a_state_of_another_network_is_refused(training):
 
 @pytest.mark.slow
 def test_it_learns(training):
-    """In a minute it finds more than nothing: the land is mostly clear, and calling all of it clear scores 0."""
+    """In half a minute it finds more than nothing: the land is mostly clear, and calling all of it clear scores 0."""
     config = training(
-        steps=90, batch_size=12, validation={"every": 90, "frames": 60}, optimiser={"learning_rate": 3e-3},
+        steps=45, batch_size=8, validation={"every": 45, "frames": 60}, optimiser={"learning_rate": 3e-3},
         augmentation={"band_dropout": 0.0},
     )  # fmt: skip
     counts = train_cloud_network(config).counts["sim"]

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import clouds, ingest, train
+from jobs import clouds, ingest
 from restore_dit.clouds.network.architecture import build_network
-from restore_dit.config import RunConfig, WorkersConfig, dump
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data import storage
 from restore_dit.data.pastis.write import write_pastis
@@ -66,28 +65,3 @@ def test_patches_with_their_lists_and_masks_then_masks_by_a_network(tmp_path, bu
     masked = TileStore.open(f"{place}/store").manifest.tiles.values()
     assert {record.masks[str(record.masks_in_use)].origin.method for record in masked} == {"network"}
     assert list(empty.iterdir()) == []
-
-
-def test_a_training_by_two_workers(small_run: RunConfig, small_store, tmp_path, bucket, empty):
-    place = f"s3://{bucket}"
-    upload(Path(small_store.uri), f"{place}/store")
-    config = small_run.model_copy(
-        update={
-            "output": f"{place}/runs",
-            "data": small_run.data.model_copy(update={"store": f"{place}/store"}),
-            "workers": WorkersConfig(count=2, cpus_each=0.4, data_cpus=0.4, spread=True),
-        }
-    )
-    (tmp_path / "run.yaml").write_text(dump(config))
-    assert train.main(["--config", str(tmp_path / "run.yaml"), "training.epochs=1"]) == 0
-    run = f"{place}/runs/{config.name}"
-    assert {"model", "state", "logs", "run.json", "config.yaml"} <= set(storage.list_names(run))
-    assert "model.safetensors" in storage.list_names(f"{run}/model")
-    assert {name[-7:-6] for name in storage.list_names(f"{run}/logs/examples")} == {"0", "1"}  # ranks
-    assert len(storage.list_names(f"{run}/logs/tensorboard")) == 1
-    assert not storage.is_folder(f"{run}/ray")
-    assert list(empty.iterdir()) == []
-    assert (
-        train.main(["--config", str(tmp_path / "run.yaml"), "name=large", "workers.count=4", "workers.cpus_each=0.6"])
-        == 1
-    )

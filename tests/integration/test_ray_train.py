@@ -16,11 +16,14 @@ import torch
 from rich.console import Console
 
 from restore_dit.config import RunConfig, WorkersConfig
+from restore_dit.data import storage
+from restore_dit.data.storage import Location
 from restore_dit.errors import UserError
 from restore_dit.training.monitor import LocalMonitor, Report, StartedReport, StepReport
 from restore_dit.training.ray_train import fit_on_cluster
 from restore_dit.training.run import run_training
 from restore_dit.training.setup import set_up
+from tests.messages import refused
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.usefixtures("ray_cluster")]
 
@@ -37,16 +40,20 @@ def variant(config: RunConfig, name: str, workers: int, **training) -> RunConfig
     )
 
 
-def state(config: RunConfig, part: str = "weights") -> dict[str, torch.Tensor]:
-    folder = Path(config.output, config.name, "state")
-    latest = json.loads((folder / "latest.json").read_text())["state"]
-    return safetensors.torch.load_file(folder / latest / f"{part}.safetensors")
+def latest_state(config: RunConfig) -> Location:
+    folder = storage.locate(config.output).join(config.name, "state")
+    return folder.join(json.loads(storage.read_bytes(folder.join("latest.json")))["state"])
+
+
+def state(config: RunConfig, part: str) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load(storage.read_bytes(latest_state(config).join(f"{part}.safetensors")))
 
 
 def computed(config: RunConfig) -> Counter:
     counted: Counter = Counter()
-    for file in Path(config.output, config.name, "logs", "examples").iterdir():
-        for line in map(json.loads, file.read_text().splitlines()):
+    folder = storage.locate(config.output).join(config.name, "logs", "examples")
+    for name in storage.list_names(folder):
+        for line in map(json.loads, storage.read_bytes(folder.join(name)).splitlines()):
             for batch in line["examples"]:
                 for tile, draw, weight in batch:
                     counted[line["step"], tile, draw] += weight
@@ -82,17 +89,12 @@ def train_some_steps(config: RunConfig) -> tuple[int, int]:
 
     monitor = LocalMonitor(stop)
     assert not fit_on_cluster(setup, monitor)
-    latest = json.loads(Path(config.output, config.name, "state", "latest.json").read_text())["state"]
-    return starts[0], int(latest.removeprefix("step-"))
+    return starts[0], int(latest_state(config).uri.rpartition("step-")[2])
 
 
-@pytest.mark.parametrize("course", [[(2, 0), (1, 1)], [(2, 2), (2, 3), (0, 0)]])
-def test_a_state_moves_between_stages_and_worker_counts_and_the_fit_is_that_of_one_process(
-    small_run, in_process, course
-):
-    """A course is of workers and ZeRO stages; of each but the last a few steps are taken."""
-    name = "-".join(f"{workers}at{stage}" for workers, stage in course)
-    *first, last = [variant(small_run, name, workers, zero_stage=stage) for workers, stage in course]
+def train_by(course: list[RunConfig], reference: RunConfig) -> None:
+    """Takes a few steps as each of these configurations says, and all that are left as the last says."""
+    *first, last = course
     step = 0
     for config in first:
         started, stopped = train_some_steps(config)
@@ -100,7 +102,41 @@ def test_a_state_moves_between_stages_and_worker_counts_and_the_fit_is_that_of_o
         assert stopped >= started + 2
         step = stopped
     assert run_training(last, QUIET).finished
-    assert_same_fit(last, in_process)
+    assert_same_fit(last, reference)
+
+
+def test_from_two_workers_at_stage_2_by_stage_3_to_this_process_the_fit_is_that_of_one(small_run, in_process):
+    course = [(2, 2), (2, 3), (0, 0)]
+    train_by([variant(small_run, "moved", workers, zero_stage=stage) for workers, stage in course], in_process)
+
+
+@pytest.mark.s3
+def test_in_a_bucket_alone_from_two_workers_at_stage_0_to_one_at_stage_1_the_fit_is_that_of_one_process(
+    small_run, small_store, in_process, bucket, tmp_path, monkeypatch
+):
+    place = f"s3://{bucket}"
+    for file in filter(Path.is_file, Path(small_store.uri).rglob("*")):
+        storage.write_bytes_atomically(f"{place}/store/{file.relative_to(small_store.uri)}", file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    data = small_run.data.model_copy(update={"store": f"{place}/store"})
+    config = small_run.model_copy(update={"output": f"{place}/runs", "data": data})
+    course = [variant(config, "moved", workers, zero_stage=stage) for workers, stage in ((2, 0), (1, 1))]
+    spread = course[0].workers.model_copy(update={"spread": True})
+    train_by([course[0].model_copy(update={"workers": spread}), course[1]], in_process)
+
+    run = f"{place}/runs/moved"
+    assert {"model", "state", "logs", "run.json", "config.yaml"} <= set(storage.list_names(run))
+    assert "model.safetensors" in storage.list_names(f"{run}/model")
+    assert {name[-7:-6] for name in storage.list_names(f"{run}/logs/examples")} == {"0", "1"}  # ranks
+    assert storage.list_names(f"{run}/logs/tensorboard")
+    assert not storage.is_folder(f"{run}/ray")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_workers_than_the_cluster_has_cpus_for_are_refused(small_run):
+    workers = WorkersConfig(count=4, cpus_each=0.6, data_cpus=0.4)
+    with refused("workers.count", "workers.cpus_each"):
+        run_training(small_run.model_copy(update={"name": "large", "workers": workers}), QUIET)
 
 
 def test_a_killed_worker_is_replaced_and_the_fit_is_that_of_one_process(small_run, in_process):

@@ -15,7 +15,7 @@ import torch
 from jobs import evaluate, reconstruct
 from jobs.entry import console
 from restore_dit.config import RunConfig
-from restore_dit.config.jobs import EvaluationConfig, ReconstructionConfig
+from restore_dit.config.jobs import EvaluationConfig, ReconstructionConfig, SamplingConfig
 from restore_dit.data import storage
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -26,6 +26,8 @@ from tests.integration.test_detect_job import masking_workers
 from tests.messages import assert_names
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.usefixtures("ray_cluster")]
+
+ONE_STEP = SamplingConfig(steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def test_over_object_storage_with_two_actors_as_in_one_process(model, small_stor
             if file.is_file() and file.stem != gone:
                 storage.write_bytes_atomically(f"{place}/{folder}/{file.relative_to(source)}", file.read_bytes())
     config = ReconstructionConfig(model=f"{place}/model", input=f"{place}/store", output=f"{place}/clear")
-    config = config.model_copy(update={"tiles": small_store.tile_ids[:3], "workers": 2})
+    config = config.model_copy(update={"tiles": small_store.tile_ids[:3], "workers": 2, "sampling": ONE_STEP})
     assert reconstruct.run(config, console()) == 1
     captured = capfd.readouterr()
     assert captured.err.count(f"{gone}: ") == 1
@@ -86,7 +88,7 @@ def test_over_object_storage_with_two_actors_as_in_one_process(model, small_stor
     scored = EvaluationConfig(
         model=f"{place}/model", store=f"{place}/store", output=f"{place}/scores", part="all", workers=2
     )
-    scored = scored.model_copy(update={"tiles": 1, "figures": 1})
+    scored = scored.model_copy(update={"tiles": 1, "figures": 1, "sampling": ONE_STEP})
     assert evaluate.run(scored, console()) == 0
     names = storage.list_names(f"{place}/scores")
     assert {name.rpartition(".")[2] for name in names} == {"csv", "json", "md", "png"}
@@ -101,7 +103,7 @@ def test_the_tile_of_an_actor_that_is_killed_is_done_by_another(model, small_sto
     shutil.copytree(small_store.uri, "store")
     shutil.copytree(model, "model")
     config = ReconstructionConfig(model="model", input="store", output="there", figures=False, workers=1)
-    config = config.model_copy(update={"tiles": TileStore.open("store").tile_ids[:5]})
+    config = config.model_copy(update={"tiles": TileStore.open("store").tile_ids[:5], "sampling": ONE_STEP})
     killed: list[int] = []
     over = threading.Event()
 

@@ -36,8 +36,9 @@ from tests.s3.failing_proxy import FailingProxy
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# How long an example takes says more of what else the machine does than of the code: speed is for benchmarks.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# How long an example takes says more of what else the machine does than of the code: speed is for benchmarks. Each run
+# draws other examples, so that fewer a run are many in a week.
+hypothesis.settings.register_profile("untimed", deadline=None, max_examples=40)
 hypothesis.settings.load_profile("untimed")
 
 SERVERS = ("ray_cluster", "pytest.mark.s3")

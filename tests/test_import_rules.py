@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Every module of these packages, but for those whose names say that they are made for Ray.
@@ -32,3 +36,23 @@ def test_the_core_imports_neither_ray_nor_deepspeed():
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == 8
+
+
+IMPORT_DEEPSPEED = """
+import sys, torch
+from restore_dit.training.deepspeed_import import import_deepspeed
+
+compiling = torch.compile
+deepspeed = import_deepspeed()
+assert deepspeed.initialize
+assert not {"mlflow", "torch._dynamo", "torch._inductor"} & set(sys.modules)
+assert torch.compile is compiling
+import mlflow
+assert import_deepspeed() is deepspeed
+assert sys.modules["mlflow"] is mlflow
+"""
+
+
+def test_deepspeed_comes_without_a_compiler_and_mlflow_which_can_be_had_after_it():
+    done = subprocess.run([sys.executable, "-c", IMPORT_DEEPSPEED], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

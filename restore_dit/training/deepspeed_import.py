@@ -1,7 +1,7 @@
 """DeepSpeed without two things that it loads with it and that nobody here uses.
 
 Importing Muon, an optimiser, makes `torch.compile` load its compiler, and the autotuner loads MLflow's client: together
-two thirds of the time that a training process takes until its first step.
+6 of the 11 seconds of processor that building an engine took (AMD, 2026-11-29).
 """
 
 from __future__ import annotations

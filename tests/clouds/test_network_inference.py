@@ -14,6 +14,8 @@ from restore_dit.series import CLOUD_NO_DATA, NO_DATA, S2_ALL_BANDS, S2_BANDS, A
 from tests.clouds.random_network import assert_same_masks, plain_logits, random_weights, reflectance, rounding, tile
 from tests.messages import refused
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, torch.Tensor]:

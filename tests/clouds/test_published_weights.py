@@ -20,6 +20,8 @@ from restore_dit.series import S2_ALL_BANDS
 from tests.clouds.random_network import plain_network
 from tests.messages import assert_names
 
+pytestmark = pytest.mark.slow
+
 Weights = dict[str, torch.Tensor]
 
 

@@ -19,6 +19,8 @@ from restore_dit.clouds.score_pictures import (
 from restore_dit.clouds.scores import no_counts
 from restore_dit.series import S2_BANDS
 
+pytestmark = pytest.mark.slow
+
 
 def pixels_of(png: bytes) -> np.ndarray:
     return matplotlib.image.imread(io.BytesIO(png))[..., :3]

@@ -61,17 +61,23 @@ class Handler(BaseHTTPRequestHandler):
         """Keep quiet."""
 
 
+@pytest.fixture(scope="module")
+def listening() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(listening: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     for module in (s3_service, objects):
         monkeypatch.setattr(module, "ATTEMPTS", 1)  # whose pauses are tested elsewhere
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret-key")
-    with Server(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        yield server
-        server.shutdown()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listening.server_port}")
+    listening.status, listening.headers, listening.content = 200, {}, b""
+    return listening
 
 
 def refusal(code: str) -> bytes:

@@ -23,7 +23,7 @@ from serving.parsing import Parser
 from tests.messages import assert_names
 from tests.serving.damage import damaged
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ from restore_dit.errors import UserError
 from tests.data.store.tiles import store_of, tile
 from tests.messages import assert_names, refused
 
+pytestmark = pytest.mark.slow
+
 
 def weights(config) -> dict[str, torch.Tensor]:
     return load_cloud_model(config.output).network.state_dict()

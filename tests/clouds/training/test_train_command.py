@@ -18,6 +18,8 @@ from restore_dit.data.store.tile_store import TileStore
 from tests.data.store.tiles import store_of, tile
 from tests.messages import assert_names
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("crop=32", "batch_size=4", "threads=1", "validation.frames=10", "network.pixel_size=10")
 
 

@@ -17,6 +17,8 @@ from restore_dit.data.simulation.counterparts import PASTIS_TILES, counterparts_
 from restore_dit.data.simulation.fidelity import describe_series
 from restore_dit.series import S2_BANDS
 
+pytestmark = pytest.mark.slow
+
 FINE_SITE, COARSE_SITE = "0000280849BAC91C", "000028085BF08E7E"
 COARSE_BANDS = ("B05", "B06", "B07", "B8A", "B11", "B12")
 ROWS = [S2_BANDS.index(band) for band in COARSE_BANDS]

@@ -12,6 +12,8 @@ from restore_dit.data.simulation.revisit import Geometry, sun_angles
 from restore_dit.data.simulation.weather import draw_weather
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, S1_BANDS, S2_BANDS, SHADOW, THICK_CLOUD, THIN_CLOUD
 
+pytestmark = pytest.mark.slow
+
 SMALL = SimulationConfig(height=24, width=20, days=150)
 GEOMETRY = Geometry(sun_zenith=np.deg2rad(25), sun_azimuth=np.deg2rad(135), view=0.0)
 YEAR = SimulationConfig(height=48, width=48, mask_errors=0.0)

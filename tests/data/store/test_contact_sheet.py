@@ -18,6 +18,8 @@ from restore_dit.pictures.panels import OUTLINE_COLOUR
 from restore_dit.series import CLOUD_NO_DATA, NO_DATA, S1_BANDS, THICK_CLOUD, Acquisitions, TileSeries
 from tests.messages import refused
 
+pytestmark = pytest.mark.slow
+
 TEN_DAYS = np.arange("2019-01-01", "2019-12-01", 10, dtype="datetime64[D]")
 
 

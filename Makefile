@@ -35,7 +35,7 @@ quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this mach
 test: $(DEVELOPMENT) ## every test but those of the next three
 	$(PYTEST) $(TWO) -m "not cluster and not faults and not browser" $(ARGS)
 
-test-faults: $(DEVELOPMENT) ## tests that kill parts of sweeps and services and wait for what comes of it
+test-faults: $(DEVELOPMENT) ## tests that kill parts of jobs, sweeps and services and wait for what comes of it
 	$(PYTEST) -m faults $(ARGS)
 
 test-browser: $(DEVELOPMENT) ## the viewer in Chromium

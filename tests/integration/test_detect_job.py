@@ -62,6 +62,7 @@ def test_two_actors_write_what_one_process_writes(stores, tmp_path, method):
     assert verify_store(TileStore.open(on_ray), deep=True) == []
 
 
+@pytest.mark.faults
 @pytest.mark.usefixtures("ray_cluster")
 def test_the_tiles_of_an_actor_that_is_killed_are_done_by_another(stores):
     """SIGKILL for the actor that is at it once three masks are there."""

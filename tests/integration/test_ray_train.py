@@ -139,6 +139,7 @@ def test_more_workers_than_the_cluster_has_cpus_for_are_refused(small_run):
         run_training(small_run.model_copy(update={"name": "large", "workers": workers}), QUIET)
 
 
+@pytest.mark.faults
 def test_a_killed_worker_is_replaced_and_the_fit_is_that_of_one_process(small_run, in_process):
     config = variant(small_run, "killed-worker", 2, zero_stage=1)
     latest = Path(config.output, config.name, "state", "latest.json")

@@ -97,6 +97,7 @@ def test_over_object_storage_with_two_actors_as_in_one_process(model, small_stor
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.faults
 def test_the_tile_of_an_actor_that_is_killed_is_done_by_another(model, small_store, tmp_path, monkeypatch):
     """SIGKILL for the actor that is at it once two tiles are there; paths are relative, and mean the driver's."""
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,7 @@ that takes micro-batches of one block copies nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -32,9 +33,33 @@ MOST_EXAMPLES_A_BLOCK = 8
 """Examples that one task makes at most: about 50 MB of the published size, the unit that is scheduled and held in the
 object store."""
 
+LOOP_SECONDS = 0.05
+"""A step of the loop by which Ray Data runs a dataset takes at least so long. While the stream is ahead of training,
+that loop waits for nothing and would keep a core busy, in the very process that trains."""
 
 Decoded = dict[str, Any]
 """Tile id → reference to the decoded tile in Ray's object store."""
+
+
+class UnhurriedLoop:
+    """What Ray Data calls at each step of the loop that runs a dataset (its `ExecutionCallback`)."""
+
+    def __init__(self) -> None:
+        self._step_ended = time.monotonic()
+
+    def before_execution_starts(self, executor: Any) -> None:
+        """Nothing to do."""
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Waits for what is left of `LOOP_SECONDS`."""
+        time.sleep(max(0.0, self._step_ended + LOOP_SECONDS - time.monotonic()))
+        self._step_ended = time.monotonic()
+
+    def after_execution_succeeds(self, executor: Any) -> None:
+        """Nothing to do."""
+
+    def after_execution_fails(self, executor: Any, error: Exception) -> None:
+        """Nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +175,7 @@ def step_batches(
         blocks_source = Blocks(source, plan, share, min(steps_a_segment, stop - first), decoded)
         dataset = ray.data.read_datasource(blocks_source, override_num_blocks=blocks_source.count, num_cpus=cpus_a_task)
         dataset.context.target_max_block_size = None  # a block must stay whole: they are counted
+        dataset.context.custom_execution_callback_classes = [UnhurriedLoop]
         options = dataset.context.execution_options
         options.preserve_order = True
         options.resource_limits = options.resource_limits.copy(cpu=cpus)

@@ -1,5 +1,6 @@
 """Examples through Ray Data are those of the plan, in its order, for any number of workers and any cut into blocks."""
 
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -71,6 +72,29 @@ def test_an_epoch_shows_each_example_once_over_several_datasets(small_run: RunCo
                 seen.update(zip(columns["epoch"][real], columns["tile_id"][real], columns["draw"][real], strict=True))
     draws = range(setup.plan.examples_per_tile)
     assert seen == {(epoch, tile, draw): 1 for epoch in range(2) for tile in setup.plan.tile_ids for draw in draws}
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_datas_loop_does_not_keep_a_core_busy_while_the_stream_is_ahead(
+    small_run: RunConfig, monkeypatch: pytest.MonkeyPatch
+):
+    steps: list[float] = []
+    unhurried = stream.UnhurriedLoop.on_execution_step
+
+    def counted(loop: stream.UnhurriedLoop, executor: object) -> None:
+        steps.append(time.monotonic())
+        unhurried(loop, executor)
+
+    monkeypatch.setattr(stream.UnhurriedLoop, "on_execution_step", counted)
+    setup = set_up(small_run)
+    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
+    batches = streamed(setup, source, 0, 20 * setup.plan.steps_per_epoch, 2, 0, 1)
+    next(batches)
+    before = time.monotonic()
+    time.sleep(2)
+    taken = [step for step in steps if step > before]
+    batches.close()
+    assert 1 <= len(taken) <= 2 / stream.LOOP_SECONDS + 1
 
 
 @pytest.fixture

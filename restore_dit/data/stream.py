@@ -33,27 +33,32 @@ MOST_EXAMPLES_A_BLOCK = 8
 """Examples that one task makes at most: about 50 MB of the published size, the unit that is scheduled and held in the
 object store."""
 
-LOOP_SECONDS = 0.05
-"""A step of the loop by which Ray Data runs a dataset takes at least so long. While the stream is ahead of training,
-that loop waits for nothing and would keep a core busy, in the very process that trains."""
+QUICK_SECONDS, MOST_QUICK_STEPS, PAUSE_SECONDS = 0.01, 10, 0.05
+"""The loop by which Ray Data runs a dataset waits for tasks. While the stream is ahead of training there is nothing to
+wait for, and the loop would keep a core busy, in the very process that trains: after so many quick steps in a row each
+is followed by a pause."""
 
 Decoded = dict[str, Any]
 """Tile id → reference to the decoded tile in Ray's object store."""
 
 
 class UnhurriedLoop:
-    """What Ray Data calls at each step of the loop that runs a dataset (its `ExecutionCallback`)."""
+    """What Ray Data calls at each step of its loop (an `ExecutionCallback`)."""
 
     def __init__(self) -> None:
-        self._step_ended = time.monotonic()
+        self._step_began = time.monotonic()
+        self._quick_steps = 0
 
     def before_execution_starts(self, executor: Any) -> None:
         """Nothing to do."""
 
     def on_execution_step(self, executor: Any) -> None:
-        """Waits for what is left of `LOOP_SECONDS`."""
-        time.sleep(max(0.0, self._step_ended + LOOP_SECONDS - time.monotonic()))
-        self._step_ended = time.monotonic()
+        """Pauses where the loop has had nothing to wait for."""
+        quick = time.monotonic() - self._step_began < QUICK_SECONDS
+        self._quick_steps = self._quick_steps + 1 if quick else 0
+        if self._quick_steps > MOST_QUICK_STEPS:
+            time.sleep(PAUSE_SECONDS)
+        self._step_began = time.monotonic()
 
     def after_execution_succeeds(self, executor: Any) -> None:
         """Nothing to do."""

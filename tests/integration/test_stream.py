@@ -94,7 +94,7 @@ def test_ray_datas_loop_does_not_keep_a_core_busy_while_the_stream_is_ahead(
     time.sleep(2)
     taken = [step for step in steps if step > before]
     batches.close()
-    assert 1 <= len(taken) <= 2 / stream.LOOP_SECONDS + 1
+    assert 1 <= len(taken) <= 2 / stream.PAUSE_SECONDS + stream.MOST_QUICK_STEPS + 1
 
 
 @pytest.fixture

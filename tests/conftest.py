@@ -190,10 +190,9 @@ def ray_cluster(s3_environment: dict[str, str]):
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = "180"
     # One process less for each training: it looks whether a cloud takes a node away.
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
-    environment = {"OMP_NUM_THREADS": "1", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180"} | s3_environment
     # Inherited rather than a runtime environment, for which Ray starts two interpreters for each process.
     with pytest.MonkeyPatch.context() as inherited:
-        for name, value in (environment | PROXY_ENVIRONMENT).items():
+        for name, value in ({"OMP_NUM_THREADS": "1"} | s3_environment | PROXY_ENVIRONMENT).items():
             inherited.setenv(name, value)
         ray.init(
             num_cpus=2,

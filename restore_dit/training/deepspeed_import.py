@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from types import ModuleType
 from typing import Any
 
 import torch
 
 
+@cache  # so that what is changed for the import is changed once, before any thread can be at work with it
 def import_deepspeed() -> ModuleType:
     """The module `deepspeed`."""
     with _absent("mlflow"), _not_compiling():

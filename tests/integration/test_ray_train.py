@@ -71,7 +71,7 @@ def assert_same_fit(config: RunConfig, reference: RunConfig) -> None:
     for part in ("weights", "average", "exp_avg"):
         for name, value in state(reference, part).items():
             difference = (state(config, part)[name] - value).norm() / value.norm().clamp(min=1e-8)
-            assert difference < 1e-4, f"{part} {name}: {difference}"
+            assert difference < 1e-5, f"{part} {name}: {difference}"
     assert computed(config) == computed(reference)
 
 
@@ -128,7 +128,7 @@ def test_in_a_bucket_alone_from_two_workers_at_stage_0_to_one_at_stage_1_the_fit
     assert {"model", "state", "logs", "run.json", "config.yaml"} <= set(storage.list_names(run))
     assert "model.safetensors" in storage.list_names(f"{run}/model")
     assert {name[-7:-6] for name in storage.list_names(f"{run}/logs/examples")} == {"0", "1"}  # ranks
-    assert storage.list_names(f"{run}/logs/tensorboard")
+    assert len(storage.list_names(f"{run}/logs/tensorboard")) == 1  # of the last, which alone is a whole command
     assert not storage.is_folder(f"{run}/ray")
     assert list(tmp_path.iterdir()) == []
 

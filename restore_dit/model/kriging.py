@@ -1,0 +1,104 @@
+"""Ordinary kriging in time of every pixel from the *other* dates on which it was observed: the prior of the network,
+and a baseline of every evaluation.
+
+The covariance is exponential, so that the process is Markov's and its precision matrix tridiagonal: a forward and a
+backward pass over the dates solve every pixel at once, whatever its pattern of gaps, where a solver of dense systems
+would need one inverse a pattern.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MEMORY_DAYS = 60.0
+"""Days after which the correlation of the ground has fallen to 1/e."""
+
+NUGGET = 0.1
+"""Variance of what is peculiar to a date (haze, view angle, noise), in variances of the ground."""
+
+LEAST_DAYS = 0.25
+"""Days between neighbouring dates that count at least: equal dates would make the precision infinite."""
+
+_FARTHEST = 1e4
+"""Variance relative to the ground's where nothing is known."""
+
+
+@dataclass(frozen=True)
+class Kriged:
+    """mean [B, T, C, H, W]: what the other dates say of each value. variance [B, T, 1, H, W]: of an observation around
+    it, in variances of the ground; 1 + `NUGGET` and more where nothing is near. found [B, T, 1, H, W] bool: where there
+    is another observation at all; elsewhere the mean is 0."""
+
+    mean: Tensor
+    variance: Tensor
+    found: Tensor
+
+
+def krige(
+    values: Tensor, observed: Tensor, dates: Tensor, *, memory: float = MEMORY_DAYS, nugget: float = NUGGET
+) -> Kriged:
+    """Ordinary kriging with an unknown constant mean, leaving out each date in turn where it is observed.
+
+    values: [B, T, C, H, W]; what is not observed is never read. observed: [B, T, 1, H, W] bool. dates: [B, T] days,
+    ascending among frames that are observed.
+
+    With y = m + z + e, z of covariance exp(−|Δ|/memory), e of variance nugget and m unknown: P is the precision of z
+    and of what was observed of it, tridiagonal; the generalised least squares for m and the conditional mean and
+    variance of z follow from P⁻¹ applied to y and to 1 and from its diagonal (Rasmussen & Williams 2006, sections 2.7
+    and 5.4.2).
+    """
+    batch, frames, _, height, width = values.shape
+    dtype = values.dtype
+    weight = observed.to(dtype).flatten(3).squeeze(2) / nugget  # [B, T, P]
+    right = torch.where(observed, values, 0).flatten(3) / nugget  # [B, T, C, P]
+    right = torch.cat([right, weight[:, :, None]], dim=2)
+
+    gap = dates.to(dtype).diff(dim=1).abs().clamp(min=LEAST_DAYS)
+    kept = torch.exp(-gap / memory)  # correlation of neighbours [B, T-1]
+    innovation = -torch.expm1(-2 * gap / memory)
+    diagonal = torch.ones(batch, frames, dtype=dtype, device=values.device)
+    diagonal[:, 1:] = 1 / innovation
+    diagonal[:, :-1] += kept.square() / innovation
+    coupling = kept / innovation  # minus the off-diagonal
+
+    solution, inverse = _solve(diagonal[..., None] + weight, coupling, right)
+    drift = solution[:, :, -1]  # P⁻¹ D 1 [B, T, P]
+    information = (weight * (1 - drift)).sum(dim=1, keepdim=True)  # of the mean [B, 1, P]
+    known = information > 1e-6
+    safe = torch.where(known, information, 1)
+    residue = (right[:, :, :-1] - weight[:, :, None] * solution[:, :, :-1]).sum(dim=1, keepdim=True)
+    mean = residue / safe[:, :, None]  # of each band [B, 1, C, P]
+    smooth = solution[:, :, :-1] + mean * (1 - drift)[:, :, None]
+    variance = inverse + (1 - drift).square() / safe
+    variance = torch.where(known, variance, _FARTHEST)
+
+    # Where a value was observed, take it out again: precisions and means weighted by them subtract.
+    left = (1 / variance - weight).clamp(min=1 / _FARTHEST)
+    seen = observed.flatten(3)  # [B, T, 1, P]
+    alone = torch.where(seen, (smooth / variance[:, :, None] - right[:, :, :-1]) / left[:, :, None], smooth)
+    spread = torch.where(seen.squeeze(2), 1 / left, variance)
+    found = known & (spread < _FARTHEST / 2)
+    shape = (batch, frames, 1, height, width)
+    mean = torch.where(found[:, :, None], alone, 0)
+    return Kriged(mean.view(values.shape), (spread + nugget).view(shape), found.view(shape))
+
+
+def _solve(diagonal: Tensor, coupling: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """P⁻¹·right [B, T, K, P] and the diagonal of P⁻¹ [B, T, P] of tridiagonal matrices of `diagonal` [B, T, P] and
+    −`coupling` [B, T−1] beside it."""
+    frames = diagonal.shape[1]
+    pivot, solution = [diagonal[:, 0]], [right[:, 0]]
+    for t in range(1, frames):
+        factor = coupling[:, t - 1, None] / pivot[-1]
+        pivot.append(diagonal[:, t] - coupling[:, t - 1, None] * factor)
+        solution.append(torch.addcmul(right[:, t], factor[:, None], solution[-1]))
+    inverse = [1 / pivot[-1]]
+    solution[-1] = solution[-1] * inverse[0][:, None]
+    for t in range(frames - 2, -1, -1):
+        share = coupling[:, t, None] / pivot[t]
+        solution[t] = torch.addcmul(solution[t] / pivot[t][:, None], share[:, None], solution[t + 1])
+        inverse.append(1 / pivot[t] + share.square() * inverse[-1])
+    return torch.stack(solution, dim=1), torch.stack(inverse[::-1], dim=1)

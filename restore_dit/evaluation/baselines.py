@@ -1,6 +1,7 @@
 """Gap filling without learning: what a model has to beat.
 
-Each method fills the gaps of every pixel and band from that pixel's own observations; all pixels at once.
+Each method fills the gaps of every pixel and band from that pixel's own observations, `kriging_offset` from what its
+frame shows elsewhere, too; all pixels at once.
 """
 
 from __future__ import annotations
@@ -8,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from restore_dit.model.kriging import krige
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -29,12 +33,13 @@ def fill(name: str, values: FloatArray, gap_mask: Mask, days: NDArray[np.floatin
     method = BASELINES[name]
     observed = ~gap_mask
     known = np.where(gap_mask[:, None], 0, values)
-    # Bands' means stand in for pixels without any observation, as if seen on every date, so that no method meets one.
     means = known.sum(axis=(0, 2, 3), dtype=np.float64) / max(int(observed.sum()), 1)
-    blind = gap_mask.all(axis=0)
-    known = np.where(blind, means[:, None, None].astype(values.dtype), known)
-    filled = method(known, observed | blind, np.asarray(days, dtype=np.float64))
-    return np.where(gap_mask[:, None], filled, values).astype(values.dtype, copy=False)
+    filled = np.broadcast_to(means[:, None, None], values.shape).astype(values.dtype)
+    seen = observed.any(axis=0)
+    # In one row: no method meets a pixel without any observation.
+    row = method(known[:, :, None, seen], observed[:, None, seen], np.asarray(days, dtype=np.float64))
+    filled[:, :, seen] = row[:, :, 0]
+    return np.where(gap_mask[:, None], filled, values)
 
 
 def last(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
@@ -109,6 +114,25 @@ def whittaker(values: FloatArray, observed: Mask, days: NDArray[np.float64], *, 
     return _solve_chain(coupling, weights, right).reshape(values.shape)
 
 
+def kriging(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
+    """Ordinary kriging: the mean unknown, the covariance exponential in days, with a nugget; see `krige`."""
+    return _kriged(values, observed, days)[0]
+
+
+def kriging_offset(
+    values: FloatArray, observed: Mask, days: NDArray[np.float64], *, shrinkage: float = 8.0
+) -> FloatArray:
+    """Kriging, plus by how much each frame and band departs from it where it is visible.
+
+    The offset is the mean of observed − kriged over the frame's n visible pixels that another date shows, times
+    n / (n + shrinkage): the fewer there are, the less they say of the others. A frame without any has none.
+    """
+    kriged, found = _kriged(values, observed, days)
+    compared = (observed & found)[:, None]
+    departure = np.where(compared, values - kriged, 0).sum(axis=(2, 3), keepdims=True)
+    return kriged + departure / (compared.sum(axis=(2, 3), keepdims=True) + shrinkage)
+
+
 BASELINES: dict[str, Method] = {
     "last": last,
     "next": next_,
@@ -116,6 +140,8 @@ BASELINES: dict[str, Method] = {
     "linear": linear,
     "harmonic": harmonic,
     "whittaker": whittaker,
+    "kriging": kriging,
+    "kriging_offset": kriging_offset,
 }
 """Every baseline by its name, in the order of a table."""
 
@@ -143,6 +169,16 @@ def _distances(
 def _take(values: FloatArray, frame: NDArray[np.intp]) -> FloatArray:
     """values [T, C, H, W] of the frame that `frame` [T, H, W] names at each pixel."""
     return np.take_along_axis(values, frame[:, None], axis=0)
+
+
+def _kriged(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> tuple[NDArray[np.float64], Mask]:
+    """What the other dates say of every value [T, C, H, W], and where there is another observation [T, H, W]."""
+    kriged = krige(
+        torch.from_numpy(values.astype(np.float64))[None],
+        torch.from_numpy(observed)[None, :, None],
+        torch.from_numpy(days)[None],
+    )
+    return kriged.mean[0].numpy(), kriged.found[0, :, 0].numpy()
 
 
 def _solve_chain(

@@ -133,6 +133,36 @@ def test_whittaker_is_the_dense_solution():
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
+def test_offset_is_the_frame_s_mean_departure_shrunk():
+    """Four pixels, three of which the second frame shows 0.11 brighter than the other dates do."""
+    values = np.full((3, 1, 2, 2), 0.2)
+    values[1] += 0.11
+    gap_mask = np.zeros((3, 2, 2), bool)
+    gap_mask[1, 1, 1] = True
+    days = np.array([0.0, 10.0, 20.0])
+    assert fill("kriging", values, gap_mask, days)[1, 0, 1, 1] == pytest.approx(0.2)
+    assert fill("kriging_offset", values, gap_mask, days)[1, 0, 1, 1] == pytest.approx(0.2 + 0.11 * 3 / 11)
+
+
+def test_a_pixel_that_one_date_alone_shows_says_nothing_of_its_frame():
+    values = np.full((2, 1, 1, 4), 0.2)
+    values[0, 0, 0, :2] = [0.9, 0.3]
+    gap_mask = np.zeros((2, 1, 4), bool)
+    gap_mask[1, 0, 0] = True
+    gap_mask[0, 0, 2:] = True
+    filled = fill("kriging_offset", values, gap_mask, np.array([0.0, 10.0]))
+    np.testing.assert_allclose(filled[0, 0, 0, 2:], 0.2 + 0.1 * 1 / 9)
+
+
+@given(series=gapped_series())
+@settings(max_examples=20)
+def test_a_wholly_hidden_frame_has_no_offset(series):
+    values, gap_mask, days = series
+    gap_mask[0] = True
+    frames = [fill(name, values, gap_mask, days)[0] for name in ("kriging", "kriging_offset")]
+    np.testing.assert_array_equal(*frames)
+
+
 def test_unknown_name_is_refused():
     with pytest.raises(KeyError):
         fill("spline", np.zeros((1, 1, 1, 1)), np.zeros((1, 1, 1), bool), np.zeros(1))

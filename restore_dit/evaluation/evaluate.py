@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.split import frames_of_part, split_tiles
 from restore_dit.data.examples.targets import TARGET, decide
 from restore_dit.data.loader import TileReader, tile_reader
+from restore_dit.data.randomness import generator
 from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
+from restore_dit.evaluation.frames import compare, frames_csv
 from restore_dit.evaluation.metrics import average_scores
 from restore_dit.evaluation.protocols import TileScores, data_of, evaluate_tile
 from restore_dit.evaluation.report import Report, write_report
@@ -66,8 +68,11 @@ def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], object] = l
             write_bytes_atomically(locate(config.output).join(name), content)
         collected.append(result)
         on_tile(len(collected), len(tile_ids))
-    report = to_report(config, model, sorted(collected, key=lambda result: result.tile_id))
+    collected.sort(key=lambda result: result.tile_id)
+    report = to_report(config, model, collected)
     write_report(report, config.output)
+    frames = [frame for result in collected for frame in result.frames]
+    write_bytes_atomically(locate(config.output).join("frames.csv"), frames_csv(frames).encode())
     return report
 
 
@@ -101,7 +106,7 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
 
 
 def to_report(config: EvaluationConfig, model: Model, results: list[TileScores]) -> Report:
-    """The averages over all series, by method and scale."""
+    """The averages over all series, by method and scale, and how methods compare."""
     methods = {
         name: {
             scale: average_scores([s for result in results for s in result.scores[name] if s.scale_name == scale])
@@ -111,7 +116,8 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores])
     }
     pixels = sum(result.pixels for result in results)
     sampler, steps = sampling_options(config.sampling).solver(model)
-    return Report(
+    rule = data_of(model, config).targets.model_dump(exclude_none=True)
+    report = Report(
         title=f"Protocol {config.protocol}",
         methods=methods,
         missing_share=sum(result.missing_pixels for result in results) / max(pixels, 1),
@@ -120,6 +126,16 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores])
             "store": config.store,
             "part": config.part,
             "tiles": str(len(results)),
+            "targets": ", ".join(f"{key}={value}" for key, value in rule.items()),
             "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}",
         },
+    )
+    best = report.best_baseline
+    if best is None:  # no pixel is missing
+        return report
+    frames = [frame for result in results for frame in result.frames]
+    return replace(
+        report,
+        facts={**report.facts, "best baseline": best, "frames": f"{len(frames)} with missing pixels"},
+        comparisons=compare(frames, report.missing_psnr, best, generator(config.sampling.seed, "resampled frames")),
     )

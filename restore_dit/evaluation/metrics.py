@@ -1,15 +1,16 @@
 """How close a reconstructed series is to the true one: MAE, RMSE, PSNR, SAM and SSIM.
 
-Every score is taken per series over all, missing and observed pixels, then averaged over series. The values' scale is
-the caller's choice and is named in the result: published figures are on clamp(DN, 0, 8000)/8000, where 1 means a
-reflectance of 0.8; the same errors look 0.8 times as large in true reflectance.
+Every score is taken per series over all, missing and observed pixels, and over the missing ones of wholly hidden and of
+partly visible frames apart; then averaged over series. The values' scale is the caller's choice and is named in the
+result: published figures are on clamp(DN, 0, 8000)/8000, where 1 means a reflectance of 0.8; the same errors look 0.8
+times as large in true reflectance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,11 @@ from restore_dit.evaluation.ssim import frame_dissimilarity
 PUBLISHED_SCALE = "published scale"
 REFLECTANCE = "reflectance"
 
-PixelSet = Literal["all", "missing", "observed"]
-PIXEL_SETS: tuple[PixelSet, ...] = ("all", "missing", "observed")
+PixelSet = Literal["all", "missing", "hidden_frames", "partial_frames", "observed"]
+"""`hidden_frames` and `partial_frames` are parts of `missing`: the missing pixels of frames of which no known pixel is
+visible, and of all others."""
+
+PIXEL_SETS: tuple[PixelSet, ...] = get_args(PixelSet)
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -32,7 +36,7 @@ class SetScores:
 
     mae, rmse: in units of the scale. mse: their square. psnr: dB for a value range of 1, infinite where nothing is
     wrong. sam: mean angle between spectra in degrees. ssim: at most 1; over *frames* with any missing pixel (set
-    `missing`) or with none (set `observed`).
+    `missing`; of these the ones in question in its two parts) or with none (set `observed`).
     """
 
     mae: float | None = None
@@ -53,11 +57,14 @@ class SeriesScores:
     scale_name: str
     all: SetScores
     missing: SetScores
+    hidden_frames: SetScores
+    partial_frames: SetScores
     observed: SetScores
 
     def over(self, pixels: PixelSet) -> SetScores:
         """The scores of one pixel set."""
-        return {"all": self.all, "missing": self.missing, "observed": self.observed}[pixels]
+        scores: SetScores = getattr(self, pixels)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,7 @@ def score_series(
     angle = spectral_angle(target, prediction)
     dissimilarity = np.array([frame_dissimilarity(*frames) for frames in zip(target, prediction, strict=True)])
     gap_frames = np.asarray(gap_mask.any(axis=(1, 2)))
+    visible = np.asarray((usable & ~gap_mask).any(axis=(1, 2)))
 
     def over(pixels: Mask, frames: Mask) -> SetScores:
         ssim = _ssim(dissimilarity[frames])
@@ -115,6 +123,8 @@ def score_series(
         scale_name,
         all=over(np.ones_like(gap_mask), np.ones_like(gap_frames)),
         missing=over(gap_mask, gap_frames),
+        hidden_frames=over(gap_mask & ~visible[:, None, None], gap_frames & ~visible),
+        partial_frames=over(gap_mask & visible[:, None, None], gap_frames & visible),
         observed=over(~gap_mask, ~gap_frames),
     )
 

@@ -18,6 +18,7 @@ from restore_dit.data.randomness import generator
 from restore_dit.data.store.stored_tile import StoredTile
 from restore_dit.evaluation.baselines import BASELINES, fill
 from restore_dit.evaluation.figures import series_figure, strip_figure, to_png
+from restore_dit.evaluation.frames import FrameErrors, error_sums
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesScores, score_frames
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model
@@ -38,10 +39,12 @@ class Trial:
 
 @dataclass
 class TileScores:
-    """A tile's scores by method, one entry a scale and trial, and its figures as PNG by name."""
+    """A tile's scores by method, one entry a scale and trial; the errors of its scored frames that have missing pixels;
+    its figures as PNG by name."""
 
     tile_id: str
     scores: dict[str, list[SeriesScores]] = field(default_factory=dict)
+    frames: list[FrameErrors] = field(default_factory=list)
     missing_pixels: int = 0
     pixels: int = 0
     figures: dict[str, bytes] = field(default_factory=dict)
@@ -76,7 +79,7 @@ def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *,
     tile = DecodedTile(series)
     options = sampling_options(config.sampling)
     result = TileScores(stored.tile_id)
-    for trial in trials(config, maker, tile):
+    for number, trial in enumerate(trials(config, maker, tile)):
         optical = tile.optical.decode(trial.frames, bands)
         unknown = maker.missing(tile)[trial.frames] | (optical == NO_DATA).any(axis=1)
         gaps = trial.gaps | unknown
@@ -85,6 +88,8 @@ def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *,
         reflectance = optical.astype(np.float32) / REFLECTANCE_SCALE
         predictions = {name: fill(name, published, gaps, days_since_origin(dates)) for name in BASELINES}
         predictions[MODEL_NAME] = reconstruct(model, series, trial.frames, trial.gaps, options)
+        known, missing = ~unknown, gaps & ~unknown
+        sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         shown: dict[str, NDArray[np.float32]] = {}
         for name, prediction in predictions.items():
             hidden = gaps[:, None]
@@ -95,10 +100,23 @@ def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *,
             for scale, (target, estimate) in estimates.items():
                 scores = score_frames(target, estimate, gaps, unknown, frames=trial.scored, scale_name=scale)
                 result.scores.setdefault(name, []).append(scores)
+            sums[name] = error_sums(*estimates[PUBLISHED_SCALE], missing)
             shown[name] = estimates[REFLECTANCE][1]
-        known = ~unknown[trial.scored]
-        result.missing_pixels += int((gaps[trial.scored] & known).sum())
-        result.pixels += int(known.sum())
+        result.missing_pixels += int(missing[trial.scored].sum())
+        result.pixels += int(known[trial.scored].sum())
+        result.frames += [
+            FrameErrors(
+                tile_id=tile.tile_id,
+                series=number,
+                date=str(dates[frame]),
+                missing=int(missing[frame].sum()),
+                visible_share=1 - float(missing[frame].sum() / known[frame].sum()),
+                squared={name: float(squared[frame]) for name, (squared, _) in sums.items()},
+                absolute={name: float(absolute[frame]) for name, (_, absolute) in sums.items()},
+            )
+            for frame in trial.scored
+            if missing[frame].any()
+        ]
         if with_figures and not result.figures:
             compared = {MODEL_NAME: shown[MODEL_NAME], "linear": shown["linear"]}
             frames = list(trial.scored) if config.protocol == "missing-frame" else None

@@ -1,4 +1,5 @@
-"""The table of an evaluation: methods × metrics, on each scale, in the terminal and as JSON, CSV and Markdown."""
+"""The tables of an evaluation: methods × metrics, on each scale, and methods beside the best baseline; in the terminal
+and as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from rich.text import Text
 from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.evaluation.baselines import BASELINES
+from restore_dit.evaluation.frames import REFERENCE, TOLERANCE, Comparison, Interval
 from restore_dit.evaluation.metrics import (
     METRICS,
     PIXEL_SETS,
@@ -27,7 +29,7 @@ from restore_dit.evaluation.metrics import (
     SetScores,
 )
 
-FORMAT = "restore-dit evaluation 1"
+FORMAT = "restore-dit evaluation 2"
 
 COLUMNS = {"mae": "MAE", "rmse": "RMSE", "sam": "SAM °", "psnr": "PSNR dB", "ssim": "SSIM"}
 """What a table shows, in the order of the published one; files hold every metric."""
@@ -38,19 +40,30 @@ HIGHER_IS_BETTER = frozenset({"psnr", "ssim"})
 SCALES = {PUBLISHED_SCALE: f"{PUBLISHED_SCALE}, clamp(DN, 0, 8000)/8000", REFLECTANCE: REFLECTANCE}
 """What a caption calls a scale, in the order of the tables."""
 
+PIXEL_NAMES: dict[PixelSet, str] = {
+    "all": "all pixels",
+    "missing": "missing pixels",
+    "hidden_frames": "missing pixels of wholly hidden frames",
+    "partial_frames": "missing pixels of partly visible frames",
+    "observed": "observed pixels",
+}
+"""What a caption calls a pixel set."""
+
 
 @dataclass(frozen=True)
 class Report:
     """Scores of several methods on the same series.
 
     methods: for each method, for each scale, the averages. facts: what was evaluated, such as protocol, store and
-    model, in the order to show. missing_share: share of missing pixels in the inputs, 0 to 1.
+    model, in the order to show. missing_share: share of missing pixels in the inputs, 0 to 1. comparisons: each method
+    beside the best baseline and, frame by frame, beside linear interpolation; empty where no pixel is missing.
     """
 
     title: str
     methods: Mapping[str, Mapping[str, AverageScores]]
     missing_share: float
     facts: Mapping[str, str] = field(default_factory=dict)
+    comparisons: Mapping[str, Comparison] = field(default_factory=dict)
 
     @property
     def scales(self) -> list[str]:
@@ -63,6 +76,18 @@ class Report:
         """Baselines as they are registered, then the other methods as they were given."""
         baselines = [name for name in BASELINES if name in self.methods]
         return baselines + [name for name in self.methods if name not in BASELINES]
+
+    @property
+    def missing_psnr(self) -> dict[str, float]:
+        """PSNR of missing pixels on the published scale in dB, of the methods that have one, in their order."""
+        scores = ((method, self.methods[method].get(PUBLISHED_SCALE)) for method in self.method_order)
+        return {name: one.missing.psnr for name, one in scores if one is not None and one.missing.psnr is not None}
+
+    @property
+    def best_baseline(self) -> str | None:
+        """The baseline of the highest `missing_psnr`; None where there is none."""
+        baselines = {method: psnr for method, psnr in self.missing_psnr.items() if method in BASELINES}
+        return max(baselines, key=baselines.__getitem__, default=None)
 
     @property
     def series(self) -> int:
@@ -79,9 +104,10 @@ class Report:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One table as text: a row a method, cells beside whether they are the best of their column."""
+    """One table as text: a row a method, cells below `columns` and beside whether they are the best of their column."""
 
     caption: str
+    columns: tuple[str, ...]
     rows: list[tuple[str, list[tuple[str, bool]]]]
 
 
@@ -97,9 +123,39 @@ def score_table(report: Report, scale: str, pixels: PixelSet) -> ScoreTable:
         columns.append([(text, len(present) > 1 and text == _cell(metric, best)) for text in texts])
     counted = max((scores.counted[pixels] for _, scores in entries), default=0)
     series = f"{counted} series" if counted == report.series else f"{counted} of {report.series} series"
-    caption = f"{pixels} pixels · {SCALES.get(scale, scale)} · {series}"
+    caption = f"{PIXEL_NAMES[pixels]} · {SCALES.get(scale, scale)} · {series}"
     cells = [list(row) for row in zip(*columns, strict=True)]
-    return ScoreTable(caption, [(method, row) for (method, _), row in zip(entries, cells, strict=True)])
+    rows = [(method, row) for (method, _), row in zip(entries, cells, strict=True)]
+    return ScoreTable(caption, tuple(COLUMNS.values()), rows)
+
+
+def comparison_table(report: Report) -> ScoreTable:
+    """Each method beside the best baseline, and its frames beside linear interpolation."""
+    columns = (
+        "PSNR dB",
+        "95 %",
+        f"less {report.best_baseline}",
+        "95 %",
+        f"frames below {REFERENCE}",
+        "worst frame",
+    )
+    rows = []
+    for method, psnr in report.missing_psnr.items():
+        one = report.comparisons[method]
+        cells = (
+            _cell("psnr", psnr),
+            _interval(one.interval),
+            f"{one.gain:+.2f}",
+            _interval(one.gain_interval, "+"),
+            f"{one.below_linear:.0%}",
+            f"{one.worst_frame:+.2f}",
+        )
+        rows.append((method, [(text, False) for text in cells]))
+    caption = (
+        f"missing pixels beside baselines · {SCALES[PUBLISHED_SCALE]} · dB; frames more than {TOLERANCE} dB below "
+        f"{REFERENCE}, and the worst one's difference"
+    )
+    return ScoreTable(caption, columns, rows)
 
 
 def print_report(
@@ -108,6 +164,8 @@ def print_report(
     """The tables of the given pixel sets: coloured in a terminal, plain and unwrapped elsewhere."""
     console = console or Console()
     tables = [score_table(report, scale, pixels) for pixels in pixel_sets for scale in report.scales]
+    if report.comparisons:
+        tables.append(comparison_table(report))
     if not console.is_terminal:
         console.file.write("\n\n".join([_heading(report), *map(_plain, tables)]) + "\n\n* best of its column\n")
         return
@@ -116,7 +174,7 @@ def print_report(
         console.print(f"\n{table.caption}", style="italic", highlight=False, markup=False)
         view = Table()
         view.add_column("method")
-        for header in COLUMNS.values():
+        for header in table.columns:
             view.add_column(header, justify="right")
         for method, row in table.rows:
             view.add_row(Text(method), *(Text(text, "bold green" if best else "") for text, best in row))
@@ -135,14 +193,21 @@ def write_report(report: Report, folder: str) -> list[str]:
 
 
 def to_markdown(report: Report) -> str:
-    """Every table, best cells bold; a pixel set that no method changes, or that does not occur, is named instead."""
+    """Every table, best cells bold; a pixel set that no method changes, that does not occur, or that is all of the
+    missing pixels, is named instead."""
     parts = [f"# {report.title}", _facts(report)]
-    for pixels in ("missing", "all", "observed"):
-        errors = [scores.over(pixels).mae for _, _, scores in report.entries()]
-        if all(error is None for error in errors):
-            parts.append(f"No series has {pixels} pixels.")
-        elif not any(errors):
-            parts.append(f"Every method returns {pixels} pixels unchanged.")
+    if report.comparisons:
+        parts.append(_markdown(comparison_table(report)))
+    missing = [scores.missing for _, _, scores in report.entries()]
+    shown: tuple[PixelSet, ...] = ("missing", "hidden_frames", "partial_frames", "all", "observed")
+    for pixels in shown:
+        scores = [scores.over(pixels) for _, _, scores in report.entries()]
+        if all(one.mae is None for one in scores):
+            parts.append(f"No series has {PIXEL_NAMES[pixels]}.")
+        elif not any(one.mae for one in scores):
+            parts.append(f"Every method returns {PIXEL_NAMES[pixels]} unchanged.")
+        elif pixels in ("hidden_frames", "partial_frames") and scores == missing:
+            parts.append(f"All missing pixels are {PIXEL_NAMES[pixels]}.")
         else:
             parts += [_markdown(score_table(report, scale, pixels)) for scale in report.scales]
     return "\n\n".join(parts) + "\n"
@@ -172,23 +237,27 @@ def to_json(report: Report) -> str:
             method: {scale: asdict(report.methods[method][scale]) for scale in report.methods[method]}
             for method in report.method_order
         },
+        "best_baseline": report.best_baseline,
+        "comparisons": {method: asdict(one) for method, one in report.comparisons.items()},
     }
     return json.dumps(_without_infinities(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def from_json(text: str) -> Report:
-    """The report that `to_json` wrote. Raises UserError where it is something else."""
+    """The report that `to_json` wrote. Raises UserError where it is something else, or of an earlier version."""
     try:
         content = json.loads(text)
-        if content["format"] != FORMAT:
-            raise KeyError("format")
+        found = str(content["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f'not a report of `restore-dit evaluate`, which says "format": "{FORMAT}"') from error
+    if found != FORMAT:
+        raise UserError(f"not a report of this version ({found}; this one reads {FORMAT}): evaluate again")
     methods = {
         method: {scale: _scores(fields) for scale, fields in scales.items()}
         for method, scales in content["methods"].items()
     }
-    return Report(content["title"], methods, content["missing_share"], content["facts"])
+    comparisons = {method: _comparison(fields) for method, fields in content["comparisons"].items()}
+    return Report(content["title"], methods, content["missing_share"], content["facts"], comparisons)
 
 
 def _scores(content: dict[str, Any]) -> AverageScores:
@@ -199,9 +268,18 @@ def _scores(content: dict[str, Any]) -> AverageScores:
     return AverageScores(content["scale_name"], **sets, series=content["series"], counted=content["counted"])
 
 
+def _comparison(content: dict[str, Any]) -> Comparison:
+    def numbers(value: Any) -> Any:
+        return None if value is None else tuple(map(float, value)) if isinstance(value, list) else float(value)
+
+    return Comparison(**{name: numbers(value) for name, value in content.items()})
+
+
 def _without_infinities(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_infinities(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_without_infinities(inner) for inner in value]
     return str(value) if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
@@ -209,6 +287,10 @@ def _cell(metric: str, value: float | None) -> str:
     if value is None:
         return "–"
     return "∞" if value == float("inf") else f"{value:.{DIGITS[metric]}f}"
+
+
+def _interval(interval: Interval | None, sign: str = "") -> str:
+    return "–" if interval is None else " to ".join(f"{bound:{sign}.2f}" for bound in interval)
 
 
 def _facts(report: Report) -> str:
@@ -222,7 +304,7 @@ def _heading(report: Report) -> str:
 
 def _markdown(table: ScoreTable) -> str:
     lines = [f"**{table.caption[0].upper()}{table.caption[1:]}**", ""]
-    lines += ["| method | " + " | ".join(COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
+    lines += ["| method | " + " | ".join(table.columns) + " |", "|---|" + "---:|" * len(table.columns)]
     for method, row in table.rows:
         lines.append(f"| {method} | " + " | ".join(f"**{text}**" if best else text for text, best in row) + " |")
     return "\n".join(lines)
@@ -230,11 +312,13 @@ def _markdown(table: ScoreTable) -> str:
 
 def _plain(table: ScoreTable) -> str:
     width = max([len(method) for method, _ in table.rows] + [len("method")])
-    lines = [
-        table.caption,
-        "".join(["method".ljust(width), *(f"{header:>9} " for header in COLUMNS.values())]).rstrip(),
+    widths = [
+        max(9, len(header) + 1, *(len(row[column][0]) + 1 for _, row in table.rows))
+        for column, header in enumerate(table.columns)
     ]
+    headers = (f"{header:>{wide}} " for header, wide in zip(table.columns, widths, strict=True))
+    lines = [table.caption, "".join(["method".ljust(width), *headers]).rstrip()]
     for method, row in table.rows:
-        cells = (f"{text:>9}{'*' if best else ' '}" for text, best in row)
+        cells = (f"{text:>{wide}}{'*' if best else ' '}" for (text, best), wide in zip(row, widths, strict=True))
         lines.append("".join([method.ljust(width), *cells]).rstrip())
     return "\n".join(lines)

@@ -1,5 +1,6 @@
 """The protocols on a small store: what is hidden, what is scored, what is written."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.split import split_tiles
 from restore_dit.evaluation.evaluate import evaluate
+from restore_dit.evaluation.metrics import PUBLISHED_SCALE
 from restore_dit.evaluation.protocols import trials
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import save_model
@@ -42,6 +44,25 @@ def test_an_untrained_model_scores_as_linear_interpolation(untrained, small_stor
     content = json.loads((tmp_path / "out" / "report.json").read_text())
     assert content["facts"]["tiles"] == str(len(split.test))
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".csv", ".md", ".png"}
+    assert report.best_baseline == content["facts"]["best baseline"]
+    assert report.comparisons["RESTORE-DiT"].below_linear == 0
+    check_frames(report, tmp_path / "out" / "frames.csv", alone=protocol == "missing-frame")
+
+
+def check_frames(report, file: Path, alone: bool):
+    """That the frames of frames.csv add up to the report."""
+    series: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for line in csv.DictReader(file.read_text().splitlines()):
+        key = (line["method"], line["tile"], line["date"] if alone else "")
+        series.setdefault(key, []).append(line)
+    for method, averages in report.methods.items():
+        pooled = [
+            sum(float(line["squared_error_sum"]) for line in own) / sum(int(line["missing_pixels"]) for line in own)
+            for key, own in series.items()
+            if key[0] == method
+        ]
+        psnr = -10 * np.log10(pooled)
+        assert np.mean(psnr) == pytest.approx(averages[PUBLISHED_SCALE].missing.psnr)
 
 
 def settings_split(model: str):

@@ -90,10 +90,23 @@ def test_sets_without_pixels_are_none_and_leave_averages():
     assert whole.missing.mae is whole.missing.ssim is None
     assert lost.observed.mae is lost.observed.ssim is None
     average = average_scores([gapped, whole, lost])
-    assert average.counted == {"all": 3, "missing": 2, "observed": 2}
+    assert average.counted == {"all": 3, "missing": 2, "hidden_frames": 1, "partial_frames": 1, "observed": 2}
     assert average.series == 3
     assert average.missing.mae == pytest.approx((gapped.missing.mae + lost.missing.mae) / 2)
     assert average.observed.psnr == pytest.approx((gapped.observed.psnr + whole.observed.psnr) / 2)
+
+
+def test_missing_pixels_are_those_of_hidden_frames_and_of_partly_visible_ones():
+    """A frame is hidden if none of its known pixels is visible: a visible one that is cloudy itself shows nothing."""
+    target, prediction, gap_mask, clouds = example(np.random.default_rng(8))
+    gap_mask[1] = True
+    gap_mask[2] = True
+    gap_mask[2, 3, 3], clouds[2, 3, 3] = False, True
+    scores = score_series(target, prediction, gap_mask, clouds, scale_name=REFLECTANCE)
+    for pixels, frames in (("hidden_frames", [1, 2]), ("partial_frames", [3])):
+        alone = score_frames(target, prediction, gap_mask, clouds, frames=frames, scale_name=REFLECTANCE)
+        for metric in ("mae", "psnr", "sam", "ssim"):
+            assert getattr(scores.over(pixels), metric) == pytest.approx(getattr(alone.missing, metric))
 
 
 def test_averages_keep_to_one_scale():

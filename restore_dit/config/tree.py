@@ -58,6 +58,11 @@ class TargetConfig(Section):
         description="reflectance by which a quarter of a frame's clear pixels may be brighter than the tile's own "
         "usual clear ground; none: any",
     )
+    also_by_source: bool = Field(
+        False,
+        description="frames must keep the limits by the classes that came with the tile, too, whichever masks are in "
+        "use, and pixels that those do not call clear are neither shown nor scored",
+    )
 
 
 class MaskErrorConfig(Section):

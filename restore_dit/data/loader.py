@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from restore_dit.config import DataConfig
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.plan import EpochPlan
+from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS
 from restore_dit.data.store.tile_store import StoredTile, TileStore
 
 KEPT_TILES = 512
@@ -25,9 +26,16 @@ class TileReader:
     """Opens tiles of a store and keeps the last of them at hand: their dates, where their frames lie, and their masks,
     some 50 to 100 kB for a tile of PASTIS-R. Frames are read anew each time."""
 
-    def __init__(self, store: TileStore, radar_tracks: tuple[str, ...], keep: int = KEPT_TILES) -> None:
+    def __init__(
+        self,
+        store: TileStore,
+        radar_tracks: tuple[str, ...],
+        keep: int = KEPT_TILES,
+        layers: tuple[str, ...] = (CLOUDS,),
+    ) -> None:
         self.store = store
         self.radar_tracks = radar_tracks
+        self.layers = layers
         self.keep = keep
         self._tiles: OrderedDict[str, StoredTile] = OrderedDict()
 
@@ -53,7 +61,7 @@ class TileReader:
         return 1 if self.store.location.is_local else _READS_AT_ONCE
 
     def _load(self, tile_id: str) -> StoredTile:
-        return self.store.load(tile_id, radar_tracks=self.radar_tracks)
+        return self.store.load(tile_id, radar_tracks=self.radar_tracks, layers=self.layers)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tiles": OrderedDict()}
@@ -61,7 +69,8 @@ class TileReader:
 
 def tile_reader(store: TileStore, config: DataConfig, keep: int = KEPT_TILES) -> TileReader:
     """Reads no more of a tile than examples of this configuration use."""
-    return TileReader(store, (config.radar.track,) if config.radar else (), keep)
+    tracks = (config.radar.track,) if config.radar else ()
+    return TileReader(store, tracks, keep, (CLOUDS, SOURCE_CLOUDS) if config.targets.also_by_source else (CLOUDS,))
 
 
 def step_batches(

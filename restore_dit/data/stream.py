@@ -216,7 +216,7 @@ def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: fl
     @ray.remote(num_cpus=cpus_a_task)
     def decode(tile_id: str) -> Any:
         tile = reader(tile_id)
-        return DecodedTile(tile.series(), tile.cloud_counts)
+        return DecodedTile(tile.series(), tile.cloud_counts, tile.source_counts)
 
     return {tile_id: decode.remote(tile_id) for tile_id in tile_ids}
 

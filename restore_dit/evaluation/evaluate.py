@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.split import frames_of_part, split_tiles
-from restore_dit.data.examples.targets import TARGET, decide
+from restore_dit.data.examples.targets import TARGET, decide_by_record
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
 from restore_dit.data.storage import locate, write_bytes_atomically
@@ -52,7 +52,7 @@ def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], object] = l
     store = TileStore.open(config.store)
     tile_ids = tiles_to_score(model, store, config)
     work = TileEvaluator(
-        model, tile_reader(store, model.config.data, keep=1), config, frozenset(tile_ids[: config.figures])
+        model, tile_reader(store, data_of(model, config), keep=1), config, frozenset(tile_ids[: config.figures])
     )
     results: Iterable[TileScores]
     if config.workers:
@@ -101,7 +101,7 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
     if record.clouds is None:
         raise UserError(f"{where} has no cloud masks; detect clouds first")
     data = data_of(model, config)
-    clear = decide(data.targets, record.clouds, record.bad_frame_mask, where, record.optical.bands) == TARGET
+    clear = decide_by_record(data.targets, record, where) == TARGET
     return bool(frames_of_part(clear, config.part, data.split, model.config.seed, tile_id)[1].any())
 
 

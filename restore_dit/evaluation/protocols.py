@@ -81,13 +81,13 @@ def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *,
     result = TileScores(stored.tile_id)
     for number, trial in enumerate(trials(config, maker, tile)):
         optical = tile.optical.decode(trial.frames, bands)
-        unknown = maker.missing(tile)[trial.frames] | (optical == NO_DATA).any(axis=1)
+        unknown = maker.unknown(tile)[trial.frames] | (optical == NO_DATA).any(axis=1)
         gaps = trial.gaps | unknown
         dates = tile.optical.dates[trial.frames]
         published = np.clip(optical, 0, OPTICAL_CEILING).astype(np.float32) / OPTICAL_CEILING
         reflectance = optical.astype(np.float32) / REFLECTANCE_SCALE
         predictions = {name: fill(name, published, gaps, days_since_origin(dates)) for name in BASELINES}
-        predictions[MODEL_NAME] = reconstruct(model, series, trial.frames, trial.gaps, options)
+        predictions[MODEL_NAME] = reconstruct(model, series, trial.frames, gaps, options)
         known, missing = ~unknown, gaps & ~unknown
         sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         shown: dict[str, NDArray[np.float32]] = {}

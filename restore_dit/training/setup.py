@@ -12,7 +12,7 @@ from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.examples.plan import EpochPlan
 from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles
-from restore_dit.data.examples.targets import TARGET, decide, explained
+from restore_dit.data.examples.targets import TARGET, decide_by_record, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
 from restore_dit.data.storage import Location, locate
@@ -89,9 +89,7 @@ def _why_none(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) ->
     """What keeps every frame of these tiles from being a target, in one line."""
     targets = config.data.targets
     records = [store.manifest.tiles[tile_id] for tile_id in tile_ids]
-    decisions = [
-        decide(targets, record.clouds, record.bad_frame_mask, store.uri, record.optical.bands) for record in records
-    ]
+    decisions = [decide_by_record(targets, record, store.uri) for record in records]
     return f"of {sum(map(len, decisions))} frames {explained(targets, np.concatenate(decisions))}; raise a limit"
 
 
@@ -149,7 +147,7 @@ def usable_tiles(
             raise UserError(f"{where} is {record.size[0]}×{record.size[1]} pixels, smaller than data.crop={data.crop}")
         if data.radar and data.radar.pairing == "nearest_date" and data.radar.track not in record.radar:
             raise UserError(f"{where} has no radar track {data.radar.track}; set data.radar.track")
-        clear = decide(data.targets, record.clouds, record.bad_frame_mask, where, record.optical.bands) == TARGET
+        clear = decide_by_record(data.targets, record, where) == TARGET
         if frames_of_part(clear, part, data.split, config.seed, tile_id)[1].any():
             kept.append(tile_id)
     return tuple(kept)

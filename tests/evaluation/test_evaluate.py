@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +11,21 @@ import pytest
 
 from restore_dit.config import RunConfig, TargetConfig
 from restore_dit.config.jobs import EvaluationConfig, SamplingConfig
+from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.split import split_tiles
+from restore_dit.data.simulation import simulate_tiles
+from restore_dit.data.store.mask_writer import MaskWriter
+from restore_dit.data.store.masks import SOURCE_CLOUDS, MaskOrigin
+from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
+from restore_dit.data.store.tile_writing import write_masks
 from restore_dit.evaluation.evaluate import evaluate
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE
 from restore_dit.evaluation.protocols import trials
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import save_model
+from restore_dit.series import CLEAR
 from restore_dit.training.setup import set_up
 from tests.messages import refused
 
@@ -103,6 +112,54 @@ def test_a_store_without_the_list_that_a_model_was_trained_by_is_scored_by_masks
         evaluate(settings(model, small_store, tmp_path))
     by_masks = evaluate(settings(model, small_store, tmp_path, targets=small_run.data.targets, tiles=1))
     assert by_masks.facts["tiles"] == "1"
+
+
+def test_frames_must_be_clear_by_their_source_too(small_run, untrained, tmp_path):
+    """Masks in use that call everything clear, beside the source's: a frame that those call cloudy is no target, and
+    what they hide in another is unknown."""
+    store = masked_anew(small_run, tmp_path / "store")
+    targets = small_run.data.targets
+    by_use = evaluate(settings(untrained, store, tmp_path, part="all", tiles=3, targets=targets))
+    assert by_use.missing_share == 0
+    assert by_use.best_baseline is None
+    both = targets.model_copy(update={"also_by_source": True})
+    config = settings(untrained, store, tmp_path, part="all", tiles=3, targets=both, protocol="missing-frame")
+    report = evaluate(config.model_copy(update={"hidden_frames": 100}))
+    lines = list(csv.DictReader((tmp_path / "out" / "frames.csv").read_text().splitlines()))
+    expected = []
+    for tile_id in store.tile_ids[:3]:
+        tile = store.load(tile_id, layers=(SOURCE_CLOUDS,))
+        clear = (tile.source_clouds.decode() == CLEAR).sum(axis=(1, 2))
+        targets = np.flatnonzero(clear >= 0.9 * 24 * 24)
+        expected += [(tile_id, str(tile.optical.dates[frame]), str(clear[frame])) for frame in targets]
+    found = [(line["tile"], line["date"], line["missing_pixels"]) for line in lines if line["method"] == "linear"]
+    assert found == expected
+    assert report.facts["targets"].endswith("also_by_source=True")
+
+
+def masked_anew(small_run: RunConfig, folder: Path) -> TileStore:
+    """A copy of the run's store whose masks in use call everything clear."""
+    shutil.copytree(small_run.data.store, folder)
+    store = TileStore.open(folder)
+    origin = MaskOrigin(method="rule", by="blind")
+    writer = MaskWriter(store, origin)
+    for tile_id in writer.todo(store.tile_ids):
+        series = store.load(tile_id).series()
+        clear = np.zeros_like(series.clouds)
+        writer.adopt(tile_id, *write_masks(store.location, series, clear, origin, store.record(tile_id)))
+    writer.commit()
+    return TileStore.open(folder)
+
+
+def test_a_tile_without_masks_of_its_source_is_refused(small_run, untrained, tmp_path):
+    writer = TileStoreWriter(tmp_path / "store")
+    for series in simulate_tiles(SimulationConfig(height=24, width=24, days=60), 3, range(1)):
+        writer.add(replace(series, clouds=None, other_clouds={"s2cloudless": series.clouds}))
+    writer.commit()
+    store = TileStore.open(tmp_path / "store")
+    targets = small_run.data.targets.model_copy(update={"also_by_source": True})
+    with refused(store.tile_ids[0], "targets.also_by_source=false"):
+        evaluate(settings(untrained, store, tmp_path, part="all", targets=targets))
 
 
 def test_refusals(untrained, small_store, tmp_path):

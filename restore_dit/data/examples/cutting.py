@@ -37,7 +37,7 @@ than its value in optical.
 class Window:
     """What part of a tile is cut: `frames` [n] of its acquisitions, h×w pixels (`side`) at (row, column) `corner`, with
     `gaps` [n, h, w] besides the tile's own clouds and a `veil` [n, h, w] over what is shown, mirrored and transposed by
-    `symmetry` (squares only)."""
+    `symmetry` (squares only). `unknown` [n, h, w]: pixels besides those clouds that are neither shown nor scored."""
 
     frames: NDArray[np.intp]
     gaps: NDArray[np.bool_]
@@ -46,6 +46,7 @@ class Window:
     symmetry: int = 0
     with_radar: bool = True
     veil: NDArray[np.int8] | None = None
+    unknown: NDArray[np.bool_] | None = None
 
     @property
     def pixels(self) -> tuple[slice, slice]:
@@ -110,6 +111,8 @@ class Cutter:
         """
         rows, columns = window.pixels
         hidden = hidden_part(clouds_of(tile).decode(window.frames), rows, columns, self.config.gaps.dilation)
+        if window.unknown is not None:
+            hidden |= window.unknown
         channels = tile.optical.channels(self.bands)
         for slot, frame in enumerate(tile.optical.frames(window.frames)):
             values = frame[channels, rows, columns]

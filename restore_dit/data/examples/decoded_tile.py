@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data.store.manifest import BAD_FRAMES
-from restore_dit.data.store.masks import CloudCounts, cloud_counts
+from restore_dit.data.store.masks import SOURCE_CLOUDS, CloudCounts, cloud_counts
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, TileSeries
 
@@ -66,15 +66,24 @@ class DecodedSeries(DecodedFrames):
 
 
 class DecodedTile:
-    """A `TileSeries` with the reading interface of `StoredTile`; `cloud_counts` where they are known already."""
+    """A `TileSeries` with the reading interface of `StoredTile`; `cloud_counts` and `source_counts` where they are
+    known already."""
 
-    def __init__(self, series: TileSeries, cloud_counts: CloudCounts | None = None) -> None:
+    def __init__(
+        self,
+        series: TileSeries,
+        cloud_counts: CloudCounts | None = None,
+        source_counts: CloudCounts | None = None,
+    ) -> None:
         self.tile_id = series.tile_id
         self._acquisitions = series.optical
         self._known_counts = cloud_counts
+        self._known_source_counts = source_counts
         self.optical = DecodedSeries.of(series.optical)
         self.radar = {track: DecodedSeries.of(acquisitions) for track, acquisitions in series.radar.items()}
         self.clouds = None if series.clouds is None else DecodedFrames(series.clouds)
+        source_clouds = series.layers.get(SOURCE_CLOUDS)
+        self.source_clouds = None if source_clouds is None else DecodedFrames(source_clouds)
         bad_frames = series.layers.get(BAD_FRAMES)
         self.bad_frames = None if bad_frames is None else bad_frames.astype(bool)
 
@@ -84,3 +93,10 @@ class DecodedTile:
         if self.clouds is None or self._known_counts is not None:
             return self._known_counts
         return cloud_counts(self._acquisitions, self.clouds.values)
+
+    @cached_property
+    def source_counts(self) -> CloudCounts | None:
+        """What the masks that came with the tile say of each frame."""
+        if self.source_clouds is None or self._known_source_counts is not None:
+            return self._known_source_counts
+        return cloud_counts(self._acquisitions, self.source_clouds.values)

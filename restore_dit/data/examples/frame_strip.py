@@ -54,7 +54,7 @@ def frame_strip(store: TileStore, tile_id: str, config: TargetConfig) -> FrameSt
     """
     tile = store.load(tile_id, radar_tracks=(), layers=(CLOUDS,))
     where = f"{store.uri}: tile {tile_id}"
-    decisions = decide(config, tile.cloud_counts, tile.bad_frames, where, tile.optical.bands)
+    decisions = decide(config, tile.cloud_counts, tile.bad_frames, where, tile.optical.bands, tile.source_counts)
     if not len(tile.optical):
         raise UserError(f"{where} has no acquisition to show; choose others with --tiles")
     shown = np.unique(np.linspace(0, len(tile.optical) - 1, min(len(tile.optical), MOST_FRAMES)).round().astype(int))

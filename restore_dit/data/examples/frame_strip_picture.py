@@ -29,15 +29,19 @@ DECISION_COLOURS: dict[Decision, str] = {
     "no_data": "#3f8fd2",
     "cloud_and_shadow": "#d7263d",
     "haze": "#f08c00",
+    "source_classes": "#8e44ad",
     "source_list": "#222222",
 }
+_OF_SOURCE: dict[str, str] = {"source_classes": "by its source", "source_list": "listed as bad"}
+"""What is said of frames that the masks in use do not refuse."""
+
 CLOUD_COLOUR, SHADOW_COLOUR, NO_DATA_COLOUR = OUTLINE_COLOUR, "#ffe600", "#00d0ff"
 
 # Pixels of the picture.
 _DOTS_PER_INCH = 110
 _IMAGE, _BORDER, _GAP, _CAPTION = 84, 5, 5, 30
 _MARGIN, _HEADER, _BETWEEN, _LEGEND = 22, 52, 18, 62
-_FEWEST_COLUMNS = 9
+_FEWEST_COLUMNS = 11
 """Width of the legend, in frames."""
 
 
@@ -133,8 +137,8 @@ def _detail(strip: FrameStrip, frame: int) -> str:
         return f"{_percent(strip.no_data[frame])} no data"
     if decision == "haze":
         return f"haze {strip.haze[frame]:.3f}"
-    if decision == "source_list":
-        return "listed as bad"
+    if decision in _OF_SOURCE:
+        return _OF_SOURCE[decision]
     if decision == TARGET and strip.clouds is None:
         return "target"
     return f"{_percent(strip.hidden[frame])} hidden"
@@ -186,7 +190,7 @@ def _order(strip: FrameStrip) -> list[Decision]:
 
 
 def _named(decision: Decision) -> str:
-    return {"target": "targets", "source_list": "listed as bad"}.get(decision, decision.replace("_", " "))
+    return ({"target": "targets"} | _OF_SOURCE).get(decision, decision.replace("_", " "))
 
 
 def _draw_swatches(axes: Axes, said: Sequence[tuple[str, str]], top: int, *, hollow: bool = False) -> None:
@@ -204,7 +208,11 @@ def _draw_swatches(axes: Axes, said: Sequence[tuple[str, str]], top: int, *, hol
 def _draw_legend(axes: Axes, layout: Layout, config: TargetConfig) -> None:
     top = layout.size[0] - _LEGEND
     kinds = [decision for decision in DECISIONS if any(strip.counts[decision] for strip in layout.strips)]
-    names: dict[Decision, str] = {"target": "may be a target", "source_list": "in the source's list of bad frames"}
+    names: dict[Decision, str] = {
+        "target": "may be a target",
+        "source_classes": "refused by its source",
+        "source_list": "in the source's list of bad frames",
+    }
     borders = [
         (DECISION_COLOURS[decision], names.get(decision, f"too much {decision.replace('_', ' ')}"))
         for decision in kinds
@@ -213,6 +221,6 @@ def _draw_legend(axes: Axes, layout: Layout, config: TargetConfig) -> None:
     outlines = [(CLOUD_COLOUR, "cloud"), (SHADOW_COLOUR, "shadow"), (NO_DATA_COLOUR, "no data")]
     _draw_swatches(axes, outlines, top + 18, hollow=True)
     rule = config.model_dump(exclude_none=True)
-    keys = ["by"] if config.by == "source_list" else list(rule)
+    keys = ["by"] if config.by == "source_list" and not config.also_by_source else list(rule)
     note = "data.targets: " + ", ".join(f"{key}={rule[key]}" for key in keys)
     axes.text(_MARGIN, top + 46, note, fontsize=8, va="center", color="#55555d")

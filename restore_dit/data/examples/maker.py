@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
 from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, clouds_of, size
-from restore_dit.data.examples.dilation import hidden_pixels
+from restore_dit.data.examples.dilation import hidden_part, hidden_pixels
 from restore_dit.data.examples.mask_errors import missed_pieces
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.data.examples.split import Part, frames_of_part
@@ -55,6 +56,14 @@ class ExampleMaker:
     def missing(self, tile: Tile) -> NDArray[np.bool_]:
         """Cloud, shadow or no data in each frame: bool [T, H, W]."""
         return clouds_of(tile).decode() != CLEAR
+
+    def unknown(self, tile: Tile) -> NDArray[np.bool_]:
+        """Pixels of each frame that cannot be scored, bool [T, H, W]: `missing`, and with `targets.also_by_source` what
+        the masks that came with the tile do not call clear."""
+        missing = self.missing(tile)
+        if not self.config.targets.also_by_source:
+            return missing
+        return missing | (_source_clouds(tile).decode() != CLEAR)
 
     def _stacked(self, tiles: Sequence[Tile], planned: Sequence[PlannedExample], part: Part, threads: int) -> Example:
         sides = [self._side(tile) for tile in tiles]
@@ -116,7 +125,10 @@ class ExampleMaker:
         if part == "train" and self.config.date_shift:
             shift = int(random.integers(-self.config.date_shift, self.config.date_shift + 1))
         flips = self.config.flips and part == "train" and side[0] == side[1]
-        window = Window(chosen, cut, corner, side, int(random.integers(8)) if flips else 0, with_radar, veil)
+        symmetry = int(random.integers(8)) if flips else 0
+        window = Window(
+            chosen, cut, corner, side, symmetry, with_radar, veil, self._unclear(tile, chosen, corner, side)
+        )
         self.cutter.fill(example, tile, window)
         if part == "validation" and self.config.split.by == "dates":
             # Frames that training has seen are context here; only the held-out ones are scored.
@@ -125,6 +137,16 @@ class ExampleMaker:
             if shift and name in example:
                 example[name][example[real]] += np.float32(shift)
         return random.random(), int(random.integers(2**62))
+
+    def _unclear(
+        self, tile: Tile, frames: NDArray[np.intp], corner: tuple[int, int], side: tuple[int, int]
+    ) -> NDArray[np.bool_] | None:
+        """Where the masks that came with the tile, widened, are not clear in a window of these frames [n, h, w]; None
+        where they are not asked."""
+        if not self.config.targets.also_by_source:
+            return None
+        rows, columns = (slice(first, first + length) for first, length in zip(corner, side, strict=True))
+        return hidden_part(_source_clouds(tile).decode(frames), rows, columns, self.config.gaps.dilation)
 
     def _choose(
         self, clear: NDArray[np.intp], scored: NDArray[np.intp], random: np.random.Generator
@@ -159,5 +181,16 @@ class ExampleMaker:
 
     def _decisions(self, tile: Tile) -> NDArray[np.str_]:
         return decide(
-            self.config.targets, tile.cloud_counts, tile.bad_frames, f"tile {tile.tile_id}", tile.optical.bands
+            self.config.targets,
+            tile.cloud_counts,
+            tile.bad_frames,
+            f"tile {tile.tile_id}",
+            tile.optical.bands,
+            tile.source_counts,
         )
+
+
+def _source_clouds(tile: Tile) -> Any:
+    """The masks that came with a tile; that it has some was known when its frames were decided."""
+    assert tile.source_clouds is not None
+    return tile.source_clouds

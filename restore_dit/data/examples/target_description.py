@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from restore_dit.config import TargetConfig
-from restore_dit.data.examples.targets import DECISIONS, TARGET, decide
+from restore_dit.data.examples.targets import DECISIONS, TARGET, decide_by_record
 from restore_dit.data.store.inspection import TargetDescription
 from restore_dit.data.store.tile_store import TileStore
 
@@ -26,7 +26,7 @@ def describe_targets(store: TileStore, config: TargetConfig) -> TargetDescriptio
             undecided.append(tile_id)
             continue
         where = f"{store.uri}: tile {tile_id}"
-        found = Counter(decide(config, record.clouds, record.bad_frame_mask, where, record.optical.bands).tolist())
+        found = Counter(decide_by_record(config, record, where).tolist())
         counts += found
         targets[tile_id] = found[TARGET]
     number = list(targets.values()) or [0]

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from restore_dit.config import TargetConfig
 from restore_dit.data.store.haze import HAZE_BANDS
+from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.masks import CloudCounts
 from restore_dit.errors import UserError
 
-Decision = Literal["target", "no_data", "cloud_and_shadow", "haze", "source_list"]
+Decision = Literal["target", "no_data", "cloud_and_shadow", "haze", "source_classes", "source_list"]
 """That a frame may be a target, or the first reason why not, in this order."""
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
@@ -30,16 +31,18 @@ def decide(
     bad_frames: NDArray[np.bool_] | None,
     where: str,
     bands: Collection[str] | None = None,
+    source_clouds: CloudCounts | None = None,
 ) -> NDArray[np.str_]:
     """The decision on each frame of a tile: [T], each one of `DECISIONS`.
 
     Args:
         config: the limits, and whether they or the source's list count.
-        clouds: what the tile's masks say of each frame.
+        clouds: what the tile's masks in use say of each frame.
         bad_frames: [T], frames that the source calls bad; None where it has no list.
         where: the tile, for errors.
         bands: the tile's bands, which tell whether it can know haze; None: they are taken for such in which haze does
             not show where no clear frame has any.
+        source_clouds: what the masks that came with the tile say of each frame; None where none did.
 
     Raises:
         UserError: what is to decide is not there: masks, a list, or a band in which haze shows.
@@ -49,6 +52,14 @@ def decide(
         if clouds is None:
             raise UserError(f"{where} has no cloud masks; detect clouds first")
         found += _by_masks(config, clouds, where, bands)
+    if config.also_by_source:
+        if source_clouds is None:
+            raise UserError(
+                f"{where} has no cloud masks that came with it; set data.targets.also_by_source=false "
+                "(of an evaluation: targets.also_by_source=false)"
+            )
+        failing = [failing for _, failing in _by_masks(config, source_clouds, where, bands)]
+        found.append(("source_classes", np.any(failing, axis=0)))
     if config.by != "masks":
         if bad_frames is None:
             raise UserError(
@@ -58,6 +69,11 @@ def decide(
         found.append(("source_list", bad_frames))
     reasons: list[Decision] = [reason for reason, _ in found]
     return np.select([failing for _, failing in found], reasons, default=TARGET)
+
+
+def decide_by_record(config: TargetConfig, record: TileRecord, where: str) -> NDArray[np.str_]:
+    """`decide` on the frames of a tile as a store's manifest knows it."""
+    return decide(config, record.clouds, record.bad_frame_mask, where, record.optical.bands, record.source_clouds)
 
 
 def _by_masks(
@@ -104,5 +120,7 @@ def explained(config: TargetConfig, decisions: Iterable[str]) -> str:
 def _why(config: TargetConfig, decision: Decision) -> str:
     if decision == "source_list":
         return f"the source's list of bad frames (data.targets.by={config.by})"
+    if decision == "source_classes":
+        return "the classes that came with the tile (data.targets.also_by_source=True)"
     key = _LIMITS[decision]
     return f"{decision.replace('_', ' ')} (data.targets.{key}={getattr(config, key)})"

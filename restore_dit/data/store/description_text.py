@@ -129,9 +129,10 @@ def _frames_row(frames: FrameClouds) -> tuple[str, ...]:
 
 
 def _targets(targets: TargetDescription) -> list[str]:
-    limits = {} if targets.rule["by"] == "source_list" else targets.rule
+    by_source = targets.rule["also_by_source"]
+    limits = {} if targets.rule["by"] == "source_list" and not by_source else targets.rule
     said = [f"{key}={value:g}" for key, value in limits.items() if isinstance(value, float)]
-    by = str(targets.rule["by"]).replace("_", " ")
+    by = str(targets.rule["by"]).replace("_", " ") + (" and by the source's classes" if by_source else "")
     rule = f"by {by} ({', '.join(said)})" if said else f"by {by}"
     lines = [f"targets of {targets.tiles} tile{'s' * (targets.tiles != 1)} {rule}"]
     total = sum(targets.frames.values())

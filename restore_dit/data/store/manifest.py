@@ -16,7 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from restore_dit.config import Section
 from restore_dit.config.loading import build
-from restore_dit.data.store.masks import CloudCounts, MaskRecord
+from restore_dit.data.store.masks import CLOUDS, CloudCounts, MaskRecord
 from restore_dit.data.store.tile_statistics import Sums, merge_sums
 from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, REFLECTANCE_SCALE, Georeference
@@ -116,6 +116,11 @@ class TileRecord(Section):
     def clouds(self) -> CloudCounts | None:
         """What the masks in use say; None where nobody detected clouds."""
         return None if self.masks_in_use is None else self.masks[self.masks_in_use].counts
+
+    @property
+    def source_clouds(self) -> CloudCounts | None:
+        """What the masks that came with the tile say; None where none did."""
+        return self.masks[CLOUDS].counts if CLOUDS in self.masks else None
 
     @property
     def clear_sums(self) -> Sums:

@@ -17,6 +17,9 @@ from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, THIN_C
 CLOUDS = "clouds"
 """The layer of the masks that came with a tile; to readers, of those in use."""
 
+SOURCE_CLOUDS = "source_clouds"
+"""To readers, the masks that came with a tile, whichever are in use."""
+
 SOURCE = "source"
 """The method of masks that came with a tile."""
 

@@ -14,7 +14,7 @@ from restore_dit.data import storage
 from restore_dit.data.store.frame_codec import decode_frame
 from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
 from restore_dit.data.store.manifest import BAD_FRAMES
-from restore_dit.data.store.masks import CLOUDS, CloudCounts
+from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, CloudCounts
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, Georeference, TileSeries
 
@@ -148,8 +148,8 @@ class StoredSeries(StoredFrames):
 @dataclass(frozen=True)
 class StoredTile:
     """One tile of a store with the radar tracks and layers that were asked for and exist. The manifest knows
-    `cloud_counts`, what the masks say of each frame (where clouds were detected), and the `bad_frames` (where the
-    source names them)."""
+    `cloud_counts`, what the masks say of each frame (where clouds were detected), `source_counts`, what the masks that
+    came with the tile say (where any did), and the `bad_frames` (where the source names them)."""
 
     tile_id: str
     optical: StoredSeries
@@ -158,12 +158,18 @@ class StoredTile:
     georeference: Georeference | None
     properties: dict[str, str | int | float] = field(default_factory=dict)
     cloud_counts: CloudCounts | None = None
+    source_counts: CloudCounts | None = None
     bad_frames: NDArray[np.bool_] | None = None
 
     @property
     def clouds(self) -> StoredLayer | None:
         """The cloud masks, or None where nobody detected them (or nobody asked for the layer)."""
         return self.layers.get(CLOUDS)
+
+    @property
+    def source_clouds(self) -> StoredLayer | None:
+        """The masks that came with the tile, or None where none did (or nobody asked for the layer)."""
+        return self.layers.get(SOURCE_CLOUDS)
 
     def series(self) -> TileSeries:
         """Everything that was loaded, decoded."""

@@ -12,7 +12,9 @@ from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.gaps import draw_dates
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.plan import PlannedExample
-from restore_dit.series import S2_BANDS, Acquisitions, TileSeries, days_since_origin
+from restore_dit.data.examples.symmetry import transform
+from restore_dit.data.store.masks import SOURCE_CLOUDS
+from restore_dit.series import S2_BANDS, SHADOW, THICK_CLOUD, Acquisitions, TileSeries, days_since_origin
 from tests.messages import refused
 
 
@@ -82,6 +84,28 @@ def test_what_is_shown_is_what_the_tile_holds(tile):
     assert (example["gap_mask"] | example["valid"]).all()  # what is not known is never shown
     hidden = example["gap_mask"][:, 0] & ~cloudy
     assert hidden.any()
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_what_the_source_does_not_call_clear_is_neither_shown_nor_scored(tile, part):
+    series = tile.series()
+    in_use, source = series.clouds, series.clouds.copy()
+    source[::2, 3, 2:9] = THICK_CLOUD
+    source[1::4] = SHADOW
+    series = replace(series, layers={SOURCE_CLOUDS: source})
+    targets = TargetConfig(most_hidden=0.1, also_by_source=True)
+    make = maker(crop=None, targets=targets, flips=True)
+    decoded = DecodedTile(series)
+    example = train(make, decoded) if part == "train" else validate(make, decoded, 0)
+    frames = np.flatnonzero(np.isin(days_since_origin(series.optical.dates), example["optical_dates"]))
+    for masks in (in_use, source):
+        assert ((masks[frames] == 0).mean(axis=(1, 2)) >= 0.9).all()
+    clear = (in_use[frames] == 0) & (source[frames] == 0)
+    assert (clear != (in_use[frames] == 0)).any()
+    valid = example["valid"][: len(frames), 0]
+    assert any((valid == transform(clear, symmetry)).all() for symmetry in range(8))
+    assert (example["gap_mask"][: len(frames), 0] | valid).all()
+    np.testing.assert_array_equal(make.unknown(decoded), (in_use != 0) | (source != 0))
 
 
 def test_gaps_are_masks_of_other_dates_each_once(tile):

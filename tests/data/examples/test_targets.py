@@ -65,6 +65,17 @@ def test_each_frame_has_one_decision_and_the_list_is_taken_as_it_is(
     np.testing.assert_array_equal(both[masks != TARGET], masks[masks != TARGET])
 
 
+@given(cloud_counts(), st.data())
+def test_a_frame_must_keep_the_limits_by_its_source_too(clouds: CloudCounts, data: st.DataObject) -> None:
+    same_length = cloud_counts().filter(lambda other: len(other.haze) == len(clouds.haze))
+    source = data.draw(same_length | st.just(clouds))
+    limits = {"most_hidden": 0.3, "most_no_data": 0.2, "most_haze": 0.05}
+    by_use, by_source = (decide(TargetConfig(**limits), counts, None, "t") for counts in (clouds, source))
+    both = decide(TargetConfig(also_by_source=True, **limits), clouds, None, "t", source_clouds=source)
+    expected = np.where((by_use == TARGET) & (by_source != TARGET), "source_classes", by_use)
+    np.testing.assert_array_equal(both, expected)
+
+
 @given(cloud_counts(no_data=False))
 def test_as_shipped_it_is_95_percent_clear_where_no_data_lack(clouds: CloudCounts) -> None:
     targets = decide(TargetConfig(), clouds, None, "t") == TARGET
@@ -113,6 +124,8 @@ def test_what_is_not_there_cannot_decide() -> None:
     with refused("tile a", "B02", "data.targets.most_haze=null"):
         decide(TargetConfig(most_haze=0.1), clear, None, "tile a", ("B8A", "B11"))
     assert decide(TargetConfig(most_haze=0.1), clear, None, "tile a", ("B03", "B11")).tolist() == [TARGET]
+    with refused("tile a", "data.targets.also_by_source=false"):
+        decide(TargetConfig(also_by_source=True), clear, None, "tile a")
     with refused("tile a", "cloud masks"):
         decide(TargetConfig(), None, np.array([False]), "tile a")
     assert decide(TargetConfig(by="source_list"), None, np.array([False]), "a").tolist() == [TARGET]

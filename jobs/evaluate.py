@@ -21,7 +21,7 @@ def run(config: EvaluationConfig, display: Console) -> int:
     if config.workers:
         connect(display)
     with JobProgress("evaluate", "tiles", None, display) as progress:
-        report = evaluate(config, progress.update)
+        report = evaluate(config, progress.update, lambda line: display.print(line, soft_wrap=True, highlight=False))
     print_report(report, display)
     display.print(f"table and figures: {config.output}", soft_wrap=True, highlight=False)
     return 0

@@ -42,15 +42,30 @@ class TileEvaluator:
             yield evaluate_tile(model, self.reader(tile_id), self.config, with_figures=tile_id in self.with_figures)
 
 
-def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], object] = lambda done, total: None) -> Report:
+def evaluate(
+    config: EvaluationConfig,
+    on_tile: Callable[[int, int], object] = lambda done, total: None,
+    warn: Callable[[str], object] = lambda line: None,
+) -> Report:
     """Scores the model, writes table and figures to `config.output`, and returns the table.
 
-    `on_tile` is called with (tiles done, tiles in all). With `workers` > 0 the tiles go through Ray Data, which needs
-    `ray.init` to have been called.
+    `on_tile` is called with (tiles done, tiles in all), `warn` with a line where `part` is `all` and the model was
+    trained on tiles that are scored. With `workers` > 0 the tiles go through Ray Data, which needs `ray.init` to have
+    been called.
     """
     model = load_model(config.model)
     store = TileStore.open(config.store)
     tile_ids = tiles_to_score(model, store, config)
+    facts = {"tiles": str(len(tile_ids))}
+    if config.part == "all":
+        seen = seen_in_training(model, store, tile_ids)
+        facts["seen in training"] = "unknown" if seen is None else f"{len(seen)} of {len(tile_ids)} tiles"
+        if seen:
+            names = ", ".join(seen[:3]) + (", …" if len(seen) > 3 else "")
+            warn(
+                f"part=all is for places that training never saw, but the model was trained on {len(seen)} of these "
+                f"{len(tile_ids)} tiles ({names}): its scores say nothing of new places"
+            )
     work = TileEvaluator(
         model, tile_reader(store, data_of(model, config), keep=1), config, frozenset(tile_ids[: config.figures])
     )
@@ -69,7 +84,7 @@ def evaluate(config: EvaluationConfig, on_tile: Callable[[int, int], object] = l
         collected.append(result)
         on_tile(len(collected), len(tile_ids))
     collected.sort(key=lambda result: result.tile_id)
-    report = to_report(config, model, collected)
+    report = to_report(config, model, collected, facts)
     write_report(report, config.output)
     frames = [frame for result in collected for frame in result.frames]
     write_bytes_atomically(locate(config.output).join("frames.csv"), frames_csv(frames).encode())
@@ -94,6 +109,18 @@ def tiles_to_score(model: Model, store: TileStore, config: EvaluationConfig) -> 
     return chosen[: config.tiles]
 
 
+def seen_in_training(model: Model, store: TileStore, tile_ids: Sequence[str]) -> list[str] | None:
+    """Those of a store's tiles that the model's training or validation read; None where the model does not say what it
+    was trained on and this is not the store that its configuration names."""
+    if model.training_data is not None:
+        return model.training_data.seen(store, tile_ids)
+    if model.config.data.store != store.uri:
+        return None
+    folds = {tile: record.fold for tile, record in store.manifest.tiles.items()}
+    split = split_tiles(folds, model.config.data.split, model.config.seed)
+    return [tile_id for tile_id in tile_ids if tile_id in {*split.train, *split.validation}]
+
+
 def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_id: str) -> bool:
     """Whether a tile has a frame that may be scored; told from the manifest alone."""
     record = store.manifest.tiles[tile_id]
@@ -105,8 +132,8 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
     return bool(frames_of_part(clear, config.part, data.split, model.config.seed, tile_id)[1].any())
 
 
-def to_report(config: EvaluationConfig, model: Model, results: list[TileScores]) -> Report:
-    """The averages over all series, by method and scale, and how methods compare."""
+def to_report(config: EvaluationConfig, model: Model, results: list[TileScores], facts: dict[str, str]) -> Report:
+    """The averages over all series, by method and scale, and how methods compare; `facts` of the tiles."""
     methods = {
         name: {
             scale: average_scores([s for result in results for s in result.scores[name] if s.scale_name == scale])
@@ -125,7 +152,7 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores])
             "model": config.model,
             "store": config.store,
             "part": config.part,
-            "tiles": str(len(results)),
+            **facts,
             "targets": ", ".join(f"{key}={value}" for key, value in rule.items()),
             "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}",
         },

@@ -1,14 +1,15 @@
 """A model directory, at any URI: all that evaluation, reconstruction and serving need, and nothing to unpickle.
 
 `config.yaml` (the whole run), `model.safetensors` (averaged weights; its metadata names step and metrics, so that this
-one object says which weights these are), `normalisation.json`, `metrics.json`, `README.md` (the model card).
+one object says which weights these are), `normalisation.json`, `metrics.json`, `training_data.json` (which tiles it has
+seen; directories written earlier, and imported models, have none), `README.md` (the model card).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import safetensors
 import safetensors.torch
@@ -18,10 +19,11 @@ from torch import Tensor
 from restore_dit import __version__
 from restore_dit.config import RunConfig, dump
 from restore_dit.data.examples.normalisation import Normalisation
-from restore_dit.data.storage import Place, exists, locate, read_bytes, write_bytes_atomically
+from restore_dit.data.storage import Location, Place, exists, locate, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_description import read_config
+from restore_dit.reconstruction.training_data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Model:
     normalisation: Normalisation
     metrics: dict[str, float] = field(default_factory=dict)
     origin: str = ""
+    training_data: TrainingData | None = None
 
     def on_device(self, use_gpu: bool) -> Model:
         """The same with its weights on the GPU or the CPU.
@@ -43,7 +46,7 @@ class Model:
         if use_gpu and not torch.cuda.is_available():
             raise UserError("sampling.use_gpu=true, but this process sees no GPU; set sampling.use_gpu=false")
         device = "cuda" if use_gpu else "cpu"
-        return Model(self.denoiser.to(device), self.config, self.normalisation, self.metrics, self.origin)
+        return replace(self, denoiser=self.denoiser.to(device))
 
 
 def save_model(
@@ -52,12 +55,15 @@ def save_model(
     weights: Mapping[str, Tensor],
     normalisation: Normalisation,
     metrics: Mapping[str, float],
+    training_data: TrainingData | None = None,
 ) -> None:
     """Writes a model directory; the weights come last, so that they never stand beside nothing to read them with."""
     folder = locate(place)
     write_bytes_atomically(folder.join("config.yaml"), dump(config).encode())
     write_bytes_atomically(folder.join("normalisation.json"), normalisation.to_json())
     write_bytes_atomically(folder.join("README.md"), _card(config, metrics).encode())
+    if training_data is not None:
+        write_bytes_atomically(folder.join("training_data.json"), training_data.to_json())
     content = safetensors.torch.save(
         {name: tensor.contiguous() for name, tensor in weights.items()},
         metadata={"metrics": json.dumps(dict(metrics)), "restore_dit": __version__},
@@ -89,7 +95,12 @@ def load_model(place: Place) -> Model:
         raise UserError(
             f"{folder.uri}: model.safetensors does not fit config.yaml: {first}; copy the model again"
         ) from None
-    return Model(denoiser.eval(), config, normalisation, metrics, folder.uri)
+    return Model(denoiser.eval(), config, normalisation, metrics, folder.uri, _read_training_data(folder))
+
+
+def _read_training_data(folder: Location) -> TrainingData | None:
+    place = folder.join("training_data.json")
+    return TrainingData.from_json(read_bytes(place), place.uri) if exists(place) else None
 
 
 def _read_weights(origin: str, content: bytes) -> tuple[dict[str, Tensor], dict[str, float]]:

@@ -209,7 +209,8 @@ class Fit:
     def _save_model(self, weights: dict[str, torch.Tensor], metrics: dict[str, float]) -> None:
         if self.rank == 0:
             metrics = {**metrics, "step": float(self.counters.step)}
-            save_model(self.setup.folder.model, self.setup.config, weights, self.setup.normalisation, metrics)
+            setup = self.setup
+            save_model(setup.folder.model, setup.config, weights, setup.normalisation, metrics, setup.training_data)
 
     def _report_step(self, rate: float) -> None:
         steps = int(self._loss[1])

@@ -19,7 +19,8 @@ from restore_dit.data.storage import Location, locate
 from restore_dit.data.store.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.model_directory import load_model
+from restore_dit.reconstruction.model_directory import Model, load_model
+from restore_dit.reconstruction.training_data import TrainingData
 from restore_dit.series import S2_BANDS
 from restore_dit.training.run_folder import RunFolder
 
@@ -40,6 +41,8 @@ class TrainingSetup:
     """(tile, draw) of the fixed validation examples."""
     init_from: Location | None
     """The model directory to begin with; workers have another working directory than the user."""
+    training_data: TrainingData
+    """What the model will have seen, that of `init_from` included."""
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -70,6 +73,8 @@ def set_up(config: RunConfig) -> TrainingSetup:
             f"{config.data.store}: no tile has a frame to train on: {_why_none(store, config, split.train)}"
         )
     _check_sizes(store, config, usable["train"])
+    init_from = None if config.training.init_from is None else locate(config.training.init_from)
+    earlier = None if init_from is None else _initial_model(config, init_from).training_data
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
         config=config,
@@ -81,7 +86,8 @@ def set_up(config: RunConfig) -> TrainingSetup:
         maker=ExampleMaker(config.data, config.model.bands, config.seed),
         normalisation=normalisation_of(store, config, split.train),
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
-        init_from=_initial_model(config),
+        init_from=init_from,
+        training_data=TrainingData.of(store, (*split.train, *split.validation)).after(earlier),
     )
 
 
@@ -190,16 +196,14 @@ def _validation_examples(tiles: tuple[str, ...], count: int, seed: int) -> tuple
     return tuple((order[index % len(order)], index // len(order)) for index in range(count))
 
 
-def _initial_model(config: RunConfig) -> Location | None:
-    """Where `training.init_from` lies, once it is known to fit."""
-    if config.training.init_from is None:
-        return None
-    place = locate(config.training.init_from)
-    theirs, ours = load_model(place).config.model.model_dump(), config.model.model_dump()
+def _initial_model(config: RunConfig, place: Location) -> Model:
+    """The model that the run begins with, once it is known to fit."""
+    model = load_model(place)
+    theirs, ours = model.config.model.model_dump(), config.model.model_dump()
     for key, value in ours.items():
         if theirs[key] != value:
             raise UserError(
                 f"{place.uri}: this model has model.{key}={theirs[key]}, the run {value}; "
                 "set the run's to the model's to begin with its weights"
             )
-    return place
+    return model

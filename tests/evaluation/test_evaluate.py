@@ -162,6 +162,29 @@ def test_a_tile_without_masks_of_its_source_is_refused(small_run, untrained, tmp
         evaluate(settings(untrained, store, tmp_path, part="all", targets=targets))
 
 
+def test_tiles_that_training_saw_are_told(small_run, small_store, untrained, tmp_path):
+    """By the split of a model that does not say what it has seen, by content where it does, at another address too."""
+    setup = set_up(small_run)
+    seen = len(setup.split.train) + len(setup.split.validation)
+    recorded = str(tmp_path / "model")
+    weights = Denoiser(small_run.model).state_dict()
+    save_model(recorded, small_run, weights, setup.normalisation, {}, setup.training_data)
+    shutil.copytree(small_store.uri, tmp_path / "copy")
+    copy = TileStore.open(tmp_path / "copy")
+    for model, store, expected in (
+        (untrained, small_store, f"{seen} of 11 tiles"),
+        (untrained, copy, "unknown"),
+        (recorded, copy, f"{seen} of 11 tiles"),
+    ):
+        lines: list[str] = []
+        report = evaluate(settings(model, store, tmp_path, part="all"), warn=lines.append)
+        assert report.facts["seen in training"] == expected
+        assert len(lines) == (expected != "unknown")
+    lines = []
+    assert "seen in training" not in evaluate(settings(recorded, copy, tmp_path), warn=lines.append).facts
+    assert not lines
+
+
 def test_refusals(untrained, small_store, tmp_path):
     with refused(str(tmp_path), "tile store"):
         evaluate(settings(untrained, small_store, tmp_path).model_copy(update={"store": str(tmp_path)}))

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from restore_dit.reconstruction.model_directory import load_model, save_model
+from restore_dit.reconstruction.training_data import TrainingData
 from tests.messages import refused
 
 
@@ -26,6 +27,27 @@ def test_round_trip(small_model, saved):
         assert torch.equal(model.denoiser.state_dict()[name], tensor)
     assert not model.denoiser.training
     assert "31.5" in (saved / "README.md").read_text()
+
+
+def test_what_it_was_trained_on_is_kept(small_model, small_store, tmp_path):
+    first, second, *_ = small_store.tile_ids
+    data = TrainingData.of(small_store, [second])
+    weights = small_model.denoiser.state_dict()
+    save_model(tmp_path / "model", small_model.config, weights, small_model.normalisation, {}, data)
+    model = load_model(tmp_path / "model")
+    assert model.training_data == data == model.on_device(False).training_data
+    assert data.store_fingerprint == small_store.fingerprint
+    assert data.seen(small_store, [first, second]) == [second]
+    assert TrainingData.of(small_store, [first]).after(data).seen(small_store, [first, second]) == [first, second]
+    renamed = TrainingData("", {"another": data.tiles[second]})
+    assert renamed.seen(small_store, [first, second]) == [second]
+
+
+def test_a_directory_that_does_not_say_what_it_was_trained_on(saved):
+    assert load_model(saved).training_data is None
+    (saved / "training_data.json").write_text("[]")
+    with refused(f"{saved}/training_data.json"):
+        load_model(saved)
 
 
 def test_refusals(saved, tmp_path):

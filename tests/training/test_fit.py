@@ -208,6 +208,7 @@ def test_a_fit_begins_with_the_weights_of_another(small_run, uninterrupted):
     config = named(small_run, "tuned", init_from=start.origin, epochs=1)
     reports = []
     setup = set_up(config)
+    assert set(start.training_data.tiles) == {*setup.split.train, *setup.split.validation}
     setup.folder.claim(setup.store_fingerprint)
     fit_here(setup, LocalMonitor(reports.append))
     first = next(report for report in reports if isinstance(report, ValidationReport))

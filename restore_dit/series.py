@@ -25,6 +25,9 @@ S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"
 S2_ALL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """What a store may hold: cloud networks may read the atmospheric bands of 60 m, too."""
 
+FEWEST_BANDS = 3
+"""Of `S2_BANDS`, that a model which takes any bands needs."""
+
 S1_BANDS = ("VV", "VH")
 
 RADAR_CHANNELS = ("VV", "VH", "VV-VH")

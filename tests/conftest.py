@@ -128,6 +128,29 @@ def small_run(small_store: TileStore, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def pixels_run(small_run: RunConfig) -> RunConfig:
+    """The same for a network of pixels, with all that varies its examples."""
+    data = small_run.data.model_copy(
+        update={
+            "frames": 20,
+            "crop": 12,
+            "radar": RadarConfig(track="both", frames=20, dropout=0.3),
+            "gaps": GapConfig(frames_only=0.2, runs=0.2, partial=0.2, mask_flips=True),
+            "partly_clear": 0.3,
+            "least_kept": 0.5,
+            "band_dropout": 0.3,
+            "coarser": 0.3,
+            "gain": 0.1,
+            "pixels": 40,
+        }
+    )
+    model = ModelConfig(
+        network="pixels", hidden_size=16, depth=1, heads=2, mlp_ratio=2, radar_channels=("VV", "VH"), nearest=2
+    )
+    return small_run.model_copy(update={"name": "pixels", "data": data, "model": model})
+
+
+@pytest.fixture(scope="session")
 def small_model(small_run: RunConfig) -> Model:
     """Random weights, so that every input has a say."""
     torch.manual_seed(0)

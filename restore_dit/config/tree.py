@@ -25,7 +25,7 @@ class Section(BaseModel):
 class RadarConfig(Section):
     """Which radar an example carries, and how."""
 
-    track: str = Field("S1A", description="radar series of the tile that examples use")
+    track: str = Field("S1A", description="radar series of the tile that examples use; both: all that it has")
     pairing: Literal["own_dates", "nearest_date"] = Field(
         "own_dates",
         description="own_dates: acquisitions of the window as they are; nearest_date: one for each frame",
@@ -85,6 +85,13 @@ class GapConfig(Section):
     frames_only: Fraction = Field(
         0.0, description="share of training examples whose only gaps are whole frames, one at least"
     )
+    runs: Fraction = Field(
+        0.0, description="share of training examples whose only gaps are runs of two to six whole frames"
+    )
+    partial: Fraction = Field(
+        0.0,
+        description="share of training examples whose gaps all hide a part of their frame, and not all or nothing",
+    )
     mask_flips: bool = Field(False, description="mirror and transpose the masks at random")
     dilation: int = Field(
         0,
@@ -121,6 +128,22 @@ class DataConfig(Section):
     )
     mask_padding: bool = Field(True, description="keep attention away from the padding of series shorter than frames")
     flips: bool = Field(False, description="mirror and transpose examples at random")
+    partly_clear: Fraction = Field(
+        0.0, description="share of training examples that show frames in part under cloud, too, and not targets alone"
+    )
+    least_kept: float = Field(
+        1.0, gt=0, le=1, description="least share of the frames at hand that a training example keeps, at random"
+    )
+    band_dropout: Fraction = Field(
+        0.0, description="share of training examples that show a subset of three bands or more"
+    )
+    coarser: Fraction = Field(0.0, description="share of training examples averaged to pixels of twice the side")
+    gain: float = Field(
+        0.0, ge=0, description="spread (of the logarithm) of factors by which training brightens and colours examples"
+    )
+    pixels: Positive | None = Field(
+        None, description="pixels of a training example that a network of pixels computes, at random; none: all"
+    )
     cache_decoded: bool = Field(False, description="keep decoded tiles in Ray's object store between epochs")
     radar: RadarConfig | None = RadarConfig()
     gaps: GapConfig = GapConfig()
@@ -145,24 +168,35 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The denoiser's size and inputs."""
 
+    network: Literal["patches", "pixels"] = Field(
+        "patches",
+        description="patches: the published network, and what is below with it; pixels: dates of single pixels, told "
+        "what kriging and the frame's visible pixels say",
+    )
     bands: tuple[str, ...] = Field(S2_BANDS, description="empty: those that every tile of the store has")
     radar_channels: tuple[Literal["VV", "VH", "VV-VH"], ...] = Field(
         ("VV", "VH", "VV-VH"), description="empty: no radar"
     )
-    patch_size: Positive = 4
+    patch_size: Positive = Field(4, description="patches: side of a token in pixels")
+    nearest: Positive = Field(4, description="pixels: observed dates on either side that a date looks at")
     hidden_size: Positive = 256
     depth: Positive = 4
     heads: Positive = 4
     mlp_ratio: float = Field(4.0, gt=0)
-    use_dates: bool = Field(True, description="embed acquisition dates; else the frames' indices")
+    use_dates: bool = Field(True, description="patches: embed acquisition dates; else the frames' indices")
     radar_attention: Literal["paired", "own_dates"] = Field(
         "own_dates",
-        description="paired: as published, a radar frame for each optical one; own_dates: any number",
+        description="patches: paired: as published, a radar frame for each optical one; own_dates: any number",
     )
-    gap_channel: bool = Field(True, description="show the gap mask to the network as an input channel")
+    gap_channel: bool = Field(True, description="patches: show the gap mask to the network as an input channel")
     anchor: Literal["none", "linear"] = Field(
-        "linear", description="what the network's output is added to: nothing, or interpolation between dates"
+        "linear", description="patches: what the network's output is added to: nothing, or interpolation between dates"
     )
+
+    @property
+    def any_bands(self) -> bool:
+        """Whether a series may lack some of the bands."""
+        return self.network == "pixels"
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:
@@ -331,8 +365,28 @@ class RunConfig(Section):
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
+    def _network_of_pixels(self) -> RunConfig:
+        data, radar = self.data, self.data.radar
+        if self.model.network == "pixels":
+            if self.diffusion.prediction != "x0":
+                raise ValueError(f"model.network 'pixels' predicts x0, not '{self.diffusion.prediction}'")
+            if self.training.activation_checkpointing:
+                raise ValueError("training.activation_checkpointing is for model.network 'patches'")
+            if not data.mask_padding:
+                raise ValueError("model.network 'pixels' needs data.mask_padding")
+            return self
+        for key, is_set in {
+            "data.pixels": data.pixels is not None,
+            "data.band_dropout": bool(data.band_dropout),
+            "data.radar.track both": radar is not None and radar.track == "both",
+        }.items():
+            if is_set:
+                raise ValueError(f"{key} is for model.network 'pixels'")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if self.data.crop and self.data.crop % self.model.patch_size:
+        if self.model.network == "patches" and self.data.crop and self.data.crop % self.model.patch_size:
             raise ValueError(
                 f"data.crop {self.data.crop} must be a multiple of model.patch_size {self.model.patch_size}"
             )

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from restore_dit.config import DataConfig
+from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.plan import EpochPlan
 from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS
@@ -29,7 +30,7 @@ class TileReader:
     def __init__(
         self,
         store: TileStore,
-        radar_tracks: tuple[str, ...],
+        radar_tracks: tuple[str, ...] | None,
         keep: int = KEPT_TILES,
         layers: tuple[str, ...] = (CLOUDS,),
     ) -> None:
@@ -69,7 +70,9 @@ class TileReader:
 
 def tile_reader(store: TileStore, config: DataConfig, keep: int = KEPT_TILES) -> TileReader:
     """Reads no more of a tile than examples of this configuration use."""
-    tracks = (config.radar.track,) if config.radar else ()
+    tracks: tuple[str, ...] | None = ()
+    if config.radar is not None:
+        tracks = None if config.radar.track == BOTH_TRACKS else (config.radar.track,)
     return TileReader(store, tracks, keep, (CLOUDS, SOURCE_CLOUDS) if config.targets.also_by_source else (CLOUDS,))
 
 

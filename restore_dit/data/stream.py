@@ -199,7 +199,7 @@ def _micro_batches(blocks: list[dict[str, Any]], blocks_each: int) -> list[dict[
     return [{name: _column(name, [block[name] for block in group]) for name in group[0]} for group in groups]
 
 
-_TRUTH = ("valid", "gap_mask", "frame_mask", "radar_mask")
+_TRUTH = ("valid", "gap_mask", "frame_mask", "radar_mask", "bands")
 
 
 def _column(name: str, parts: list[np.ndarray]) -> np.ndarray:

@@ -10,7 +10,10 @@ from torch import Tensor
 
 from restore_dit.config import DiffusionConfig
 from restore_dit.diffusion.prediction import Prediction
+from restore_dit.diffusion.robust_loss import robust_loss
 from restore_dit.model.conditioning import Conditioning
+from restore_dit.model.evidence import pixels_of
+from restore_dit.model.pixel_denoiser import PixelDenoiser
 
 DenoisingFunction = Callable[[Tensor, Tensor, Conditioning], Tensor]
 """(noisy [B, T, C, H, W], step [B], conditioning) to what a `Prediction` says; a `Denoiser`, or a stand-in."""
@@ -27,7 +30,7 @@ def training_loss(
     config: DiffusionConfig,
     veiled: Tensor | None = None,
 ) -> Tensor:
-    """Squared error of the missing pixels, one number an example: [B] float32.
+    """Error of the missing pixels, one number an example: [B] float32, squared or as `robust_loss` says.
 
     target: [B, T, C, H, W] in [-1, 1]; never read where it is not valid.
     noise: the same shape, standard normal.
@@ -41,7 +44,8 @@ def training_loss(
 
     The network sees m·x_t + (1−m)·x_0. With `loss_over="all"` the sum of squared errors of missing pixels is divided
     by the number of all elements, which for a wholly valid batch is the paper's mean((m·x_0 − m·x̂_0)²); with
-    "missing" by the number of missing valid ones (0 where there are none).
+    "missing" by the number of missing valid ones (0 where there are none). Of a conditioning with `pixels` these alone
+    count.
     """
     missing = conditioning.gap_mask
     if missing is None:
@@ -49,12 +53,18 @@ def training_loss(
     clean = torch.where(valid, target, 0)
     seen = clean if conditioning.observed is None else conditioning.observed
     noisy = torch.where(missing, prediction.schedule.add_noise(clean, noise, step), seen)
-    told = replace(conditioning, prior_weights=prediction.prior_weights(step))
-    output = denoiser(noisy, step, told).float()
-
+    told = replace(conditioning, prior_weights=prediction.prior_weights(step), levels=prediction.schedule.levels(step))
     if veiled is not None and prediction.is_clean:
         missing = missing | veiled
     counted = missing & valid
+    if isinstance(denoiser, PixelDenoiser):
+        if conditioning.pixels is not None:
+            clean, counted = pixels_of(clean, conditioning.pixels), pixels_of(counted, conditioning.pixels)
+        in_bands = counted.expand_as(clean)
+        if conditioning.band_mask is not None:
+            in_bands = in_bands & conditioning.band_mask[:, None, :, None, None]
+        return robust_loss(denoiser.estimate(noisy, step, told), clean, in_bands)
+    output = denoiser(noisy, step, told).float()
     error = torch.where(counted, output - prediction.target(clean, noise, step), 0).square().sum(dim=(1, 2, 3, 4))
     averaged_over = counted if config.loss_over == "missing" else torch.ones_like(valid)
     elements = averaged_over.sum(dim=(1, 2, 3, 4)) * target.shape[2]

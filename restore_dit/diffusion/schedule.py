@@ -104,6 +104,10 @@ class NoiseSchedule:
         signal, noise = self.signal.to(like.device)[step], self.noise.to(like.device)[step]
         return signal.view(shape).to(like.dtype), noise.view(shape).to(like.dtype)
 
+    def levels(self, step: Tensor) -> Tensor:
+        """Signal and noise at integer steps [B], as [B, 2] float32."""
+        return torch.stack([self.signal, self.noise], dim=1).float().to(step.device)[step]
+
     def add_noise(self, clean: Tensor, noise: Tensor, step: Tensor) -> Tensor:
         """x_t for [B, …] tensors and integer steps [B]."""
         signal, of_noise = self.at(step, clean)

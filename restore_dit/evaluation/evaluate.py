@@ -93,9 +93,7 @@ def evaluate(
 
 def tiles_to_score(model: Model, store: TileStore, config: EvaluationConfig) -> list[str]:
     """The test tiles of the model's own split, or all tiles."""
-    lacking = [band for band in model.config.model.bands if band not in store.manifest.bands]
-    if lacking:
-        raise UserError(f"{config.store}: the store has no {', '.join(lacking)}, which the model {config.model} needs")
+    model.bands_of(store.manifest.bands, config.store)
     folds = {tile: record.fold for tile, record in store.manifest.tiles.items()}
     if config.part == "all":
         chosen = sorted(folds)

@@ -73,7 +73,7 @@ def data_of(model: Model, config: EvaluationConfig) -> DataConfig:
 
 def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *, with_figures: bool) -> TileScores:
     """Scores of the model and of every baseline on one tile, on the published scale and in true reflectance."""
-    bands = model.config.model.bands
+    bands = model.bands_of(stored.optical.bands, f"tile {stored.tile_id}")
     maker = ExampleMaker(data_of(model, config), bands, model.config.seed)
     series = stored.series()
     tile = DecodedTile(series)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from torch import Tensor
+
+from restore_dit.model.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -20,9 +23,14 @@ class Conditioning:
         shows; a model with an anchor computes it from `observed` otherwise.
     prior_weights: [B, 2, 3] what noisy series, anchor and output are multiplied by before they are added; first with an
         anchor, then without one. 0, 1 and 1 if absent.
+    levels: [B, 2] how much signal and noise the noisy series holds; noise alone if absent.
+    band_mask: [B, C] bool, true where a series has a band; all if absent.
+    pixels: [B, P] int64, the pixels that are asked about, counted row by row; all if absent.
+    evidence: what the observed series says, where the caller has it already.
     radar: [B, S, K, H, W] normalised backscatter.
     radar_dates: [B, S] days since 2018-09-01.
     radar_mask: [B, S] bool, true where an acquisition is real.
+    radar_track: [B, S] int64, 0 of the ascending track, 1 of the descending; ascending if absent.
     """
 
     optical_dates: Tensor | None = None
@@ -31,14 +39,22 @@ class Conditioning:
     gap_mask: Tensor | None = None
     anchor: Tensor | None = None
     prior_weights: Tensor | None = None
+    levels: Tensor | None = None
+    band_mask: Tensor | None = None
+    pixels: Tensor | None = None
+    evidence: Evidence | None = None
     radar: Tensor | None = None
     radar_dates: Tensor | None = None
     radar_mask: Tensor | None = None
+    radar_track: Tensor | None = None
 
     def examples(self, chosen: slice) -> Conditioning:
         """That of some of the B series."""
         return self._each(lambda field: field[chosen])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
-        present = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: change(value) for name, value in present.items() if value is not None})
+        changed: dict[str, Any] = {}
+        for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
+            if value is not None:
+                changed[name] = value.each(change) if isinstance(value, Evidence) else change(value)
+        return replace(self, **changed)

@@ -12,6 +12,14 @@ from restore_dit.model.blocks import AdaptiveNorm, Block, RadarTokens
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.embeddings import FixedTables, PatchEmbedding, StepEmbedding, date_code, unpatch
 from restore_dit.model.interpolation import interpolate_from_other_dates
+from restore_dit.model.pixel_denoiser import PixelDenoiser
+
+
+def build_denoiser(config: ModelConfig, *, activation_checkpointing: bool = False) -> AnyDenoiser:
+    """The network that a configuration names, untrained."""
+    if config.network == "pixels":
+        return PixelDenoiser(config)
+    return Denoiser(config, activation_checkpointing=activation_checkpointing)
 
 
 class Denoiser(nn.Module):
@@ -146,3 +154,7 @@ class Denoiser(nn.Module):
                 mask = conditioning.frame_mask if mask is None else mask & conditioning.frame_mask
         tokens = self.radar_embedding(conditioning.radar)
         return RadarTokens((tokens + positions + code).to(tokens.dtype), mask)
+
+
+AnyDenoiser = Denoiser | PixelDenoiser
+"""What training fits and sampling asks."""

@@ -8,7 +8,7 @@ seen; directories written earlier, and imported models, have none), `README.md` 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import safetensors
@@ -21,21 +21,38 @@ from restore_dit.config import RunConfig, dump
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.storage import Location, Place, exists, locate, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.model.denoiser import Denoiser
+from restore_dit.model.denoiser import AnyDenoiser, build_denoiser
 from restore_dit.reconstruction.model_description import read_config
 from restore_dit.reconstruction.training_data import TrainingData
+from restore_dit.series import FEWEST_BANDS
 
 
 @dataclass(frozen=True)
 class Model:
     """A trained denoiser in evaluation mode with all that belongs to it."""
 
-    denoiser: Denoiser
+    denoiser: AnyDenoiser
     config: RunConfig
     normalisation: Normalisation
     metrics: dict[str, float] = field(default_factory=dict)
     origin: str = ""
     training_data: TrainingData | None = None
+
+    def bands_of(self, available: Collection[str], where: str) -> tuple[str, ...]:
+        """The bands of a series that the model fills, in its order: those it has, for a model that takes any; else all.
+
+        Raises:
+            UserError: the series, which `where` names, lacks bands that the model needs.
+        """
+        bands = self.config.model.bands
+        had = tuple(band for band in bands if band in available)
+        if self.config.model.any_bands:
+            if len(had) < FEWEST_BANDS:
+                raise UserError(f"{where}: the model needs {FEWEST_BANDS} of {', '.join(bands)}, here are {len(had)}")
+        elif len(had) < len(bands):
+            lacking = ", ".join(band for band in bands if band not in had)
+            raise UserError(f"{where}: the model needs {lacking}, which the series lacks")
+        return had
 
     def on_device(self, use_gpu: bool) -> Model:
         """The same with its weights on the GPU or the CPU.
@@ -87,7 +104,7 @@ def load_model(place: Place) -> Model:
         read_bytes(folder.join("normalisation.json")), folder.join("normalisation.json").uri
     )
     weights, metrics = _read_weights(folder.join("model.safetensors").uri, read_bytes(folder.join("model.safetensors")))
-    denoiser = Denoiser(config.model)
+    denoiser = build_denoiser(config.model)
     try:
         denoiser.load_state_dict(weights)
     except RuntimeError as error:
@@ -117,6 +134,9 @@ def _card(config: RunConfig, metrics: Mapping[str, float]) -> str:
     rows = "\n".join(f"| {name} | {value:.6g} |" for name, value in metrics.items())
     radar = ", ".join(config.model.radar_channels) or "none"
     network = config.model
+    kind = (
+        f"pixels, {network.nearest} dates" if network.network == "pixels" else f"patches of {network.patch_size} pixels"
+    )
     return f"""# {config.name}
 A RESTORE-DiT denoiser that fills gaps in Sentinel-2 series, written by restore-dit {__version__}.
 
@@ -124,7 +144,7 @@ A RESTORE-DiT denoiser that fills gaps in Sentinel-2 series, written by restore-
 |---|---|
 | bands | {", ".join(config.model.bands)} |
 | radar | {radar} |
-| hidden size, depth, heads, patch | {network.hidden_size}, {network.depth}, {network.heads}, {network.patch_size} |
+| network | {kind}; hidden size {network.hidden_size}, depth {network.depth}, heads {network.heads} |
 | trained on | {config.data.store} |
 | split | {config.data.split.by} |
 

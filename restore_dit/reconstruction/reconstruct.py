@@ -28,6 +28,9 @@ from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions, TileSeries
 DEFAULT_TILE = 128
 """Side in pixels of the network's spatial tile where training saw whole tiles."""
 
+PIXELS_TILE = 64
+"""That of a network of pixels, which sees the whole series at once: a year of 70 dates takes 200 MB."""
+
 OnProgress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
 
@@ -51,13 +54,17 @@ def reconstruct(
         sample: what samples the windows; none: this process.
 
     Returns:
-        [n, C, H, W] on the published scale clamp(reflectance × 10000, 0, 8000) / 8000, bands in the model's order;
+        [n, C, H, W] on the published scale clamp(reflectance × 10000, 0, 8000) / 8000, the bands of `Model.bands_of`;
         observed pixels are clamped to that scale and otherwise as they were.
     """
+    bands = model.bands_of(series.optical.bands, f"tile {series.tile_id}")
     hidden = gaps | _missing(model, series, options)[frames]
-    windows = time_windows(hidden.mean(axis=(1, 2)), model.config.data.frames)
     height, width = series.size
-    side = model.config.data.crop or DEFAULT_TILE
+    if model.config.model.network == "pixels":
+        windows, side = [(0, len(frames))], PIXELS_TILE
+    else:
+        windows = time_windows(hidden.mean(axis=(1, 2)), model.config.data.frames)
+        side = model.config.data.crop or DEFAULT_TILE
     tiles = spatial_tiles(height, width, side, overlap=side // 4)
     weights = BlendWeights(height, width, side, overlap=side // 4)
     blend = Blend((len(frames), len(model.config.model.bands)), SpatialTile(0, 0, height, width))
@@ -80,7 +87,7 @@ def reconstruct(
     predictions = counted((sample or sampled_here(model, options))(prepared()))
     for place in tiles:
         blend.add(place, join_windows(islice(predictions, len(windows)), windows), weights[place])
-    return blend.result()
+    return blend.result()[:, [model.config.model.bands.index(band) for band in bands]]
 
 
 def fill_gaps(
@@ -98,10 +105,7 @@ def fill_gaps(
     Raises:
         UserError: the series lacks a band or masks, or nothing of it is observed.
     """
-    bands = model.config.model.bands
-    lacking = [band for band in bands if band not in series.optical.bands]
-    if lacking:
-        raise UserError(f"tile {series.tile_id}: the model needs {', '.join(lacking)}, which the series lacks")
+    bands = model.bands_of(series.optical.bands, f"tile {series.tile_id}")
     order = [series.optical.bands.index(band) for band in bands]
     if series.clouds is None:
         raise UserError(f"tile {series.tile_id} has no cloud masks, so nobody knows its gaps; detect clouds first")

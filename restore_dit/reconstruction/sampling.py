@@ -21,6 +21,7 @@ from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.errors import UserError
 from restore_dit.model.interpolation import interpolate_from_other_dates
+from restore_dit.model.pixel_denoiser import evidence_of
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.tiling import SpatialTile, pad_to_multiple
 
@@ -99,8 +100,14 @@ class WindowMaker:
         self._model, self._tile, self._place = model, tile, place
         self._frames, self._gaps, self._seed = frames, gaps[:, place.rows, place.columns], seed
         # What is hidden is decided already, with the clouds beyond this spatial tile.
-        self._cutter = Cutter(model.config.data.model_copy(update={"gaps": GapConfig()}), model.config.model.bands)
-        self._anchor = None if model.config.model.anchor == "none" else self._from_other_dates(device)
+        network = model.config.model
+        self._cutter = Cutter(
+            model.config.data.model_copy(update={"gaps": GapConfig()}), network.bands, network.any_bands
+        )
+        self._patch = network.patch_size if network.network == "patches" else 1
+        self._anchor = None
+        if network.network == "patches" and network.anchor == "linear":
+            self._anchor = self._from_other_dates(device)
 
     def __call__(self, start: int, stop: int) -> PreparedWindow:
         """The window of the frames [start, stop)."""
@@ -117,8 +124,7 @@ class WindowMaker:
         example = self._cutter.cut(self._tile, window, padded=padded)
         # An area smaller than the network's tile may have a side that the patch size does not divide.
         images = [name for name in ("optical", "valid", "gap_mask", "radar") if name in example]
-        patch = self._model.config.model.patch_size
-        return example | {name: pad_to_multiple(example[name], patch) for name in images}
+        return example | {name: pad_to_multiple(example[name], self._patch) for name in images}
 
     def _from_other_dates(self, device: torch.device) -> NDArray[np.float32]:
         """[n, C, H, W]; a window sees only its own dates."""
@@ -131,7 +137,7 @@ class WindowMaker:
 
     def _noise(self, start: int, stop: int) -> NDArray[np.float32]:
         days = self._tile.optical.dates[self._frames[start:stop]].astype("datetime64[D]").astype(np.int64)
-        place, patch = self._place, self._model.config.model.patch_size
+        place, patch = self._place, self._patch
         rows = np.arange(place.row, place.row + place.height + -place.height % patch)
         columns = np.arange(place.column, place.column + place.width + -place.width % patch)
         return field_noise(self._seed, days, rows, columns, len(self._model.config.model.bands))
@@ -169,6 +175,8 @@ def sample_windows(
     anchors = [window.anchor for window in windows if window.anchor is not None]
     if anchors:
         conditioning = replace(conditioning, anchor=_stacked(anchors, batch.target))
+    if model.config.model.network == "pixels":
+        conditioning = replace(conditioning, evidence=evidence_of(conditioning))
     noise = _stacked([window.noise for window in windows], batch.target)
     predicted = Prediction.from_config(model.config.diffusion)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.storage import delete, list_names, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.model.denoiser import Denoiser
+from restore_dit.model.denoiser import build_denoiser
 from restore_dit.reconstruction.model_directory import load_model, save_model
 from restore_dit.training import resume_state
 from restore_dit.training.engine import Engine
@@ -77,10 +77,10 @@ class Fit:
         self.on_pause = on_pause
         self.rank, self.world_size = dist.get_rank(), dist.get_world_size()
         torch.manual_seed(setup.config.seed)
-        denoiser = Denoiser(setup.config.model, activation_checkpointing=self.config.activation_checkpointing)
+        denoiser = build_denoiser(setup.config.model, activation_checkpointing=self.config.activation_checkpointing)
         if self.config.compile:
             denoiser.compile()
-        module = ObjectiveModule(denoiser, setup.config.diffusion, self.config.precision)
+        module = ObjectiveModule(denoiser, setup.config.diffusion, self.config.precision, setup.config.data.pixels)
         self.engine = Engine(module, self.config, setup.config.micro_batch_size)
         self.counters = Counters()
         self.clock = StepClock()
@@ -146,7 +146,7 @@ class Fit:
             return
         self._validated_at = self.counters.step
         weights = self.engine.averaged_weights()
-        denoiser = Denoiser(self.setup.config.model)
+        denoiser = build_denoiser(self.setup.config.model)
         denoiser.load_state_dict(weights)
         result = validate(self.setup, denoiser.to(self.engine.device), self.rank, self.world_size)
         best = self.counters.best_psnr is None or result.psnr > self.counters.best_psnr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -11,18 +13,26 @@ from restore_dit.diffusion.objective import training_loss
 from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.training_steps import training_steps
 from restore_dit.diffusion.weighting import loss_weights
-from restore_dit.model.denoiser import Denoiser
+from restore_dit.model.denoiser import AnyDenoiser
 
 
 class ObjectiveModule(nn.Module):
-    """Sum over a batch of each example's loss times its weight.
+    """Sum over a batch of each example's loss times its weight; of a network of pixels at some `pixels` of each (none:
+    all).
 
     bf16 runs the forward pass under autocast: the parameters that the optimiser steps stay fp32, so there are no
     second, rounded weights to keep in step with their masters.
     """
 
-    def __init__(self, denoiser: Denoiser, diffusion: DiffusionConfig, precision: str) -> None:
+    def __init__(
+        self,
+        denoiser: AnyDenoiser,
+        diffusion: DiffusionConfig,
+        precision: str,
+        pixels: int | None = None,
+    ) -> None:
         super().__init__()
+        self.pixels = pixels
         self.denoiser = denoiser
         self.diffusion = diffusion
         self.precision = precision
@@ -31,7 +41,9 @@ class ObjectiveModule(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Weighted sum of losses, a scalar in fp32."""
-        device = batch.target.device
+        device, conditioning = batch.target.device, batch.conditioning
+        if self.pixels is not None:
+            conditioning = replace(conditioning, pixels=pixels_to_learn_from(batch, self.pixels))
         step = training_steps(batch.quantile, self.prediction.schedule, self.diffusion)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             losses = training_loss(
@@ -39,10 +51,23 @@ class ObjectiveModule(nn.Module):
                 batch.target,
                 batch.noise(),
                 step,
-                batch.conditioning,
+                conditioning,
                 batch.valid,
                 self.prediction,
                 self.diffusion,
                 batch.veiled,
             )
         return (losses.float() * self.loss_weights.to(device)[step] * batch.weight).sum()
+
+
+def pixels_to_learn_from(batch: Batch, count: int) -> Tensor:
+    """`count` pixels of each example [B, count], drawn by its own seed, counted row by row; those with nothing to learn
+    from are taken last."""
+    gaps = batch.conditioning.gap_mask
+    assert gaps is not None
+    useful = (gaps & batch.valid).any(dim=1).flatten(1)
+    order = torch.empty(useful.shape)
+    for index, seed in enumerate(batch.noise_seed.tolist()):
+        order[index].uniform_(generator=torch.Generator().manual_seed(seed))
+    order = order.to(useful.device) + useful
+    return order.topk(min(count, order.shape[1]), dim=1).indices

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from restore_dit.config import RunConfig
+from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.examples.plan import EpochPlan
@@ -21,7 +22,7 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.training_data import TrainingData
-from restore_dit.series import S2_BANDS
+from restore_dit.series import FEWEST_BANDS, S2_BANDS
 from restore_dit.training.run_folder import RunFolder
 
 
@@ -83,7 +84,7 @@ def set_up(config: RunConfig) -> TrainingSetup:
         split=split,
         plan=plan,
         reader=tile_reader(store, config.data),
-        maker=ExampleMaker(config.data, config.model.bands, config.seed),
+        maker=ExampleMaker(config.data, config.model.bands, config.seed, config.model.any_bands),
         normalisation=normalisation_of(store, config, split.train),
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
         init_from=init_from,
@@ -144,8 +145,10 @@ def usable_tiles(
         record = store.manifest.tiles[tile_id]
         where = f"{data.store}: tile {tile_id}"
         lacking = [band for band in config.model.bands if band not in record.optical.bands]
-        if lacking:
-            present = [band for band in config.model.bands if band in record.optical.bands]
+        present = [band for band in config.model.bands if band in record.optical.bands]
+        if config.model.any_bands and len(present) < FEWEST_BANDS:
+            raise UserError(f"{where} has {len(present)} of {', '.join(config.model.bands)}; {FEWEST_BANDS} are needed")
+        if lacking and not config.model.any_bands:
             raise UserError(f"{where} has no {', '.join(lacking)}; set 'model.bands=[{','.join(present)}]'")
         if record.clouds is None:
             raise UserError(f"{where} has no cloud masks; detect clouds first")
@@ -168,21 +171,25 @@ def normalisation_of(store: TileStore, config: RunConfig, tile_ids: tuple[str, .
     groups: dict[int | None, list[str]] = {}
     for tile_id in tile_ids:
         groups.setdefault(store.manifest.tiles[tile_id].fold if by_fold else None, []).append(tile_id)
-    moments = [_moments(store, config, tiles, track) for tiles in groups.values()]
+    tracks = store.manifest.radar_tracks if track == BOTH_TRACKS else (track,)
+    moments = [_moments(store, config, tiles, tracks) for tiles in groups.values()]
     mean, std = np.mean(moments, axis=0)
     return Normalisation(config.model.radar_channels, tuple(map(float, mean)), tuple(map(float, std)))
 
 
-def _moments(store: TileStore, config: RunConfig, tile_ids: list[str], track: str) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation in dB of each channel over some tiles; split by dates, before the test period."""
+def _moments(
+    store: TileStore, config: RunConfig, tile_ids: list[str], tracks: tuple[str, ...]
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation in dB of each channel over some tiles and tracks; split by dates, before the test
+    period."""
     channels = config.model.radar_channels
     if config.data.split.by == "dates":
-        sums = merge_sums(_sums_before_test(store, config, tile_id, track) for tile_id in tile_ids)
+        sums = merge_sums(_sums_before_test(store, config, tile, track) for tile in tile_ids for track in tracks)
     else:
-        sums = store.manifest.radar_sums(track, tile_ids)
+        sums = merge_sums(store.manifest.radar_sums(track, tile_ids) for track in tracks)
     if not all(channel in sums and sums[channel].count for channel in channels):
         raise UserError(
-            f"{store.uri}: no tile to train on has radar track {track}; set data.radar.track to one of "
+            f"{store.uri}: no tile to train on has radar track {' or '.join(tracks)}; set data.radar.track to one of "
             f"{', '.join(store.manifest.radar_tracks) or '(none)'}, or model.radar_channels=[] and data.radar=null"
         )
     return [sums[channel].mean for channel in channels], [max(sums[channel].std, 1e-3) for channel in channels]

@@ -15,7 +15,7 @@ from restore_dit.data.examples.normalisation import published_scale_to_reflectan
 from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
-from restore_dit.model.denoiser import Denoiser
+from restore_dit.model.denoiser import AnyDenoiser
 from restore_dit.series import DATE_ORIGIN
 from restore_dit.training.setup import TrainingSetup
 
@@ -37,7 +37,7 @@ class ValidationResult:
 
 
 @torch.no_grad()
-def validate(setup: TrainingSetup, denoiser: Denoiser, rank: int, world_size: int) -> ValidationResult:
+def validate(setup: TrainingSetup, denoiser: AnyDenoiser, rank: int, world_size: int) -> ValidationResult:
     """Each rank scores every `world_size`-th example; the averages are over all of them."""
     device = next(denoiser.parameters()).device
     prediction = Prediction.from_config(setup.config.diffusion)
@@ -88,7 +88,7 @@ def _picture(
     return to_png(figure, dots_per_inch=80)
 
 
-def _sample(setup: TrainingSetup, denoiser: Denoiser, batch: Batch, prediction: Prediction) -> torch.Tensor:
+def _sample(setup: TrainingSetup, denoiser: AnyDenoiser, batch: Batch, prediction: Prediction) -> torch.Tensor:
     precision, diffusion = setup.config.training.precision, setup.config.diffusion
     with torch.autocast(batch.target.device.type, torch.bfloat16, enabled=precision == "bf16"):
         sampled = sample_inpainting(

@@ -67,9 +67,11 @@ def to_batch(
         frame_mask=tensors["frame_mask"] if mask_padding else None,
         observed=target if veil is None else _seen_through(veil, target),
         gap_mask=tensors["gap_mask"],
+        band_mask=tensors["bands"],
         radar=radar,
         radar_dates=tensors["radar_dates"] if radar is not None else None,
         radar_mask=tensors["radar_mask"] if radar is not None and mask_padding else None,
+        radar_track=tensors["radar_track"] if radar is not None else None,
     )
     count = len(target)
     return Batch(

@@ -21,12 +21,18 @@ from restore_dit.series import NO_DATA, S1_BANDS, days_since_origin
 Tile = StoredTile | DecodedTile
 """A tile from the store, its frames still there and compressed, or one in memory."""
 
+BOTH_TRACKS = "both"
+"""Of `RadarConfig.track`: whatever tracks a tile has."""
+
+DESCENDING = "S1D"
+
 Example = dict[str, Any]
 """One example as arrays: T frames, S radar acquisitions, side h×w.
 
 optical int16 [T, C, h, w] reflectance × 10000; valid bool [T, 1, h, w] pixels whose value is known and scored;
 gap_mask bool [T, 1, h, w] pixels hidden from the model; frame_mask bool [T]; optical_dates float32 [T] days since
-2018-09-01; radar int16 [S, 2, h, w] dB × 100; radar_dates float32 [S]; radar_mask bool [S]. A drawn example also has
+2018-09-01; bands bool [C], those that the tile has and the example shows; radar int16 [S, 2, h, w] dB × 100;
+radar_dates float32 [S]; radar_mask bool [S]; radar_track int64 [S], 0 ascending, 1 descending. A drawn example also has
 quantile float32 and noise_seed int64, the diffusion step and noise; weight float32; tile_id str; draw, epoch int64.
 With `data.gaps.errors` there is veil int8 [T, 1, h, w] as of `missed_pieces`: 0, or what makes a shown pixel look other
 than its value in optical.
@@ -37,7 +43,10 @@ than its value in optical.
 class Window:
     """What part of a tile is cut: `frames` [n] of its acquisitions, h×w pixels (`side`) at (row, column) `corner`, with
     `gaps` [n, h, w] besides the tile's own clouds and a `veil` [n, h, w] over what is shown, mirrored and transposed by
-    `symmetry` (squares only). `unknown` [n, h, w]: pixels besides those clouds that are neither shown nor scored."""
+    `symmetry` (squares only). `unknown` [n, 2·h, 2·w] or [n, h, w]: pixels of the tile besides those clouds that are
+    neither shown nor scored. Of a `coarser` one each pixel is the mean of 2×2 of the tile's: `corner`, `side` and
+    `gaps` count these means, and a mean over anything that is hidden or missing is hidden. Of the radar it shows
+    `only_track`, if that is said."""
 
     frames: NDArray[np.intp]
     gaps: NDArray[np.bool_]
@@ -47,20 +56,25 @@ class Window:
     with_radar: bool = True
     veil: NDArray[np.int8] | None = None
     unknown: NDArray[np.bool_] | None = None
+    coarser: bool = False
+    only_track: str | None = None
 
     @property
     def pixels(self) -> tuple[slice, slice]:
-        """Rows and columns."""
+        """Rows and columns of the tile."""
         (row, column), (height, width) = self.corner, self.side
+        if self.coarser:
+            row, column, height, width = 2 * row, 2 * column, 2 * height, 2 * width
         return slice(row, row + height), slice(column, column + width)
 
 
 @dataclass(frozen=True)
 class Cutter:
-    """Cuts examples of one run's frames and `bands`."""
+    """Cuts examples of one run's frames and `bands`; of tiles that have `any_bands` those that they have."""
 
     config: DataConfig
     bands: tuple[str, ...]
+    any_bands: bool = False
 
     @property
     def _paired(self) -> bool:
@@ -81,6 +95,7 @@ class Cutter:
             "gap_mask": np.zeros((*lead, frames, 1, *side), bool),
             "frame_mask": np.zeros((*lead, frames), bool),
             "optical_dates": np.zeros((*lead, frames), np.float32),
+            "bands": np.ones((*lead, len(self.bands)), bool),
         }
         if self.config.gaps.errors.any:
             arrays["veil"] = np.zeros((*lead, frames, 1, *side), np.int8)
@@ -88,6 +103,7 @@ class Cutter:
             arrays["radar"] = np.empty((*lead, radar, len(S1_BANDS), *side), np.int16)
             arrays["radar_dates"] = np.zeros((*lead, radar), np.float32)
             arrays["radar_mask"] = np.zeros((*lead, radar), bool)
+            arrays["radar_track"] = np.zeros((*lead, radar), np.int64)
         return arrays
 
     def cut(self, tile: Tile, window: Window, *, padded: bool) -> Example:
@@ -97,7 +113,7 @@ class Cutter:
         if padded or self._paired:
             radar = self.most_radar(frames)
         else:
-            radar = len(self._radar_indices(tile, days, window))
+            radar = sum(len(indices) for _, indices in self._radar_choice(tile, days, window))
         example = self.allocate(window.side, frames, radar)
         self.fill(example, tile, window)
         return example
@@ -113,12 +129,17 @@ class Cutter:
         hidden = hidden_part(clouds_of(tile).decode(window.frames), rows, columns, self.config.gaps.dilation)
         if window.unknown is not None:
             hidden |= window.unknown
-        channels = tile.optical.channels(self.bands)
+        had = np.array([not self.any_bands or band in tile.optical.bands for band in self.bands])
+        example["bands"][:] = had
+        channels = tile.optical.channels([band for band, has in zip(self.bands, had, strict=True) if has])
+        places: slice | NDArray[np.bool_] = slice(None) if had.all() else had
         for slot, frame in enumerate(tile.optical.frames(window.frames)):
             values = frame[channels, rows, columns]
             known = ~hidden[slot] & (values.min(axis=0) != NO_DATA)
+            if window.coarser:
+                values, known = mean_of_four(values), fours(known).all(axis=(-3, -1))
             gaps = window.gaps[slot] | ~known
-            example["optical"][slot] = transform(values, window.symmetry)
+            example["optical"][slot, places] = transform(values, window.symmetry)
             example["valid"][slot, 0] = transform(known, window.symmetry)
             example["gap_mask"][slot, 0] = transform(gaps, window.symmetry)
             if window.veil is not None:
@@ -131,40 +152,63 @@ class Cutter:
 
     def _fill_radar(self, example: Example, tile: Tile, window: Window, days: NDArray[np.float32]) -> None:
         assert self.config.radar is not None
-        indices = self._radar_indices(tile, days, window)
-        example["radar"][len(indices) :] = NO_DATA
-        if not len(indices):
-            if self._paired:
-                example["radar_dates"][: len(days)] = days
-            return
-        stored = tile.radar[self.config.radar.track]
         rows, columns = window.pixels
-        channels = stored.channels(S1_BANDS)
-        needed, used_as = np.unique(indices, return_inverse=True)
-        for number, frame in enumerate(stored.frames(needed)):
-            values = transform(frame[channels, rows, columns], window.symmetry)
-            for slot in np.flatnonzero(used_as == number):
-                example["radar"][slot] = values
-        example["radar_dates"][: len(indices)] = days_since_origin(stored.dates)[indices]
-        example["radar_mask"][: len(indices)] = True
+        filled = 0
+        for track, indices in self._radar_choice(tile, days, window):
+            stored = tile.radar[track]
+            channels = stored.channels(S1_BANDS)
+            needed, used_as = np.unique(indices, return_inverse=True)
+            for number, frame in enumerate(stored.frames(needed)):
+                values = frame[channels, rows, columns]
+                values = transform(mean_of_four(values) if window.coarser else values, window.symmetry)
+                for slot in np.flatnonzero(used_as == number):
+                    example["radar"][filled + slot] = values
+            chosen = slice(filled, filled + len(indices))
+            example["radar_dates"][chosen] = days_since_origin(stored.dates)[indices]
+            example["radar_mask"][chosen] = True
+            example["radar_track"][chosen] = track == DESCENDING
+            filled += len(indices)
+        example["radar"][filled:] = NO_DATA
+        if not filled and self._paired:
+            example["radar_dates"][: len(days)] = days
 
-    def _radar_indices(self, tile: Tile, days: NDArray[np.float32], window: Window) -> NDArray[np.intp]:
-        """Which radar acquisitions go with optical ones of these days."""
-        none = np.empty(0, np.intp)
+    def _radar_choice(
+        self, tile: Tile, days: NDArray[np.float32], window: Window
+    ) -> list[tuple[str, NDArray[np.intp]]]:
+        """Which acquisitions of which tracks go with optical ones of these days."""
         if self.config.radar is None:
-            return none
-        stored = tile.radar.get(self.config.radar.track)
-        if stored is not None and not len(stored.dates):
-            stored = None
-        if stored is None and self._paired:
+            return []
+        wanted = [self.config.radar.track] if self.config.radar.track != BOTH_TRACKS else sorted(tile.radar)
+        tracks = [track for track in wanted if track in tile.radar and len(tile.radar[track].dates)]
+        if not tracks and self._paired:
             raise UserError(f"tile {tile.tile_id} has no radar track {self.config.radar.track}")
-        if stored is None or not window.with_radar:
-            return none
-        radar_days = days_since_origin(stored.dates)
-        if self._paired:
-            subset = radar_choice.evenly_spread(len(radar_days), self.config.radar.frames)
-            return subset[radar_choice.nearest_acquisitions(days, radar_days[subset])]
-        return radar_choice.around(days, radar_days, self.config.radar.frames)
+        if not window.with_radar:
+            return []
+        choice = []
+        for track in tracks:
+            if window.only_track not in (None, track):
+                continue
+            radar_days = days_since_origin(tile.radar[track].dates)
+            if self._paired:
+                subset = radar_choice.evenly_spread(len(radar_days), self.config.radar.frames)
+                indices = subset[radar_choice.nearest_acquisitions(days, radar_days[subset])]
+            else:
+                indices = radar_choice.around(days, radar_days, max(1, self.config.radar.frames // len(tracks)))
+            choice.append((track, indices))
+        return choice
+
+
+def fours(images: NDArray[Any]) -> NDArray[Any]:
+    """[..., 2·h, 2·w] as [..., h, 2, w, 2]."""
+    *lead, height, width = images.shape
+    return images.reshape(*lead, height // 2, 2, width // 2, 2)
+
+
+def mean_of_four(stored: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Stored integers [..., 2·h, 2·w] averaged to [..., h, w], `NO_DATA` where any of four is."""
+    parts = fours(stored)
+    mean = np.rint(parts.mean(axis=(-3, -1), dtype=np.float32)).astype(np.int16)
+    return np.where((parts == NO_DATA).any(axis=(-3, -1)), NO_DATA, mean)
 
 
 def stack(examples: Sequence[Example]) -> Example:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import zoom
 
 from restore_dit.config import GapConfig
 from restore_dit.data.examples.symmetry import Scalar, transform
@@ -63,9 +64,32 @@ def placed(masks: NDArray[Scalar], placements: Sequence[Placement], side: tuple[
     return laid
 
 
-def hide_frames(gaps: NDArray[np.bool_], config: GapConfig, random: np.random.Generator) -> None:
-    """Adds whole missing frames to the gaps [n, h, w] of a training example; some examples have no others."""
-    if random.random() < config.frames_only:
+def vary(gaps: NDArray[np.bool_], config: GapConfig, random: np.random.Generator) -> None:
+    """Changes the gaps [n, h, w] of a training example as the shares in `config` say: some examples miss whole frames
+    alone, one or a few runs, some have nothing but partial gaps; then any frame may be missing on top."""
+    kind = random.random()
+    if kind < config.frames_only:
         gaps[:] = False
         gaps[random.integers(len(gaps))] = True
+    elif kind < config.frames_only + config.runs:
+        gaps[:] = False
+        for _ in range(random.integers(1, 3)):
+            length = min(int(random.integers(2, 7)), max(len(gaps) - 2, 1))
+            first = int(random.integers(len(gaps) - length + 1))
+            gaps[first : first + length] = True
+    elif kind < config.frames_only + config.runs + config.partial:
+        for gap in gaps:
+            if not _LEAST_PARTIAL <= gap.mean() <= _MOST_PARTIAL:
+                gap[:] = _cloud_field(gap.shape, random.uniform(_LEAST_PARTIAL, _MOST_PARTIAL), random)
     gaps[random.random(len(gaps)) < config.frame_dropout] = True
+
+
+_LEAST_PARTIAL, _MOST_PARTIAL = 0.1, 0.95
+_CLOUD_PIXELS = 4
+
+
+def _cloud_field(shape: tuple[int, ...], share: float, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Clouds of a few pixels that hide this share of an image [h, w]."""
+    height, width = (side // _CLOUD_PIXELS + 2 for side in shape)
+    coarse = zoom(random.standard_normal((height, width)), _CLOUD_PIXELS, order=1)[: shape[0], : shape[1]]
+    return np.asarray(coarse > np.quantile(coarse, 1 - share))

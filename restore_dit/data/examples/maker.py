@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,24 +21,28 @@ from restore_dit.data.examples.split import Part, frames_of_part
 from restore_dit.data.examples.targets import TARGET, decide, explained
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
-from restore_dit.series import CLEAR
+from restore_dit.series import CLEAR, FEWEST_BANDS, NO_DATA
+
+LEAST_SHOWN = 0.05
+"""Share of a frame that is clear, from which it is shown though it is no target."""
 
 
 @dataclass(frozen=True)
 class ExampleMaker:
     """Makes examples of one run from stored tiles.
 
-    `bands` are the optical bands in the network's order; `seed` is the run's.
+    `bands` are the optical bands in the network's order; `seed` is the run's. With `any_bands` a tile may lack some.
     """
 
     config: DataConfig
     bands: tuple[str, ...]
     seed: int
+    any_bands: bool = False
 
     @property
     def cutter(self) -> Cutter:
         """What cuts the windows that this one draws."""
-        return Cutter(self.config, self.bands)
+        return Cutter(self.config, self.bands, self.any_bands)
 
     def training(self, tiles: Sequence[Tile], planned: Sequence[PlannedExample], threads: int = 1) -> Example:
         """The examples that the plan asks for, each from its tile, stacked with a leading dimension; made by several
@@ -103,13 +107,21 @@ class ExampleMaker:
         """Fills one example's arrays; the quantile of its diffusion step and the seed of its noise."""
         random = generator(self.seed, part, planned.epoch, planned.tile_id, planned.draw)
         (height, width), side = size(tile), self._side(tile)
+        varied = generator(self.seed, "variation", planned.epoch, planned.tile_id, planned.draw)
+        coarser = part == "train" and self._may_be_coarser(tile) and varied.random() < self.config.coarser
+        if coarser:
+            height, width = height // 2, width // 2
         corner = (int(random.integers(height - side[0] + 1)), int(random.integers(width - side[1] + 1)))
         shown, scored = self._frames(tile, part)
         clear = scored if part == "train" else scored | (self._clear(tile) & shown)
+        if part == "train" and varied.random() < self.config.partly_clear:
+            clear = scored = scored | (shown & self._shows_something(tile))
         chosen = self._choose(np.flatnonzero(clear), np.flatnonzero(scored), random)
+        if part == "train":
+            chosen = self._thinned(chosen, scored, varied)
         dates = np.flatnonzero(shown)
         drawn = gaps.draw_dates(len(dates), np.flatnonzero(np.isin(dates, chosen)), len(chosen), random)
-        placements = gaps.draw_placements(len(drawn), (height, width), side, corner, self.config.gaps, random)
+        placements = gaps.draw_placements(len(drawn), size(tile), side, corner, self.config.gaps, random)
         masks = clouds_of(tile).decode(dates[drawn])
         veil = None
         if part == "train" and self.config.gaps.errors.any:
@@ -118,7 +130,7 @@ class ExampleMaker:
             masks = np.where(missed == 0, masks, np.uint8(CLEAR))
             veil = gaps.placed(missed, placements, side)
         cut = gaps.placed(hidden_pixels(masks, self.config.gaps.dilation), placements, side)
-        gaps.hide_frames(cut, self.config.gaps, random)
+        gaps.vary(cut, self.config.gaps, random)
 
         with_radar = part != "train" or random.random() >= (self.config.radar.dropout if self.config.radar else 0)
         shift = 0
@@ -126,10 +138,11 @@ class ExampleMaker:
             shift = int(random.integers(-self.config.date_shift, self.config.date_shift + 1))
         flips = self.config.flips and part == "train" and side[0] == side[1]
         symmetry = int(random.integers(8)) if flips else 0
-        window = Window(
-            chosen, cut, corner, side, symmetry, with_radar, veil, self._unclear(tile, chosen, corner, side)
-        )
-        self.cutter.fill(example, tile, window)
+        track = self._only_track(tile, varied) if part == "train" else None
+        window = Window(chosen, cut, corner, side, symmetry, with_radar, veil, None, coarser, track)
+        self.cutter.fill(example, tile, replace(window, unknown=self._unclear(tile, window)))
+        if part == "train":
+            self._vary_bands(example, varied)
         if part == "validation" and self.config.split.by == "dates":
             # Frames that training has seen are context here; only the held-out ones are scored.
             example["valid"][: len(chosen)] &= scored[chosen][:, None, None, None]
@@ -138,15 +151,50 @@ class ExampleMaker:
                 example[name][example[real]] += np.float32(shift)
         return random.random(), int(random.integers(2**62))
 
-    def _unclear(
-        self, tile: Tile, frames: NDArray[np.intp], corner: tuple[int, int], side: tuple[int, int]
-    ) -> NDArray[np.bool_] | None:
-        """Where the masks that came with the tile, widened, are not clear in a window of these frames [n, h, w]; None
-        where they are not asked."""
+    def _unclear(self, tile: Tile, window: Window) -> NDArray[np.bool_] | None:
+        """Where the masks that came with the tile, widened, are not clear in a window; None where nobody asks them."""
         if not self.config.targets.also_by_source:
             return None
-        rows, columns = (slice(first, first + length) for first, length in zip(corner, side, strict=True))
-        return hidden_part(_source_clouds(tile).decode(frames), rows, columns, self.config.gaps.dilation)
+        return hidden_part(_source_clouds(tile).decode(window.frames), *window.pixels, self.config.gaps.dilation)
+
+    def _may_be_coarser(self, tile: Tile) -> bool:
+        return self.config.crop is not None and min(size(tile)) >= 2 * self.config.crop
+
+    def _shows_something(self, tile: Tile) -> NDArray[np.bool_]:
+        """Frames that are clear to some part, bool [T]."""
+        assert tile.cloud_counts is not None
+        height, width = size(tile)
+        return np.array(tile.cloud_counts.clear_pixels) >= LEAST_SHOWN * height * width
+
+    def _thinned(
+        self, chosen: NDArray[np.intp], scored: NDArray[np.bool_], random: np.random.Generator
+    ) -> NDArray[np.intp]:
+        """Some of the chosen frames, at least one of them scored."""
+        if self.config.least_kept == 1:
+            return chosen
+        kept = random.random(len(chosen)) < random.uniform(self.config.least_kept, 1)
+        kept[random.choice(np.flatnonzero(scored[chosen]))] = True
+        return chosen[kept]
+
+    def _only_track(self, tile: Tile, random: np.random.Generator) -> str | None:
+        """Now and then one of several radar tracks, as often as an example has none."""
+        tracks = sorted(tile.radar)
+        if self.config.radar is None or len(tracks) < 2 or random.random() >= self.config.radar.dropout:
+            return None
+        return str(random.choice(tracks))
+
+    def _vary_bands(self, example: Example, random: np.random.Generator) -> None:
+        """Leaves out bands, and changes the brightness of all and of each."""
+        if random.random() < self.config.band_dropout:
+            present = np.flatnonzero(example["bands"])
+            kept = random.permutation(present)[: random.integers(FEWEST_BANDS, max(len(present), FEWEST_BANDS + 1))]
+            example["bands"][:] = False
+            example["bands"][kept] = True
+        if self.config.gain:
+            factors = self.config.gain * (random.standard_normal() + 0.5 * random.standard_normal(len(self.bands)))
+            optical = example["optical"]
+            brighter = (optical * np.exp(factors).astype(np.float32)[:, None, None]).clip(max=32767)
+            optical[:] = np.where(optical == NO_DATA, NO_DATA, np.rint(brighter)).astype(np.int16)
 
     def _choose(
         self, clear: NDArray[np.intp], scored: NDArray[np.intp], random: np.random.Generator

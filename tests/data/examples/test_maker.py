@@ -239,3 +239,70 @@ def test_gaps_of_whole_frames_only(tile):
         share = gaps.mean(axis=(1, 2, 3))
         assert set(share) <= {0.0, 1.0}
         assert share.sum() == 1
+
+
+def test_a_coarser_example_is_the_mean_of_the_tile_s_pixels_and_hides_what_any_of_them_hides(tile):
+    make = maker(coarser=1.0, crop=12)
+    example, series = train(make, tile), tile.series()
+    frames = np.flatnonzero(np.isin(days_since_origin(series.optical.dates), example["optical_dates"]))
+    fours = series.optical.values[frames].reshape(len(frames), 10, 12, 2, 12, 2)
+    np.testing.assert_array_equal(example["optical"], np.rint(fours.mean(axis=(3, 5))))  # 24 pixels: one place
+    clear = (series.clouds[frames] == 0).reshape(len(frames), 12, 2, 12, 2).all(axis=(2, 4))
+    np.testing.assert_array_equal(example["valid"][:, 0], clear)
+    radar = series.radar["S1A"].values[np.isin(days_since_origin(series.radar["S1A"].dates), example["radar_dates"])]
+    assert example["radar"][0, 0, 0, 0] == np.rint(radar[0, 0, :2, :2].mean())
+
+
+def test_a_tile_that_lacks_bands_shows_those_that_it_has(tile):
+    series = tile.series()
+    few = Acquisitions(series.optical.values[:, [1, 6, 8]], series.optical.dates, ("B03", "B08", "B11"))
+    make = replace(maker(), any_bands=True)
+    example, whole = train(make, DecodedTile(replace(series, optical=few))), train(make, tile)
+    had = np.isin(S2_BANDS, few.bands)
+    np.testing.assert_array_equal(example["bands"], had)
+    assert whole["bands"].all()
+    np.testing.assert_array_equal(example["optical"][:, had], whole["optical"][:, had])
+    assert (example["optical"][:, ~had] == 0).all()
+    with refused("B02"):
+        train(maker(), DecodedTile(replace(series, optical=few)))
+
+
+def test_bands_are_left_out_down_to_three(tile):
+    make = maker(band_dropout=1.0)
+    counts = [int(train(make, tile, draw)["bands"].sum()) for draw in range(30)]
+    assert min(counts) >= 3
+    assert len(set(counts)) > 3
+
+
+def test_both_tracks_come_with_their_own_dates_or_one_of_them(tile):
+    both = train(maker(radar=RadarConfig(track="both", frames=8)), tile)
+    series = tile.series()
+    for number, track in enumerate(("S1A", "S1D")):
+        shown = both["radar_mask"] & (both["radar_track"] == number)
+        assert shown.sum() == 4
+        stored = series.radar[track]
+        chosen = np.isin(days_since_origin(stored.dates), both["radar_dates"][shown])
+        assert chosen.sum() == 4
+    tracks = set()
+    for draw in range(40):
+        example = train(maker(radar=RadarConfig(track="both", frames=8, dropout=0.5)), tile, draw)
+        tracks.add(tuple(np.unique(example["radar_track"][example["radar_mask"]])))
+    assert tracks == {(), (0,), (1,), (0, 1)}
+
+
+def test_frames_partly_under_cloud_may_be_shown_and_frames_left_out(tile):
+    make = maker(partly_clear=1.0, frames=30, crop=None)
+    example, series = train(make, tile), tile.series()
+    clear = (series.clouds == 0).mean(axis=(1, 2))
+    assert example["frame_mask"].sum() == min((clear >= 0.05).sum(), 30)
+    kept = [int(train(maker(least_kept=0.5, frames=30), tile, draw)["frame_mask"].sum()) for draw in range(20)]
+    assert 1 <= min(kept) < max(kept) <= (clear >= 0.9).sum()
+
+
+def test_a_brighter_example_is_brighter_on_all_dates_by_the_same_factor(tile):
+    plain, bright = train(maker(), tile), train(maker(gain=0.3), tile)
+    ratio = bright["optical"][:6] / np.maximum(plain["optical"][:6], 1)
+    steady = np.where(plain["optical"][:6] > 500, ratio, np.nan)
+    of_band = np.nanmedian(steady, axis=(0, 2, 3))
+    assert np.nanmax(np.abs(steady / of_band[:, None, None] - 1)) < 0.01
+    assert np.ptp(of_band) > 0.01

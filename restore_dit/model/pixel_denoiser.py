@@ -1,0 +1,291 @@
+"""The denoiser that works pixel by pixel: a transformer over a pixel's dates, told explicitly what a classical method
+would know, that mixes classical answers and corrects them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from restore_dit.config import ModelConfig
+from restore_dit.model.conditioning import Conditioning
+from restore_dit.model.embeddings import StepEmbedding
+from restore_dit.model.evidence import YEAR, Evidence, RadarSeries, gather_evidence, pixels_of
+
+RESIDUAL_SCALE = 0.1
+"""What a departure from the kriged series usually is, on the network's scale: the unit of inputs and outputs."""
+
+_LARGEST_CORRECTION = 3.0  # of that unit
+_LOG_DEVIATION = (-4.0, 0.5)  # least and most of the natural logarithm of what σ is in that unit
+_CANDIDATES = 7
+_PAIR_FEATURES = 8
+_TOKENS_AT_ONCE = 16_384  # on a processor without gradients, where what a layer makes of them should stay in its cache
+_TOKENS_ON_A_GPU = 2**19
+
+
+class Estimate(NamedTuple):
+    """`mean` [B, T, C, H, W] on the network's scale and its standard `deviation`."""
+
+    mean: Tensor
+    deviation: Tensor
+
+
+class PixelDenoiser(nn.Module):
+    """Estimates the clean series of B series of any length, size, pixel size and subset of `config.bands`.
+
+    Each date of a pixel is a token. It looks at itself and at the `config.nearest` observed dates on either side, by
+    rank. What comes out for each band is Σ wₖ·cₖ + g·r: w a softmax over what kriging, interpolation and the frame's
+    visible pixels say, r a bounded correction and g a gate that begins almost closed; and σ.
+
+    Noise enters as what it still tells of the clean series: at the last step of a schedule that is nothing, or next to
+    it, so that sampling in one step gives the mean whatever the seed.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        size, bands = config.hidden_size, len(config.bands)
+        self.radar_inputs = 2 * (6 * len(config.radar_channels) + 1) if config.radar_channels else 0
+        self.embedding = nn.Linear(11 * bands + 13 + self.radar_inputs, size)
+        self.step_embedding = StepEmbedding(size)
+        self.blocks = nn.ModuleList(PixelBlock(config) for _ in range(config.depth))
+        self.head_norm = nn.LayerNorm(size)
+        self.head = nn.Linear(size, bands * (_CANDIDATES + 3) + 1)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """A network that begins near kriging, sure of nothing."""
+        bands = len(self.config.bands)
+        with torch.no_grad():
+            self.head.weight *= 0.1
+            self.head.bias.zero_()
+            self.head.bias[:bands] = 1.5  # kriging's share
+            self.head.bias[_CANDIDATES * bands : (_CANDIDATES + 1) * bands] = -2.0  # the correction's gate
+
+    def forward(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Tensor:
+        """The clean series like `noisy` [B, T, C, H, W], or at the conditioning's `pixels` alone, [B, T, C, 1, P]."""
+        return self.estimate(noisy, step, conditioning).mean
+
+    def estimate(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Estimate:
+        """Mean and deviation of the clean series, in the shape of `forward`; 0 and 1 in bands that a series lacks.
+
+        noisy: the series with noise in its gaps; read there only. step: [B] of the noise schedule, whose share of
+        signal and noise the conditioning's `levels` say (absent: noise alone).
+        """
+        evidence = conditioning.evidence or evidence_of(conditioning)
+        shape = noisy.shape
+        pixels = conditioning.pixels
+        if pixels is None:
+            evidence, noisy = evidence.each(_in_a_row), _in_a_row(noisy)
+        else:
+            evidence, noisy = evidence.each(lambda images: pixels_of(images, pixels)), pixels_of(noisy, pixels)
+            shape = noisy.shape
+        dates, bands = conditioning.optical_dates, conditioning.band_mask
+        assert dates is not None
+        if bands is None:
+            bands = torch.ones(len(noisy), noisy.shape[2], dtype=torch.bool, device=noisy.device)
+        with torch.autocast(noisy.device.type, enabled=False):  # a few numbers that scale every token
+            step_code = functional.silu(self.step_embedding(step))
+            modulations = [block.modulation(step_code) for block in self.blocks]  # type: ignore[operator]
+            biases = [block.date_bias(dates) for block in self.blocks]  # type: ignore[operator]
+        told = _told_by_noise(noisy, evidence.kriged, conditioning.levels)
+        parts = []
+        for chosen in self._parts(noisy):
+            few = evidence.each(lambda images: images[..., chosen])  # noqa: B023 (called at once)
+            tokens = self.embedding(self._inputs(few, told[..., chosen], dates, bands))
+            mask = near_in_rank(few.observed[:, :, 0, 0].transpose(1, 2), self.config.nearest)
+            for block, modulation, bias in zip(self.blocks, modulations, biases, strict=True):
+                tokens = block(tokens, modulation, bias, mask)
+            parts.append(self._answer(tokens, few, bands))
+        mean, deviation = (torch.cat(each, dim=-1).reshape(shape) for each in zip(*parts, strict=True))
+        return Estimate(mean, deviation)
+
+    def _parts(self, noisy: Tensor) -> Iterator[slice]:
+        """Pixels that go through the network at once: with gradients all of them."""
+        batch, frames, *_, pixels = noisy.shape
+        most = pixels
+        if not torch.is_grad_enabled():
+            most = max(1, (_TOKENS_AT_ONCE if noisy.device.type == "cpu" else _TOKENS_ON_A_GPU) // (batch * frames))
+        for first in range(0, pixels, most):
+            yield slice(first, first + most)
+
+    def _inputs(self, evidence: Evidence, told: Tensor, dates: Tensor, bands: Tensor) -> Tensor:
+        """Tokens' inputs [B, P, T, F] from [B, T, C, 1, P]."""
+        present = bands[:, None, :, None, None].to(told.dtype)
+        kriged = evidence.kriged
+        departures = [
+            evidence.local_mean - kriged,
+            evidence.departure,
+            evidence.linear - kriged,
+            evidence.before - kriged,
+            evidence.after - kriged,
+            evidence.frame_offset,
+            evidence.wide_offset,
+            evidence.near_offset,
+            told,
+        ]
+        of_bands = [2 * kriged * present, *(each * (present / RESIDUAL_SCALE) for each in departures)]
+        angle = (2 * math.pi / YEAR) * (dates % YEAR).to(told.dtype)
+        season = torch.stack([angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()], dim=2)
+        days = [evidence.days_before, evidence.days_after]
+        of_pixels = [
+            evidence.observed.to(told.dtype),
+            evidence.spread,
+            evidence.near_weight.log1p() / 2,
+            evidence.wide_weight.log1p() / 3,
+            evidence.coverage,
+            *(each.log1p() / 3 for each in days),
+            *(torch.exp(-each / 25) for each in days),
+        ]
+        of_frames = [present.expand(-1, told.shape[1], -1, -1, -1), season[..., None, None]]
+        radar = evidence.radar
+        if not radar.shape[2]:
+            radar = told.new_zeros(*told.shape[:2], self.radar_inputs, *told.shape[3:])
+        wide = [each.expand(-1, -1, -1, -1, told.shape[-1]) for each in [*of_bands, *of_pixels, *of_frames, radar]]
+        return torch.cat(wide, dim=2)[:, :, :, 0].permute(0, 3, 1, 2)
+
+    def _answer(self, tokens: Tensor, evidence: Evidence, bands: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation [B, T, C, P] of tokens [B, P, T, D]."""
+        count = len(self.config.bands)
+        head = self.head(self.head_norm(tokens)).float().permute(0, 2, 3, 1)
+        logits, gate, correction, log_deviation, common = head.split(
+            [_CANDIDATES * count, count, count, count, 1], dim=2
+        )
+        kriged = evidence.kriged[:, :, :, 0]
+        mixed = logits.unflatten(2, (_CANDIDATES, count)).softmax(dim=2)
+        mean = mixed[:, :, 0] * kriged
+        for share, candidate in zip(mixed[:, :, 1:].unbind(2), self._other_candidates(evidence), strict=True):
+            mean = mean + share * candidate
+        mean = mean + gate.sigmoid() * correction.tanh() * (_LARGEST_CORRECTION * RESIDUAL_SCALE)
+        deviation = (log_deviation + common).clamp(*_LOG_DEVIATION).exp() * RESIDUAL_SCALE
+        present = bands[:, None, :, None]
+        return mean * present, torch.where(present, deviation, 1)
+
+    @staticmethod
+    def _other_candidates(evidence: Evidence) -> list[Tensor]:
+        """What else may be mixed, [B, T, C, P] each."""
+        kriged = evidence.kriged
+        candidates = [
+            evidence.linear,
+            evidence.before,
+            evidence.after,
+            kriged + evidence.frame_offset,
+            kriged + evidence.wide_offset,
+            kriged + evidence.near_offset,
+        ]
+        return [candidate[:, :, :, 0] for candidate in candidates]
+
+
+class PixelBlock(nn.Module):
+    """Attention among the dates of a pixel and an MLP, each after a norm that the diffusion step shifts and scales."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        size, inner = config.hidden_size, int(config.hidden_size * config.mlp_ratio)
+        self.heads = config.heads
+        self.modulation = nn.Linear(size, 6 * size)
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.query_key_value = nn.Linear(size, 3 * size)
+        self.output = nn.Linear(size, size)
+        self.date_bias = DateBias(config.heads)
+        self.expand, self.project = nn.Linear(size, inner), nn.Linear(inner, size)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        with torch.no_grad():
+            self.output.weight *= 0.3
+            self.project.weight *= 0.3
+
+    def forward(self, tokens: Tensor, modulation: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
+        """Tokens [B, P, T, D]; `modulation` [B, 6·D]; `bias` [B, heads, T, T]; `mask` [B, P, T, T], true where a date
+        may look at another."""
+        shift, scale, gate, *of_mlp = modulation[:, None, None].to(tokens.dtype).chunk(6, dim=-1)
+        normed = self.attention_norm(tokens) * (1 + scale) + shift
+        query, key, value = self.query_key_value(normed).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + bias[:, None].to(query.dtype)
+        shares = scores.masked_fill(~mask[:, :, None], -1e4).softmax(dim=-1)
+        mixed = (shares.to(value.dtype) @ value).transpose(2, 3).flatten(3)
+        tokens = tokens + (1 + gate) * self.output(mixed)
+        shift, scale, gate = of_mlp
+        inner = functional.gelu(self.expand(self.mlp_norm(tokens) * (1 + scale) + shift), approximate="tanh")
+        changed: Tensor = tokens + (1 + gate) * self.project(inner)
+        return changed
+
+
+class DateBias(nn.Module):
+    """What the days between two dates add to the attention between them, for each head."""
+
+    def __init__(self, heads: int, inner: int = 32) -> None:
+        super().__init__()
+        self.expand, self.project = nn.Linear(_PAIR_FEATURES, inner), nn.Linear(inner, heads)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, dates: Tensor) -> Tensor:
+        """[B, heads, T, T] of dates [B, T] in days: rows look, columns are looked at."""
+        days = (dates[:, None] - dates[:, :, None]).float()
+        apart, angle = days.abs(), (2 * math.pi / YEAR) * days
+        features = [
+            days.clamp(-200, 200) / 50,
+            apart.log1p() / 3,
+            *(torch.exp(-apart / memory) for memory in (8, 25, 80)),
+            angle.cos(),
+            angle.sin(),
+            (apart == 0).float(),
+        ]
+        bias: Tensor = self.project(functional.gelu(self.expand(torch.stack(features, dim=-1))))
+        return bias.permute(0, 3, 1, 2)
+
+
+def near_in_rank(observed: Tensor, nearest: int) -> Tensor:
+    """Which dates may look at which, [B, P, T, T] of `observed` [B, P, T] bool: at themselves, and at the `nearest`
+    observed ones before and after them."""
+    rank = observed.cumsum(dim=-1)
+    ahead = rank[..., None, :] - rank[..., :, None]  # of an observed key: how many observations after this date it is
+    own = observed[..., :, None].long()
+    after = (ahead >= 1) & (ahead <= nearest)
+    before = (ahead <= -own) & (ahead > -own - nearest)
+    itself = torch.eye(observed.shape[-1], dtype=torch.bool, device=observed.device)
+    return (observed[..., None, :] & (after | before)) | itself
+
+
+def evidence_of(conditioning: Conditioning) -> Evidence:
+    """What the conditioning's series say; see `gather_evidence`."""
+    observed, gaps = conditioning.observed, conditioning.gap_mask
+    if observed is None or gaps is None or conditioning.optical_dates is None:
+        raise ValueError("the pixel denoiser needs conditioning.observed, gap_mask and optical_dates")
+    seen = ~gaps
+    if conditioning.frame_mask is not None:
+        seen = seen & conditioning.frame_mask[:, :, None, None, None]
+    if conditioning.band_mask is not None:
+        observed = observed * conditioning.band_mask[:, None, :, None, None]
+    radar = None
+    if conditioning.radar is not None:
+        assert conditioning.radar_dates is not None
+        everything = torch.ones_like(conditioning.radar_dates, dtype=torch.bool)
+        radar = RadarSeries(
+            conditioning.radar,
+            conditioning.radar_dates,
+            torch.zeros_like(everything) if conditioning.radar_track is None else conditioning.radar_track,
+            everything if conditioning.radar_mask is None else conditioning.radar_mask,
+        )
+    return gather_evidence(observed, seen, conditioning.optical_dates, radar)
+
+
+def _in_a_row(images: Tensor) -> Tensor:
+    """[B, T, C, H, W] as [B, T, C, 1, H·W]."""
+    return images.flatten(3)[:, :, :, None]
+
+
+def _told_by_noise(noisy: Tensor, kriged: Tensor, levels: Tensor | None) -> Tensor:
+    """What a noisy state tells of the clean series' departure from the kriged one, in the least-squares sense: 0 where
+    it is noise alone. With x_t = signal·x_0 + noise·ε and x_0 = kriged + r, r of variance s², that is signal·s²·(x_t −
+    signal·kriged) / (signal²·s² + noise²)."""
+    if levels is None:
+        return torch.zeros_like(kriged)
+    signal, noise = levels[:, :, None, None, None, None].to(kriged.dtype).unbind(dim=1)
+    variance = RESIDUAL_SCALE**2
+    return signal * variance * (noisy - signal * kriged) / (signal.square() * variance + noise.square())

@@ -29,6 +29,10 @@ class SimulationConfig(Section):
         1.0, description="errors of the cloud masks: 1 as a real detector's, 0 none, so that what they call clear is"
     )
     registration_error: float = Field(0.45, ge=0, description="a frame's shift along each axis, pixels, 1 sigma")
+    varied: bool = Field(
+        False,
+        description="each tile draws its own climate, land, period, archive and errors, and brings its true masks",
+    )
     orbit_overlap: bool = Field(False, description="a second Sentinel-2 orbit sees the tile, with its own view angle")
     dropped: Fraction = Field(0.3, description="share of Sentinel-2 passes that the archive lacks")
     overcast_dropped: Fraction = Field(0.9, description="share of overcast passes left out of the archive on top")

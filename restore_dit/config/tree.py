@@ -141,6 +141,9 @@ class DataConfig(Section):
     gain: float = Field(
         0.0, ge=0, description="spread (of the logarithm) of factors by which training brightens and colours examples"
     )
+    truly_clear: bool = Field(
+        False, description="of simulated tiles that know it, score only pixels which are clear and not only seem so"
+    )
     pixels: Positive | None = Field(
         None, description="pixels of a training example that a network of pixels computes, at random; none: all"
     )

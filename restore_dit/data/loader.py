@@ -11,7 +11,7 @@ from restore_dit.config import DataConfig
 from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.plan import EpochPlan
-from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS
+from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, TRUE_CLOUDS
 from restore_dit.data.store.tile_store import StoredTile, TileStore
 
 KEPT_TILES = 512
@@ -73,7 +73,8 @@ def tile_reader(store: TileStore, config: DataConfig, keep: int = KEPT_TILES) ->
     tracks: tuple[str, ...] | None = ()
     if config.radar is not None:
         tracks = None if config.radar.track == BOTH_TRACKS else (config.radar.track,)
-    return TileReader(store, tracks, keep, (CLOUDS, SOURCE_CLOUDS) if config.targets.also_by_source else (CLOUDS,))
+    layers = {CLOUDS: True, SOURCE_CLOUDS: config.targets.also_by_source, TRUE_CLOUDS: config.truly_clear}
+    return TileReader(store, tracks, keep, tuple(layer for layer, is_used in layers.items() if is_used))
 
 
 def step_batches(

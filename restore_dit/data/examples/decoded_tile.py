@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data.store.manifest import BAD_FRAMES
-from restore_dit.data.store.masks import SOURCE_CLOUDS, CloudCounts, cloud_counts
+from restore_dit.data.store.masks import SOURCE_CLOUDS, TRUE_CLOUDS, CloudCounts, cloud_counts
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, TileSeries
 
@@ -84,6 +84,8 @@ class DecodedTile:
         self.clouds = None if series.clouds is None else DecodedFrames(series.clouds)
         source_clouds = series.layers.get(SOURCE_CLOUDS)
         self.source_clouds = None if source_clouds is None else DecodedFrames(source_clouds)
+        true_clouds = series.layers.get(TRUE_CLOUDS)
+        self.true_clouds = None if true_clouds is None else DecodedFrames(true_clouds)
         bad_frames = series.layers.get(BAD_FRAMES)
         self.bad_frames = None if bad_frames is None else bad_frames.astype(bool)
 

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
-from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, clouds_of, size
+from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, clouds_of, fours, size
 from restore_dit.data.examples.dilation import hidden_part, hidden_pixels
 from restore_dit.data.examples.mask_errors import missed_pieces
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.data.examples.split import Part, frames_of_part
+from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.examples.targets import TARGET, decide, explained
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
@@ -141,6 +142,8 @@ class ExampleMaker:
         track = self._only_track(tile, varied) if part == "train" else None
         window = Window(chosen, cut, corner, side, symmetry, with_radar, veil, None, coarser, track)
         self.cutter.fill(example, tile, replace(window, unknown=self._unclear(tile, window)))
+        if self.config.truly_clear and tile.true_clouds is not None:
+            self._score_truly_clear(example, tile.true_clouds.decode(window.frames), window)
         if part == "train":
             self._vary_bands(example, varied)
         if part == "validation" and self.config.split.by == "dates":
@@ -156,6 +159,15 @@ class ExampleMaker:
         if not self.config.targets.also_by_source:
             return None
         return hidden_part(_source_clouds(tile).decode(window.frames), *window.pixels, self.config.gaps.dilation)
+
+    @staticmethod
+    def _score_truly_clear(example: Example, true_clouds: NDArray[np.uint8], window: Window) -> None:
+        rows, columns = window.pixels
+        clear = true_clouds[:, rows, columns] == CLEAR
+        if window.coarser:
+            clear = fours(clear).all(axis=(-3, -1))
+        for slot, of_frame in enumerate(clear):
+            example["valid"][slot, 0] &= transform(of_frame, window.symmetry)
 
     def _may_be_coarser(self, tile: Tile) -> bool:
         return self.config.crop is not None and min(size(tile)) >= 2 * self.config.crop

@@ -27,7 +27,9 @@ from restore_dit.data.simulation.revisit import (
     radar_passes,
 )
 from restore_dit.data.simulation.surface import LARGEST_LEAD, Surface, draw_surface
+from restore_dit.data.simulation.variety import varied
 from restore_dit.data.simulation.weather import Weather, draw_weather
+from restore_dit.data.store.masks import TRUTH
 from restore_dit.series import (
     CLEAR,
     CLOUD_NO_DATA,
@@ -46,7 +48,7 @@ _METRES_A_DEGREE = 111_100.0
 _TILES_A_ROW = 64
 _FOLDS = 5
 # Each part of a tile has a stream of random numbers of its own, so that one may change and leave the others alone.
-_LAND, _WEATHER, _PASSES, _VIEW, _OFFSETS, _NOISE, _CLOUDS, _MASKS, _SWATH, _GROUND, _RADAR = range(11)
+_LAND, _WEATHER, _PASSES, _VIEW, _OFFSETS, _NOISE, _CLOUDS, _MASKS, _SWATH, _GROUND, _RADAR, _, _VARIETY = range(13)
 _SNOW_SEEN = 0.2  # cover of the ground from which the masks call clear land snow: neither cloud nor a target
 _BATCH = 2**19  # pixels of all frames that are rendered at once: arrays that fit in a processor's cache
 
@@ -76,7 +78,12 @@ def simulate_tile(
 
     `optical_dates` and `radar_dates` (by track, all of `config.radar_tracks`), datetime64[D] ascending without
     repeats, take the place of the simulated revisit.
+
+    With `config.varied` a tile draws its own settings, and its true masks are among its `other_clouds`.
     """
+    brings_truth = config.varied and clouds
+    if config.varied:
+        config = varied(config, _generator(seed, index, _VARIETY))
     days = _days(config, optical_dates, radar_dates)
     surface = draw_surface(config, days, _generator(seed, index, _LAND))
     weather = draw_weather(days, config, _generator(seed, index, _WEATHER))
@@ -88,7 +95,7 @@ def simulate_tile(
         passes = given_passes(optical_dates)
         cover = kept_cover(config, weather.cloud_cover, _generator(seed, index, _PASSES))
         weather = replace(weather, cloud_cover=cover)
-    optical, classes = _optical(config, seed, index, days[0], surface, weather, passes, clouds)
+    optical, classes, truth = _optical(config, seed, index, days[0], surface, weather, passes, clouds)
     ground = draw_ground(surface, _generator(seed, index, _GROUND))
     radar: dict[str, Acquisitions] = {}
     for stream, track in enumerate(("S1A", "S1D")):
@@ -102,6 +109,7 @@ def simulate_tile(
         clouds=classes,
         radar=radar,
         georeference=_georeference(config, index),
+        other_clouds={TRUTH: truth} if brings_truth else {},
         properties={"source": "simulation", "fold": index % _FOLDS + 1},
     )
 
@@ -126,6 +134,8 @@ def simulate_landcover(
 ) -> LandCover:
     """Crops and covers of the tile that `simulate_tile` makes of the same arguments; of a field its crop in mid-June
     of the period's last summer, of a period without June that of its last day."""
+    if config.varied:
+        config = varied(config, _generator(seed, index, _VARIETY))
     days = _days(config, optical_dates, radar_dates)
     surface = draw_surface(config, days, _generator(seed, index, _LAND))
     june = np.flatnonzero((days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) == 165)
@@ -170,8 +180,8 @@ def _optical(
     weather: Weather,
     passes: OpticalPasses,
     clouds: bool,
-) -> tuple[Acquisitions, NDArray[np.uint8]]:
-    """The optical series and its cloud classes [T, H, W]."""
+) -> tuple[Acquisitions, NDArray[np.uint8], NDArray[np.uint8]]:
+    """The optical series and its cloud classes [T, H, W], as detected and as they are."""
     shape = (config.height, config.width)
     day = (passes.dates - first_day).astype(np.int64)
     view_generator = _generator(seed, index, _VIEW)
@@ -181,7 +191,7 @@ def _optical(
     noise = _generator(seed, index, _NOISE)
     sky_generator, mask_generator = _generator(seed, index, _CLOUDS), _generator(seed, index, _MASKS)
     stored = np.empty((len(day), len(S2_BANDS), *shape), np.int16)
-    classes = np.full((len(day), *shape), CLEAR, np.uint8)
+    classes, truth = np.full((2, len(day), *shape), CLEAR, np.uint8)
     state = surface.state(day)
     for frame, today in enumerate(day):
         moisture, snow = float(weather.moisture[today]), float(weather.snow[today])
@@ -194,15 +204,17 @@ def _optical(
             if sky is not None:
                 values = sky.over(values)
                 classes[frame] = detect(sky, config.mask_errors, mask_generator)
+                truth[frame] = sky.classes()
         if clouds and snow > _SNOW_SEEN:
-            classes[frame][classes[frame] == CLEAR] = CLOUD_NO_DATA
+            for masks in (classes, truth):
+                masks[frame][masks[frame] == CLEAR] = CLOUD_NO_DATA
         # Corrected reflectance is never written as nothing or less.
         stored[frame] = np.rint(values * REFLECTANCE_SCALE).clip(1, 32767)
     if clouds:
         outside = _outside_swath(config, len(day), _generator(seed, index, _SWATH))
         np.copyto(stored, NO_DATA, where=outside[:, None])
-        classes[outside] = CLOUD_NO_DATA
-    return Acquisitions(stored, passes.dates, S2_BANDS), classes
+        classes[outside] = truth[outside] = CLOUD_NO_DATA
+    return Acquisitions(stored, passes.dates, S2_BANDS), classes, truth
 
 
 def _radar(

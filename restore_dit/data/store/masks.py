@@ -17,6 +17,12 @@ from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, THIN_C
 CLOUDS = "clouds"
 """The layer of the masks that came with a tile; to readers, of those in use."""
 
+TRUTH = "truth"
+"""The method of the true masks that simulated tiles may bring beside those of a detector that errs."""
+
+TRUE_CLOUDS = "true_clouds"
+"""To readers, the layer of those."""
+
 SOURCE_CLOUDS = "source_clouds"
 """To readers, the masks that came with a tile, whichever are in use."""
 

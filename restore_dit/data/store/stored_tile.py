@@ -14,7 +14,7 @@ from restore_dit.data import storage
 from restore_dit.data.store.frame_codec import decode_frame
 from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
 from restore_dit.data.store.manifest import BAD_FRAMES
-from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, CloudCounts
+from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, TRUE_CLOUDS, CloudCounts
 from restore_dit.errors import UserError
 from restore_dit.series import Acquisitions, Georeference, TileSeries
 
@@ -170,6 +170,11 @@ class StoredTile:
     def source_clouds(self) -> StoredLayer | None:
         """The masks that came with the tile, or None where none did (or nobody asked for the layer)."""
         return self.layers.get(SOURCE_CLOUDS)
+
+    @property
+    def true_clouds(self) -> StoredLayer | None:
+        """The true masks of a simulated tile, or None where it has none (or nobody asked for the layer)."""
+        return self.layers.get(TRUE_CLOUDS)
 
     def series(self) -> TileSeries:
         """Everything that was loaded, decoded."""

@@ -26,7 +26,7 @@ from restore_dit.data.store.manifest import (
     read_manifest,
     tile_object,
 )
-from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS
+from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, TRUE_CLOUDS, TRUTH, MaskOrigin
 from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries, StoredTile
 from restore_dit.data.store.tile_file import LAYER, damaged, read_frame_indexes
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
@@ -109,8 +109,8 @@ class TileStore:
         Args:
             tile_id: one of `tile_ids`.
             radar_tracks: the tracks to read, all by default. A track that the tile lacks is left out.
-            layers: the layers to read; `clouds` are the masks in use, `source_clouds` those that came with the tile. A
-                layer that the tile lacks is left out.
+            layers: the layers to read; `clouds` are the masks in use, `source_clouds` those that came with the tile,
+                `true_clouds` those of a simulated one. A layer that the tile lacks is left out.
             masks: the layer whose masks to take for the tile's clouds instead of those in use.
 
         Raises:
@@ -129,7 +129,7 @@ class TileStore:
             raise UserError(
                 f"{self.uri}: tile {tile_id} has no masks {in_use}; it has {', '.join(record.masks) or 'none'}"
             )
-        meant = {CLOUDS: in_use, SOURCE_CLOUDS: CLOUDS}
+        meant = {CLOUDS: in_use, SOURCE_CLOUDS: CLOUDS, TRUE_CLOUDS: MaskOrigin(method=TRUTH).layer}
         found = {name: meant.get(name, name) for name in layers}
         return StoredTile(
             tile_id=tile_id,

@@ -13,7 +13,7 @@ from restore_dit.data.examples.gaps import draw_dates
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.data.examples.symmetry import transform
-from restore_dit.data.store.masks import SOURCE_CLOUDS
+from restore_dit.data.store.masks import SOURCE_CLOUDS, TRUE_CLOUDS
 from restore_dit.series import S2_BANDS, SHADOW, THICK_CLOUD, Acquisitions, TileSeries, days_since_origin
 from tests.messages import refused
 
@@ -306,3 +306,17 @@ def test_a_brighter_example_is_brighter_on_all_dates_by_the_same_factor(tile):
     of_band = np.nanmedian(steady, axis=(0, 2, 3))
     assert np.nanmax(np.abs(steady / of_band[:, None, None] - 1)) < 0.01
     assert np.ptp(of_band) > 0.01
+
+
+def test_what_only_seems_clear_is_shown_but_not_scored(tile):
+    series = tile.series()
+    truth = series.clouds.copy()
+    truth[:, ::2] = THICK_CLOUD
+    known = DecodedTile(replace(series, layers={TRUE_CLOUDS: truth}))
+    plain, strict = train(maker(crop=None), known), train(maker(crop=None, truly_clear=True), known)
+    assert not strict["valid"][:, 0, ::2].any()
+    np.testing.assert_array_equal(strict["valid"][:, 0, 1::2], plain["valid"][:, 0, 1::2])
+    for name in ("gap_mask", "optical"):
+        np.testing.assert_array_equal(strict[name], plain[name])
+    without = train(maker(crop=None, truly_clear=True), tile)
+    np.testing.assert_array_equal(without["valid"], plain["valid"])

@@ -251,6 +251,7 @@ class Fit:
             columns,
             self.setup.normalisation,
             mask_padding=self.setup.config.data.mask_padding,
+            keep_padding=self.setup.config.model.network == "patches",
             device=self.engine.device,
         )
 

@@ -15,12 +15,13 @@ from restore_dit.config import RunConfig
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.batch import to_batch
 from restore_dit.evaluation.evaluate import evaluate
+from restore_dit.model.denoiser import build_denoiser
 from restore_dit.model.pixel_denoiser import PixelDenoiser
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import Acquisitions
-from restore_dit.training.objective_module import pixels_to_learn_from
+from restore_dit.training.objective_module import ObjectiveModule, pixels_to_learn_from
 from restore_dit.training.run import run_training
 from restore_dit.training.setup import set_up
 from tests.messages import refused
@@ -104,3 +105,17 @@ def test_pixels_to_learn_from_have_something_to_learn(pixels_run: RunConfig):
         assert len(set(pixels.tolist())) == 40
         assert pays[pixels].sum() == min(40, int(pays.sum()))
     torch.testing.assert_close(chosen, pixels_to_learn_from(batch, 40))
+
+
+def test_padding_that_no_example_needs_changes_no_loss(pixels_run: RunConfig):
+    setup = set_up(pixels_run)
+    planned = setup.plan.step(1)
+    columns = setup.maker.training(setup.reader.all([entry.tile_id for entry in planned]), planned)
+    whole, shorter = (to_batch(columns, setup.normalisation, keep_padding=keep) for keep in (True, False))
+    longest = columns["frame_mask"].sum(axis=1).max()
+    assert shorter.target.shape[1] == longest < whole.target.shape[1]
+    torch.testing.assert_close(shorter.noise(), whole.noise()[:, :longest])
+    torch.manual_seed(0)
+    module = ObjectiveModule(build_denoiser(pixels_run.model), pixels_run.diffusion, "fp32", pixels_run.data.pixels)
+    with torch.no_grad():
+        torch.testing.assert_close(module(shorter), module(whole), rtol=1e-4, atol=0)

@@ -22,7 +22,7 @@ class Batch:
 
     target [B, T, C, H, W] in [-1, 1]; valid [B, T, 1, H, W] bool; quantile [B] of the diffusion step; noise_seed [B]
     int64; weight [B]; examples: (tile id, draw) of each; veiled [B, T, 1, H, W] bool, pixels that are shown as observed
-    but look other than the target (None: nowhere).
+    but look other than the target (None: nowhere); drawn_frames: T before padding was left out.
     """
 
     target: Tensor
@@ -33,14 +33,15 @@ class Batch:
     weight: Tensor
     examples: tuple[tuple[str, int], ...]
     veiled: Tensor | None = None
+    drawn_frames: int = 0
 
     def noise(self) -> Tensor:
-        """Standard normal noise like `target`, each example's from its own seed."""
-        device = self.target.device
-        drawn = torch.empty_like(self.target)
+        """Standard normal noise like `target`, each example's from its own seed and whatever batch it is in."""
+        count, frames, *rest = self.target.shape
+        drawn = self.target.new_empty(count, max(frames, self.drawn_frames), *rest)
         for index, seed in enumerate(self.noise_seed.tolist()):
-            drawn[index].normal_(generator=torch.Generator(device).manual_seed(seed))
-        return drawn
+            drawn[index].normal_(generator=torch.Generator(drawn.device).manual_seed(seed))
+        return drawn[:, :frames]
 
 
 def to_batch(
@@ -48,9 +49,14 @@ def to_batch(
     normalisation: Normalisation,
     *,
     mask_padding: bool = True,
+    keep_padding: bool = True,
     device: torch.device | str = "cpu",
 ) -> Batch:
-    """Stacked examples (`stack`) on the network's scale and on a device; integers travel, floats are made there."""
+    """Stacked examples (`stack`) on the network's scale and on a device; integers travel, floats are made there. Unless
+    it is to `keep_padding`, the batch is as short as the longest of its examples."""
+    drawn_frames = columns["frame_mask"].shape[1]
+    if not keep_padding:
+        columns = _without_padding(columns)
     tensors = {
         name: torch.from_numpy(np.require(values, requirements=("C", "W"))).to(device, non_blocking=True)
         for name, values in columns.items()
@@ -85,7 +91,22 @@ def to_batch(
         if "tile_id" in columns
         else (),
         veiled=None if veil is None else veil != 0,
+        drawn_frames=drawn_frames,
     )
+
+
+def _without_padding(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """No frame and no radar acquisition that all of the examples lack."""
+    frames = int(columns["frame_mask"].sum(axis=1).max())
+    shorter = {name: columns[name][:, :frames] for name in _OF_FRAMES if name in columns}
+    if "radar" in columns:
+        acquisitions = int(columns["radar_mask"].sum(axis=1).max())
+        shorter |= {name: columns[name][:, :acquisitions] for name in _OF_ACQUISITIONS}
+    return {**columns, **shorter}
+
+
+_OF_FRAMES = ("optical", "valid", "gap_mask", "frame_mask", "optical_dates", "veil")
+_OF_ACQUISITIONS = ("radar", "radar_dates", "radar_mask", "radar_track")
 
 
 def _seen_through(veil: Tensor, ground: Tensor) -> Tensor:

@@ -39,6 +39,10 @@ NEVER_OBSERVED = "never_observed"
 """Layer uint8 [H, W] of a series whose gaps were filled: 1 where a pixel is observed on no date, so that what stands
 there comes from its neighbours and from what the network has learnt elsewhere. Results bear it under this name."""
 
+UNCERTAINTY = "uncertainty"
+"""Layer int16 [T, C, H, W] of a series whose gaps a network filled that says how sure it is: the standard deviation of
+what it filled, reflectance × 10000; 0 where a pixel is observed."""
+
 DATE_ORIGIN = np.datetime64("2018-09-01", "D")
 
 

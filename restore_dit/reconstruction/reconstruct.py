@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sampled_here
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
 from restore_dit.reconstruction.windows import time_windows
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, UNCERTAINTY, Acquisitions, TileSeries
 
 DEFAULT_TILE = 128
 """Side in pixels of the network's spatial tile where training saw whole tiles."""
@@ -35,6 +36,14 @@ OnProgress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
 
 
+class Filled(NamedTuple):
+    """`values` [n, C, H, W] on the published scale, and their standard `deviation` in the same shape; None of a network
+    that does not say how sure it is."""
+
+    values: NDArray[np.float32]
+    deviation: NDArray[np.float32] | None
+
+
 def reconstruct(
     model: Model,
     series: TileSeries,
@@ -44,6 +53,19 @@ def reconstruct(
     on_progress: OnProgress = lambda done, total: None,
     sample: Sample | None = None,
 ) -> NDArray[np.float32]:
+    """The values alone of `reconstruct_with_deviation`, [n, C, H, W]."""
+    return reconstruct_with_deviation(model, series, frames, gaps, options, on_progress, sample).values
+
+
+def reconstruct_with_deviation(
+    model: Model,
+    series: TileSeries,
+    frames: NDArray[np.intp],
+    gaps: NDArray[np.bool_],
+    options: SamplingOptions,
+    on_progress: OnProgress = lambda done, total: None,
+    sample: Sample | None = None,
+) -> Filled:
     """The given frames of a series without gaps.
 
     Args:
@@ -54,8 +76,8 @@ def reconstruct(
         sample: what samples the windows; none: this process.
 
     Returns:
-        [n, C, H, W] on the published scale clamp(reflectance × 10000, 0, 8000) / 8000, the bands of `Model.bands_of`;
-        observed pixels are clamped to that scale and otherwise as they were.
+        on the published scale clamp(reflectance × 10000, 0, 8000) / 8000, the bands of `Model.bands_of`; observed
+        pixels are clamped to that scale and otherwise as they were, and their deviation means nothing.
     """
     bands = model.bands_of(series.optical.bands, f"tile {series.tile_id}")
     hidden = gaps | _missing(model, series, options)[frames]
@@ -67,7 +89,9 @@ def reconstruct(
         side = model.config.data.crop or DEFAULT_TILE
     tiles = spatial_tiles(height, width, side, overlap=side // 4)
     weights = BlendWeights(height, width, side, overlap=side // 4)
-    blend = Blend((len(frames), len(model.config.model.bands)), SpatialTile(0, 0, height, width))
+    of_model = len(model.config.model.bands)
+    says_deviation = model.config.model.network == "pixels"
+    blend = Blend((len(frames), of_model * (1 + says_deviation)), SpatialTile(0, 0, height, width))
     total, done = len(tiles) * len(windows), 0
     device = next(model.denoiser.parameters()).device
 
@@ -87,7 +111,9 @@ def reconstruct(
     predictions = counted((sample or sampled_here(model, options))(prepared()))
     for place in tiles:
         blend.add(place, join_windows(islice(predictions, len(windows)), windows), weights[place])
-    return blend.result()[:, [model.config.model.bands.index(band) for band in bands]]
+    places = np.array([model.config.model.bands.index(band) for band in bands])
+    blended = blend.result()
+    return Filled(blended[:, places], blended[:, of_model + places] if says_deviation else None)
 
 
 def fill_gaps(
@@ -100,7 +126,8 @@ def fill_gaps(
     """The model's bands of the whole series with clouds, shadows and missing data replaced, and the gap mask [T, H, W]
     of what was: by the model's `data.gaps.dilation`, or the options', more than the masks say.
 
-    Observed pixels come out exactly as they went in. The layer `NEVER_OBSERVED` marks those that have no such date.
+    Observed pixels come out exactly as they went in. The layer `NEVER_OBSERVED` marks those that have no such date; the
+    layer `UNCERTAINTY` is there where the network says how sure it is.
 
     Raises:
         UserError: the series lacks a band or masks, or nothing of it is observed.
@@ -115,9 +142,11 @@ def fill_gaps(
     never_observed = gaps.all(axis=0)
     if never_observed.all():
         raise UserError(f"tile {series.tile_id}: {_why_nothing_is_observed(model, series, options)}")
-    filled = reconstruct(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
-    values = np.where(gaps[:, None], published_scale_to_stored(filled), observed)
+    filled = reconstruct_with_deviation(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
+    values = np.where(gaps[:, None], published_scale_to_stored(filled.values), observed)
     marks: dict[str, NDArray[np.integer]] = {NEVER_OBSERVED: np.asarray(never_observed, np.uint8)}
+    if filled.deviation is not None:
+        marks[UNCERTAINTY] = np.where(gaps[:, None], published_scale_to_stored(filled.deviation), np.int16(0))
     optical = Acquisitions(values, series.optical.dates, bands)
     return replace(series, optical=optical, clouds=None, layers=series.layers | marks), gaps
 

@@ -18,10 +18,11 @@ from restore_dit.data.examples.cutting import Cutter, Example, Window, stack
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.diffusion.noise import field_noise
 from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
+from restore_dit.diffusion.samplers import sample_inpainting, sampling_times, to_unit_range
 from restore_dit.errors import UserError
+from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.interpolation import interpolate_from_other_dates
-from restore_dit.model.pixel_denoiser import evidence_of
+from restore_dit.model.pixel_denoiser import PixelDenoiser, evidence_of
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.tiling import SpatialTile, pad_to_multiple
 
@@ -166,7 +167,8 @@ def sample_windows(
     model: Model, windows: Sequence[PreparedWindow], options: SamplingOptions
 ) -> list[NDArray[np.float32]]:
     """The prediction of each window [t, C, h, w] on the published scale; windows of one `shape`, of any series. The
-    options' seed is in the windows' noise already."""
+    options' seed is in the windows' noise already. Of a network that says how sure it is, [t, 2·C, h, w]: the values,
+    then their standard deviations."""
     device = next(model.denoiser.parameters()).device
     sampler, steps = options.solver(model)
     columns = stack([window.columns for window in windows])
@@ -175,17 +177,42 @@ def sample_windows(
     anchors = [window.anchor for window in windows if window.anchor is not None]
     if anchors:
         conditioning = replace(conditioning, anchor=_stacked(anchors, batch.target))
-    if model.config.model.network == "pixels":
-        conditioning = replace(conditioning, evidence=evidence_of(conditioning))
     noise = _stacked([window.noise for window in windows], batch.target)
     predicted = Prediction.from_config(model.config.diffusion)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-        filled = sample_inpainting(model.denoiser, noise, conditioning, predicted, steps, sampler=sampler)
-    values = to_unit_range(filled.float()).cpu().numpy()
+        if isinstance(model.denoiser, PixelDenoiser):
+            filled, deviation = _with_deviation(model.denoiser, noise, conditioning, predicted, steps, sampler)
+            parts = [to_unit_range(filled.float()), deviation.float() / 2]
+        else:
+            filled = sample_inpainting(model.denoiser, noise, conditioning, predicted, steps, sampler=sampler)
+            parts = [to_unit_range(filled.float())]
+    values = torch.cat(parts, dim=2).cpu().numpy()
     return [
         prediction[: len(window.noise), :, : window.size[0], : window.size[1]]
         for prediction, window in zip(values, windows, strict=True)
     ]
+
+
+def _with_deviation(
+    denoiser: PixelDenoiser,
+    noise: torch.Tensor,
+    conditioning: Conditioning,
+    predicted: Prediction,
+    steps: int,
+    sampler: SamplerName,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What sampling fills in, and the standard deviation of the network's first answer, which is all that one step
+    asks for; both like `noise`, on the network's scale."""
+    missing, observed = conditioning.gap_mask, conditioning.observed
+    assert missing is not None
+    assert observed is not None
+    conditioning = replace(conditioning, evidence=evidence_of(conditioning))
+    step = torch.full((len(noise),), sampling_times(predicted.schedule, steps)[0], device=noise.device)
+    told = replace(conditioning, levels=predicted.schedule.levels(step))
+    mean, deviation = denoiser.estimate(noise, step, told)
+    if steps == 1:
+        return torch.where(missing, mean, observed), deviation
+    return sample_inpainting(denoiser, noise, conditioning, predicted, steps, sampler=sampler), deviation
 
 
 def _stacked(parts: Sequence[NDArray[np.float32]], like: torch.Tensor) -> torch.Tensor:

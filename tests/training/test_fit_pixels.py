@@ -20,7 +20,7 @@ from restore_dit.model.pixel_denoiser import PixelDenoiser
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import Acquisitions
+from restore_dit.series import UNCERTAINTY, Acquisitions
 from restore_dit.training.objective_module import ObjectiveModule, pixels_to_learn_from
 from restore_dit.training.run import run_training
 from restore_dit.training.setup import set_up
@@ -119,3 +119,14 @@ def test_padding_that_no_example_needs_changes_no_loss(pixels_run: RunConfig):
     module = ObjectiveModule(build_denoiser(pixels_run.model), pixels_run.diffusion, "fp32", pixels_run.data.pixels)
     with torch.no_grad():
         torch.testing.assert_close(module(shorter), module(whole), rtol=1e-4, atol=0)
+
+
+def test_what_is_filled_has_a_deviation_and_what_is_observed_none(trained: Model, small_store):
+    series = small_store.load(small_store.tile_ids[0]).series()
+    for steps in (1, 3):
+        filled, gaps = fill_gaps(trained, series, SamplingOptions(steps=steps))
+        deviation = filled.layers[UNCERTAINTY]
+        assert deviation.shape == filled.optical.values.shape
+        hidden = gaps[:, None].repeat(10, axis=1)
+        assert (deviation[hidden] > 0).all()
+        assert (deviation[~hidden] == 0).all()

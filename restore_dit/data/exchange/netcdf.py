@@ -172,7 +172,7 @@ def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> Til
         file.set_auto_maskandscale(False)
         dataset = _read(file, name, limits or SeriesLimits())
     with readable(name):
-        return _series(dataset, name)
+        return series_of(dataset, name)
 
 
 def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Dataset:
@@ -215,7 +215,12 @@ def _tracks(variables: Iterable[str]) -> list[str]:
     return [variable.removesuffix(ending) for variable in variables if variable.endswith(ending)]
 
 
-def _series(dataset: xarray.Dataset, name: str) -> TileSeries:
+def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
+    """The series in a dataset that is laid out as such a file; `name` says in errors where it comes from.
+
+    Raises:
+        UserError: dates that do not ascend, a value that no reflectance has.
+    """
     bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
     dates = _dates(dataset, name, "time")
     values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, limit=3.2) for band in bands], axis=1)

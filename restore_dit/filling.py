@@ -1,0 +1,83 @@
+"""`restore_dit.fill`: the gaps of an `xarray.Dataset`, in this process, without store, configuration or Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray
+
+from restore_dit.data.cubes.cf_values import scale_and_offset
+from restore_dit.data.exchange.netcdf import series_of
+from restore_dit.data.storage import Place
+from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_directory import Model, load_model
+from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
+from restore_dit.reconstruction.sampling import SamplingOptions
+from restore_dit.series import CLEAR, NEVER_OBSERVED, REFLECTANCE_SCALE, S2_ALL_BANDS, UNCERTAINTY, TileSeries
+
+_DIMENSIONS = ("time", "y", "x")
+
+
+def fill(dataset: xarray.Dataset, model: Place | Model, *, mask: str | None = None, **options: Any) -> xarray.Dataset:
+    """See `restore_dit.fill`."""
+    loaded = model if isinstance(model, Model) else load_model(model)
+    given = _checked(dataset, mask)
+    series = series_of(given, "dataset")
+    if series.clouds is None:
+        clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
+        series = TileSeries(**{**vars(series), "clouds": clear})
+    sampling = SamplingOptions(**options)
+    filled, gaps = fill_gaps(loaded, series, sampling)
+    bands = {
+        band: _with_gaps_filled(dataset[band], gaps, filled.optical.values[:, place])
+        for place, band in enumerate(filled.optical.bands)
+    }
+    result = dataset.assign(bands).assign(
+        gap_mask=(_DIMENSIONS, gaps, {"long_name": "filled"}),
+        never_observed=(_DIMENSIONS[1:], filled.layers[NEVER_OBSERVED] == 1, {"long_name": "observed on no date"}),
+    )
+    if UNCERTAINTY in filled.layers:
+        deviation = filled.layers[UNCERTAINTY].swapaxes(0, 1) / np.float32(REFLECTANCE_SCALE)
+        described = {"long_name": "standard deviation of what was filled", "units": "1"}
+        result = result.assign_coords(band=list(filled.optical.bands))
+        result = result.assign(uncertainty=(("band", *_DIMENSIONS), deviation.astype(np.float32), described))
+    name = loaded.origin or loaded.config.name
+    return result.assign_attrs({key.lower(): value for key, value in provenance(loaded, name, sampling).items()})
+
+
+def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
+    """The dataset with its dimensions in order and its mask under the name that a file would give it.
+
+    Raises:
+        UserError: no band, other dimensions, or no such mask.
+    """
+    bands = [band for band in S2_ALL_BANDS if band in dataset.data_vars]
+    if not bands:
+        raise UserError(f"dataset: no variable is a band: name them {', '.join(S2_ALL_BANDS[1:4])}, …")
+    for band in bands:
+        if set(dataset[band].dims) != set(_DIMENSIONS):
+            shown = ", ".join(map(str, dataset[band].dims)) or "nothing"
+            raise UserError(f"dataset: {band} is over {shown}; it must be over {', '.join(_DIMENSIONS)}: rename them")
+    if mask is not None:
+        if mask not in dataset.data_vars:
+            raise UserError(f"dataset: no mask {mask}; its variables are {', '.join(map(str, dataset.data_vars))}")
+        dataset = dataset.drop_vars("clouds", errors="ignore").assign(gap_mask=dataset[mask].astype(np.uint8))
+    elif "gap_mask" in dataset.data_vars:
+        dataset = dataset.assign(gap_mask=dataset["gap_mask"].astype(np.uint8))
+    others = [dimension for dimension in dataset.dims if dimension not in _DIMENSIONS]
+    return dataset.transpose("time", *others, "y", "x")
+
+
+def _with_gaps_filled(band: xarray.DataArray, gaps: np.ndarray, stored: np.ndarray) -> xarray.DataArray:
+    """The band as it was with stored values [T, H, W] in its gaps, in the numbers that it is given in."""
+    ordered = band.transpose(*_DIMENSIONS)
+    reflectance = stored.astype(np.float64) / REFLECTANCE_SCALE
+    if ordered.dtype.kind == "f":
+        values = np.where(gaps, reflectance, ordered.values).astype(ordered.dtype)
+    else:
+        factor, offset = (float(each[0]) for each in scale_and_offset(ordered.attrs, 1, str(band.name)))
+        if (factor, offset) == (1.0, 0.0):
+            factor = 1 / REFLECTANCE_SCALE
+        values = np.where(gaps, np.rint((reflectance - offset) / factor), ordered.values).astype(ordered.dtype)
+    return ordered.copy(data=values).transpose(*band.dims)

@@ -1,0 +1,125 @@
+"""`restore_dit.fill` on datasets as users have them in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyproj
+import pytest
+import xarray
+
+import restore_dit
+from restore_dit.data.exchange import netcdf
+from restore_dit.reconstruction.model_directory import Model
+from restore_dit.reconstruction.reconstruct import fill_gaps
+from restore_dit.reconstruction.sampling import SamplingOptions
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, TileSeries
+from tests.messages import refused
+
+
+@pytest.fixture(scope="module")
+def series(small_store) -> TileSeries:
+    return small_store.load(small_store.tile_ids[0]).series()
+
+
+@pytest.fixture(scope="module")
+def dataset(series: TileSeries) -> xarray.Dataset:
+    """Reflectance, classes, radar, dates and place, as xarray users write them."""
+    optical, place = series.optical, series.georeference
+    assert place is not None
+    left, top = place.transform[2], place.transform[5]
+    values = np.where(optical.values == NO_DATA, np.nan, optical.values / 10_000).astype(np.float32)
+    variables = {band: (("time", "y", "x"), values[:, index]) for index, band in enumerate(optical.bands)}
+    variables["clouds"] = (("time", "y", "x"), series.clouds)
+    coordinates = {
+        "time": optical.dates.astype("datetime64[ns]"),
+        "y": top - 10 * (np.arange(24) + 0.5),
+        "x": left + 10 * (np.arange(24) + 0.5),
+        "spatial_ref": ((), 0, pyproj.CRS.from_user_input(place.crs).to_cf()),
+    }
+    for track, radar in series.radar.items():
+        coordinates[f"{track}_time"] = radar.dates.astype("datetime64[ns]")
+        for index, band in enumerate(radar.bands):
+            variables[f"{track}_{band}"] = ((f"{track}_time", "y", "x"), radar.values[:, index] / 100)
+    return xarray.Dataset(variables, coordinates, {"title": "mine"})
+
+
+def test_what_was_observed_stays_and_the_rest_is_what_the_model_says(dataset, series, small_model: Model):
+    filled = restore_dit.fill(dataset, small_model)
+    expected, gaps = fill_gaps(small_model, series, SamplingOptions())
+    np.testing.assert_array_equal(filled["gap_mask"], gaps)
+    np.testing.assert_array_equal(filled["never_observed"], expected.layers[NEVER_OBSERVED] == 1)
+    for index, band in enumerate(series.optical.bands):
+        assert filled[band].dtype == np.float32
+        np.testing.assert_array_equal(filled[band].values[~gaps], dataset[band].values[~gaps])
+        np.testing.assert_allclose(filled[band], expected.optical.values[:, index] / 10_000, atol=1e-7)
+    assert filled["B04"].notnull().all()
+    assert filled.attrs["title"] == "mine"
+    assert filled.attrs["seed"] == "0"
+    xarray.testing.assert_equal(filled["spatial_ref"], dataset["spatial_ref"])
+    np.testing.assert_array_equal(filled["S1A_VV"], dataset["S1A_VV"])
+
+
+def test_the_pixels_lie_where_they_lay(dataset, series):
+    assert netcdf.series_of(dataset, "dataset").georeference == series.georeference
+
+
+def test_integers_come_out_as_integers(dataset, small_model: Model):
+    filled = restore_dit.fill(dataset, small_model)
+    for stored, attributes in ((10_000, {}), (20_000, {"scale_factor": 1 / 20_000, "add_offset": -0.1})):
+        packed = dataset.copy()
+        for band in [name for name in dataset.data_vars if str(name).startswith("B")]:
+            values = (dataset[band] - attributes.get("add_offset", 0)) * stored
+            known = values.notnull()
+            packed[band] = values.fillna(-9999).round().astype(np.int16)
+            packed[band].attrs = attributes | {"_FillValue": np.int16(-9999)}
+            assert known.any()
+        again = restore_dit.fill(packed, small_model)
+        assert again["B08"].dtype == np.int16
+        np.testing.assert_allclose(again["B08"] / stored + attributes.get("add_offset", 0), filled["B08"], atol=2e-4)
+
+
+def test_dimensions_in_another_order_and_a_mask_of_another_name(dataset, small_model: Model):
+    hidden = (dataset["clouds"] != 0).rename("mine")
+    turned = dataset.drop_vars("clouds").assign(mine=hidden).transpose("x", "time", "y", ...)
+    filled, expected = restore_dit.fill(turned, small_model, mask="mine"), restore_dit.fill(dataset, small_model)
+    assert filled["B04"].dims == ("x", "time", "y")
+    np.testing.assert_array_equal(filled["B04"].transpose("time", "y", "x"), expected["B04"])
+
+
+def test_without_any_mask_what_is_missing_is_nan(dataset, small_model: Model):
+    masked = dataset.where(dataset["clouds"] == 0).drop_vars("clouds")
+    masked = masked.assign({name: dataset[name] for name in dataset.data_vars if str(name).startswith("S1")})
+    filled = restore_dit.fill(masked, small_model, mask_dilation=0)
+    np.testing.assert_array_equal(filled["gap_mask"], dataset["clouds"] != 0)
+    assert filled["B04"].notnull().all()
+
+
+def test_what_it_cannot_take_is_one_line(dataset, small_model: Model):
+    with refused("B02"):
+        restore_dit.fill(
+            dataset.drop_vars([name for name in dataset.data_vars if str(name).startswith("B")]), small_model
+        )
+    with refused("rename"):
+        restore_dit.fill(dataset.rename(y="lat"), small_model)
+    with refused("nobody"):
+        restore_dit.fill(dataset, small_model, mask="nobody")
+    with refused("B04", "5000"):
+        restore_dit.fill(dataset.assign(B04=dataset["B04"] * 0 + 5000.0), small_model)
+    with refused("observed"):
+        restore_dit.fill(dataset.assign(clouds=dataset["clouds"] * 0 + 1), small_model)
+
+
+def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_model: Model):
+    import torch
+
+    from restore_dit.data.examples.normalisation import Normalisation
+    from restore_dit.model.denoiser import build_denoiser
+
+    torch.manual_seed(0)
+    model = Model(build_denoiser(pixels_run.model).eval(), pixels_run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)))
+    filled = restore_dit.fill(dataset[["B03", "B08", "B11", "clouds"]], model)
+    assert filled["uncertainty"].dims == ("band", "time", "y", "x")
+    assert filled["band"].values.tolist() == ["B03", "B08", "B11"]
+    gaps = filled["gap_mask"]
+    assert (filled["uncertainty"].where(gaps, 1) > 0).all()
+    assert (filled["uncertainty"].where(~gaps, 0) == 0).all()

@@ -2,11 +2,13 @@
 #
 #   PYTHON=python3.12   the interpreter that a new environment is made from
 #   VENV=/some/venv     another environment, which may exist already
+#   MODEL=model         the folder in which `make model` works
 #   ARGS='-k windows'   passed on by the targets of tests, bench and quickstart
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+MODEL ?= model
 FAST := not ray and not cluster and not s3 and not slow
 # On two processes; tests/conftest.py says which tests stay together, and in which order they begin.
 TWO := -n 2 --dist loadscope --no-loadscope-reorder
@@ -22,7 +24,7 @@ DEVELOPMENT := $(VENV)/.restore-dit-development
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench hooks clean
+.PHONY: help install quickstart model test test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench hooks clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -31,6 +33,13 @@ install: $(DEVELOPMENT) ## make the environment, with what development needs
 
 quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this machine
 	$(BIN)/restore-dit quickstart $(ARGS)
+
+model: $(RUNTIME) ## train the model that ships, on simulated tiles: an hour on 2 cores
+	mkdir -p $(MODEL)
+	cd $(MODEL) && $(abspath $(BIN))/restore-dit simulate stores/varied --tiles 800 --seed 1 varied=true height=48 width=48
+	cd $(MODEL) && $(abspath $(BIN))/restore-dit train --config default data.store=stores/varied
+	cd $(MODEL)/runs/default/model && cp config.yaml model.safetensors normalisation.json metrics.json training_data.json \
+		$(CURDIR)/restore_dit/models/default/
 
 test: $(DEVELOPMENT) ## every test but those of the next three
 	$(PYTEST) $(TWO) -m "not cluster and not faults and not browser" $(ARGS)

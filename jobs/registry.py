@@ -18,7 +18,7 @@ from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.cubes import CubesConfig
-from restore_dit.config.jobs import EvaluationConfig, ReconstructionConfig
+from restore_dit.config.jobs import SHIPPED_MODEL, EvaluationConfig, ReconstructionConfig
 from restore_dit.config.loading import load_section
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.config.simulation import SimulationJobConfig
@@ -44,6 +44,8 @@ class Place:
     """Whether it is a file that is small enough to be sent along with the job."""
     named: Callable[[str], Any] | None = None
     """Where it may be the name of something that this package ships, too: loads it."""
+    shipped: str | None = None
+    """The name of what the package ships, which is there wherever the job runs."""
 
     def values(self, config: BaseModel) -> Iterator[str]:
         """What stands there; an empty word or nothing does not count."""
@@ -98,14 +100,18 @@ JOBS = {
         Job(
             "train",
             run_config,
-            (Place("data.store"), Place("output"), Place("training.init_from", required=False)),
+            (Place("data.store"), Place("output"), Place("training.init_from", required=False, shipped=SHIPPED_MODEL)),
         ),
-        Job("evaluate", section(EvaluationConfig), (Place("model"), Place("store"), Place("output"))),
+        Job(
+            "evaluate",
+            section(EvaluationConfig),
+            (Place("model", shipped=SHIPPED_MODEL), Place("store"), Place("output")),
+        ),
         Job(
             "reconstruct",
             section(ReconstructionConfig),
             (
-                Place("model"),
+                Place("model", shipped=SHIPPED_MODEL),
                 Place("input"),
                 Place("output"),
                 Place("mapping", small_file=True, named=load_cube_mapping),
@@ -116,10 +122,10 @@ JOBS = {
             load_sweep,
             (
                 Place("run.data.store", required=False),
-                Place("model", required=False),
+                Place("model", required=False, shipped=SHIPPED_MODEL),
                 Place("output"),
                 Place("run.output", required=False),
-                Place("run.training.init_from", required=False),
+                Place("run.training.init_from", required=False, shipped=SHIPPED_MODEL),
             ),
         ),
     )

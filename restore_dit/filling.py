@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray
 
+from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.cubes.cf_values import scale_and_offset
 from restore_dit.data.exchange.netcdf import series_of
 from restore_dit.data.storage import Place
@@ -19,8 +20,29 @@ from restore_dit.series import CLEAR, NEVER_OBSERVED, REFLECTANCE_SCALE, S2_ALL_
 _DIMENSIONS = ("time", "y", "x")
 
 
-def fill(dataset: xarray.Dataset, model: Place | Model, *, mask: str | None = None, **options: Any) -> xarray.Dataset:
-    """See `restore_dit.fill`."""
+def fill(
+    dataset: xarray.Dataset, model: Place | Model = SHIPPED_MODEL, *, mask: str | None = None, **options: Any
+) -> xarray.Dataset:
+    """A Sentinel-2 series without its gaps, in this process.
+
+    Args:
+        dataset: dimensions time, y, x; a variable a band (`B02`, …), as reflectance with NaN where it is missing, or
+            as integers of reflectance × 10000 (or with `scale_factor`, `add_offset` and `_FillValue` among its
+            attributes); dates that ascend. What more there is to go by: `clouds` (0 clear, 1 thick, 2 thin, 3 shadow,
+            255 no data) or `gap_mask` (true: missing) over the same dimensions; radar in dB as `S1A_VV`, `S1A_VH` over
+            `S1A_time`, y, x, and `S1D_…` of the descending track; coordinates and CRS as rioxarray writes them.
+        model: a model directory, or a loaded `Model`; `default` is the one that comes with the package.
+        mask: another variable that is true where a pixel is missing, in place of `clouds` and `gap_mask`.
+        options: of `SamplingOptions`, such as `mask_dilation`, `steps`, `seed`.
+
+    Returns:
+        the same dataset with the gaps of its bands filled and every observed value as it was; besides, `gap_mask`
+        (what was filled), `never_observed` (on no date at all), `uncertainty` (band, time, y, x: the standard deviation
+        of what was filled, in reflectance; of models that know it) and attributes that say how it was made.
+
+    Raises:
+        UserError: no band, too few for the model, other dimensions, nothing observed at all.
+    """
     loaded = model if isinstance(model, Model) else load_model(model)
     given = _checked(dataset, mask)
     series = series_of(given, "dataset")

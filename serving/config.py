@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from restore_dit.config.clouds import DetectionConfig
+from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.config.tree import Positive, Section
 from restore_dit.data.exchange.limits import SeriesLimits
 
@@ -48,7 +49,10 @@ class ReplicasConfig(Section):
 class ServingConfig(Section):
     """The endpoint."""
 
-    models: str = Field("", description="URI of a model directory, or of a folder of such, each served by its name")
+    models: str = Field(
+        SHIPPED_MODEL,
+        description="URI of a model directory, or of a folder of such, each served by its name",
+    )
     default_model: str | None = Field(None, description="its name; none: the first")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from restore_dit.data.storage import Location, exists, list_names, locate
+from restore_dit.data.storage import Location, exists, list_names
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.model_description import ModelDescription, describe_model
+from restore_dit.reconstruction.model_description import ModelDescription, describe_model, locate_model
 
 if TYPE_CHECKING:
     from restore_dit.reconstruction.model_directory import Model
@@ -29,7 +29,7 @@ class Registry:
 
     @cached_property
     def _folder(self) -> Location:
-        return locate(self.uri)
+        return locate_model(self.uri)
 
     @property
     def names(self) -> list[str]:

@@ -91,6 +91,26 @@ def test_dry_run_prints_what_would_run(capsys):
     assert yaml.safe_load(out)["sampling"]["steps"] == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "model", "places"),
+    [
+        (("evaluate", "s"), "default", {"store": "s"}),
+        (("evaluate", "s", "sampling.steps=3"), "default", {"store": "s"}),
+        (("evaluate", "m", "s", "sampling.steps=3"), "m", {"store": "s"}),
+        (("reconstruct", "in", "out"), "default", {"input": "in", "output": "out"}),
+        (("reconstruct", "in", "out", "sampling.steps=3", "tiles=[a]"), "default", {"input": "in", "output": "out"}),
+        (("reconstruct", "m", "in", "out", "sampling.steps=3"), "m", {"input": "in", "output": "out"}),
+    ],
+)
+def test_a_model_may_be_left_out(capsys, words, model, places):
+    status, out, _ = run(capsys, *words, "--dry-run")
+    assert status == 0
+    found = yaml.safe_load(out)
+    assert found["model"] == model
+    assert {name: found[name] for name in places} == places
+    assert found["sampling"]["steps"] == (3 if "sampling.steps=3" in words else None)
+
+
 def test_a_published_checkpoint_becomes_a_model(capsys, tmp_path, reference):
     import numpy as np
 

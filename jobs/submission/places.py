@@ -51,6 +51,8 @@ def as_on_the_cluster(job: Job, config: BaseModel) -> tuple[BaseModel, dict[str,
         if place.required and not addresses:
             raise UserError(f"{place.key} is not set: give {place.key}=s3://bucket/folder", status=2)
         for address in addresses:
+            if address == place.shipped:
+                continue
             # What may be the name of something shipped is read as a file, never as an address.
             if place.small_file and (place.named is not None or scheme_of(address) is None):
                 sent = _file_to_send(place, address)

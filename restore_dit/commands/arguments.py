@@ -48,6 +48,7 @@ def settle(parser: argparse.ArgumentParser, given: argparse.Namespace, rest: lis
     """Takes the overrides among the words that argparse did not place, and ends the program on any other word."""
     # argparse takes positional arguments in one run only; key=value may stand between options too.
     given.overrides = [*getattr(given, "overrides", ()), *(word for word in rest if _is_override(word))]
+    _move_up(given)
     unknown = [word for word in rest if not _is_override(word) or "dry_run" not in given]
     if unknown:
         parser.error(f"unrecognised: {' '.join(unknown)}; see restore-dit {given.name} --help")
@@ -55,6 +56,17 @@ def settle(parser: argparse.ArgumentParser, given: argparse.Namespace, rest: lis
         taken = [word for word in given.stores if _OVERRIDE.match(word) and not Path(word).is_dir()]
         given.overrides += taken
         given.stores = [word for word in given.stores if word not in taken]
+
+
+def _move_up(given: argparse.Namespace) -> None:
+    """Puts words to their places where the first was left out and argparse took an override for the last of them."""
+    names = getattr(given, "optional_first", ())
+    if names and _OVERRIDE.match(getattr(given, names[-1])):
+        first, *others = names
+        given.overrides = [getattr(given, names[-1]), *given.overrides]
+        for name, before in reversed(list(zip(others, names, strict=False))):
+            setattr(given, name, getattr(given, before))
+        setattr(given, first, given.default_first)
 
 
 def _is_override(word: str) -> bool:

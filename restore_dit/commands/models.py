@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from restore_dit.commands.arguments import command, overrides
 from restore_dit.commands.dry_run import show
 from restore_dit.config import PRESETS, load, shipped
+from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.errors import UserError
 from restore_dit.series import RADAR_CHANNELS, S2_ALL_BANDS, S2_BANDS
 
@@ -30,7 +31,11 @@ def add_to(commands: Commands) -> None:
         metavar="F",
         help=f"YAML file, or shipped: {', '.join(shipped())} (default default)",
     )
-    parser.add_argument("--init-from", metavar="MODEL", help="model directory whose weights to begin with")
+    parser.add_argument(
+        "--init-from",
+        metavar="MODEL",
+        help="model directory whose weights to begin with, or `default`, the shipped one",
+    )
     overrides(parser)
 
     parser = command(
@@ -40,8 +45,7 @@ def add_to(commands: Commands) -> None:
         "The table and figures of a protocol, with baselines.",
         "evaluate runs/site/model stores/site --protocol paper --output evaluation",
     )
-    parser.add_argument("model", help="model directory")
-    parser.add_argument("store", help="tile store")
+    _model_and(parser, store="tile store")
     parser.add_argument("--protocol", choices=("paper", "missing-frame"), default="paper", help="(default paper)")
     parser.add_argument("--output", default="evaluation", help="folder for table and figures (default evaluation)")
     overrides(parser)
@@ -53,9 +57,7 @@ def add_to(commands: Commands) -> None:
         "A series or an area without gaps, as Cloud-optimised GeoTIFFs or NetCDF.",
         "reconstruct runs/site/model stores/site clear format=netcdf",
     )
-    parser.add_argument("model", help="model directory")
-    parser.add_argument("input", help="tile store, or folder of a data cube")
-    parser.add_argument("output", help="folder for the rasters")
+    _model_and(parser, input="tile store, or folder of a data cube", output="folder for the rasters")
     overrides(parser)
 
     parser = command(
@@ -74,6 +76,14 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("--radar", help="its radar channels in its order (default the first of VV,VH,VV-VH)")
     parser.add_argument("--normalisation", help="NORM_S1A_patch.json that the checkpoint was trained with")
     parser.add_argument("--store", help="tile store to take the radar's normalisation from instead")
+
+
+def _model_and(parser: argparse.ArgumentParser, **places: str) -> None:
+    """A model directory, which may be left out, before other places (name → help)."""
+    parser.add_argument("model", nargs="?", default=SHIPPED_MODEL, help="model directory (default: the shipped model)")
+    for name, description in places.items():
+        parser.add_argument(name, help=description)
+    parser.set_defaults(optional_first=("model", *places), default_first=SHIPPED_MODEL)
 
 
 def train(given: argparse.Namespace) -> int:

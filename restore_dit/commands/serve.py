@@ -22,7 +22,11 @@ def add_to(commands: Commands) -> None:
         "Answer reconstructions over HTTP until Ctrl-C.",
         "serve runs/site/model port=8000",
     )
-    parser.add_argument("models", nargs="?", help="model directory, or a folder of such (may stand in the file)")
+    parser.add_argument(
+        "models",
+        nargs="?",
+        help="model directory, or a folder of such (may stand in the file; default: the shipped model)",
+    )
     parser.add_argument("--config", metavar="F", type=Path, help="YAML file, read anew on SIGHUP")
     overrides(parser)
 
@@ -30,15 +34,11 @@ def add_to(commands: Commands) -> None:
 def serve(given: argparse.Namespace) -> int:
     from jobs.entry import console
     from restore_dit.config.loading import load_section
-    from restore_dit.errors import UserError
     from serving.config import ServingConfig
 
     def read() -> ServingConfig:
         models = {} if given.models is None else {"models": given.models}
-        config = load_section(ServingConfig, given.overrides, given.config, **models)
-        if not config.models:
-            raise UserError("name a model directory, or a folder of such", status=2)
-        return config
+        return load_section(ServingConfig, given.overrides, given.config, **models)
 
     if given.dry_run:
         return show(read())

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from restore_dit.config.tree import Positive, SamplerName, Section, TargetConfig
 
+SHIPPED_MODEL = "default"
+"""The name of the model that comes with the package, wherever a model directory may stand."""
+
 
 class SamplingConfig(Section):
     """How the model is sampled."""
@@ -23,7 +26,7 @@ class SamplingConfig(Section):
 class EvaluationConfig(Section):
     """A table of scores on tiles that training never read."""
 
-    model: str = Field("", description="URI of the model directory")
+    model: str = Field(SHIPPED_MODEL, description="URI of the model directory, or the shipped one's name")
     store: str = Field("", description="URI of the tile store")
     output: str = Field("evaluation", description="URI of the folder for table and figures")
     protocol: Literal["paper", "missing-frame"] = "paper"
@@ -43,7 +46,7 @@ class EvaluationConfig(Section):
 class ReconstructionConfig(Section):
     """Gap-free series from cloudy ones."""
 
-    model: str = Field("", description="URI of the model directory")
+    model: str = Field(SHIPPED_MODEL, description="URI of the model directory, or the shipped one's name")
     input: str = Field("", description="URI of a tile store, or a data cube's folder")
     output: str = Field("", description="URI of the folder for the rasters")
     tiles: tuple[str, ...] = Field((), description="tile ids; none: all")

@@ -73,13 +73,13 @@ def default() -> RunConfig:
         ),
         diffusion=DiffusionConfig(sampled_share=0.8),
         training=TrainingConfig(
-            epochs=10,
+            epochs=6,
             batch_size=8,
             optimiser=OptimiserConfig(
                 learning_rate=2e-3, weight_decay=0.05, warmup_steps=60, gradient_clip=0.5, ema_decay=0.995
             ),
-            validate_every=500,
-            save_every=250,
+            validate_every=360,
+            save_every=180,
         ),
     )
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 
 import yaml
 
 from restore_dit.config import RunConfig
+from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.config.loading import build
 from restore_dit.data.storage import Location, Place, exists, locate, read_bytes
 from restore_dit.errors import UserError
@@ -21,13 +24,21 @@ class ModelDescription:
     metrics: dict[str, float]
 
 
+def locate_model(place: Place) -> Location:
+    """Where a model directory lies: the shipped one where only its name is given and no folder bears it."""
+    location = locate(place)
+    if place == SHIPPED_MODEL and not exists(location.join("model.safetensors")):
+        return locate(Path(str(resources.files("restore_dit.models"))) / SHIPPED_MODEL)
+    return location
+
+
 def describe_model(place: Place) -> ModelDescription:
     """Reads a model directory's small files.
 
     Raises:
         UserError: no configuration there, or a damaged one.
     """
-    folder = locate(place)
+    folder = locate_model(place)
     metrics = folder.join("metrics.json")
     try:
         scores = json.loads(read_bytes(metrics)) if exists(metrics) else {}

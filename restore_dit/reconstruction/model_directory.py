@@ -18,11 +18,12 @@ from torch import Tensor
 
 from restore_dit import __version__
 from restore_dit.config import RunConfig, dump
+from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.storage import Location, Place, exists, locate, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.model.denoiser import AnyDenoiser, build_denoiser
-from restore_dit.reconstruction.model_description import read_config
+from restore_dit.reconstruction.model_description import locate_model, read_config
 from restore_dit.reconstruction.training_data import TrainingData
 from restore_dit.series import FEWEST_BANDS
 
@@ -90,12 +91,12 @@ def save_model(
 
 
 def load_model(place: Place) -> Model:
-    """The model in a directory that `save_model` wrote.
+    """The model in a directory that `save_model` wrote, or the shipped one by its name.
 
     Raises:
         UserError: no model there, or files that do not fit together.
     """
-    folder = locate(place)
+    folder = locate_model(place)
     if not exists(folder.join("model.safetensors")):
         hint = f"; did you mean {folder.uri}/model?" if exists(folder.join("model", "model.safetensors")) else ""
         raise UserError(f"{folder.uri}: not a model directory (no model.safetensors){hint}")
@@ -112,7 +113,8 @@ def load_model(place: Place) -> Model:
         raise UserError(
             f"{folder.uri}: model.safetensors does not fit config.yaml: {first}; copy the model again"
         ) from None
-    return Model(denoiser.eval(), config, normalisation, metrics, folder.uri, _read_training_data(folder))
+    name = SHIPPED_MODEL if place == SHIPPED_MODEL else folder.uri
+    return Model(denoiser.eval(), config, normalisation, metrics, name, _read_training_data(folder))
 
 
 def _read_training_data(folder: Location) -> TrainingData | None:

@@ -16,10 +16,11 @@ from restore_dit.data.examples.split import TileSplit, frames_of_part, split_til
 from restore_dit.data.examples.targets import TARGET, decide_by_record, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
-from restore_dit.data.storage import Location, locate
+from restore_dit.data.storage import Location
 from restore_dit.data.store.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_description import locate_model
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.training_data import TrainingData
 from restore_dit.series import FEWEST_BANDS, S2_BANDS
@@ -74,7 +75,7 @@ def set_up(config: RunConfig) -> TrainingSetup:
             f"{config.data.store}: no tile has a frame to train on: {_why_none(store, config, split.train)}"
         )
     _check_sizes(store, config, usable["train"])
-    init_from = None if config.training.init_from is None else locate(config.training.init_from)
+    init_from = None if config.training.init_from is None else locate_model(config.training.init_from)
     earlier = None if init_from is None else _initial_model(config, init_from).training_data
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(

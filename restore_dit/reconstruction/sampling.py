@@ -113,7 +113,7 @@ class WindowMaker:
     def __call__(self, start: int, stop: int) -> PreparedWindow:
         """The window of the frames [start, stop)."""
         return PreparedWindow(
-            columns=self._example(start, stop, padded=True),
+            columns=self._example(start, stop, padded=self._model.config.model.network == "patches"),
             noise=self._noise(start, stop),
             anchor=None if self._anchor is None else self._anchor[start:stop],
             size=(self._place.height, self._place.width),

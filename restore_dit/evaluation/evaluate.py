@@ -131,7 +131,22 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
 
 
 def to_report(config: EvaluationConfig, model: Model, results: list[TileScores], facts: dict[str, str]) -> Report:
-    """The averages over all series, by method and scale, and how methods compare; `facts` of the tiles."""
+    """The scores of a model and the baselines; `facts` of the tiles."""
+    sampler, steps = sampling_options(config.sampling).solver(model)
+    rule = data_of(model, config).targets.model_dump(exclude_none=True)
+    facts = {
+        "model": config.model,
+        "store": config.store,
+        "part": config.part,
+        **facts,
+        "targets": ", ".join(f"{key}={value}" for key, value in rule.items()),
+        "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}",
+    }
+    return summarise(results, config, facts)
+
+
+def summarise(results: list[TileScores], config: EvaluationConfig, facts: dict[str, str]) -> Report:
+    """The averages over all series, by method and scale, and how methods compare."""
     methods = {
         name: {
             scale: average_scores([s for result in results for s in result.scores[name] if s.scale_name == scale])
@@ -140,20 +155,11 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores],
         for name, scores in results[0].scores.items()
     }
     pixels = sum(result.pixels for result in results)
-    sampler, steps = sampling_options(config.sampling).solver(model)
-    rule = data_of(model, config).targets.model_dump(exclude_none=True)
     report = Report(
         title=f"Protocol {config.protocol}",
         methods=methods,
         missing_share=sum(result.missing_pixels for result in results) / max(pixels, 1),
-        facts={
-            "model": config.model,
-            "store": config.store,
-            "part": config.part,
-            **facts,
-            "targets": ", ".join(f"{key}={value}" for key, value in rule.items()),
-            "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}",
-        },
+        facts=facts,
     )
     best = report.best_baseline
     if best is None:  # no pixel is missing

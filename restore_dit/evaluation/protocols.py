@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +19,19 @@ from restore_dit.data.randomness import generator
 from restore_dit.data.store.stored_tile import StoredTile
 from restore_dit.evaluation.baselines import BASELINES, fill
 from restore_dit.evaluation.figures import series_figure, strip_figure, to_png
-from restore_dit.evaluation.frames import FrameErrors, error_sums
+from restore_dit.evaluation.frames import REFERENCE, FrameErrors, error_sums
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesScores, score_frames
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import reconstruct
-from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, days_since_origin
+from restore_dit.reconstruction.sampling import SamplingOptions
+from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSeries, days_since_origin
 
 MODEL_NAME = "RESTORE-DiT"
+
+Method = Callable[[TileSeries, NDArray[np.intp], NDArray[np.bool_]], NDArray[np.floating]]
+"""What fills gaps: (series, frames [n], gaps [n, H, W]) → these frames of all the series' bands on the published scale,
+[n, C, H, W]. It looks at no other optical frame and at nothing that is hidden."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +77,67 @@ def data_of(model: Model, config: EvaluationConfig) -> DataConfig:
     return data if config.targets is None else data.model_copy(update={"targets": config.targets})
 
 
+def baseline_methods() -> dict[str, Method]:
+    """Every baseline by its name."""
+
+    def filled(
+        name: str, series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]
+    ) -> NDArray[np.floating]:
+        values = _published(series.optical.values[frames])
+        return fill(name, values, gaps, days_since_origin(series.optical.dates[frames]))
+
+    return {name: partial(filled, name) for name in BASELINES}
+
+
+def model_method(model: Model, options: SamplingOptions) -> Method:
+    """The model on series of bands that it fills, in any order."""
+
+    def filled(series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]) -> NDArray[np.floating]:
+        wanted = series.optical.bands
+        bands = model.bands_of(wanted, f"tile {series.tile_id}")
+        return reconstruct(model, series, frames, gaps, options)[:, [bands.index(band) for band in wanted]]
+
+    return filled
+
+
 def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *, with_figures: bool) -> TileScores:
-    """Scores of the model and of every baseline on one tile, on the published scale and in true reflectance."""
+    """Scores of the model and of every baseline on one tile, over the bands that the model fills."""
     bands = model.bands_of(stored.optical.bands, f"tile {stored.tile_id}")
     maker = ExampleMaker(data_of(model, config), bands, model.config.seed)
-    series = stored.series()
-    tile = DecodedTile(series)
-    options = sampling_options(config.sampling)
+    methods = baseline_methods() | {MODEL_NAME: model_method(model, sampling_options(config.sampling))}
+    return score_tile(methods, stored, maker, config, shown=MODEL_NAME if with_figures else None)
+
+
+def score_tile(
+    methods: Mapping[str, Method],
+    stored: StoredTile,
+    maker: ExampleMaker,
+    config: EvaluationConfig,
+    *,
+    shown: str | None = None,
+) -> TileScores:
+    """Scores of several methods on one tile, on the published scale and in true reflectance.
+
+    Args:
+        methods: by name; all fill the same gaps of the same frames.
+        maker: says which frames of the tile may be scored, what is unknown of them, and which bands are filled.
+        shown: the method that figures compare with linear interpolation; None: there are none.
+    """
+    whole, bands = stored.series(), maker.bands
+    tile, series = DecodedTile(whole), _of_bands(whole, bands)
     result = TileScores(stored.tile_id)
     for number, trial in enumerate(trials(config, maker, tile)):
-        optical = tile.optical.decode(trial.frames, bands)
+        optical = series.optical.values[trial.frames]
         unknown = maker.unknown(tile)[trial.frames] | (optical == NO_DATA).any(axis=1)
         gaps = trial.gaps | unknown
-        dates = tile.optical.dates[trial.frames]
-        published = np.clip(optical, 0, OPTICAL_CEILING).astype(np.float32) / OPTICAL_CEILING
-        reflectance = optical.astype(np.float32) / REFLECTANCE_SCALE
-        predictions = {name: fill(name, published, gaps, days_since_origin(dates)) for name in BASELINES}
-        predictions[MODEL_NAME] = reconstruct(model, series, trial.frames, gaps, options)
+        dates = series.optical.dates[trial.frames]
+        published, reflectance = _published(optical), optical.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
         known, missing = ~unknown, gaps & ~unknown
         sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
-        shown: dict[str, NDArray[np.float32]] = {}
-        for name, prediction in predictions.items():
-            hidden = gaps[:, None]
-            estimates = {
+        estimated: dict[str, NDArray[np.floating]] = {}
+        for name, method in methods.items():
+            prediction, hidden = method(series, trial.frames, gaps), gaps[:, None]
+            estimates: dict[str, tuple[NDArray[np.float32], NDArray[np.floating]]] = {
                 PUBLISHED_SCALE: (published, np.where(hidden, prediction, published)),
                 REFLECTANCE: (reflectance, np.where(hidden, published_scale_to_reflectance(prediction), reflectance)),
             }
@@ -101,7 +145,7 @@ def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *,
                 scores = score_frames(target, estimate, gaps, unknown, frames=trial.scored, scale_name=scale)
                 result.scores.setdefault(name, []).append(scores)
             sums[name] = error_sums(*estimates[PUBLISHED_SCALE], missing)
-            shown[name] = estimates[REFLECTANCE][1]
+            estimated[name] = estimates[REFLECTANCE][1]
         result.missing_pixels += int(missing[trial.scored].sum())
         result.pixels += int(known[trial.scored].sum())
         result.frames += [
@@ -117,8 +161,8 @@ def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *,
             for frame in trial.scored
             if missing[frame].any()
         ]
-        if with_figures and not result.figures:
-            compared = {MODEL_NAME: shown[MODEL_NAME], "linear": shown["linear"]}
+        if shown is not None and not result.figures:
+            compared = {shown: estimated[shown], REFERENCE: estimated[REFERENCE]}
             frames = list(trial.scored) if config.protocol == "missing-frame" else None
             strips = strip_figure(
                 reflectance, compared, gaps, dates, bands, target_cloud_mask=unknown, frames=frames, title=tile.tile_id
@@ -128,3 +172,15 @@ def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *,
             )
             result.figures = {f"{tile.tile_id}_strips.png": to_png(strips), f"{tile.tile_id}_ndvi.png": to_png(curves)}
     return result
+
+
+def _of_bands(series: TileSeries, bands: tuple[str, ...]) -> TileSeries:
+    """The series with these optical bands alone, in this order."""
+    optical = series.optical
+    values = optical.values[:, [optical.bands.index(band) for band in bands]]
+    return replace(series, optical=Acquisitions(values, optical.dates, bands))
+
+
+def _published(stored: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Stored reflectance × 10000 on the published scale."""
+    return np.clip(stored, 0, OPTICAL_CEILING).astype(np.float32) / np.float32(OPTICAL_CEILING)

@@ -73,6 +73,11 @@ class Evidence:
         return Evidence(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
 
+def in_a_row(images: Tensor) -> Tensor:
+    """[B, T, C, H, W] as [B, T, C, 1, H·W]."""
+    return images.flatten(3)[:, :, :, None]
+
+
 def pixels_of(images: Tensor, pixels: Tensor) -> Tensor:
     """[B, T, C, H, W] at pixels [B, P], counted row by row, as [B, T, C, 1, P]."""
     flat = images.flatten(3)

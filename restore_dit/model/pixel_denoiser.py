@@ -14,7 +14,7 @@ from torch.nn import functional
 from restore_dit.config import ModelConfig
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.embeddings import StepEmbedding
-from restore_dit.model.evidence import YEAR, Evidence, RadarSeries, gather_evidence, pixels_of
+from restore_dit.model.evidence import YEAR, Evidence, RadarSeries, gather_evidence, in_a_row, pixels_of
 
 RESIDUAL_SCALE = 0.1
 """What a departure from the kriged series usually is, on the network's scale: the unit of inputs and outputs."""
@@ -80,7 +80,7 @@ class PixelDenoiser(nn.Module):
         shape = noisy.shape
         pixels = conditioning.pixels
         if pixels is None:
-            evidence, noisy = evidence.each(_in_a_row), _in_a_row(noisy)
+            evidence, noisy = evidence.each(in_a_row), in_a_row(noisy)
         else:
             evidence, noisy = evidence.each(lambda images: pixels_of(images, pixels)), pixels_of(noisy, pixels)
             shape = noisy.shape
@@ -96,7 +96,7 @@ class PixelDenoiser(nn.Module):
         parts = []
         for chosen in self._parts(noisy):
             few = evidence.each(lambda images: images[..., chosen])  # noqa: B023 (called at once)
-            tokens = self.embedding(self._inputs(few, told[..., chosen], dates, bands))
+            tokens = self.embedding(self.token_inputs(few, told[..., chosen], dates, bands))
             mask = near_in_rank(few.observed[:, :, 0, 0].transpose(1, 2), self.config.nearest)
             for block, modulation, bias in zip(self.blocks, modulations, biases, strict=True):
                 tokens = block(tokens, modulation, bias, mask)
@@ -113,8 +113,12 @@ class PixelDenoiser(nn.Module):
         for first in range(0, pixels, most):
             yield slice(first, first + most)
 
-    def _inputs(self, evidence: Evidence, told: Tensor, dates: Tensor, bands: Tensor) -> Tensor:
-        """Tokens' inputs [B, P, T, F] from [B, T, C, 1, P]."""
+    def token_inputs(self, evidence: Evidence, told: Tensor, dates: Tensor, bands: Tensor) -> Tensor:
+        """What is told of each date of each pixel, [B, P, T, F].
+
+        evidence: of P pixels in a row, [B, T, C, 1, P]. told: what a noisy state tells of the departure from kriging,
+        likewise; 0 where it tells nothing. dates: [B, T] days. bands: [B, C], true where a series has a band.
+        """
         present = bands[:, None, :, None, None].to(told.dtype)
         kriged = evidence.kriged
         departures = [
@@ -273,11 +277,6 @@ def evidence_of(conditioning: Conditioning) -> Evidence:
             everything if conditioning.radar_mask is None else conditioning.radar_mask,
         )
     return gather_evidence(observed, seen, conditioning.optical_dates, radar)
-
-
-def _in_a_row(images: Tensor) -> Tensor:
-    """[B, T, C, H, W] as [B, T, C, 1, H·W]."""
-    return images.flatten(3)[:, :, :, None]
 
 
 def _told_by_noise(noisy: Tensor, kriged: Tensor, levels: Tensor | None) -> Tensor:

@@ -1,0 +1,159 @@
+"""What the scores of all sites say: each method beside the best baseline, means over real sites, and the floors."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from restore_dit.evaluation.baselines import BASELINES
+from restore_dit.evaluation.frames import Interval
+from restore_dit.evaluation.metrics import PUBLISHED_SCALE
+from restore_dit.evaluation.report import Report
+
+TREES = "trees"
+
+PROTOCOLS = ("paper", "missing-frame")
+
+LEAST_GAIN = {"paper": 1.0, "missing-frame": 0.4}
+"""Decibels by which a model is to be above the best baseline, mean over real sites."""
+
+MOST_BELOW_LINEAR = 0.15
+"""Share of frames that may be more than 0.1 dB below linear interpolation, mean over real sites."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A method on one row's missing pixels, on the published scale: PSNR in dB over all and over those of hidden and of
+    partly visible frames, its difference to the row's best baseline with the 95 % interval, the share of frames below
+    linear interpolation, the worst frame's difference to it in dB, and SSIM of whole frames with gaps. None where there
+    is no such pixel."""
+
+    psnr: float
+    gain: float
+    gain_interval: Interval | None
+    hidden: float | None
+    partial: float | None
+    below_linear: float
+    worst_frame: float
+    ssim: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A site under a protocol: the scores by method and how many frames they are of, or the `reason` why there are
+    none."""
+
+    site: str
+    is_real: bool
+    protocol: str
+    scores: Mapping[str, Score]
+    frames: int = 0
+    reason: str = ""
+
+    @property
+    def best_baseline(self) -> str:
+        """The baseline of the highest PSNR."""
+        return max((name for name in self.scores if name in BASELINES), key=lambda name: self.scores[name].psnr)
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A method's difference to the best baseline in dB over `sites` real sites: mean and lowest; and the mean share of
+    frames below linear interpolation."""
+
+    gain: float
+    lowest: float
+    below_linear: float
+    sites: int
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a model is to reach, what it reached, and whether that is enough; None where it cannot be said."""
+
+    wanted: str
+    found: str
+    met: bool | None
+
+
+def scores_of(report: Report) -> dict[str, Score]:
+    """The scores of every method of a report; none where it has no missing pixel."""
+    scores = {}
+    for method, psnr in report.missing_psnr.items():
+        averages, compared = report.methods[method][PUBLISHED_SCALE], report.comparisons[method]
+        scores[method] = Score(
+            psnr=psnr,
+            gain=compared.gain,
+            gain_interval=compared.gain_interval,
+            hidden=averages.hidden_frames.psnr,
+            partial=averages.partial_frames.psnr,
+            below_linear=compared.below_linear,
+            worst_frame=compared.worst_frame,
+            ssim=averages.missing.ssim,
+        )
+    return scores
+
+
+def scored(rows: Iterable[Row], protocol: str) -> list[Row]:
+    """The rows of real sites under a protocol that have scores."""
+    return [row for row in rows if row.is_real and row.protocol == protocol and row.scores]
+
+
+def mean_over_sites(rows: Sequence[Row], protocol: str, method: str) -> Mean | None:
+    """Over the real sites that the method was scored on; None where there is none."""
+    scores = [row.scores[method] for row in scored(rows, protocol) if method in row.scores]
+    if not scores:
+        return None
+    return Mean(
+        gain=statistics.fmean(score.gain for score in scores),
+        lowest=min(score.gain for score in scores),
+        below_linear=statistics.fmean(score.below_linear for score in scores),
+        sites=len(scores),
+    )
+
+
+def floors(rows: Sequence[Row], model: str) -> list[Floor]:
+    """The floors of a model. One that it was not scored for on every real site that has scores is not met."""
+    found = []
+    for protocol in PROTOCOLS:
+        least = LEAST_GAIN[protocol]
+        wanted = f"`{protocol}`: mean over real sites at least {least:.1f} dB above the best baseline"
+        mean, sites = mean_over_sites(rows, protocol, model), len(scored(rows, protocol))
+        if mean is None:
+            found.append(Floor(wanted, "not measured", None))
+            continue
+        whole = mean.sites == sites
+        lacking = "" if whole else f", {mean.sites} of {sites} sites"
+        found += [
+            Floor(wanted, f"{mean.gain:+.2f} dB{lacking}", whole and mean.gain >= least),
+            Floor(
+                f"`{protocol}`: at most {MOST_BELOW_LINEAR:.0%} of frames below linear, mean over real sites",
+                f"{mean.below_linear:.1%}{lacking}",
+                whole and mean.below_linear <= MOST_BELOW_LINEAR,
+            ),
+            _everywhere(rows, protocol, model, "SSIM above every baseline", "ssim", tuple(BASELINES)),
+            _everywhere(rows, protocol, model, "PSNR above the trees", "psnr", (TREES,)),
+        ]
+    return found
+
+
+def _everywhere(
+    rows: Sequence[Row], protocol: str, model: str, wanted: str, metric: str, others: tuple[str, ...]
+) -> Floor:
+    """That the model is above all the others at every real site."""
+    above = []
+    for row in scored(rows, protocol):
+        theirs = [value for other in others if (value := _value(row, other, metric)) is not None]
+        if theirs:
+            ours = _value(row, model, metric)
+            above.append(ours is not None and ours > max(theirs))
+    wanted = f"`{protocol}`: {wanted}, at every real site"
+    if not above:
+        return Floor(wanted, "not measured", None)
+    return Floor(wanted, f"{sum(above)} of {len(above)} sites", all(above))
+
+
+def _value(row: Row, method: str, metric: str) -> float | None:
+    value: float | None = getattr(row.scores[method], metric) if method in row.scores else None
+    return value

@@ -20,10 +20,10 @@ from restore_dit.series import S2_BANDS
 
 @pytest.mark.slow
 def test_trees_beat_kriging_on_tiles_that_they_never_saw(monkeypatch, tmp_path):
-    monkeypatch.setattr(boosted_trees, "ROUNDS", 12)
-    trees = fit_trees(tmp_path, 12, 5)
-    assert trees.tiles == 12
-    assert 12 * 100 < trees.values <= 12 * 4 * 100
+    monkeypatch.setattr(boosted_trees, "ROUNDS", 25)
+    trees = fit_trees(tmp_path, 24, 5)
+    assert trees.tiles == 24
+    assert 24 * 100 < trees.values <= 24 * 4 * 100
     methods = baseline_methods() | {"trees": model_method(trees.model, SamplingOptions())}
     config = EvaluationConfig(part="all", protocol="paper")
     store = held_out(tmp_path / "held_out")
@@ -38,7 +38,7 @@ def test_trees_beat_kriging_on_tiles_that_they_never_saw(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_a_seed_says_all_of_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(boosted_trees, "ROUNDS", 1)
+    monkeypatch.setattr(boosted_trees, "ROUNDS", 2)
     first, again, other = (fit_trees(tmp_path / name, 2, seed) for name, seed in (("a", 5), ("b", 5), ("c", 6)))
     store = held_out(tmp_path / "held_out", tiles=1)
     series = store.load(store.tile_ids[0]).series()
@@ -51,7 +51,7 @@ def test_a_seed_says_all_of_it(monkeypatch, tmp_path):
     assert filled[0].max() <= 1
 
 
-def held_out(folder: Path, tiles: int = 3) -> TileStore:
+def held_out(folder: Path, tiles: int = 4) -> TileStore:
     writer = TileStoreWriter(folder)
     for series in simulate_tiles(SimulationConfig(height=24, width=24, varied=True), 9, range(tiles)):
         writer.add(series)

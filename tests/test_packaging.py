@@ -19,7 +19,21 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("restore_dit", "jobs", "tuning", "serving", "cluster")
 OTHER_SOURCES = ("tests", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE")
-SHIPPED_SUFFIXES = {".py", ".typed", ".yaml", ".yml", ".json", ".html", ".css", ".js", ".npz", ".svg", ".png", ".sh"}
+SHIPPED_SUFFIXES = {
+    ".safetensors",
+    ".py",
+    ".typed",
+    ".yaml",
+    ".yml",
+    ".json",
+    ".html",
+    ".css",
+    ".js",
+    ".npz",
+    ".svg",
+    ".png",
+    ".sh",
+}
 IMPORT = re.compile(r"^ *(?:import (\w+)|from (\w+)[\w.]* import )", re.MULTILINE)
 
 
@@ -66,7 +80,8 @@ def test_wheel_carries_every_file_of_its_packages_and_nothing_else(wheel):
         str(path.relative_to(ROOT))
         for package in SHIPPED
         for path in (ROOT / package).rglob("*")
-        if (path.suffix in SHIPPED_SUFFIXES or path.name == "Dockerfile") and "__pycache__" not in path.parts
+        if (path.suffix in SHIPPED_SUFFIXES or path.name == "Dockerfile" or "models" in path.relative_to(ROOT).parts)
+        and "__pycache__" not in path.parts
     }
     assert content == expected
 

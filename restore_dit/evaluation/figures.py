@@ -193,7 +193,7 @@ def series_figure(
     """
     found = vegetation_index(target, bands)
     if found is None:
-        raise ValueError(f"bands {', '.join(bands)} allow neither NDVI (B08, B04) nor NDRE (B8A, B05)")
+        raise ValueError(f"bands {', '.join(bands)} allow neither NDVI (B08 or B8A, B04) nor NDRE (B8A, B05)")
     name, truth = found
     if target_cloud_mask is not None:
         truth = np.where(target_cloud_mask, np.nan, truth)

@@ -21,6 +21,7 @@ from restore_dit.evaluation.baselines import BASELINES, fill
 from restore_dit.evaluation.figures import series_figure, strip_figure, to_png
 from restore_dit.evaluation.frames import REFERENCE, FrameErrors, error_sums
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesScores, score_frames
+from restore_dit.pictures.composites import vegetation_index
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import reconstruct
@@ -167,10 +168,12 @@ def score_tile(
             strips = strip_figure(
                 reflectance, compared, gaps, dates, bands, target_cloud_mask=unknown, frames=frames, title=tile.tile_id
             )
-            curves = series_figure(
-                reflectance, compared, gaps, dates, bands, target_cloud_mask=unknown, title=tile.tile_id
-            )
-            result.figures = {f"{tile.tile_id}_strips.png": to_png(strips), f"{tile.tile_id}_ndvi.png": to_png(curves)}
+            result.figures = {f"{tile.tile_id}_strips.png": to_png(strips)}
+            if vegetation_index(reflectance, bands) is not None:
+                curves = series_figure(
+                    reflectance, compared, gaps, dates, bands, target_cloud_mask=unknown, title=tile.tile_id
+                )
+                result.figures[f"{tile.tile_id}_ndvi.png"] = to_png(curves)
     return result
 
 

@@ -37,7 +37,7 @@ SHORTWAVE = Composite("short-wave infrared", ("B11", "B8A", "B05"))
 
 COMPOSITES = (TRUE_COLOUR, FALSE_COLOUR, SHORTWAVE)
 
-INDICES = {"NDVI": ("B08", "B04"), "NDRE": ("B8A", "B05")}
+INDICES = {"NDVI": ("B08", "B04"), "NDVI (B8A)": ("B8A", "B04"), "NDRE": ("B8A", "B05")}
 """Normalised differences (first − second)/(first + second) that follow vegetation, the preferred one first."""
 
 

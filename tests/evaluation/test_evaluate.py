@@ -23,9 +23,9 @@ from restore_dit.data.store.tile_writing import write_masks
 from restore_dit.evaluation.evaluate import evaluate
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE
 from restore_dit.evaluation.protocols import trials
-from restore_dit.model.denoiser import Denoiser
+from restore_dit.model.denoiser import Denoiser, build_denoiser
 from restore_dit.reconstruction.model_directory import save_model
-from restore_dit.series import CLEAR
+from restore_dit.series import CLEAR, Acquisitions
 from restore_dit.training.setup import set_up
 from tests.messages import refused
 
@@ -78,6 +78,21 @@ def settings_split(model: str):
     from restore_dit.reconstruction.model_directory import load_model
 
     return load_model(model).config.data.split
+
+
+def test_bands_without_any_index_get_strips_alone(pixels_run: RunConfig, small_store, tmp_path):
+    """A model that takes any bands meets series that show no vegetation index."""
+    writer = TileStoreWriter(tmp_path / "few", source="few")
+    for tile_id in small_store.tile_ids[:2]:
+        series = small_store.load(tile_id).series()
+        few = Acquisitions(series.optical.values[:, [0, 1, 8]], series.optical.dates, ("B02", "B03", "B11"))
+        writer.add(replace(series, optical=few))
+    writer.commit()
+    model = str(tmp_path / "model")
+    save_model(model, pixels_run, build_denoiser(pixels_run.model).state_dict(), set_up(pixels_run).normalisation, {})
+    evaluate(EvaluationConfig(model=model, store=str(tmp_path / "few"), output=str(tmp_path / "out"), part="all"))
+    names = {path.name for path in (tmp_path / "out").iterdir() if path.suffix == ".png"}
+    assert names == {f"{tile_id}_strips.png" for tile_id in small_store.tile_ids[:2]}
 
 
 def test_the_paper_hides_the_tile_s_own_first_masks(small_run, small_store):

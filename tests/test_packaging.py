@@ -19,21 +19,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ("restore_dit", "jobs", "tuning", "serving", "cluster")
 OTHER_SOURCES = ("tests", "benchmarks", "docs", "pyproject.toml", "README.md", "LICENSE")
-SHIPPED_SUFFIXES = {
-    ".safetensors",
-    ".py",
-    ".typed",
-    ".yaml",
-    ".yml",
-    ".json",
-    ".html",
-    ".css",
-    ".js",
-    ".npz",
-    ".svg",
-    ".png",
-    ".sh",
-}
+SHIPPED_SUFFIXES = {".py", ".typed", ".yaml", ".yml", ".json", ".html", ".css", ".js", ".npz", ".svg", ".png", ".sh"}
 IMPORT = re.compile(r"^ *(?:import (\w+)|from (\w+)[\w.]* import )", re.MULTILINE)
 
 

@@ -13,6 +13,9 @@ PACKAGES = ("restore_dit", "jobs", "tuning", "serving", "cluster")
 SUFFIXES = {".py", ".typed", ".yaml", ".yml", ".json", ".html", ".css", ".js", ".npz", ".svg", ".png", ".sh"}
 """Code and what it reads. A key or a data file that lies among it stays where it is."""
 
+MODELS = ("restore_dit", "models")
+"""The folder of the models that ship; all of it is sent."""
+
 SECONDS_FOR_GIT = 60
 
 
@@ -32,7 +35,8 @@ def project_files(root: Path) -> dict[str, Path]:
 
 
 def _belongs(name: Path) -> bool:
-    return name.suffix in SUFFIXES and not any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+    is_hidden = any(part.startswith(".") or part == "__pycache__" for part in name.parts)
+    return (name.suffix in SUFFIXES or name.parts[:2] == MODELS) and not is_hidden
 
 
 def _files_in_folders(root: Path) -> list[str]:

@@ -125,3 +125,5 @@ def test_what_is_sent_is_what_the_wheel_carries():
 
     assert project.SUFFIXES == SHIPPED_SUFFIXES
     assert project.PACKAGES == SHIPPED
+    sent = project_files(project.project_root())
+    assert {"restore_dit/models/default/model.safetensors", "restore_dit/models/default/config.yaml"} <= set(sent)

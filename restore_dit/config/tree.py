@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from restore_dit.series import S2_BANDS
+from restore_dit.series import FEWEST_BANDS, S2_BANDS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -200,6 +201,20 @@ class ModelConfig(Section):
     def any_bands(self) -> bool:
         """Whether a series may lack some of the bands."""
         return self.network == "pixels"
+
+    def bands_of(self, available: Collection[str]) -> tuple[str, ...]:
+        """The bands of a series that the network fills, in its order: those it has, where it may lack some; else all.
+
+        Raises:
+            ValueError: the series lacks bands that the network needs.
+        """
+        had = tuple(band for band in self.bands if band in available)
+        if self.any_bands and len(had) < FEWEST_BANDS:
+            raise ValueError(f"the model needs {FEWEST_BANDS} of {', '.join(self.bands)}, here are {len(had)}")
+        if not self.any_bands and len(had) < len(self.bands):
+            lacking = ", ".join(band for band in self.bands if band not in had)
+            raise ValueError(f"the model needs {lacking}, which the series lacks")
+        return had
 
     @model_validator(mode="after")
     def _heads_divide(self) -> ModelConfig:

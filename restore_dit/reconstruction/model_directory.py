@@ -25,7 +25,6 @@ from restore_dit.errors import UserError
 from restore_dit.model.denoiser import AnyDenoiser, build_denoiser
 from restore_dit.reconstruction.model_description import locate_model, read_config
 from restore_dit.reconstruction.training_data import TrainingData
-from restore_dit.series import FEWEST_BANDS
 
 
 @dataclass(frozen=True)
@@ -40,20 +39,15 @@ class Model:
     training_data: TrainingData | None = None
 
     def bands_of(self, available: Collection[str], where: str) -> tuple[str, ...]:
-        """The bands of a series that the model fills, in its order: those it has, for a model that takes any; else all.
+        """The bands of a series that the model fills: `ModelConfig.bands_of`.
 
         Raises:
             UserError: the series, which `where` names, lacks bands that the model needs.
         """
-        bands = self.config.model.bands
-        had = tuple(band for band in bands if band in available)
-        if self.config.model.any_bands:
-            if len(had) < FEWEST_BANDS:
-                raise UserError(f"{where}: the model needs {FEWEST_BANDS} of {', '.join(bands)}, here are {len(had)}")
-        elif len(had) < len(bands):
-            lacking = ", ".join(band for band in bands if band not in had)
-            raise UserError(f"{where}: the model needs {lacking}, which the series lacks")
-        return had
+        try:
+            return self.config.model.bands_of(available)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
 
     def on_device(self, use_gpu: bool) -> Model:
         """The same with its weights on the GPU or the CPU.

@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from starlette.requests import ClientDisconnect
 
-from restore_dit.config import SamplerName
+from restore_dit.config import ModelConfig, SamplerName
 from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.storage import read_bytes
 from restore_dit.data.worker_errors import user_error_behind
@@ -123,7 +123,7 @@ async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Want
     name = "uri" if kind == "uri" else {"netcdf": "upload.nc", "geotiff": "upload.zip"}[kind]
     try:
         series = await calls.inputs.read(kind, name, content)
-        _require(series, name, model.config.model.bands, wanted)
+        _require(series, name, model.config.model, wanted)
     except StorageAway:
         raise
     except UserError as error:
@@ -294,11 +294,16 @@ def _outputs(text: str) -> tuple[records.Output, ...]:
     return tuple(found)
 
 
-def _require(series: TileSeries, name: str, bands: tuple[str, ...], wanted: Wanted) -> None:
-    """Raises `UserError` where the series lacks a band of the model or a date that is wanted."""
-    lacking = [band for band in bands if band not in series.optical.bands]
-    if lacking:
-        raise UserError(f"{name}: the model needs {', '.join(lacking)}, which the series lacks")
+def _require(series: TileSeries, name: str, network: ModelConfig, wanted: Wanted) -> None:
+    """Raises `UserError` where the series lacks a band that the model needs, one that an output is computed from, or a
+    date that is wanted."""
+    try:
+        bands = network.bands_of(series.optical.bands)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
+    for output in wanted.outputs:
+        if output not in outputs_of(bands):
+            raise UserError(f"{name}: {output} cannot be computed from {', '.join(bands)}")
     there = {str(one) for one in series.optical.dates.astype("datetime64[D]")}
     for date in wanted.dates:
         if date not in there:

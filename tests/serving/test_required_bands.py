@@ -1,0 +1,33 @@
+"""Which series a model is sent: a network of patches needs its bands, one of pixels three of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from restore_dit.config import ModelConfig
+from restore_dit.series import S2_BANDS, Acquisitions, TileSeries
+from serving.records import Wanted
+from serving.routes.reconstructions import _require
+from tests.messages import refused
+
+
+def series(*bands: str) -> TileSeries:
+    dates = np.array(["2020-05-01", "2020-05-06"], "datetime64[D]")
+    return TileSeries("a", Acquisitions(np.ones((2, len(bands), 4, 4), np.int16), dates, bands))
+
+
+@pytest.mark.parametrize("network", ["patches", "pixels"])
+def test_a_series_with_all_bands_is_taken_by_any(network):
+    _require(series(*S2_BANDS), "upload", ModelConfig(network=network), Wanted(outputs=("reflectance", "ndvi")))
+
+
+def test_a_network_of_pixels_takes_three_and_gives_what_these_allow():
+    few = series("B04", "B08", "B11")
+    _require(few, "upload", ModelConfig(network="pixels"), Wanted(outputs=("ndvi", "previews")))
+    with refused("upload", "B02"):
+        _require(few, "upload", ModelConfig(), Wanted())
+    with refused("upload", "3 of"):
+        _require(series("B04", "B08"), "upload", ModelConfig(network="pixels"), Wanted())
+    with refused("upload", "ndvi", "B05"):
+        _require(series("B04", "B05", "B11"), "upload", ModelConfig(network="pixels"), Wanted(outputs=("ndvi",)))

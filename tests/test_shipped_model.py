@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.examples.normalisation import OPTICAL_CEILING
+from restore_dit.data.examples.normalisation import OPTICAL_CEILING, Normalisation
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.evaluation.baselines import fill as baseline
+from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_description import locate_model
-from restore_dit.reconstruction.model_directory import Model, load_model
+from restore_dit.reconstruction.model_directory import Model, load_model, save_model
 from restore_dit.reconstruction.reconstruct import reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import S2_BANDS, days_since_origin
@@ -56,3 +57,11 @@ def test_it_beats_kriging_on_tiles_of_another_seed(shipped: Model):
         gains.append(10 * np.log10(errors[0] / errors[1]))
     assert len(gains) >= 3
     assert np.mean(gains) > 0.5
+
+
+def test_a_folder_of_its_name_comes_first(tmp_path, monkeypatch, small_run):
+    monkeypatch.chdir(tmp_path)
+    assert locate_model("default").path.endswith("restore_dit/models/default")
+    save_model("default", small_run, Denoiser(small_run.model).state_dict(), Normalisation(), {})
+    assert locate_model("default").path == str(tmp_path / "default")
+    assert load_model("default").config == small_run

@@ -64,13 +64,14 @@ def add_to(commands: Commands) -> None:
 
 def inspect(given: argparse.Namespace) -> int:
     from restore_dit.data.examples.target_description import describe_targets
-    from restore_dit.data.storage import exists, locate
+    from restore_dit.data.storage import exists
     from restore_dit.data.store.description_text import description_text
     from restore_dit.data.store.inspection import describe_store
     from restore_dit.data.store.tile_store import TileStore
+    from restore_dit.reconstruction.model_description import locate_model
 
     for name, show in (("cloud_network.yaml", _inspect_cloud_model), ("model.safetensors", _inspect_model)):
-        if exists(locate(given.place).join(name)):
+        if exists(locate_model(given.place).join(name)):
             _refuse_options_of_stores(given)
             return show(given)
     _check_options(given)

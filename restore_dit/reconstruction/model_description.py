@@ -12,7 +12,7 @@ import yaml
 from restore_dit.config import RunConfig
 from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.config.loading import build
-from restore_dit.data.storage import Location, Place, exists, locate, read_bytes
+from restore_dit.data.storage import Location, Place, exists, is_folder, locate, read_bytes
 from restore_dit.errors import UserError
 
 
@@ -27,7 +27,7 @@ class ModelDescription:
 def locate_model(place: Place) -> Location:
     """Where a model directory lies: the shipped one where only its name is given and no folder bears it."""
     location = locate(place)
-    if place == SHIPPED_MODEL and not exists(location.join("model.safetensors")):
+    if place == SHIPPED_MODEL and not is_folder(location):
         return locate(Path(str(resources.files("restore_dit.models"))) / SHIPPED_MODEL)
     return location
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import CLEAR, NEVER_OBSERVED, REFLECTANCE_SCALE, S2_ALL_BANDS, UNCERTAINTY, TileSeries
+from restore_dit.series import CLEAR, NEVER_OBSERVED, REFLECTANCE_SCALE, S2_ALL_BANDS, UNCERTAINTY
 
 _DIMENSIONS = ("time", "y", "x")
 
@@ -36,8 +37,10 @@ def fill(
         options: of `SamplingOptions`, such as `mask_dilation`, `steps`, `seed`.
 
     Returns:
-        the same dataset with the gaps of its bands filled and every observed value as it was; besides, `gap_mask`
-        (what was filled), `never_observed` (on no date at all), `uncertainty` (band, time, y, x: the standard deviation
+        the same dataset with the gaps of the model's bands filled and every other value as it was. Filled, too, are
+        pixels near a cloud or a masked pixel, as many as the model was trained with (2 of the shipped one;
+        `mask_dilation=0`: none), since masks rarely reach a cloud's rim. Besides, `gap_mask` (what was filled),
+        `never_observed` (on no date at all), `uncertainty` (band, time, y, x: the standard deviation
         of what was filled, in reflectance; of models that know it) and attributes that say how it was made.
 
     Raises:
@@ -48,7 +51,7 @@ def fill(
     series = series_of(given, "dataset")
     if series.clouds is None:
         clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
-        series = TileSeries(**{**vars(series), "clouds": clear})
+        series = replace(series, clouds=clear)
     sampling = SamplingOptions(**options)
     filled, gaps = fill_gaps(loaded, series, sampling)
     bands = {

@@ -203,6 +203,13 @@ def _with_deviation(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What sampling fills in, and the standard deviation of the network's first answer, which is all that one step
     asks for; both like `noise`, on the network's scale."""
+    if len(noise) > 1:  # one by one: what is known of a long series takes hundreds of megabytes
+        each = [slice(index, index + 1) for index in range(len(noise))]
+        answers = [
+            _with_deviation(denoiser, noise[one], conditioning.examples(one), predicted, steps, sampler) for one in each
+        ]
+        filled, deviations = zip(*answers, strict=True)
+        return torch.cat(filled), torch.cat(deviations)
     missing, observed = conditioning.gap_mask, conditioning.observed
     assert missing is not None
     assert observed is not None

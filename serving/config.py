@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from restore_dit.config.clouds import DetectionConfig
+from restore_dit.config.examples import Positive, Section
 from restore_dit.config.jobs import SHIPPED_MODEL
-from restore_dit.config.tree import Positive, Section
 from restore_dit.data.exchange.limits import SeriesLimits
 
 AT_ONCE = 4

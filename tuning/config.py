@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from restore_dit.config import RunConfig, Section, load
+from restore_dit.config.examples import Fraction, Positive
 from restore_dit.config.loading import apply_overrides, build, merge, read_yaml
-from restore_dit.config.tree import Fraction, Positive
 from restore_dit.errors import UserError
 from tuning.space import CHANGEABLE, Range, Space, keys_of, may_change, require_valid
 

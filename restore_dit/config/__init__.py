@@ -1,20 +1,22 @@
 """The configuration of a run: typed tree, presets, and loading from YAML and `key=value`."""
 
-from restore_dit.config.loading import dump, load, shipped
-from restore_dit.config.presets import PRESETS, default, paper, tiny
-from restore_dit.config.tree import (
+from restore_dit.config.examples import (
     DataConfig,
-    DiffusionConfig,
     GapConfig,
     MaskErrorConfig,
-    ModelConfig,
-    OptimiserConfig,
     RadarConfig,
-    RunConfig,
     SamplerName,
     Section,
     SplitConfig,
     TargetConfig,
+)
+from restore_dit.config.loading import dump, load, shipped
+from restore_dit.config.presets import PRESETS, default, paper, tiny
+from restore_dit.config.tree import (
+    DiffusionConfig,
+    ModelConfig,
+    OptimiserConfig,
+    RunConfig,
     TrackingConfig,
     TrainingConfig,
     WorkersConfig,

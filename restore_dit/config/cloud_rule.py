@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from restore_dit.config.tree import Fraction, Section
+from restore_dit.config.examples import Fraction, Section
 
 
 class RuleConfig(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from restore_dit.config.clouds import CloudNetworkConfig
-from restore_dit.config.tree import Fraction, Positive, Section
+from restore_dit.config.examples import Fraction, Positive, Section
 from restore_dit.series import S2_BANDS
 
 TRAINED_NETWORK = CloudNetworkConfig(bands=S2_BANDS, reference=True, missing_bands=True, pixel_size=10.0)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from restore_dit.config.cloud_rule import RuleConfig
-from restore_dit.config.tree import Positive, Section
+from restore_dit.config.examples import Positive, Section
 
 PUBLISHED_BANDS = ("B02", "B03", "B04", "B8A")
 """Inputs of the published cloud network."""

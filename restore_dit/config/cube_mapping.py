@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from restore_dit.config.examples import Section
 from restore_dit.config.loading import apply_overrides, build, read_yaml
-from restore_dit.config.tree import Section
 from restore_dit.errors import UserError
 from restore_dit.series import S1_BANDS, S2_ALL_BANDS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.config.tree import Positive, Section
+from restore_dit.config.examples import Positive, Section
 
 
 class CubesConfig(Section):

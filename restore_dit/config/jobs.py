@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from restore_dit.config.tree import Positive, SamplerName, Section, TargetConfig
+from restore_dit.config.examples import Positive, SamplerName, Section, TargetConfig
 
 SHIPPED_MODEL = "default"
 """The name of the model that comes with the package, wherever a model directory may stand."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from restore_dit.config.tree import Positive, Section
+from restore_dit.config.examples import Positive, Section
 
 
 class TransferConfig(Section):

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from restore_dit.config.tree import (
-    DataConfig,
-    DiffusionConfig,
-    GapConfig,
-    ModelConfig,
-    OptimiserConfig,
-    RadarConfig,
-    RunConfig,
-    SplitConfig,
-    TrainingConfig,
-)
+from restore_dit.config.examples import DataConfig, GapConfig, RadarConfig, SplitConfig
+from restore_dit.config.tree import DiffusionConfig, ModelConfig, OptimiserConfig, RunConfig, TrainingConfig
 
 
 def paper() -> RunConfig:

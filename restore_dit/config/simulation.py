@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from restore_dit.config.tree import Fraction, Positive, Section
+from restore_dit.config.examples import Fraction, Positive, Section
 
 
 class SimulationConfig(Section):

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pydantic import ValidationError
 
 from restore_dit import __version__
+from restore_dit.config.examples import Section
 from restore_dit.config.jobs import ReconstructionConfig
-from restore_dit.config.tree import Section
 from restore_dit.data.storage import Location, list_names, read_bytes, write_bytes_atomically
 from restore_dit.data.store.manifest import TileRecord
 from restore_dit.reconstruction.model_directory import Model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 import sys
 
-BENCHMARKS = ("denoiser", "busy", "data_path", "clouds", "scaling", "serving", "gpu")
+BENCHMARKS = ("denoiser", "filling", "busy", "data_path", "clouds", "scaling", "serving", "gpu")
 
 
 def main() -> int:

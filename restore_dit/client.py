@@ -214,7 +214,7 @@ class LocalClient:
 
     def reconstruct(self, series: TileSeries, **options: Any) -> Clear:
         """The series without gaps; options: those of `SamplingOptions`."""
-        clear, gap_mask = fill_gaps(self._model, series, SamplingOptions(**options))
+        clear, gap_mask, _ = fill_gaps(self._model, series, SamplingOptions(**options))
         return Clear(clear, gap_mask)
 
 

@@ -53,7 +53,8 @@ def fill(
         clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
         series = replace(series, clouds=clear)
     sampling = SamplingOptions(**options)
-    filled, gaps = fill_gaps(loaded, series, sampling)
+    gap_free = fill_gaps(loaded, series, sampling)
+    filled, gaps = gap_free.series, gap_free.gap_mask
     bands = {
         band: _with_gaps_filled(dataset[band], gaps, filled.optical.values[:, place])
         for place, band in enumerate(filled.optical.bands)
@@ -68,7 +69,8 @@ def fill(
         result = result.assign_coords(band=list(filled.optical.bands))
         result = result.assign(uncertainty=(("band", *_DIMENSIONS), deviation.astype(np.float32), described))
     name = loaded.origin or loaded.config.name
-    return result.assign_attrs({key.lower(): value for key, value in provenance(loaded, name, sampling).items()})
+    made = provenance(loaded, name, sampling, gap_free)
+    return result.assign_attrs({key.lower(): value for key, value in made.items()})
 
 
 def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:

@@ -129,9 +129,9 @@ class Reconstructor:
 
             known = series if series.clouds is not None else self._with_clouds(series)
             sample = self._sampled_elsewhere(name, options, loop, cancelled)
-            clear, gap_mask = fill_gaps(model, known, options, report, sample)
-            made = provenance(model, name, options)
-            return Answer(known, clear, gap_mask, made, wanted.outputs).only(wanted.dates)
+            filled = fill_gaps(model, known, options, report, sample)
+            made = provenance(model, name, options, filled)
+            return Answer(known, filled.series, filled.gap_mask, made, wanted.outputs).only(wanted.dates)
 
         seconds = self._config.limits.work_seconds
         try:

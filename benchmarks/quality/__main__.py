@@ -121,7 +121,9 @@ def score(site: Site, protocol: str, models: Mapping[str, Model], frames: int) -
     config = EvaluationConfig.model_validate({"protocol": protocol, "part": "all", "hidden_frames": hidden})
     maker = ExampleMaker(DataConfig(targets=site.targets), site.bands, seed=0)
     methods = baseline_methods() | {
-        name: model_method(model, SamplingOptions()) for name, model in models.items() if fills(model, site)
+        name: model_method(model, SamplingOptions(calibrate=name != TREES))
+        for name, model in models.items()
+        if fills(model, site)
     }
     every_track = RadarConfig(track=BOTH_TRACKS)
     reader = tile_reader(site.store, DataConfig(targets=site.targets, radar=every_track), keep=1)

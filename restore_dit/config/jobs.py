@@ -21,6 +21,11 @@ class SamplingConfig(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: Positive = Field(4, description="windows of a series that go through the network at once")
     use_gpu: bool = False
+    calibrate: bool = Field(
+        True,
+        description="hide clear dates of each series first to see how well it can be filled, take less of the model's "
+        "answer where it does worse than interpolation, and scale its uncertainty (the shipped model and its kin)",
+    )
 
 
 class EvaluationConfig(Section):

@@ -11,7 +11,7 @@ KNEE = 0.04
 """On the network's scale: errors beyond it count by their size and not by its square, since some targets lie in haze
 or shadow that no mask shows."""
 
-_OF_LIKELIHOOD, _OF_FRAMES = 0.1, 0.03
+_OF_LIKELIHOOD, _OF_FRAMES = 0.1, 0.15
 _LEAST_FRAME_ERROR = 1e-4  # mean square on the network's scale
 
 

@@ -13,7 +13,7 @@ from restore_dit.data.randomness import generator
 from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
-from restore_dit.evaluation.frames import compare, frames_csv
+from restore_dit.evaluation.frames import compare, coverage, frames_csv
 from restore_dit.evaluation.metrics import average_scores
 from restore_dit.evaluation.protocols import TileScores, data_of, evaluate_tile
 from restore_dit.evaluation.report import Report, write_report
@@ -168,5 +168,6 @@ def summarise(results: list[TileScores], config: EvaluationConfig, facts: dict[s
     return replace(
         report,
         facts={**report.facts, "best baseline": best, "frames": f"{len(frames)} with missing pixels"},
+        coverage=coverage(frames),
         comparisons=compare(frames, report.missing_psnr, best, generator(config.sampling.seed, "resampled frames")),
     )

@@ -7,11 +7,13 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
+
+from restore_dit.evaluation.metrics import PixelSet
 
 REFERENCE = "linear"
 """The method that a frame's reconstruction should not be worse than."""
@@ -31,7 +33,8 @@ class FrameErrors:
     of the absolute error, both averaged over bands.
 
     series: the number of the frame's series among those of its tile. date: such as 2019-06-30. visible_share: share of
-    the frame's known pixels that were shown.
+    the frame's known pixels that were shown. within: by method, of those that say how sure they are, which share of the
+    missing values lies in their intervals of `LEVELS`.
     """
 
     tile_id: str
@@ -41,6 +44,7 @@ class FrameErrors:
     visible_share: float
     squared: Mapping[str, float]
     absolute: Mapping[str, float]
+    within: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def psnr(self, method: str) -> float:
         """dB; infinite where nothing is wrong."""
@@ -99,6 +103,24 @@ def compare(
         )
         for column, method in enumerate(methods)
     }
+
+
+def coverage(frames: Sequence[FrameErrors]) -> dict[str, dict[PixelSet, tuple[float, ...]]]:
+    """By method, of those that say how sure they are, the share of missing values within its intervals: of all, of
+    wholly hidden frames and of partly visible ones, as far as there are any."""
+    kinds: dict[PixelSet, list[FrameErrors]] = {
+        "missing": list(frames),
+        "hidden_frames": [frame for frame in frames if frame.visible_share == 0],
+        "partial_frames": [frame for frame in frames if frame.visible_share > 0],
+    }
+
+    def of(method: str, chosen: Sequence[FrameErrors]) -> tuple[float, ...]:
+        weights = [frame.missing for frame in chosen]
+        shares = np.average([frame.within[method] for frame in chosen], axis=0, weights=weights)
+        return tuple(map(float, shares))
+
+    methods = frames[0].within if frames else {}
+    return {method: {kind: of(method, chosen) for kind, chosen in kinds.items() if chosen} for method in methods}
 
 
 def frames_csv(frames: Sequence[FrameErrors]) -> str:

@@ -14,7 +14,7 @@ from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.cutting import size
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
-from restore_dit.data.examples.normalisation import OPTICAL_CEILING, published_scale_to_reflectance
+from restore_dit.data.examples.normalisation import published_scale_to_reflectance, stored_to_published_scale
 from restore_dit.data.randomness import generator
 from restore_dit.data.store.stored_tile import StoredTile
 from restore_dit.evaluation.baselines import BASELINES, fill
@@ -24,15 +24,16 @@ from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesS
 from restore_dit.pictures.composites import vegetation_index
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.reconstruct import reconstruct
+from restore_dit.reconstruction.own_errors import intervals_of
+from restore_dit.reconstruction.reconstruct import Filled, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSeries, days_since_origin
 
 MODEL_NAME = "RESTORE-DiT"
 
-Method = Callable[[TileSeries, NDArray[np.intp], NDArray[np.bool_]], NDArray[np.floating]]
-"""What fills gaps: (series, frames [n], gaps [n, H, W]) → these frames of all the series' bands on the published scale,
-[n, C, H, W]. It looks at no other optical frame and at nothing that is hidden."""
+Method = Callable[[TileSeries, NDArray[np.intp], NDArray[np.bool_]], Filled]
+"""What fills gaps: (series, frames [n], gaps [n, H, W]) → these frames of all the series' bands. It looks at
+no other optical frame and at nothing that is hidden."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,9 @@ def data_of(model: Model, config: EvaluationConfig) -> DataConfig:
 def baseline_methods() -> dict[str, Method]:
     """Every baseline by its name."""
 
-    def filled(
-        name: str, series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]
-    ) -> NDArray[np.floating]:
-        values = _published(series.optical.values[frames])
-        return fill(name, values, gaps, days_since_origin(series.optical.dates[frames]))
+    def filled(name: str, series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]) -> Filled:
+        values = stored_to_published_scale(series.optical.values[frames])
+        return Filled(fill(name, values, gaps, days_since_origin(series.optical.dates[frames])))
 
     return {name: partial(filled, name) for name in BASELINES}
 
@@ -93,10 +92,13 @@ def baseline_methods() -> dict[str, Method]:
 def model_method(model: Model, options: SamplingOptions) -> Method:
     """The model on series of bands that it fills, in any order."""
 
-    def filled(series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]) -> NDArray[np.floating]:
+    def filled(series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]) -> Filled:
         wanted = series.optical.bands
         bands = model.bands_of(wanted, f"tile {series.tile_id}")
-        return reconstruct(model, series, frames, gaps, options)[:, [bands.index(band) for band in wanted]]
+        order = [bands.index(band) for band in wanted]
+        answer = reconstruct_with_deviation(model, series, frames, gaps, options)
+        deviation = None if answer.deviation is None else answer.deviation[:, order]
+        return Filled(answer.values[:, order], deviation, answer.own_errors)
 
     return filled
 
@@ -132,12 +134,15 @@ def score_tile(
         unknown = maker.unknown(tile)[trial.frames] | (optical == NO_DATA).any(axis=1)
         gaps = trial.gaps | unknown
         dates = series.optical.dates[trial.frames]
-        published, reflectance = _published(optical), optical.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
+        published = stored_to_published_scale(optical)
+        reflectance = optical.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
         known, missing = ~unknown, gaps & ~unknown
         sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         estimated: dict[str, NDArray[np.floating]] = {}
+        within: dict[str, NDArray[np.float64]] = {}  # [n, H, W, levels]
         for name, method in methods.items():
-            prediction, hidden = method(series, trial.frames, gaps), gaps[:, None]
+            answer, hidden = method(series, trial.frames, gaps), gaps[:, None]
+            prediction = answer.values
             estimates: dict[str, tuple[NDArray[np.float32], NDArray[np.floating]]] = {
                 PUBLISHED_SCALE: (published, np.where(hidden, prediction, published)),
                 REFLECTANCE: (reflectance, np.where(hidden, published_scale_to_reflectance(prediction), reflectance)),
@@ -147,6 +152,10 @@ def score_tile(
                 result.scores.setdefault(name, []).append(scores)
             sums[name] = error_sums(*estimates[PUBLISHED_SCALE], missing)
             estimated[name] = estimates[REFLECTANCE][1]
+            if answer.deviation is not None:
+                in_deviations = np.abs(prediction - published) / answer.deviation
+                widths = intervals_of(answer.own_errors)
+                within[name] = np.stack([(in_deviations <= width).mean(axis=1) for width in widths], axis=-1)
         result.missing_pixels += int(missing[trial.scored].sum())
         result.pixels += int(known[trial.scored].sum())
         result.frames += [
@@ -158,6 +167,7 @@ def score_tile(
                 visible_share=1 - float(missing[frame].sum() / known[frame].sum()),
                 squared={name: float(squared[frame]) for name, (squared, _) in sums.items()},
                 absolute={name: float(absolute[frame]) for name, (_, absolute) in sums.items()},
+                within={name: tuple(held[frame][missing[frame]].mean(axis=0)) for name, held in within.items()},
             )
             for frame in trial.scored
             if missing[frame].any()
@@ -182,8 +192,3 @@ def _of_bands(series: TileSeries, bands: tuple[str, ...]) -> TileSeries:
     optical = series.optical
     values = optical.values[:, [optical.bands.index(band) for band in bands]]
     return replace(series, optical=Acquisitions(values, optical.dates, bands))
-
-
-def _published(stored: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Stored reflectance × 10000 on the published scale."""
-    return np.clip(stored, 0, OPTICAL_CEILING).astype(np.float32) / np.float32(OPTICAL_CEILING)

@@ -28,6 +28,7 @@ from restore_dit.evaluation.metrics import (
     PixelSet,
     SetScores,
 )
+from restore_dit.reconstruction.own_errors import LEVELS
 
 FORMAT = "restore-dit evaluation 2"
 
@@ -57,6 +58,7 @@ class Report:
     methods: for each method, for each scale, the averages. facts: what was evaluated, such as protocol, store and
     model, in the order to show. missing_share: share of missing pixels in the inputs, 0 to 1. comparisons: each method
     beside the best baseline and, frame by frame, beside linear interpolation; empty where no pixel is missing.
+    coverage: of methods that say how sure they are, which share of the missing values lies in their intervals.
     """
 
     title: str
@@ -64,6 +66,7 @@ class Report:
     missing_share: float
     facts: Mapping[str, str] = field(default_factory=dict)
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
+    coverage: Mapping[str, Mapping[PixelSet, tuple[float, ...]]] = field(default_factory=dict)
 
     @property
     def scales(self) -> list[str]:
@@ -158,6 +161,16 @@ def comparison_table(report: Report) -> ScoreTable:
     return ScoreTable(caption, columns, rows)
 
 
+def coverage_table(report: Report) -> ScoreTable:
+    """Which share of the missing values lies in the intervals that are to hold a given share of them."""
+    rows = [
+        (f"{method}, {PIXEL_NAMES[pixels]}", [(f"{share:.1%}", False) for share in shares])
+        for method, kinds in report.coverage.items()
+        for pixels, shares in kinds.items()
+    ]
+    return ScoreTable("values within intervals", tuple(f"{level:.0%}" for level in LEVELS), rows)
+
+
 def print_report(
     report: Report, console: Console | None = None, pixel_sets: tuple[PixelSet, ...] = ("missing",)
 ) -> None:
@@ -166,6 +179,8 @@ def print_report(
     tables = [score_table(report, scale, pixels) for pixels in pixel_sets for scale in report.scales]
     if report.comparisons:
         tables.append(comparison_table(report))
+    if report.coverage:
+        tables.append(coverage_table(report))
     if not console.is_terminal:
         console.file.write("\n\n".join([_heading(report), *map(_plain, tables)]) + "\n\n* best of its column\n")
         return
@@ -198,6 +213,8 @@ def to_markdown(report: Report) -> str:
     parts = [f"# {report.title}", _facts(report)]
     if report.comparisons:
         parts.append(_markdown(comparison_table(report)))
+    if report.coverage:
+        parts.append(_markdown(coverage_table(report)))
     missing = [scores.missing for _, _, scores in report.entries()]
     shown: tuple[PixelSet, ...] = ("missing", "hidden_frames", "partial_frames", "all", "observed")
     for pixels in shown:
@@ -239,6 +256,7 @@ def to_json(report: Report) -> str:
         },
         "best_baseline": report.best_baseline,
         "comparisons": {method: asdict(one) for method, one in report.comparisons.items()},
+        "coverage": {method: dict(kinds) for method, kinds in report.coverage.items()},
     }
     return json.dumps(_without_infinities(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -257,7 +275,11 @@ def from_json(text: str) -> Report:
         for method, scales in content["methods"].items()
     }
     comparisons = {method: _comparison(fields) for method, fields in content["comparisons"].items()}
-    return Report(content["title"], methods, content["missing_share"], content["facts"], comparisons)
+    coverage = {
+        method: {pixels: tuple(shares) for pixels, shares in kinds.items()}
+        for method, kinds in content.get("coverage", {}).items()
+    }
+    return Report(content["title"], methods, content["missing_share"], content["facts"], comparisons, coverage)
 
 
 def _scores(content: dict[str, Any]) -> AverageScores:

@@ -21,6 +21,7 @@ _MOST_VARIANCE = 2.5  # of the kriged value, in variances of the ground
 _NOWHERE = 400.0  # days to a neighbour that does not exist
 _RADAR_MEMORY, _RADAR_REACH = 4.0, 13.0  # days
 _SPECKLE_WINDOW = 5  # pixels
+_LEAST_SQUARE = 1e-5  # on the network's scale: what stands below logarithms of mean squares
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Evidence:
     coverage [B, T, 1, H, W]: the visible share of the frame. observed [B, T, 1, H, W] bool.
     days_before, days_after [B, T, 1, H, W]: to the neighbouring observations.
     radar [B, T, K, H, W]: see `radar_evidence`; K is 0 without.
+    habits [B, T, 3·C, H, W], the same everywhere: see `series_habits`.
     """
 
     kriged: Tensor
@@ -67,6 +69,7 @@ class Evidence:
     days_before: Tensor
     days_after: Tensor
     radar: Tensor
+    habits: Tensor
 
     def each(self, change: Callable[[Tensor], Tensor]) -> Evidence:
         """The same with every field changed."""
@@ -129,7 +132,32 @@ def gather_evidence(values: Tensor, observed: Tensor, dates: Tensor, radar: Rada
         days_before=torch.where(has_before, days_before, _NOWHERE),
         days_after=torch.where(has_after, days_after, _NOWHERE),
         radar=values[:, :, :0] if radar is None else radar_evidence(radar, dates, earlier, later),
+        habits=series_habits(values, linear, departure, backed).expand(-1, values.shape[1], -1, *values.shape[3:]),
     )
+
+
+def series_habits(values: Tensor, linear: Tensor, departure: Tensor, backed: Tensor) -> Tensor:
+    """How this series departs from what its other dates say, band by band: [B, 1, 3·C, 1, 1], about −2 to 2.
+
+    By how much whole frames do and by how much pixels within a frame do, as logarithms of root mean squares, and how
+    linear interpolation fares beside kriging, as the logarithm of the ratio of theirs. A series whose frames agree
+    wants less correction than one that lies in haze now and then. backed [B, T, 1, H, W]: 1 where there is a departure.
+    """
+    visible = backed.sum(dim=(3, 4), keepdim=True)
+    number = visible.sum(dim=1, keepdim=True).clamp(min=1)
+    common = departure.sum(dim=(3, 4), keepdim=True) / visible.clamp(min=1)
+    trust = visible / (visible + _FRAME_PRIOR)
+    of_frames = (trust * common.square()).sum(dim=1, keepdim=True) / trust.sum(dim=1, keepdim=True).clamp(min=1e-3)
+
+    def mean_square(errors: Tensor) -> Tensor:
+        return (errors.square() * backed).sum(dim=(1, 3, 4), keepdim=True) / number
+
+    def logarithm(square: Tensor) -> Tensor:
+        return 0.5 * (square + _LEAST_SQUARE).log()
+
+    ratio = logarithm(mean_square(values - linear)) - logarithm(mean_square(departure))
+    levels = [logarithm(square) + 3.5 for square in (of_frames, mean_square(departure - common))]
+    return torch.cat([*levels, ratio], dim=2)
 
 
 def radar_evidence(radar: RadarSeries, dates: Tensor, earlier: Tensor, later: Tensor) -> Tensor:

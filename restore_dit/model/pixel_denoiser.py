@@ -50,7 +50,7 @@ class PixelDenoiser(nn.Module):
         self.config = config
         size, bands = config.hidden_size, len(config.bands)
         self.radar_inputs = 2 * (6 * len(config.radar_channels) + 1) if config.radar_channels else 0
-        self.embedding = nn.Linear(11 * bands + 13 + self.radar_inputs, size)
+        self.embedding = nn.Linear(14 * bands + 13 + self.radar_inputs, size)
         self.step_embedding = StepEmbedding(size)
         self.blocks = nn.ModuleList(PixelBlock(config) for _ in range(config.depth))
         self.head_norm = nn.LayerNorm(size)
@@ -145,7 +145,8 @@ class PixelDenoiser(nn.Module):
             *(each.log1p() / 3 for each in days),
             *(torch.exp(-each / 25) for each in days),
         ]
-        of_frames = [present.expand(-1, told.shape[1], -1, -1, -1), season[..., None, None]]
+        in_bands = present.expand(-1, told.shape[1], -1, -1, -1)
+        of_frames = [in_bands, evidence.habits * in_bands.repeat(1, 1, 3, 1, 1), season[..., None, None]]
         radar = evidence.radar
         if not radar.shape[2]:
             radar = told.new_zeros(*told.shape[:2], self.radar_inputs, *told.shape[3:])

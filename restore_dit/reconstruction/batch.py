@@ -110,8 +110,9 @@ class TileReconstructor:
             self.on_window(tile_id, done, total)
 
         cloudy = self.input(tile_id)
-        clear, gap_mask = fill_gaps(model, cloudy, options, on_window)
-        attributes = provenance(model, self.config.model, options)
+        filled = fill_gaps(model, cloudy, options, on_window)
+        clear, gap_mask = filled.series, filled.gap_mask
+        attributes = provenance(model, self.config.model, options, filled)
         if self.config.format == "cog":
             written = write_geotiffs(self.output.join(tile_id), clear, gap_mask, attributes)
             files = [f"{tile_id}/{uri.rpartition('/')[2]}" for uri in written]
@@ -124,7 +125,9 @@ class TileReconstructor:
             )
             files.append(f"{tile_id}.png")
         never_observed = int(clear.layers[NEVER_OBSERVED].sum())
-        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()), never_observed, cloudy.remarks)
+        own = () if filled.own_errors is None else (filled.own_errors.remark(),)
+        remarks = cloudy.remarks + own
+        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()), never_observed, remarks)
         if tile_id in self.keys:
             completion = Completion(
                 key=self.keys[tile_id],
@@ -204,4 +207,11 @@ def options_of(config: ReconstructionConfig) -> SamplingOptions:
 
 def sampling_options(config: SamplingConfig) -> SamplingOptions:
     """The sampler's options of a job's configuration."""
-    return SamplingOptions(config.steps, config.seed, config.precision, config.batch_size, sampler=config.sampler)
+    return SamplingOptions(
+        config.steps,
+        config.seed,
+        config.precision,
+        config.batch_size,
+        sampler=config.sampler,
+        calibrate=config.calibrate,
+    )

@@ -50,6 +50,7 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "seed": options.seed,
         "precision": options.precision,
         "mask_dilation": mask_dilation(model, options),
+        "calibrate": options.calibrate,
         "output": [config.format, config.figures],
     }
     return _checksum(content)

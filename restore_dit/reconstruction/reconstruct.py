@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from restore_dit import __version__
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.dilation import hidden_pixels
-from restore_dit.data.examples.normalisation import published_scale_to_stored
+from restore_dit.data.examples.normalisation import published_scale_to_stored, stored_to_published_scale
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.joining import join_windows
 from restore_dit.reconstruction.model_directory import Model
+from restore_dit.reconstruction.own_errors import OwnErrors, choose_probes, compare, learn
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sampled_here
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
 from restore_dit.reconstruction.windows import time_windows
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, UNCERTAINTY, Acquisitions, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, UNCERTAINTY, Acquisitions, TileSeries, days_since_origin
 
 DEFAULT_TILE = 128
 """Side in pixels of the network's spatial tile where training saw whole tiles."""
@@ -37,11 +38,20 @@ OnProgress = Callable[[int, int], None]
 
 
 class Filled(NamedTuple):
-    """`values` [n, C, H, W] on the published scale, and their standard `deviation` in the same shape; None of a network
-    that does not say how sure it is."""
+    """`values` [n, C, H, W] on the published scale, their standard `deviation` in the same shape and what is known of
+    the model's `own_errors` on this series; None of a network that does not say how sure it is."""
 
     values: NDArray[np.float32]
-    deviation: NDArray[np.float32] | None
+    deviation: NDArray[np.float32] | None = None
+    own_errors: OwnErrors | None = None
+
+
+class GapFree(NamedTuple):
+    """A `series` without gaps and `gap_mask` [T, H, W], what of it was filled; `own_errors` as of `Filled`."""
+
+    series: TileSeries
+    gap_mask: NDArray[np.bool_]
+    own_errors: OwnErrors | None
 
 
 def reconstruct(
@@ -95,9 +105,12 @@ def reconstruct_with_deviation(
     total, done = len(tiles) * len(windows), 0
     device = next(model.denoiser.parameters()).device
 
+    def maker(place: SpatialTile, gaps: NDArray[np.bool_]) -> WindowMaker:
+        return WindowMaker(model, _cut(series, place), place, frames, gaps, options.seed, device)
+
     def prepared() -> Iterator[PreparedWindow]:
         for place in tiles:
-            make = WindowMaker(model, _cut(series, place), place, frames, hidden, options.seed, device)
+            make = maker(place, hidden[:, place.rows, place.columns])
             yield from (make(start, stop) for start, stop in windows)
 
     def counted(predictions: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
@@ -107,13 +120,24 @@ def reconstruct_with_deviation(
             on_progress(done, total)
             yield prediction
 
-    options.solver(model)  # whether it can be
-    predictions = counted((sample or sampled_here(model, options))(prepared()))
+    sample = sample or sampled_here(model, options)
+    _, steps = options.solver(model)
+    places = np.array([model.config.model.bands.index(band) for band in bands])
+    own = None
+    published, days = np.zeros(0, np.float32), days_since_origin(series.optical.dates[frames])
+    if says_deviation and options.calibrate and steps == 1:
+        order = [series.optical.bands.index(band) for band in bands]
+        published = stored_to_published_scale(series.optical.values[frames][:, order])
+
+        own = learn(compare(choose_probes(~hidden), published, ~hidden, days, places, maker, sample))
+    predictions = counted(sample(prepared()))
     for place in tiles:
         blend.add(place, join_windows(islice(predictions, len(windows)), windows), weights[place])
-    places = np.array([model.config.model.bands.index(band) for band in bands])
     blended = blend.result()
-    return Filled(blended[:, places], blended[:, of_model + places] if says_deviation else None)
+    values, deviation = blended[:, places], blended[:, of_model + places] if says_deviation else None
+    if own is not None and deviation is not None:
+        values, deviation = own.temper(values, deviation, published, ~hidden, days)
+    return Filled(values, deviation, own)
 
 
 def fill_gaps(
@@ -122,9 +146,9 @@ def fill_gaps(
     options: SamplingOptions,
     on_progress: OnProgress = lambda done, total: None,
     sample: Sample | None = None,
-) -> tuple[TileSeries, NDArray[np.bool_]]:
-    """The model's bands of the whole series with clouds, shadows and missing data replaced, and the gap mask [T, H, W]
-    of what was: by the model's `data.gaps.dilation`, or the options', more than the masks say.
+) -> GapFree:
+    """The model's bands of the whole series with clouds, shadows and missing data replaced, and the gap mask of what
+    was: by the model's `data.gaps.dilation`, or the options', more than the masks say.
 
     Observed pixels come out exactly as they went in. The layer `NEVER_OBSERVED` marks those that have no such date; the
     layer `UNCERTAINTY` is there where the network says how sure it is.
@@ -148,7 +172,8 @@ def fill_gaps(
     if filled.deviation is not None:
         marks[UNCERTAINTY] = np.where(gaps[:, None], published_scale_to_stored(filled.deviation), np.int16(0))
     optical = Acquisitions(values, series.optical.dates, bands)
-    return replace(series, optical=optical, clouds=None, layers=series.layers | marks), gaps
+    clear = replace(series, optical=optical, clouds=None, layers=series.layers | marks)
+    return GapFree(clear, gaps, filled.own_errors)
 
 
 def _why_nothing_is_observed(model: Model, series: TileSeries, options: SamplingOptions) -> str:
@@ -167,10 +192,12 @@ def _why_nothing_is_observed(model: Model, series: TileSeries, options: Sampling
     )
 
 
-def provenance(model: Model, name: str, options: SamplingOptions) -> dict[str, str]:
-    """What made a series, as results say it; `name` is the model's."""
+def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFree) -> dict[str, str]:
+    """What made a series, and what was found out on the way, as results say it; `name` is the model's."""
     sampler, steps = options.solver(model)
-    return {
+    own = filled.own_errors
+    found = {} if own is None else own.attributes(filled.series.optical.bands)
+    return found | {
         "SOFTWARE": f"restore-dit {__version__}",
         "MODEL": name,
         "SEED": str(options.seed),
@@ -201,4 +228,4 @@ def _cut(series: TileSeries, place: SpatialTile) -> DecodedTile:
 
     radar = {track: cut(acquisitions) for track, acquisitions in series.radar.items()}
     clouds = None if series.clouds is None else series.clouds[:, place.rows, place.columns]
-    return DecodedTile(replace(series, optical=cut(series.optical), clouds=clouds, radar=radar))
+    return DecodedTile(replace(series, optical=cut(series.optical), clouds=clouds, radar=radar, other_clouds={}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import groupby, islice
 from typing import Literal
 
 import numpy as np
@@ -33,7 +33,8 @@ Sample = Callable[[Iterable["PreparedWindow"]], Iterator[NDArray[np.float32]]]
 @dataclass(frozen=True)
 class SamplingOptions:
     """How to sample. `steps`, `sampler` and `mask_dilation` (pixels by which clouds and shadows are widened) None: as
-    the model's configuration says; `batch_size`: windows at once."""
+    the model's configuration says; `batch_size`: windows at once; `calibrate`: whether clear dates of a series are
+    hidden first, to see how well it can be filled (networks that say how sure they are, in one step)."""
 
     steps: int | None = None
     seed: int = 0
@@ -41,6 +42,7 @@ class SamplingOptions:
     batch_size: int = 4
     mask_dilation: int | None = None
     sampler: SamplerName | None = None
+    calibrate: bool = True
 
     def solver(self, model: Model) -> tuple[SamplerName, int]:
         """Sampler and steps for a model.
@@ -84,7 +86,8 @@ class WindowMaker:
     Args:
         tile: the series below the spatial tile.
         frames: [n] indices of its frames that are reconstructed.
-        gaps: [n, H, W] what is hidden, of the whole series.
+        place: where the tile lies; noise depends on it.
+        gaps: [n, h, w] what is hidden of the tile.
         device: where the anchor is computed.
     """
 
@@ -99,7 +102,7 @@ class WindowMaker:
         device: torch.device,
     ) -> None:
         self._model, self._tile, self._place = model, tile, place
-        self._frames, self._gaps, self._seed = frames, gaps[:, place.rows, place.columns], seed
+        self._frames, self._gaps, self._seed = frames, gaps, seed
         # What is hidden is decided already, with the clouds beyond this spatial tile.
         network = model.config.model
         self._cutter = Cutter(
@@ -148,18 +151,21 @@ def sampled_here(model: Model, options: SamplingOptions) -> Sample:
     """Samples in this process, `batch_size` windows at once, while the next are prepared."""
 
     def sample(windows: Iterable[PreparedWindow]) -> Iterator[NDArray[np.float32]]:
-        rest = iter(windows)
-
-        def prepare() -> list[PreparedWindow]:
-            return list(islice(rest, options.batch_size))
-
+        groups = _groups(windows, options.batch_size)
         with ThreadPoolExecutor(max_workers=1) as thread:
-            waiting = thread.submit(prepare)
-            while group := waiting.result():
-                waiting = thread.submit(prepare)
+            waiting = thread.submit(next, groups, None)
+            while (group := waiting.result()) is not None:
+                waiting = thread.submit(next, groups, None)
                 yield from sample_windows(model, group, options)
 
     return sample
+
+
+def _groups(windows: Iterable[PreparedWindow], most: int) -> Iterator[list[PreparedWindow]]:
+    """Neighbouring windows of one shape, `most` at once."""
+    for _, alike in groupby(windows, lambda window: window.shape):
+        while group := list(islice(alike, most)):
+            yield group
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from restore_dit.evaluation.frames import FrameErrors, compare, error_sums, frames_csv
+from restore_dit.evaluation.frames import FrameErrors, compare, coverage, error_sums, frames_csv
 
 
 def frame(tile: str, series: int, date: str, missing: int = 100, **psnr: float) -> FrameErrors:
@@ -40,6 +40,20 @@ def test_frames_below_linear_are_counted_beyond_a_tenth_of_a_decibel():
     assert found["model"].worst_frame == pytest.approx(-2.5)
     assert found["model"].gain == -0.5
     assert (found["linear"].below_linear, found["linear"].worst_frame, found["linear"].gain_interval) == (0, 0, (0, 0))
+
+
+def test_coverage_counts_pixels_and_tells_hidden_frames_from_others():
+    def seen(missing: int, visible: float, within: dict[str, tuple[float, ...]]) -> FrameErrors:
+        return FrameErrors("a", 0, "2019-01-01", missing, visible, {}, {}, within)
+
+    frames = [seen(300, 0, {"model": (0.4, 0.8)}), seen(100, 0, {"model": (0.8, 1)}), seen(100, 0.5, {"model": (0, 1)})]
+    found = coverage(frames)
+    assert set(found) == {"model"}
+    assert found["model"]["missing"] == pytest.approx((0.4, 0.88))
+    assert found["model"]["hidden_frames"] == pytest.approx((0.5, 0.85))
+    assert found["model"]["partial_frames"] == pytest.approx((0, 1))
+    assert set(coverage(frames[:2])["model"]) == {"missing", "hidden_frames"}
+    assert coverage([seen(10, 0, {})]) == coverage([]) == {}
 
 
 def test_a_constant_difference_is_certain_however_the_frames_vary():

@@ -50,7 +50,8 @@ def report():
         "model without radar": Comparison((29.0, 31.0), -0.25, (-1.0, 0.5), 1.0, -4.0),
     }
     facts = {"protocol": "other-dates", "store": "s3://bucket/pastis"}
-    return Report("PASTIS-R, fold 5", methods, 0.381, facts, comparisons)
+    coverage = {"model": {"missing": (0.5, 0.75, 0.9625), "hidden_frames": (0.25, 0.5, 1.0)}}
+    return Report("PASTIS-R, fold 5", methods, 0.381, facts, comparisons, coverage)
 
 
 def test_order_does_not_depend_on_what_came_first(report):
@@ -128,8 +129,9 @@ def test_markdown_marks_the_best_and_leaves_out_empty_tables(report):
     text = to_markdown(report)
     assert "| linear | 0.0257 | 0.0386 | **3.00** | **30.00** | **0.950** |" in text
     assert "38.1% of pixels" in text
-    # Missing pixels, all of partly visible frames, and all pixels, on two scales; and the comparison.
-    assert text.count("| method |") == 5
+    # Missing pixels, all of partly visible frames, and all pixels, on two scales; comparison and intervals.
+    assert text.count("| method |") == 6
+    assert "| model, missing pixels of wholly hidden frames | 25.0% | 50.0% | 100.0% |" in text
 
 
 def test_plain_and_unwrapped_without_a_terminal(report):

@@ -12,7 +12,7 @@ from tuning.config import SweepConfig, load_sweep, shipped_sweeps
 
 
 def test_every_shipped_sweep_is_sound_and_comes_back_from_its_file():
-    assert set(shipped_sweeps()) == {"schedules", "sampling-only", "small", "population"}
+    assert set(shipped_sweeps()) == {"schedules", "sampling-only", "small", "population", "pixels"}
     for name in shipped_sweeps():
         sweep = load_sweep(name, ["model=models/x"] if name == "sampling-only" else [])
         assert build(SweepConfig, yaml.safe_load(dump(sweep)), name) == sweep

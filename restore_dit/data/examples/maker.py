@@ -24,6 +24,14 @@ from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, FEWEST_BANDS, NO_DATA
 
+COMMON_BANDS = (
+    frozenset({"B02", "B03", "B04", "B08"}),
+    frozenset({"B02", "B03", "B04", "B8A"}),
+    frozenset({"B02", "B03", "B04", "B08", "B11", "B12"}),
+    frozenset({"B05", "B06", "B07", "B8A", "B11", "B12"}),
+)
+"""What cubes of fewer than ten bands usually have: those of 10 m, those of 20 m, mixtures of both."""
+
 LEAST_SHOWN = 0.05
 """Share of a frame that is clear, from which it is shown though it is no target."""
 
@@ -196,10 +204,13 @@ class ExampleMaker:
         return str(random.choice(tracks))
 
     def _vary_bands(self, example: Example, random: np.random.Generator) -> None:
-        """Leaves out bands, and changes the brightness of all and of each."""
+        """Leaves out bands, half the time to one of `COMMON_BANDS`, and changes the brightness of all and of each."""
         if random.random() < self.config.band_dropout:
             present = np.flatnonzero(example["bands"])
-            kept = random.permutation(present)[: random.integers(FEWEST_BANDS, max(len(present), FEWEST_BANDS + 1))]
+            common = COMMON_BANDS[random.integers(len(COMMON_BANDS))]
+            kept = np.array([band for band in present if self.bands[band] in common], np.intp)
+            if random.random() < 0.5 or len(kept) < FEWEST_BANDS:
+                kept = random.permutation(present)[: random.integers(FEWEST_BANDS, max(len(present), FEWEST_BANDS + 1))]
             example["bands"][:] = False
             example["bands"][kept] = True
         if self.config.gain:

@@ -87,6 +87,11 @@ def optical_to_network(stored: Tensor) -> Tensor:
     return stored.float().clamp_(0, OPTICAL_CEILING).mul_(2 / OPTICAL_CEILING).sub_(1)
 
 
+def stored_to_published_scale(stored: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Stored reflectance × 10000 on the scale of the published figures, clamp(stored, 0, 8000) / 8000."""
+    return np.clip(stored, 0, OPTICAL_CEILING).astype(np.float32) / np.float32(OPTICAL_CEILING)
+
+
 def published_scale_to_reflectance(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Published scale, where 1 is a reflectance of 0.8, to surface reflectance."""
     return values * np.float32(OPTICAL_CEILING / REFLECTANCE_SCALE)

@@ -20,8 +20,9 @@ def varied(config: SimulationConfig, generator: np.random.Generator) -> Simulati
     between the Mediterranean and southern Scandinavia, in large and small fields, in archives that kept all passes and
     such that dropped most, behind cloud masks that err more or less.
 
-    Offsets of whole dates reach from nearly none to the configured: a network that learns of large ones alone takes
-    real greening for haze.
+    Offsets of whole dates reach from nearly none to the configured, and small ones are frequent: a network that learns
+    of large ones alone takes real greening for haze. Misregistration reaches from that of aligned products to that of
+    the first years.
     """
     latitude = float(generator.uniform(42, 58))
     january = 7 - _COLDER * (latitude - 44) + 1.5 * float(generator.standard_normal())
@@ -37,12 +38,12 @@ def varied(config: SimulationConfig, generator: np.random.Generator) -> Simulati
         "cloudiness": float(generator.uniform(0.15, 0.6)),
         "cloudiness_spread": 0.0,
         "mask_errors": float(generator.uniform(0.3, 1)) * config.mask_errors,
-        "registration_error": float(generator.uniform(0.2, 0.5)),
+        "registration_error": float(np.exp(generator.uniform(np.log(0.1), np.log(0.8)))),
         "orbit_overlap": bool(generator.random() < 0.5),
         "dropped": float(generator.choice([0.05, 0.15, 0.3])),
         "overcast_dropped": float(generator.choice([0.0, 0.5, 0.9])),
         "partial_swath": 0.03,
-        "frame_offsets": float(generator.uniform(0.2, 1)) * config.frame_offsets,
+        "frame_offsets": float(0.05 + 0.95 * generator.random() ** 1.5) * config.frame_offsets,
         "varied": False,
     }
     return config.model_copy(update=drawn)

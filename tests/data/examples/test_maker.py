@@ -10,7 +10,7 @@ from restore_dit.config import DataConfig, GapConfig, RadarConfig, SplitConfig, 
 from restore_dit.data.examples import radar_choice
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.gaps import draw_dates
-from restore_dit.data.examples.maker import ExampleMaker
+from restore_dit.data.examples.maker import COMMON_BANDS, ExampleMaker
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.store.masks import SOURCE_CLOUDS, TRUE_CLOUDS
@@ -269,9 +269,13 @@ def test_a_tile_that_lacks_bands_shows_those_that_it_has(tile):
 
 def test_bands_are_left_out_down_to_three(tile):
     make = maker(band_dropout=1.0)
-    counts = [int(train(make, tile, draw)["bands"].sum()) for draw in range(30)]
+    shown = [train(make, tile, draw)["bands"] for draw in range(60)]
+    counts = [int(bands.sum()) for bands in shown]
     assert min(counts) >= 3
     assert len(set(counts)) > 3
+    names = [frozenset(band for band, has in zip(S2_BANDS, bands, strict=True) if has) for bands in shown]
+    assert 15 <= sum(bands in COMMON_BANDS for bands in names) <= 45
+    assert set(COMMON_BANDS) <= set(names)
 
 
 def test_both_tracks_come_with_their_own_dates_or_one_of_them(tile):

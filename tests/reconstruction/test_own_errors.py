@@ -1,0 +1,181 @@
+"""Clear dates are hidden to see how well a series can be filled; a model that is wrong gives way to interpolation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from restore_dit.config import RunConfig
+from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.examples.normalisation import Normalisation, stored_to_published_scale
+from restore_dit.data.simulation import simulate_tile
+from restore_dit.evaluation.baselines import fill as baseline
+from restore_dit.model.denoiser import build_denoiser
+from restore_dit.model.pixel_denoiser import PixelDenoiser
+from restore_dit.reconstruction.model_directory import Model
+from restore_dit.reconstruction.own_errors import LEVELS, PARTLY, WHOLE, Comparison, OwnErrors, choose_probes, learn
+from restore_dit.reconstruction.reconstruct import fill_gaps, provenance, reconstruct, reconstruct_with_deviation
+from restore_dit.reconstruction.sampling import SamplingOptions
+from restore_dit.series import TileSeries, days_since_origin
+
+LINEAR_IS_OFF, MODEL_IS_OFF = 0.05, 0.01
+
+
+@given(st.integers(1, 40), st.integers(1, 45), st.integers(1, 45), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_only_what_a_date_shows_is_hidden(frames, height, width, clear, seed):
+    random = np.random.default_rng(seed)
+    visible = random.random((frames, height, width)) < random.random((frames, 1, 1)) * 0.5 + clear / 2
+    probes = choose_probes(visible)
+    assert sum(probe.whole for probe in probes) <= WHOLE
+    assert sum(not probe.whole for probe in probes) <= PARTLY
+    for whole in (True, False):
+        dates = [probe.frame for probe in probes if probe.whole == whole]
+        assert dates == sorted(set(dates))
+    for probe in probes:
+        shown = visible[probe.frame, probe.block.rows, probe.block.columns]
+        assert shown.shape == probe.hidden.shape
+        assert shown.mean() >= 0.5
+        assert probe.hidden.size == 1 or probe.hidden.all() == probe.whole
+    if (visible.mean(axis=(1, 2)) == 1).any():
+        assert probes
+
+
+def comparisons(
+    count: int, answer: float, linear: float, *, whole: bool = True, deviation: float = 0.01, seed: int = 0
+) -> list[Comparison]:
+    """Dates whose three bands are missed by normal errors of these standard deviations, common to a third of a date."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        truth = random.uniform(0.1, 0.4, (3, 60))
+        answers, lines = (truth + size * random.standard_normal((3, 60)) for size in (answer, linear))
+        said = np.full((3, 60), deviation)
+        found.append(Comparison(whole, *(part.astype(np.float32) for part in (truth, answers, said, lines))))
+    return found
+
+
+def test_a_good_model_is_taken_and_a_bad_one_left():
+    good, bad = comparisons(20, MODEL_IS_OFF, LINEAR_IS_OFF), comparisons(20, 20 * MODEL_IS_OFF, MODEL_IS_OFF)
+    beside = comparisons(12, MODEL_IS_OFF, LINEAR_IS_OFF, whole=False)
+    own, other = learn([*good, *beside]), learn([*bad, *beside])
+    assert own is not None
+    assert other is not None
+    assert (own.share > 0.9).all()
+    assert (other.share[0] < 0.1).all()
+    assert (other.share[1] > 0.9).all()
+    assert own.dates == (20, 12)
+
+
+def test_of_few_dates_nothing_is_said():
+    assert learn(comparisons(3, 1, 0.01)) is None
+    assert learn([]) is None
+    # A few bad dates are not yet a bad model.
+    few, many = learn(comparisons(4, 0.02, 0.018)), learn(comparisons(24, 0.02, 0.018))
+    assert few is not None
+    assert many is not None
+    assert few.share[0].mean() > many.share[0].mean()
+
+
+@pytest.mark.parametrize("said", [0.002, 0.05])
+def test_intervals_hold_what_they_are_to_hold(said):
+    """Whatever the model says of its deviation."""
+    seen = comparisons(24, 0.02, 0.1, deviation=said) + comparisons(24, 0.01, 0.1, whole=False, deviation=said, seed=1)
+    own = learn(seen)
+    assert own is not None
+    for kind, error in ((0, 0.02), (1, 0.01)):
+        new = comparisons(200, error, 0.1, whole=not kind, deviation=said, seed=9)
+        sizes = np.concatenate([np.abs(one.answer - one.truth).ravel() for one in new]) / (said * own.widening[kind])
+        found = [(sizes <= width).mean() for width in own.intervals]
+        # Wider than they need be here: errors of real dates are more alike than these.
+        assert all(level - 0.02 < share < level + 0.08 for level, share in zip(LEVELS, found, strict=True))
+
+
+def test_what_is_seen_stays_and_what_is_far_from_it_gives_way():
+    random = np.random.default_rng(0)
+    visible = np.ones((6, 1, 60), bool)
+    visible[2] = False
+    visible[4, :, 10:] = False
+    published, days = random.random((6, 2, 1, 60), np.float32), np.arange(6) * 5.0
+    answer, deviation = np.full_like(published, 0.9), np.full_like(published, 0.01)
+    own = OwnErrors((9, 9), np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]))
+    tempered, wider = own.temper(answer, deviation, published, visible, days)
+    np.testing.assert_array_equal(tempered[[0, 1, 3, 5]], answer[[0, 1, 3, 5]])
+    np.testing.assert_array_equal(tempered[:, 1], answer[:, 1])
+    line = (published[1, 0] + published[3, 0]) / 2
+    np.testing.assert_allclose(tempered[2, 0], line, atol=1e-6)
+    np.testing.assert_allclose(wider[2], 0.03, rtol=1e-5)
+    beside, far = wider[4, 0, 0, 12], wider[4, 0, 0, 50]
+    assert 0.01 < beside < 0.02 < far
+    assert far == pytest.approx(0.03)
+
+
+@pytest.fixture(scope="module")
+def series() -> TileSeries:
+    """A simulated tile of 24×24 pixels that is often clear."""
+    config = SimulationConfig(
+        height=24, width=24, days=400, cloudiness=0.2, cloudiness_spread=0, mask_errors=0, orbit_overlap=True
+    )
+    return simulate_tile(config, 5, 0)
+
+
+def pixels_model(run: RunConfig, *, wrong_by: float) -> Model:
+    """A network that begins at kriging, and one that adds a constant to it."""
+    torch.manual_seed(0)
+    denoiser = build_denoiser(run.model)
+    assert isinstance(denoiser, PixelDenoiser)
+    bands = len(run.model.bands)
+    with torch.no_grad():
+        denoiser.head.weight.zero_()
+        if wrong_by:
+            denoiser.head.bias[7 * bands : 8 * bands] = 10  # the gate, open
+            denoiser.head.bias[8 * bands : 9 * bands] = float(np.arctanh(wrong_by))
+    return Model(denoiser.eval(), run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)), {})
+
+
+def test_a_model_that_is_wrong_on_a_series_does_no_harm_to_it(pixels_run, series):
+    assert series.clouds is not None
+    frames = np.flatnonzero((series.clouds == 0).all(axis=(1, 2)))
+    hidden = np.zeros((len(frames), 24, 24), bool)
+    hidden[5::6] = True
+    truth = stored_to_published_scale(series.optical.values[frames])
+    days = days_since_origin(series.optical.dates[frames])
+
+    def error(filled: np.ndarray) -> float:
+        return float(np.square(filled - truth)[5::6].mean())
+
+    by_line = error(baseline("linear", truth, hidden, days))
+    wrong = pixels_model(pixels_run, wrong_by=0.9)
+    blindly, tempered = (
+        reconstruct_with_deviation(wrong, series, frames, hidden, SamplingOptions(calibrate=calibrate))
+        for calibrate in (False, True)
+    )
+    assert error(blindly.values) > 10 * by_line
+    assert error(tempered.values) < 2 * by_line
+    assert blindly.own_errors is None
+    assert tempered.own_errors is not None
+    assert tempered.own_errors.share[0].mean() < 0.2
+    # Of one that is right it is little that changes.
+    right = pixels_model(pixels_run, wrong_by=0)
+    values = [
+        reconstruct(right, series, frames, hidden, SamplingOptions(calibrate=calibrate)) for calibrate in (False, True)
+    ]
+    assert error(values[1]) < 1.05 * error(values[0])
+
+
+def test_the_result_says_what_was_found(pixels_run, series):
+    wrong = pixels_model(pixels_run, wrong_by=0.9)
+    options = SamplingOptions(mask_dilation=0)
+    filled = fill_gaps(wrong, series, options)
+    assert filled.own_errors is not None
+    said = provenance(wrong, "wrong", options, filled)
+    share, widths = said["MODEL_SHARE_HIDDEN"].split(), [float(said[f"INTERVAL_{level}"]) for level in (50, 80, 95)]
+    assert share[::2] == list(filled.series.optical.bands)
+    assert np.mean(list(map(float, share[1::2]))) < 0.2
+    assert widths == sorted(widths)
+    assert widths[1] == pytest.approx(1.2816, abs=1e-3)
+    assert "INTERVAL_50" not in provenance(wrong, "wrong", options, filled._replace(own_errors=None))
+    # In several steps the network is asked for samples, of which no mean is taken.
+    assert fill_gaps(wrong, series, SamplingOptions(steps=3)).own_errors is None

@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit.config import ModelConfig
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.storage import Location, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.pictures.composites import INDICES, natural_composite, normalised_difference, robust_stretch
 from restore_dit.pictures.png import encode_colours
 from restore_dit.reconstruction.rasters import geotiffs
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, UNCERTAINTY, Acquisitions, TileSeries
 from serving.failures import of_the_service
 from serving.records import Output
 from serving.views import write_views
@@ -32,10 +33,11 @@ MEDIA_TYPES = {
 }
 
 
-def outputs_of(bands: Sequence[str]) -> tuple[Output, ...]:
-    """What a model with these bands gives. None says yet how sure it is."""
+def outputs_of(network: ModelConfig, bands: Sequence[str]) -> tuple[Output, ...]:
+    """What a model gives of these bands."""
     index: tuple[Output, ...] = ("ndvi",) if set(INDICES["NDVI"]) <= set(bands) else ()
-    return ("reflectance", *index, "previews")
+    sure: tuple[Output, ...] = ("uncertainty",) if network.says_how_sure else ()
+    return ("reflectance", *index, "previews", *sure)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,12 @@ class Answer:
                 raise UserError(f"dates: the series has no image of {date[:20]}")
         chosen = np.array(sorted({there[date] for date in dates}))
         cloudy, clear = (
-            TileSeries(one.tile_id, one.optical.select(chosen), georeference=one.georeference, layers=one.layers)
+            TileSeries(
+                one.tile_id,
+                one.optical.select(chosen),
+                georeference=one.georeference,
+                layers={name: layer[chosen] if name == UNCERTAINTY else layer for name, layer in one.layers.items()},
+            )
             for one in (self.cloudy, self.clear)
         )
         return replace(self, cloudy=cloudy, clear=clear, gap_mask=self.gap_mask[chosen])
@@ -127,7 +134,11 @@ class Answer:
             yield f"{self.clear.tile_id}_{date}.png", encode_colours(stretch.apply(image))
 
     def _wanted_bands(self) -> TileSeries:
+        """The reflectance, and with it the uncertainty, as far as they are wanted."""
         series = netcdf.without_radar(self.clear)
+        if "uncertainty" in self.outputs:
+            return series
+        series = replace(series, layers={name: one for name, one in series.layers.items() if name != UNCERTAINTY})
         if "reflectance" in self.outputs:
             return series
         optical = series.optical

@@ -45,6 +45,11 @@ class ModelConfig(Section):
         """Whether a series may lack some of the bands."""
         return self.network == "pixels"
 
+    @property
+    def says_how_sure(self) -> bool:
+        """Whether the network gives a standard deviation beside each value."""
+        return self.network == "pixels"
+
     def bands_of(self, available: Collection[str]) -> tuple[str, ...]:
         """The bands of a series that the network fills, in its order: those it has, where it may lack some; else all.
 

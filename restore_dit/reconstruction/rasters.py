@@ -1,10 +1,11 @@
 """Writing one reconstructed series: Cloud-optimised GeoTIFFs, one a date, or one NetCDF 4 file.
 
 Both hold int16 reflectance × 10000 with its scale beside it, and say of every pixel whether it was observed or
-reconstructed, and whether it is observed on any date at all. In GeoTIFFs these are the bands of a second file
-`<tile>_<date>_gap.tif`, not GDAL's internal mask: a mask there means "no data", and every reader would hide exactly the
-pixels that were reconstructed. In NetCDF they are the variables `gap_mask` and `never_observed`. Every file is written
-as a whole or not at all.
+reconstructed, whether it is observed on any date at all, and how sure a reconstructed value is where the network says.
+In GeoTIFFs the former are the bands of a second file `<tile>_<date>_gap.tif`, not GDAL's internal mask: a mask there
+means "no data", and every reader would hide exactly the pixels that were reconstructed; the latter is a third file
+`<tile>_<date>_uncertainty.tif`. In NetCDF they are the variables `gap_mask`, `never_observed` and, for each band,
+`B04_uncertainty`. Every file is written as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,15 @@ from restore_dit.data.exchange import netcdf
 from restore_dit.data.exchange.stored_values import index_to_stored
 from restore_dit.data.storage import Place, locate, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.series import INDEX_SCALE, NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
+from restore_dit.series import (
+    INDEX_SCALE,
+    NEVER_OBSERVED,
+    NO_DATA,
+    REFLECTANCE_SCALE,
+    UNCERTAINTY,
+    Georeference,
+    TileSeries,
+)
 
 _LEAST_BLOCK, _LARGEST_BLOCK = 128, 512
 _GAP_MEANING = {"description": "gap_mask 1: reconstructed, 0: observed; never_observed 1: observed on no date"}
@@ -34,8 +43,9 @@ def geotiffs(
     attributes: Mapping[str, str] | None = None,
     indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series, and of
-    `<tile>_<date>_ndvi.tif` for each index; a series without bands has the gap masks and indices only.
+    """Name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series, of
+    `<tile>_<date>_ndvi.tif` for each index and of `<tile>_<date>_uncertainty.tif` where there is that layer; a series
+    without bands has the gap masks and indices only.
 
     series: its layer `NEVER_OBSERVED`, if it has one, is the second band of each gap mask. gap_mask: [T, H, W], true
     where a pixel was reconstructed. attributes: what made the series (model, version, seed), kept as tags of every
@@ -58,6 +68,10 @@ def geotiffs(
             stored = index_to_stored(values[index, None])
             content = _cog(stored, series.georeference, tags, (name,), scale=INDEX_SCALE)
             yield f"{tile_id}_{date}_{name.lower()}.tif", content
+        if UNCERTAINTY in series.layers:
+            deviation = series.layers[UNCERTAINTY][index]
+            content = _cog(deviation, series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
+            yield f"{tile_id}_{date}_{UNCERTAINTY}.tif", content
         if optical.bands:
             image = _cog(optical.values[index], series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
             yield f"{tile_id}_{date}.tif", image

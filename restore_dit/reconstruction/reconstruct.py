@@ -100,7 +100,7 @@ def reconstruct_with_deviation(
     tiles = spatial_tiles(height, width, side, overlap=side // 4)
     weights = BlendWeights(height, width, side, overlap=side // 4)
     of_model = len(model.config.model.bands)
-    says_deviation = model.config.model.network == "pixels"
+    says_deviation = model.config.model.says_how_sure
     blend = Blend((len(frames), of_model * (1 + says_deviation)), SpatialTile(0, 0, height, width))
     total, done = len(tiles) * len(windows), 0
     device = next(model.denoiser.parameters()).device

@@ -41,7 +41,7 @@ async def models(calls: CallsHere, caller: Caller) -> list[ModelDescription]:
                 frames=model.config.data.frames,
                 steps=diffusion.sampling_steps,
                 sampler=diffusion.sampler,
-                outputs=list(outputs_of(model.config.model.bands)),
+                outputs=list(outputs_of(model.config.model, model.config.model.bands)),
                 metrics=model.metrics,
             )
         )

@@ -116,7 +116,7 @@ async def reconstruct(
 async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Wanted, wait: bool) -> Response:
     kind, content = await _body(calls, request)
     model = await calls.described(wanted.model)
-    given = outputs_of(model.config.model.bands)
+    given = outputs_of(model.config.model, model.config.model.bands)
     for output in wanted.outputs:
         if output not in given:
             raise problem(422, f"outputs: this model gives {', '.join(given)}, not {output}")
@@ -302,7 +302,7 @@ def _require(series: TileSeries, name: str, network: ModelConfig, wanted: Wanted
     except ValueError as error:
         raise UserError(f"{name}: {error}") from None
     for output in wanted.outputs:
-        if output not in outputs_of(bands):
+        if output not in outputs_of(network, bands):
             raise UserError(f"{name}: {output} cannot be computed from {', '.join(bands)}")
     there = {str(one) for one in series.optical.dates.astype("datetime64[D]")}
     for date in wanted.dates:

@@ -3,6 +3,7 @@
 import resource
 import signal
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from rasterio.enums import MaskFlags
 
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
-from restore_dit.series import NO_DATA, Acquisitions, Georeference, TileSeries
+from restore_dit.series import NO_DATA, UNCERTAINTY, Acquisitions, Georeference, TileSeries
 from tests.messages import refused
 
 BANDS = ("B02", "B8A", "B11")
@@ -44,6 +45,25 @@ def full_disk():
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_uncertainty_lies_beside_the_values_in_both_formats(tmp_path):
+    series = make_series()
+    said = np.random.default_rng(2).integers(0, 900, series.optical.values.shape, dtype=np.int16)
+    series = replace(series, layers={UNCERTAINTY: said})
+    uris = write_geotiffs(str(tmp_path), series, make_gaps(series))
+    assert sum(uri.endswith("_uncertainty.tif") for uri in uris) == len(DATES)
+    for index, date in enumerate(DATES):
+        with rasterio.open(tmp_path / f"30UXV_7_{date}_uncertainty.tif") as image:
+            np.testing.assert_array_equal(image.read(), said[index])
+            assert image.descriptions == BANDS
+            assert image.scales == (0.0001,) * 3
+            assert image.transform[:6] == UTM.transform
+    write_netcdf(str(tmp_path / "one.nc"), series, make_gaps(series))
+    with xarray.open_dataset(tmp_path / "one.nc") as file:
+        for index, band in enumerate(BANDS):
+            np.testing.assert_allclose(file[f"{band}_uncertainty"], said[:, index] / 10_000, atol=1e-7)
+            assert file[band].attrs["ancillary_variables"] == f"{band}_uncertainty"
 
 
 def test_geotiffs_give_back_values_place_and_date(tmp_path):

@@ -38,6 +38,7 @@ from restore_dit.series import (
     S2_ALL_BANDS,
     SHADOW,
     THICK_CLOUD,
+    UNCERTAINTY,
     Acquisitions,
     TileSeries,
 )
@@ -61,7 +62,8 @@ def encode(
     """The file's content.
 
     gap_mask: [T, H, W], true where a pixel was reconstructed. attributes: what made the series, kept as attributes of
-    the file. indices: what is computed from the bands, between -1 and 1 [T, H, W], by name.
+    the file. indices: what is computed from the bands, between -1 and 1 [T, H, W], by name. The series' layers
+    `NEVER_OBSERVED` and `UNCERTAINTY` become variables, the latter one a band (`B04_uncertainty`).
 
     Raises:
         UserError: the grid is rotated against its coordinate system.
@@ -119,6 +121,11 @@ def _cube(
         )
         for index, band in enumerate(optical.bands)
     }
+    if UNCERTAINTY in series.layers:
+        for index, band in enumerate(optical.bands):
+            variables[band][2]["ancillary_variables"] = name = f"{band}_{UNCERTAINTY}"
+            described = packed(REFLECTANCE_SCALE, units="1", long_name=f"standard deviation of reconstructed {band}")
+            variables[name] = (_DIMENSIONS, series.layers[UNCERTAINTY][:, index], described)
     for name, values in indices.items():
         variables[name] = (_DIMENSIONS, index_to_stored(values), packed(INDEX_SCALE, units="1", long_name=name))
     coordinates = {"time": ("time", _days(optical.dates), {"standard_name": "time", "axis": "T", **_DAYS})}

@@ -31,12 +31,12 @@ help: ## list what there is to do
 
 install: $(DEVELOPMENT) ## make the environment, with what development needs
 
-quickstart: $(RUNTIME) ## simulate, train, reconstruct and evaluate on this machine
+quickstart: $(RUNTIME) ## fill a series with the shipped model, then train a small one, on this machine
 	$(BIN)/restore-dit quickstart $(ARGS)
 
 model: $(RUNTIME) ## train the model that ships, on simulated tiles: an hour on 2 cores
 	mkdir -p $(MODEL)
-	cd $(MODEL) && $(abspath $(BIN))/restore-dit simulate stores/varied --tiles 800 --seed 1 varied=true height=48 width=48
+	cd $(MODEL) && $(abspath $(BIN))/restore-dit simulate stores/varied --tiles 1000 --seed 1 varied=true height=48 width=48
 	cd $(MODEL) && $(abspath $(BIN))/restore-dit train --config default data.store=stores/varied
 	cd $(MODEL)/runs/default/model && cp config.yaml model.safetensors normalisation.json metrics.json training_data.json \
 		$(CURDIR)/restore_dit/models/default/

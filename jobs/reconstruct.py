@@ -56,7 +56,7 @@ def _said(outcome: Outcome) -> str:
     text = f"{outcome.tile_id}: {outcome.dates} dates, {outcome.reconstructed:.0%} of pixels reconstructed"
     if outcome.never_observed:
         text += f"; {outcome.never_observed} pixels are observed on no date: never_observed marks these guesses"
-    return text
+    return f"{text}; {outcome.tried}" if outcome.tried else text
 
 
 def _outcomes(plan: ReconstructionPlan, display: Console) -> Iterator[Outcome]:

@@ -130,7 +130,8 @@ class Client:
 
         Args:
             series: with cloud masks, or without, if the service is to find them.
-            options: as of `POST /v1/reconstructions`: model, steps, sampler, seed, mask_dilation, dates.
+            options: as of `POST /v1/reconstructions`: model, steps, sampler, seed, mask_dilation, dates, outputs; with
+                `outputs="uncertainty"` the series has that layer, where the model estimates it.
 
         Raises:
             UserError: what the service says, in one line.
@@ -149,7 +150,8 @@ class Client:
         """Begins a reconstruction, of a series, or of an upload's file as it is.
 
         Args:
-            options: as of `reconstruct`, and format: netcdf, geotiff, json; outputs: reflectance, ndvi, previews.
+            options: as of `reconstruct`, and format: netcdf, geotiff, json; outputs: reflectance, ndvi, previews,
+                uncertainty.
         """
         content = netcdf.encode(series) if isinstance(series, TileSeries) else Path(series).read_bytes()
         query = {name: value for name, value in options.items() if value is not None} | {"wait": "false"}

@@ -21,7 +21,7 @@ MASKS: dict[Masks, str] = {
 
 COLUMNS = (
     *("PSNR dB", "less best baseline", "95 %", "hidden frames dB", "partial frames dB"),
-    *("frames below linear", "worst frame dB", "SSIM"),
+    *("frames below linear", "worst frame dB", "SSIM", "in 50/80/95 % intervals, hidden", "partial"),
 )
 
 
@@ -158,11 +158,17 @@ def _cells(score: Score, best: float) -> tuple[str, ...]:
         f"{score.below_linear:.0%}",
         f"{score.worst_frame:+.2f}",
         _number(score.ssim, 3),
+        _shares(score.covered_hidden),
+        _shares(score.covered_partial),
     )
 
 
 def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _shares(shares: Sequence[float] | None) -> str:
+    return "–" if shares is None else " / ".join(f"{100 * share:.0f}" for share in shares)
 
 
 def _interval(interval: Interval | None) -> str:

@@ -27,7 +27,8 @@ class Score:
     """A method on one row's missing pixels, on the published scale: PSNR in dB over all and over those of hidden and of
     partly visible frames, its difference to the row's best baseline with the 95 % interval, the share of frames below
     linear interpolation, the worst frame's difference to it in dB, and SSIM of whole frames with gaps. None where there
-    is no such pixel."""
+    is no such pixel. covered_hidden, covered_partial: the share of missing values within the method's intervals of 50,
+    80 and 95 %; None of one that has none."""
 
     psnr: float
     gain: float
@@ -37,6 +38,8 @@ class Score:
     below_linear: float
     worst_frame: float
     ssim: float | None
+    covered_hidden: tuple[float, ...] | None = None
+    covered_partial: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def scores_of(report: Report) -> dict[str, Score]:
     scores = {}
     for method, psnr in report.missing_psnr.items():
         averages, compared = report.methods[method][PUBLISHED_SCALE], report.comparisons[method]
+        # The trees' deviation stands for nothing.
+        covered = report.coverage.get(method, {}) if method != TREES else {}
         scores[method] = Score(
             psnr=psnr,
             gain=compared.gain,
@@ -91,6 +96,8 @@ def scores_of(report: Report) -> dict[str, Score]:
             below_linear=compared.below_linear,
             worst_frame=compared.worst_frame,
             ssim=averages.missing.ssim,
+            covered_hidden=covered.get("hidden_frames"),
+            covered_partial=covered.get("partial_frames"),
         )
     return scores
 

@@ -45,7 +45,8 @@ def quickstart(given: argparse.Namespace) -> int:
         return status
     print(
         f"\nThe shipped model filled a series: look at {clear} (rasters and a picture) and {folder}/scores (the table "
-        "above, figures). From here on a small model of your own is trained; Ctrl-C stops it, the same command goes on."
+        "above, figures). Next, a small model of your own is trained. Ctrl-C stops it; run the same command again to "
+        "continue."
     )
     status = _all_of(training, given)
     if not status:

@@ -23,8 +23,8 @@ class SamplingConfig(Section):
     use_gpu: bool = False
     calibrate: bool = Field(
         True,
-        description="hide clear dates of each series first to see how well it can be filled, take less of the model's "
-        "answer where it does worse than interpolation, and scale its uncertainty (the shipped model and its kin)",
+        description="first hide and fill some clear dates of each series; where the model does worse than "
+        "interpolation, blend towards interpolation; rescale its uncertainty to the errors found (networks of pixels)",
     )
 
 

@@ -132,7 +132,9 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
 
 def to_report(config: EvaluationConfig, model: Model, results: list[TileScores], facts: dict[str, str]) -> Report:
     """The scores of a model and the baselines; `facts` of the tiles."""
-    sampler, steps = sampling_options(config.sampling).solver(model)
+    options = sampling_options(config.sampling)
+    sampler, steps = options.solver(model)
+    tried = ", tried on each series first" if options.tries(model) else ""
     rule = data_of(model, config).targets.model_dump(exclude_none=True)
     facts = {
         "model": config.model,
@@ -140,7 +142,7 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores],
         "part": config.part,
         **facts,
         "targets": ", ".join(f"{key}={value}" for key, value in rule.items()),
-        "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}",
+        "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{tried}",
     }
     return summarise(results, config, facts)
 

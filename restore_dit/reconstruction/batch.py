@@ -41,7 +41,8 @@ class Reconstructed:
 @dataclass(frozen=True)
 class Outcome:
     """What became of a tile: its dates, the share of pixels that were filled, how many pixels are observed on no date
-    and `remarks` on what was left out of it, or the `reason` why it has no results. Small: pixels never leave the
+    `remarks` on what was left out of it and how the model did when it was `tried` on it, or the `reason` why it has no
+    results. Small: pixels never leave the
     process that made them."""
 
     tile_id: str
@@ -49,6 +50,7 @@ class Outcome:
     reconstructed: float = 0.0
     never_observed: int = 0
     remarks: tuple[str, ...] = ()
+    tried: str = ""
     reason: str = ""
 
 
@@ -125,9 +127,9 @@ class TileReconstructor:
             )
             files.append(f"{tile_id}.png")
         never_observed = int(clear.layers[NEVER_OBSERVED].sum())
-        own = () if filled.own_errors is None else (filled.own_errors.remark(),)
-        remarks = cloudy.remarks + own
-        outcome = Outcome(tile_id, len(clear.optical), float(gap_mask.mean()), never_observed, remarks)
+        tried = "" if filled.own_errors is None else filled.own_errors.remark()
+        dates, share = len(clear.optical), float(gap_mask.mean())
+        outcome = Outcome(tile_id, dates, share, never_observed, cloudy.remarks, tried)
         if tile_id in self.keys:
             completion = Completion(
                 key=self.keys[tile_id],

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import ndtri, stdtrit
 
+from restore_dit.data.examples.normalisation import OPTICAL_CEILING
 from restore_dit.model.interpolation import interpolate_from_other_dates
 from restore_dit.reconstruction.sampling import Sample, WindowMaker
 from restore_dit.reconstruction.tiling import SpatialTile
@@ -25,10 +26,10 @@ BLOCK = 16
 """Side in pixels of the blocks in which dates are hidden."""
 
 WHOLE, PARTLY = 24, 12
-"""Dates that are hidden as a whole in a block, and such of which a half stays visible; at most."""
+"""The most dates that are hidden in a whole block, and in half a block."""
 
-_REACH = 10
-"""Clear dates on either side of a hidden one that the network is shown: what its two layers of four neighbours see."""
+_BEYOND_REACH = 2
+"""Clear dates on either side that the network is shown besides those that it looks at."""
 
 _LEAST_VISIBLE = 0.5
 """Share of a block that a date must show to be hidden there."""
@@ -40,15 +41,20 @@ _LEAST_DATES = 4
 """With fewer hidden dates nothing is said of the series' own errors."""
 
 _LEAST_PIXELS = 16
+"""Hidden pixels with fewer of which a date does not count."""
+
 _TRUST = 2.0
-"""What speaks for the model's whole answer, α = 1, before a date was hidden: the cost of α = 0, in units of the
-logarithm of a date's mean squared error."""
+"""Prior in favour of the model: what α = 0 costs before any date was tried, in units of the logarithm of a date's mean
+squared error."""
 
 _PRIOR_DATES = 1.0
-"""Dates whose errors are as the model says, beside those that were seen."""
+"""How many dates' errors of the size that the model says are counted beside those that were found."""
 
 _LEAST_ERROR = 1e-6
 """Mean square on the published scale, far below any sensor's noise; keeps logarithms finite."""
+
+_RESOLUTION = 0.5 / OPTICAL_CEILING
+"""Half of a stored step on the published scale: no error counts as less."""
 
 _REFERENCE = LEVELS.index(0.8)
 _REACH_OF_VISIBLE, _VISIBLE_PRIOR = 6.0, 4.0
@@ -93,21 +99,24 @@ def choose_probes(visible: NDArray[np.bool_]) -> list[Probe]:
 
 def compare(
     probes: list[Probe],
-    published: NDArray[np.float32],
+    published: Callable[[SpatialTile], NDArray[np.float32]],
     visible: NDArray[np.bool_],
     days: NDArray[np.floating],
     bands: NDArray[np.intp],
+    reach: int,
     maker: Callable[[SpatialTile, NDArray[np.bool_]], WindowMaker],
     sample: Sample,
 ) -> list[Comparison]:
     """Fills each probe by model and by interpolation.
 
-    published: [n, C, H, W] what is compared. visible: [n, H, W]. days: [n]. bands: [C] the places of its bands
-        among the network's.
+    published: of a block, the values [n, C, h, w] that are compared. visible: [n, H, W]. days: [n].
+    bands: [C] the places of these bands among the network's.
+    reach: how many clear dates before and after a date the network's answer depends on.
     maker: of a block's windows, of which [n, h, w] is hidden.
     sample: its predictions hold the values of the network's bands, then their standard deviations.
     """
-    spans = [_span(visible[:, probe.block.rows, probe.block.columns], probe.frame) for probe in probes]
+    beyond = reach + _BEYOND_REACH
+    spans = [_span(visible[:, probe.block.rows, probe.block.columns], probe.frame, beyond) for probe in probes]
 
     def gaps_of(probe: Probe) -> NDArray[np.bool_]:
         gaps = ~visible[:, probe.block.rows, probe.block.columns]
@@ -118,7 +127,7 @@ def compare(
     found = []
     for probe, (start, _), prediction in zip(probes, spans, sample(windows), strict=True):
         scored = probe.hidden & visible[probe.frame, probe.block.rows, probe.block.columns]
-        values = published[:, :, probe.block.rows, probe.block.columns]
+        values = published(probe.block)
         line = _linear(values, ~gaps_of(probe), days)[probe.frame]
         answer, deviation = (part[bands] for part in np.split(prediction[probe.frame - start], 2))
         found.append(
@@ -129,7 +138,8 @@ def compare(
 
 @dataclass(frozen=True)
 class OwnErrors:
-    """What a model's errors are on a series, first where nothing near is visible on a date, then beside visible pixels.
+    """A model's errors on one series. Of two numbers the first is that of pixels with nothing visible nearby on their
+    date, the second that of pixels beside visible ones.
 
     dates: how many dates were hidden to find out. share [2, C]: how much of the model's answer is taken, 0 … 1; the
     rest is linear interpolation. widening [2]: what its standard deviations are multiplied by. intervals [3]: half
@@ -147,18 +157,22 @@ class OwnErrors:
         deviation: NDArray[np.float32],
         published: NDArray[np.float32],
         visible: NDArray[np.bool_],
+        beside: NDArray[np.float32],
         days: NDArray[np.floating],
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Answer and deviation [n, C, H, W] as this series wants them, where they are not `visible` [n, H, W]; what is
-        visible of `published` [n, C, H, W] is interpolated on its `days` [n]."""
-        beside = _beside(visible)[:, None]
-        deviation = deviation * (self.widening[0] + (self.widening[1] - self.widening[0]) * beside)
+    ) -> None:
+        """Adjusts answer and deviation [n, C, h, w] in place to this series' own errors.
+
+        published [n, C, h, w] is interpolated from its `visible` [n, h, w] pixels on its `days` [n]; beside [n, h, w]
+        as of `visible_nearby`. Visible pixels stay as they are, and so do those that are visible on no date, for which
+        there is nothing to interpolate.
+        """
+        widening, shares = self.widening.astype(np.float32), self.share.astype(np.float32)
+        deviation *= widening[0] + (widening[1] - widening[0]) * beside[:, None]
         if (self.share < 1).any():
-            whole, partly = self.share.astype(np.float32)[:, None, :, None, None]
+            whole, partly = shares[:, None, :, None, None]
             linear = _linear(published, visible, days)
-            tempered = linear + (whole + (partly - whole) * beside) * (answer - linear)
-            answer = np.where(visible[:, None], answer, tempered)
-        return answer, deviation.astype(np.float32)
+            linear += (whole + (partly - whole) * beside[:, None]) * (answer - linear)
+            np.copyto(answer, linear, where=(~visible & visible.any(axis=0))[:, None])
 
     def attributes(self, bands: Sequence[str]) -> dict[str, str]:
         """The same in words, for whoever gets the result."""
@@ -179,13 +193,11 @@ class OwnErrors:
 
     def remark(self) -> str:
         """One line for a log."""
-        tried = f"{self.dates[0]} clear dates were hidden and filled to see how well this series can be"
-        if min(self.share.min(axis=1)) == 1:
-            return f"{tried}: the model's answer is taken as it is"
+        tried = f"tried on {self.dates[0]} hidden clear dates"
+        if self.share.min() == 1:
+            return f"{tried}: the model's answer is used unchanged"
         hidden, partly = self.share.mean(axis=1)
-        return (
-            f"{tried}: {hidden:.0%} of the model's answer ({partly:.0%} beside visible pixels) and else interpolation"
-        )
+        return f"{tried}: {hidden:.0%} model ({partly:.0%} beside visible pixels), the rest linear interpolation"
 
 
 def learn(comparisons: Sequence[Comparison]) -> OwnErrors | None:
@@ -198,10 +210,16 @@ def learn(comparisons: Sequence[Comparison]) -> OwnErrors | None:
     widenings: list[float] = []
     errors: list[NDArray[np.float64]] = []
     for kind in kinds:
-        share = _share(kind) if len(kind) >= _LEAST_DATES else shares[0]
-        of_kind = [_in_deviations(one, share) for one in kind]
+        if len(kind) < _LEAST_DATES:
+            shares.append(shares[0])
+            widenings.append(widenings[0])
+            continue
+        costs = _costs(kind)
+        # The share that the other dates want: a date's own would make its errors look smaller than those to come.
+        others = [_best_share(costs.sum(axis=0) - own) for own in costs]
+        of_kind = [_in_deviations(one, share) for one, share in zip(kind, others, strict=True)]
         widening = _half_width(of_kind, LEVELS[_REFERENCE]) / float(_gaussian(LEVELS[_REFERENCE]))
-        shares.append(share)
+        shares.append(_best_share(costs.sum(axis=0)))
         widenings.append(widening)
         errors += [error / widening for error in of_kind]
     widths = np.array([_half_width(errors, level) for level in LEVELS])
@@ -209,28 +227,37 @@ def learn(comparisons: Sequence[Comparison]) -> OwnErrors | None:
     return OwnErrors((len(kinds[0]), len(kinds[1])), np.stack(shares), np.array(widenings), widths)
 
 
-def _share(comparisons: Sequence[Comparison]) -> NDArray[np.float64]:
-    """For each band the α of linear + α·(answer − linear) whose mean squared errors, date by date, are least in the
-    mean of their logarithms, as the mean PSNR counts them; with `_TRUST` in α = 1."""
-    grid = np.linspace(0, 1, 41)[:, None]
-    cost = np.zeros((len(grid), len(comparisons[0].truth))) + _TRUST * (1 - grid) ** 2
+_SHARES = np.linspace(0, 1, 41)
+
+
+def _costs(comparisons: Sequence[Comparison]) -> NDArray[np.float64]:
+    """The logarithm of the mean squared error of linear + α·(answer − linear) by date, share α and band, [n, α, C]: the
+    mean PSNR counts dates so."""
+    share = _SHARES[:, None]
+    costs = []
     for one in comparisons:
         of_line = (one.linear - one.truth).astype(np.float64)
         step = (one.answer - one.linear).astype(np.float64)
-        square = (of_line**2).mean(axis=1) + 2 * grid * (of_line * step).mean(axis=1) + grid**2 * (step**2).mean(axis=1)
-        cost += np.log(square + _LEAST_ERROR)
-    chosen: NDArray[np.float64] = grid[cost.argmin(axis=0), 0]
+        crossed = (of_line * step).mean(axis=1)
+        square = (of_line**2).mean(axis=1) + 2 * share * crossed + share**2 * (step**2).mean(axis=1)
+        costs.append(np.log(square + _LEAST_ERROR))
+    return np.stack(costs)
+
+
+def _best_share(costs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For each band the share of the least cost [α, C], with `_TRUST` in α = 1."""
+    chosen: NDArray[np.float64] = _SHARES[(costs + _TRUST * (1 - _SHARES[:, None]) ** 2).argmin(axis=0)]
     return chosen
 
 
 def _in_deviations(one: Comparison, share: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sizes of the errors of what is filled with these shares, in the model's standard deviations."""
     filled = one.linear + share[:, None] * (one.answer - one.linear)
-    return (np.abs(filled - one.truth) / one.deviation).ravel()
+    return (np.maximum(np.abs(filled - one.truth), _RESOLUTION) / one.deviation).ravel()
 
 
 def _half_width(errors: Sequence[NDArray[np.float64]], level: float) -> float:
-    """What holds a share `level` of the errors of each of n dates, dates counting alike (split conformal prediction:
+    """What holds a share `level` of the errors of each of n dates, dates counting alike (as conformal prediction does:
     Vovk et al. 2005), and so much more as Student's t is wider than the normal with as many degrees of freedom
     as dates: pixels of a date err together, and dates share their neighbours."""
     ranks = (np.arange(200) + 0.5) / 200
@@ -254,7 +281,7 @@ def intervals_of(own: OwnErrors | None) -> NDArray[np.float64]:
     return _gaussian(np.array(LEVELS)) if own is None else own.intervals
 
 
-def _beside(visible: NDArray[np.bool_]) -> NDArray[np.float32]:
+def visible_nearby(visible: NDArray[np.bool_]) -> NDArray[np.float32]:
     """How much is visible near each pixel of [n, H, W]: 0 far from anything, towards 1 in the midst of it."""
     pixels = np.float32(2 * np.pi * _REACH_OF_VISIBLE**2)
 
@@ -275,16 +302,13 @@ def _linear(
 
 
 def _blocks(visible: NDArray[np.bool_]) -> list[SpatialTile]:
-    """In each quarter of the area the block that shows most; in an area of less than two blocks a side the one that
-    does."""
+    """In each quarter of the area the block that shows most; an area of less than two blocks a side is one quarter."""
     _, height, width = visible.shape
     side_h, side_w = min(BLOCK, height), min(BLOCK, width)
     seen = visible.mean(axis=0)
     blocks = []
     for rows, columns in product(_halves(height, side_h), _halves(width, side_w)):
-        corners = product(
-            range(rows[0], rows[1] - side_h + 1, side_h), range(columns[0], columns[1] - side_w + 1, side_w)
-        )
+        corners = product(_starts(*rows, side_h), _starts(*columns, side_w))
         places = [SpatialTile(row, column, side_h, side_w) for row, column in corners]
         blocks.append(max(places, key=lambda place: seen[place.rows, place.columns].mean()))
     return blocks
@@ -292,6 +316,11 @@ def _blocks(visible: NDArray[np.bool_]) -> list[SpatialTile]:
 
 def _halves(extent: int, side: int) -> list[tuple[int, int]]:
     return [(0, extent // 2), (extent // 2, extent)] if extent >= 2 * side else [(0, extent)]
+
+
+def _starts(first: int, stop: int, side: int) -> list[int]:
+    """Where blocks begin in [first, stop): side by side, and one that ends at its end."""
+    return sorted({*range(first, stop - side + 1, side), stop - side})
 
 
 def _half(block: SpatialTile, number: int) -> NDArray[np.bool_]:
@@ -302,10 +331,10 @@ def _half(block: SpatialTile, number: int) -> NDArray[np.bool_]:
     return first if number % 4 < 2 else ~first
 
 
-def _span(visible: NDArray[np.bool_], frame: int) -> tuple[int, int]:
-    """The frames [start, stop) around one among which `_REACH` on either side show a block [n, h, w]."""
+def _span(visible: NDArray[np.bool_], frame: int, reach: int) -> tuple[int, int]:
+    """The frames [start, stop) around one among which `reach` on either side show a block [n, h, w]."""
     shown = visible.mean(axis=(1, 2)) >= _LEAST_VISIBLE
     before, after = np.flatnonzero(shown[:frame]), np.flatnonzero(shown[frame + 1 :]) + frame + 1
-    start = before[-_REACH] if len(before) >= _REACH else 0
-    stop = after[_REACH - 1] + 1 if len(after) >= _REACH else len(visible)
+    start = before[-reach] if len(before) >= reach else 0
+    stop = after[reach - 1] + 1 if len(after) >= reach else len(visible)
     return int(start), int(stop)

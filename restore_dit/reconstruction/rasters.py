@@ -70,7 +70,7 @@ def geotiffs(
             yield f"{tile_id}_{date}_{name.lower()}.tif", content
         if UNCERTAINTY in series.layers:
             deviation = series.layers[UNCERTAINTY][index]
-            content = _cog(deviation, series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
+            content = _cog(deviation, series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE, mixed=False)
             yield f"{tile_id}_{date}_{UNCERTAINTY}.tif", content
         if optical.bands:
             image = _cog(optical.values[index], series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
@@ -122,8 +122,10 @@ def _cog(
     names: tuple[str, ...],
     *,
     scale: int | None = None,
+    mixed: bool = True,
 ) -> bytes:
-    """A Cloud-optimised GeoTIFF of [C, H, W]: int16 in steps of 1/`scale`, or classes."""
+    """A Cloud-optimised GeoTIFF of [C, H, W]: int16 in steps of 1/`scale`, or classes. Overviews of the former are
+    averages unless `mixed` is false: the uncertainty is 0 where a pixel is observed."""
     profile = {
         "driver": "COG",
         "dtype": bands.dtype.name,
@@ -134,7 +136,7 @@ def _cog(
         "predictor": "STANDARD",
         "blocksize": _block_side(*bands.shape[1:]),
         "bigtiff": "IF_SAFER",
-        "overview_resampling": "NEAREST" if scale is None else "AVERAGE",
+        "overview_resampling": "AVERAGE" if mixed and scale is not None else "NEAREST",
     }
     if scale is not None:
         profile["nodata"] = int(NO_DATA)

@@ -21,7 +21,7 @@ from restore_dit.data.examples.normalisation import published_scale_to_stored, s
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.joining import join_windows
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.own_errors import OwnErrors, choose_probes, compare, learn
+from restore_dit.reconstruction.own_errors import OwnErrors, choose_probes, compare, learn, visible_nearby
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sampled_here
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
 from restore_dit.reconstruction.windows import time_windows
@@ -121,22 +121,33 @@ def reconstruct_with_deviation(
             yield prediction
 
     sample = sample or sampled_here(model, options)
-    _, steps = options.solver(model)
     places = np.array([model.config.model.bands.index(band) for band in bands])
-    own = None
-    published, days = np.zeros(0, np.float32), days_since_origin(series.optical.dates[frames])
-    if says_deviation and options.calibrate and steps == 1:
-        order = [series.optical.bands.index(band) for band in bands]
-        published = stored_to_published_scale(series.optical.values[frames][:, order])
+    order = [series.optical.bands.index(band) for band in bands]
+    days = days_since_origin(series.optical.dates[frames])
 
-        own = learn(compare(choose_probes(~hidden), published, ~hidden, days, places, maker, sample))
+    def published(place: SpatialTile) -> NDArray[np.float32]:
+        return stored_to_published_scale(series.optical.values[:, :, place.rows, place.columns][frames][:, order])
+
+    own = None
+    if says_deviation and options.tries(model):
+        network = model.config.model
+        reach = network.depth * network.nearest
+        own = learn(compare(choose_probes(~hidden), published, ~hidden, days, places, reach, maker, sample))
     predictions = counted(sample(prepared()))
     for place in tiles:
         blend.add(place, join_windows(islice(predictions, len(windows)), windows), weights[place])
     blended = blend.result()
+    del blend
     values, deviation = blended[:, places], blended[:, of_model + places] if says_deviation else None
+    del blended
     if own is not None and deviation is not None:
-        values, deviation = own.temper(values, deviation, published, ~hidden, days)
+        beside = visible_nearby(~hidden)
+        for row in range(0, height, PIXELS_TILE):  # for the memory's sake
+            strip = SpatialTile(row, 0, min(PIXELS_TILE, height - row), width)
+            here = (slice(None), slice(None), strip.rows)
+            own.temper(
+                values[here], deviation[here], published(strip), ~hidden[:, strip.rows], beside[:, strip.rows], days
+            )
     return Filled(values, deviation, own)
 
 
@@ -172,7 +183,8 @@ def fill_gaps(
     if filled.deviation is not None:
         marks[UNCERTAINTY] = np.where(gaps[:, None], published_scale_to_stored(filled.deviation), np.int16(0))
     optical = Acquisitions(values, series.optical.dates, bands)
-    clear = replace(series, optical=optical, clouds=None, layers=series.layers | marks)
+    kept = {name: layer for name, layer in series.layers.items() if name != UNCERTAINTY}
+    clear = replace(series, optical=optical, clouds=None, layers=kept | marks)
     return GapFree(clear, gaps, filled.own_errors)
 
 

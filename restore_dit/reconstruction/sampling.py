@@ -26,6 +26,8 @@ from restore_dit.model.pixel_denoiser import PixelDenoiser, evidence_of
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.tiling import SpatialTile, pad_to_multiple
 
+_EVERY_ACQUISITION = 100_000
+
 Sample = Callable[[Iterable["PreparedWindow"]], Iterator[NDArray[np.float32]]]
 """Takes windows as they come and yields the prediction of each, in their order: [t, C, h, w] on the published scale."""
 
@@ -57,6 +59,11 @@ class SamplingOptions:
         except ValueError as error:
             raise UserError(f"sampling.sampler={sampler}: {error}; leave it out to take the model's own") from None
         return sampler, self.steps or diffusion.sampling_steps
+
+    def tries(self, model: Model) -> bool:
+        """Whether the model is tried on a series before it fills it. Not where several steps make samples of it, which
+        are no means."""
+        return self.calibrate and model.config.model.says_how_sure and self.solver(model)[1] == 1
 
 
 @dataclass(frozen=True)
@@ -104,10 +111,10 @@ class WindowMaker:
         self._model, self._tile, self._place = model, tile, place
         self._frames, self._gaps, self._seed = frames, gaps, seed
         # What is hidden is decided already, with the clouds beyond this spatial tile.
-        network = model.config.model
-        self._cutter = Cutter(
-            model.config.data.model_copy(update={"gaps": GapConfig()}), network.bands, network.any_bands
-        )
+        network, data = model.config.model, model.config.data.model_copy(update={"gaps": GapConfig()})
+        if network.network == "pixels" and data.radar is not None:  # that of training is for its memory's sake
+            data = data.model_copy(update={"radar": data.radar.model_copy(update={"frames": _EVERY_ACQUISITION})})
+        self._cutter = Cutter(data, network.bands, network.any_bands)
         self._patch = network.patch_size if network.network == "patches" else 1
         self._anchor = None
         if network.network == "patches" and network.anchor == "linear":

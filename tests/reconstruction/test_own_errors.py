@@ -16,7 +16,16 @@ from restore_dit.evaluation.baselines import fill as baseline
 from restore_dit.model.denoiser import build_denoiser
 from restore_dit.model.pixel_denoiser import PixelDenoiser
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.own_errors import LEVELS, PARTLY, WHOLE, Comparison, OwnErrors, choose_probes, learn
+from restore_dit.reconstruction.own_errors import (
+    LEVELS,
+    PARTLY,
+    WHOLE,
+    Comparison,
+    OwnErrors,
+    choose_probes,
+    learn,
+    visible_nearby,
+)
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance, reconstruct, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import TileSeries, days_since_origin
@@ -93,19 +102,35 @@ def test_intervals_hold_what_they_are_to_hold(said):
         assert all(level - 0.02 < share < level + 0.08 for level, share in zip(LEVELS, found, strict=True))
 
 
+def test_exact_interpolation_leaves_finite_intervals():
+    """Of saturated bands, say: errors of nothing, and a model that is off."""
+    exact = [one._replace(linear=one.truth) for one in comparisons(20, MODEL_IS_OFF, 0)]
+    own = learn(exact)
+    assert own is not None
+    assert (own.share[0] < 0.1).all()
+    assert (own.widening > 0).all()
+    assert np.isfinite(own.intervals).all()
+    # Without a date of which a part was hidden, both kinds are as the first.
+    np.testing.assert_array_equal(own.share[0], own.share[1])
+    assert own.widening[0] == own.widening[1]
+
+
 def test_what_is_seen_stays_and_what_is_far_from_it_gives_way():
     random = np.random.default_rng(0)
     visible = np.ones((6, 1, 60), bool)
     visible[2] = False
     visible[4, :, 10:] = False
+    visible[:, :, 59] = False  # on no date: nothing to interpolate
     published, days = random.random((6, 2, 1, 60), np.float32), np.arange(6) * 5.0
     answer, deviation = np.full_like(published, 0.9), np.full_like(published, 0.01)
     own = OwnErrors((9, 9), np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]))
-    tempered, wider = own.temper(answer, deviation, published, visible, days)
+    tempered, wider = answer.copy(), deviation.copy()
+    own.temper(tempered, wider, published, visible, visible_nearby(visible), days)
     np.testing.assert_array_equal(tempered[[0, 1, 3, 5]], answer[[0, 1, 3, 5]])
+    np.testing.assert_array_equal(tempered[..., 59], answer[..., 59])
     np.testing.assert_array_equal(tempered[:, 1], answer[:, 1])
     line = (published[1, 0] + published[3, 0]) / 2
-    np.testing.assert_allclose(tempered[2, 0], line, atol=1e-6)
+    np.testing.assert_allclose(tempered[2, 0, :, :59], line[:, :59], atol=1e-6)
     np.testing.assert_allclose(wider[2], 0.03, rtol=1e-5)
     beside, far = wider[4, 0, 0, 12], wider[4, 0, 0, 50]
     assert 0.01 < beside < 0.02 < far

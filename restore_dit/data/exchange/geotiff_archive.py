@@ -37,6 +37,7 @@ from restore_dit.series import (
     S1_BANDS,
     S2_ALL_BANDS,
     SHADOW,
+    UNCERTAINTY,
     Acquisitions,
     Georeference,
     TileSeries,
@@ -44,7 +45,8 @@ from restore_dit.series import (
 
 _NAME = re.compile(r"(?:(?P<tile>[^/\\]*?)_)?(?P<date>\d{4}-?\d{2}-?\d{2})(?:_(?P<kind>[A-Za-z0-9]+))?\.tiff?", re.I)
 _MASKS = {"clouds": SHADOW, "gap": 1}
-_COMPUTED = "ndvi"
+_COMPUTED = ("ndvi", UNCERTAINTY)
+"""Kinds of files that `reconstruct` writes and nobody reads."""
 
 _Place = tuple[tuple[int, int], Georeference | None]
 """Size and georeference of a raster."""
@@ -116,7 +118,7 @@ class ArchiveReader:
             except ValueError:
                 raise UserError(f"{self.name}: {match['date']} is no date") from None
             kind = match["kind"] or ""
-            if kind.lower() == _COMPUTED:
+            if kind.lower() in _COMPUTED:
                 continue
             found.append(_Member(info, match["tile"] or "", date, kind.lower() if kind.lower() in _MASKS else kind))
         if len({member.tile for member in found}) > 1:

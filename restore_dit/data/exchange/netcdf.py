@@ -194,6 +194,7 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
     limits.require(name, frames, height, width, len(bands))
     wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
+    wanted |= {f"{band}_{UNCERTAINTY}": _DIMENSIONS for band in bands}
     wanted[NEVER_OBSERVED] = _DIMENSIONS[1:]
     limits.require_tracks(name, len(_tracks(file.variables)))
     for track in _tracks(file.variables):
@@ -237,10 +238,19 @@ def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
         clouds=_clouds(dataset, name),
         radar=_radar(dataset, name),
         georeference=georeference_of(name, dataset),
-        layers={
-            layer: (dataset[layer].values == 1).astype(np.uint8) for layer in (NEVER_OBSERVED,) if layer in dataset
-        },
+        layers=_layers(dataset, name, bands),
     )
+
+
+def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[str, NDArray[np.integer]]:
+    """What a result says of its pixels: which are observed on no date, and how sure the reconstructed ones are."""
+    layers: dict[str, NDArray[np.integer]] = {}
+    if NEVER_OBSERVED in dataset:
+        layers[NEVER_OBSERVED] = (dataset[NEVER_OBSERVED].values == 1).astype(np.uint8)
+    names = [f"{band}_{UNCERTAINTY}" for band in bands]
+    if all(one in dataset for one in names):
+        layers[UNCERTAINTY] = np.stack([_stored(dataset, name, one, REFLECTANCE_SCALE, limit=3.2) for one in names], 1)
+    return layers
 
 
 def _tile_id(dataset: xarray.Dataset) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
@@ -12,7 +14,7 @@ from rasterio.transform import Affine
 from restore_dit.data.exchange import geotiff_archive
 from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.reconstruction.rasters import geotiffs
-from restore_dit.series import NO_DATA, Acquisitions, Georeference, TileSeries
+from restore_dit.series import NO_DATA, UNCERTAINTY, Acquisitions, Georeference, TileSeries
 from tests.messages import refused
 
 BANDS = ("B02", "B03", "B8A")
@@ -70,7 +72,11 @@ def test_pixels_that_no_sentinel_has_are_refused(files, step, crs):
         decoded(moved)
 
 
-def test_what_reconstruct_writes_is_what_the_archive_gives(series, files):
+@pytest.mark.parametrize("sure", [False, True])
+def test_what_reconstruct_writes_is_what_the_archive_gives(series, files, sure):
+    if sure:
+        with_it = replace(series, layers={UNCERTAINTY: np.ones_like(series.optical.values)})
+        files |= dict(geotiffs(with_it, series.clouds == 1))
     found = decoded(files)
     np.testing.assert_array_equal(found.optical.values, series.optical.values)
     np.testing.assert_array_equal(found.optical.dates, series.optical.dates)

@@ -19,7 +19,7 @@ from restore_dit.data.exchange import netcdf
 from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
-from restore_dit.series import NO_DATA, S1_BANDS, Acquisitions, Georeference, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, S1_BANDS, UNCERTAINTY, Acquisitions, Georeference, TileSeries
 from tests.messages import refused
 
 
@@ -53,6 +53,15 @@ def test_a_series_comes_back_to_the_bit(series, name):
     assert_same(series, found)
     assert found.tile_id == series.tile_id
     assert len(found.radar) == 2
+
+
+def test_what_a_result_says_of_its_pixels_comes_back(series):
+    random = np.random.default_rng(0)
+    never = (random.random(series.size) < 0.1).astype(np.uint8)
+    said = random.integers(0, 2000, series.optical.values.shape, dtype=np.int16)
+    found = netcdf.decode(netcdf.encode(replace(series, layers={NEVER_OBSERVED: never, UNCERTAINTY: said})), "a.nc")
+    np.testing.assert_array_equal(found.layers[NEVER_OBSERVED], never)
+    np.testing.assert_array_equal(found.layers[UNCERTAINTY], said)
 
 
 @settings(max_examples=20)

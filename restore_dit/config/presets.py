@@ -64,7 +64,7 @@ def default() -> RunConfig:
         ),
         diffusion=DiffusionConfig(sampled_share=0.8),
         training=TrainingConfig(
-            epochs=6,
+            epochs=8,
             batch_size=8,
             optimiser=OptimiserConfig(
                 learning_rate=2e-3, weight_decay=0.05, warmup_steps=60, gradient_clip=0.5, ema_decay=0.995

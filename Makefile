@@ -34,7 +34,7 @@ install: $(DEVELOPMENT) ## make the environment, with what development needs
 quickstart: $(RUNTIME) ## fill a series with the shipped model, then train a small one, on this machine
 	$(BIN)/restore-dit quickstart $(ARGS)
 
-model: $(RUNTIME) ## train the model that ships, on simulated tiles: an hour on 2 cores
+model: $(RUNTIME) ## train the model that ships, on simulated tiles: 40 minutes on 2 cores
 	mkdir -p $(MODEL)
 	cd $(MODEL) && $(abspath $(BIN))/restore-dit simulate stores/varied --tiles 1000 --seed 1 varied=true height=48 width=48
 	cd $(MODEL) && $(abspath $(BIN))/restore-dit train --config default data.store=stores/varied

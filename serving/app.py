@@ -9,6 +9,7 @@ from ray.serve import Application
 from restore_dit.config.loading import load_section
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_description import locate_model
 from serving.access import Tokens, tokens_from_environment
 from serving.api import Api
 from serving.config import AT_ONCE, ReplicasConfig, ServingConfig
@@ -39,7 +40,10 @@ def build(config: ServingConfig, tokens: Tokens | None) -> Application:
     Raises:
         UserError: no model there, or a damaged one.
     """
-    config = config.model_copy(update={"models": _whole(config.models), "state": _whole(config.state)})
+    shipped = locate_model(config.models).uri != locate(config.models).uri
+    # Each node has the shipped model in its own copy of the package, so its name stays a name.
+    models = config.models if shipped else _whole(config.models)
+    config = config.model_copy(update={"models": models, "state": _whole(config.state)})
     gpu = 1.0 if config.use_gpu else 0.0
     sampler = Sampler.options(  # type: ignore[attr-defined]
         **_scaled(config.samplers, waiting=2 * config.batch_size),

@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from restore_dit.client import Client
+from restore_dit.client import Client, LocalClient
+from restore_dit.series import UNCERTAINTY
 from tests.serving.running_service import save, simulated
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(280)]
@@ -46,12 +48,38 @@ class Command:
         return next(child.pid for child in children if f":{name}" in " ".join(child.cmdline()))
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_without_a_model_the_shipped_one_is_served_and_gives_what_fill_gives(tmp_path):
+    port = free_port()
+    (tmp_path / "serving.yaml").write_text(f"port: {port}\n")
+    command = Command(tmp_path, "--config", "serving.yaml")
+    try:
+        command.wait_for("ready after")
+        token = (tmp_path / "restore-dit" / "token").read_text().strip().partition(":")[2]
+        client, series = Client(f"http://127.0.0.1:{port}", token), simulated(1)
+        assert [model["name"] for model in client.models()] == ["default"]
+        answer = client.reconstruct(series, outputs="uncertainty").series
+        expected = LocalClient("default").reconstruct(series).series
+        # Floating point differs with the number of threads.
+        for one, other in (
+            (answer.optical.values, expected.optical.values),
+            (answer.layers[UNCERTAINTY], expected.layers[UNCERTAINTY]),
+        ):
+            np.testing.assert_allclose(one, other, atol=2)
+    finally:
+        command.process.send_signal(signal.SIGINT)
+        command.process.wait(60)
+
+
 def test_a_killed_process_is_replaced_and_the_service_goes_on(small_model, tmp_path):
     models = tmp_path / "models"
     save(small_model, models / "first")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "serving.yaml").write_text(f"models: {models}\nport: {port}\n")
     command = Command(tmp_path, "--config", "serving.yaml")
     try:

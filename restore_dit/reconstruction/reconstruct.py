@@ -34,7 +34,7 @@ PIXELS_TILE = 64
 """That of a network of pixels, which sees the whole series at once: a year of 70 dates takes 200 MB."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with (windows done, windows in all)."""
+"""Called with (windows done, windows in all), those on which the model is tried first among them."""
 
 
 class Filled(NamedTuple):
@@ -132,7 +132,12 @@ def reconstruct_with_deviation(
     if says_deviation and options.tries(model):
         network = model.config.model
         reach = network.depth * network.nearest
-        own = learn(compare(choose_probes(~hidden), published, ~hidden, days, places, reach, maker, sample))
+        probes = choose_probes(~hidden)
+        total += len(probes)
+        trial = compare(
+            probes, published, ~hidden, days, places, reach, maker, lambda windows: counted(sample(windows))
+        )
+        own = learn(trial)
     predictions = counted(sample(prepared()))
     for place in tiles:
         blend.add(place, join_windows(islice(predictions, len(windows)), windows), weights[place])

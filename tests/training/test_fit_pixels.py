@@ -75,6 +75,12 @@ def test_a_long_series_is_filled_at_once_and_its_seed_does_not_matter(trained: M
     frames, gaps = np.arange(len(series.optical)), series.missing()
     calls: list[tuple[int, int]] = []
     first = reconstruct(trained, series, frames, gaps, SamplingOptions(seed=1), lambda *done: calls.append(done))
+    tried = len(calls) - 1
+    assert 4 <= tried <= 36
+    assert calls == [(done, tried + 1) for done in range(1, tried + 2)]
+    calls.clear()
+    options = SamplingOptions(calibrate=False)
+    reconstruct(trained, series, frames, gaps, options, lambda *done: calls.append(done))
     assert calls == [(1, 1)]
     other = reconstruct(trained, series, frames, gaps, SamplingOptions(seed=2))
     np.testing.assert_allclose(

@@ -129,7 +129,7 @@ def reconstruct_with_deviation(
         return stored_to_published_scale(series.optical.values[:, :, place.rows, place.columns][frames][:, order])
 
     own = None
-    if says_deviation and options.tries(model):
+    if options.tries(model):
         network = model.config.model
         reach = network.depth * network.nearest
         probes = choose_probes(~hidden)

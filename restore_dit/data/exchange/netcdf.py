@@ -123,7 +123,8 @@ def _cube(
     }
     if UNCERTAINTY in series.layers:
         for index, band in enumerate(optical.bands):
-            variables[band][2]["ancillary_variables"] = name = f"{band}_{UNCERTAINTY}"
+            name = f"{band}_{UNCERTAINTY}"
+            variables[band][2]["ancillary_variables"] = name
             described = packed(REFLECTANCE_SCALE, units="1", long_name=f"standard deviation of reconstructed {band}")
             variables[name] = (_DIMENSIONS, series.layers[UNCERTAINTY][:, index], described)
     for name, values in indices.items():
@@ -192,9 +193,10 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
         if not sizes.get(dimension):
             raise UserError(f"{name}: no dimension {dimension}; a band is a variable over time, y, x")
     frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
-    limits.require(name, frames, height, width, len(bands))
+    said = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
+    limits.require(name, frames, height, width, len(bands) + len(said))
     wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
-    wanted |= {f"{band}_{UNCERTAINTY}": _DIMENSIONS for band in bands}
+    wanted |= dict.fromkeys(said, _DIMENSIONS)
     wanted[NEVER_OBSERVED] = _DIMENSIONS[1:]
     limits.require_tracks(name, len(_tracks(file.variables)))
     for track in _tracks(file.variables):

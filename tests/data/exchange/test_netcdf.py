@@ -62,6 +62,11 @@ def test_what_a_result_says_of_its_pixels_comes_back(series):
     found = netcdf.decode(netcdf.encode(replace(series, layers={NEVER_OBSERVED: never, UNCERTAINTY: said})), "a.nc")
     np.testing.assert_array_equal(found.layers[NEVER_OBSERVED], never)
     np.testing.assert_array_equal(found.layers[UNCERTAINTY], said)
+    # It takes memory as the bands do, and counts among what an upload may hold.
+    bands_alone = SeriesLimits(values=series.optical.values.size)
+    assert netcdf.decode(netcdf.encode(replace(series, radar={})), "a.nc", bands_alone).layers == {}
+    with refused("a.nc", bands_alone.values):
+        netcdf.decode(netcdf.encode(replace(series, radar={}, layers={UNCERTAINTY: said})), "a.nc", bands_alone)
 
 
 @settings(max_examples=20)

@@ -129,9 +129,13 @@ def test_a_state_of_another_network_is_refused(training):
 
 @pytest.mark.slow
 def test_it_learns(training):
-    """In half a minute it finds more than nothing: the land is mostly clear, and calling all of it clear scores 0."""
+    """In half a minute it finds more than nothing: the land is mostly clear, and calling all of it clear scores 0.
+
+    With the rounding of another processor a training takes another way: after 45 steps four seeds scored 0.61 to 0.76,
+    after 70 steps 0.77 to 0.93.
+    """
     config = training(
-        steps=45, batch_size=8, validation={"every": 45, "frames": 60}, optimiser={"learning_rate": 3e-3},
+        steps=80, batch_size=8, validation={"every": 80, "frames": 60}, optimiser={"learning_rate": 3e-3},
         augmentation={"band_dropout": 0.0},
     )  # fmt: skip
     counts = train_cloud_network(config).counts["sim"]

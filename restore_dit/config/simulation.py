@@ -23,6 +23,14 @@ class SimulationConfig(Section):
     relief: float = Field(0.0, ge=0, le=1, description="slope of the ground, root mean square; shades by the sun")
     woods: Fraction = Field(0.2, description="mean share of the land that woods cover")
     vigour: float = Field(0.55, gt=0, description="leaf area of all plants, against that of rich, moist farmland")
+    mottle: float = Field(
+        0.0,
+        ge=0,
+        description="differences of leaf area and soil between neighbouring pixels, natural logarithm, 1 sigma: "
+        "scattered trees, orchards, rough ground",
+    )
+    season_lead: int = Field(0, description="days by which plants are ahead of those of northern France")
+    summer_drought: Fraction = Field(0.0, description="how far grass dies back from May to October")
     cloudiness: Fraction = Field(0.35, description="mean cloud cover over the days of the period")
     cloudiness_spread: float = Field(0.5, ge=0, description="differences between tiles' cloudiness, on the logit scale")
     mask_errors: Fraction = Field(

@@ -30,14 +30,18 @@ class Curves:
 
 
 def draw_curves(
-    parcel_covers: NDArray[np.int64], days: NDArray[np.datetime64], generator: np.random.Generator
+    parcel_covers: NDArray[np.int64],
+    days: NDArray[np.datetime64],
+    generator: np.random.Generator,
+    summer_drought: float = 0.0,
 ) -> Curves:
-    """Curves of each parcel over `days` (consecutive), with years' and parcels' own timing and vigour."""
+    """Curves of each parcel over `days` (consecutive), with years' and parcels' own timing and vigour; with
+    `summer_drought` (0 to 1) grass dies back from May to October."""
     shape = (len(parcel_covers), len(days))
     covers = np.repeat(parcel_covers[:, None], len(days), axis=1)
     arable = parcel_covers == ARABLE
     fields = _arable(int(arable.sum()), days, generator)
-    perennial = _perennial(parcel_covers[~arable], days, generator)
+    perennial = _perennial(parcel_covers[~arable], days, generator, summer_drought)
     curves = np.zeros((6, *shape), np.float32)
     curves[:, arable] = (fields.leaf_area, fields.brown_area, fields.dry, fields.tilled, fields.flowers, fields.works)
     for row, curve in zip((0, 1, 2, 5), perennial, strict=True):
@@ -177,10 +181,10 @@ def _fallow(
 
 
 def _perennial(
-    covers: NDArray[np.int64], days: NDArray[np.datetime64], generator: np.random.Generator
+    covers: NDArray[np.int64], days: NDArray[np.datetime64], generator: np.random.Generator, summer_drought: float
 ) -> tuple[Curve, Curve, Curve, Curve]:
     """Leaf area, brown area, dry share and works of what grows for many years; grassland is mown none to four times a
-    year, and woods stand bare in winter over their fallen leaves."""
+    year or dies back in the drought of summer, and woods stand bare in winter over their fallen leaves."""
     parcels = len(covers)
     time = np.arange(len(days), dtype=np.float32)
     vigour = generator.normal(1.0, 0.2, parcels).clip(0.5, 1.5)
@@ -207,6 +211,12 @@ def _perennial(
         drought = january + 205 + 15 * generator.standard_normal()
         strength = grass * generator.uniform(0.0, 1.6) * generator.uniform(0.5, 1.2, parcels)
         brown_area += (strength[:, None] * np.exp(-(((time[None] - drought) / 28) ** 2))).astype(np.float32)
+        if summer_drought:
+            parched = _logistic(time, shift + 150, np.full(parcels, 12.0))
+            parched *= 1 - _logistic(time, shift + 290, np.full(parcels, 10.0))
+            parched *= (0.9 * summer_drought * grass)[:, None].astype(np.float32)
+            brown_area += np.float32(0.5) * parched * leaf_area
+            leaf_area *= 1 - parched
         for cut in range(4):
             day = january + 138 + 46 * cut + generator.normal(0, 9, parcels)
             since = time[None] - day[:, None]

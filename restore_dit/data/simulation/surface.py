@@ -20,6 +20,9 @@ _LEADS = np.array([-8, -4, 0, 4, 8])
 
 _LEAF_MEMORY = 8.0  # days
 
+_MOTTLED_GROUND = np.float32(0.3)
+"""How much darker the ground is where more grows on it, on the logarithmic scale of both."""
+
 Field = NDArray[np.float32]
 
 
@@ -41,10 +44,10 @@ class Surface:
 
     A patch is the part of a parcel that is early or late by the same days: `patches` int [N] numbers each pixel's,
     `patch_parcels`, `patch_leads` int [Q] say which parcel and how many days late. `curves` begin `LARGEST_LEAD` days
-    before the period; `vigour` [2, N] are two patterns (log scale) between which growth wanders around `mean_vigour`,
-    `background` [N, 10] reflectance of dry bare ground, `wettable` [N] how much rain darkens it, `slopes` [2, N] of
-    the ground towards north and east; `chlorophyll` [P] is a parcel's own factor, `water` and `angle` [D, P] its factor
-    and degrees of each day of the period: wind, drought and dew move leaves more than models of growth know.
+    before the period; `vigour` [2, N] are two patterns (log scale) between which growth wanders around `mean_vigour`
+    [N], `background` [N, 10] reflectance of dry bare ground, `wettable` [N] how much rain darkens it, `slopes` [2, N]
+    of the ground towards north and east; `chlorophyll` [P] is a parcel's own factor, `water` and `angle` [D, P] its
+    factor and degrees of each day of the period: wind, drought and dew move leaves more than models of growth know.
     """
 
     landscape: Landscape
@@ -53,7 +56,7 @@ class Surface:
     patch_parcels: NDArray[np.int64]
     patch_leads: NDArray[np.int64]
     vigour: Field
-    mean_vigour: np.float32
+    mean_vigour: Field
     background: Field
     wettable: Field
     slopes: Field
@@ -89,7 +92,9 @@ def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generat
     shape = (config.height, config.width)
     landscape = draw_landscape(config, generator)
     margin = np.timedelta64(LARGEST_LEAD, "D")
-    curves = draw_curves(landscape.covers, np.arange(days[0] - margin, days[-1] + margin + 1), generator)
+    lead = np.timedelta64(config.season_lead, "D")
+    calendar = np.arange(days[0] + lead - margin, days[-1] + lead + margin + 1)
+    curves = draw_curves(landscape.covers, calendar, generator, config.summer_drought)
     parcels = landscape.parcels.ravel()
     count = len(landscape.covers)
     # The single pixels' part blurs the borders between patches.
@@ -101,6 +106,7 @@ def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generat
     built = cover == COVER_NUMBER["built-up"]
     vigour[:, built] += 0.8 * generator.standard_normal((1, int(built.sum())), dtype=np.float32)  # gardens and roofs
     background, wettable = _ground(landscape, shape, generator)
+    scattered = _mottle(config.mottle, cover, shape, generator)
     return Surface(
         landscape=landscape,
         curves=curves,
@@ -108,8 +114,8 @@ def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generat
         patch_parcels=patch // len(_LEADS),
         patch_leads=_LEADS[patch % len(_LEADS)],
         vigour=vigour.astype(np.float32),
-        mean_vigour=np.float32(config.vigour),
-        background=background,
+        mean_vigour=np.float32(config.vigour) * np.exp(scattered),
+        background=background * np.exp(-_MOTTLED_GROUND * scattered)[:, None],
         wettable=wettable,
         slopes=_slopes(shape, config.relief, generator),
         chlorophyll=np.exp(generator.normal(0, 0.2, count)).astype(np.float32),
@@ -137,6 +143,16 @@ def _ground(landscape: Landscape, shape: tuple[int, int], generator: np.random.G
         background[pixels] = spectrum * tone[:, None]
         wettable[pixels] = wet
     return background, wettable
+
+
+def _mottle(strength: float, cover: NDArray[np.int64], shape: tuple[int, int], generator: np.random.Generator) -> Field:
+    """By how much each pixel is always leafier than those around it [N], natural logarithm: half of its variance is
+    that of single pixels, half of clumps of a few."""
+    if not strength:
+        return np.zeros(cover.shape, np.float32)
+    pixels = generator.standard_normal(shape, dtype=np.float32) + texture(shape, 6.0, 3.0, generator)
+    bare = (cover == COVER_NUMBER["water"]) | (cover == COVER_NUMBER["road"])
+    return np.float32(strength * np.sqrt(0.5)) * np.where(bare, np.float32(0), pixels.ravel())
 
 
 def _wander(days: int, parcels: int, generator: np.random.Generator) -> Field:

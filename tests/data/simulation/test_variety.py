@@ -18,7 +18,7 @@ CONFIG = SimulationConfig(height=16, width=20, days=200, varied=True, radar_trac
 def test_settings_differ_from_tile_to_tile_within_what_was_configured():
     drawn = [varied(CONFIG, np.random.default_rng(seed)) for seed in range(40)]
     assert len({one.latitude for one in drawn}) == 40
-    assert all(42 <= one.latitude <= 58 and 70 <= one.days <= 200 for one in drawn)
+    assert all(36 <= one.latitude <= 61 and 70 <= one.days <= 200 for one in drawn)
     offsets = np.array([one.frame_offsets for one in drawn])
     assert 0.025 <= offsets.min() < 0.1
     assert 0.35 < offsets.max() <= 0.5
@@ -26,6 +26,12 @@ def test_settings_differ_from_tile_to_tile_within_what_was_configured():
     assert {(one.height, one.width, one.radar_tracks) for one in drawn} == {(16, 20, ("S1A",))}
     north, south = ([one.january for one in drawn if (one.latitude > 50) == cold] for cold in (True, False))
     assert np.mean(north) < np.mean(south)
+    assert all(one.summer_drought == 0 for one in drawn if one.latitude > 50)
+    assert max(one.summer_drought for one in drawn) > 0.8
+    assert np.corrcoef([one.latitude for one in drawn], [one.season_lead for one in drawn])[0, 1] < -0.8
+    mottle = [one.mottle for one in drawn]
+    assert 0 <= min(mottle) < 0.05
+    assert 0.5 < max(mottle) <= 0.7
 
 
 @pytest.mark.parametrize("index", range(4))

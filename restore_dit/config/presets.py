@@ -60,7 +60,13 @@ def default() -> RunConfig:
             split=SplitConfig(test_fraction=0.05, validation_fraction=0.05),
         ),
         model=ModelConfig(
-            network="pixels", radar_channels=("VV", "VH"), hidden_size=64, depth=2, heads=4, mlp_ratio=2.0
+            network="pixels",
+            members=2,
+            radar_channels=("VV", "VH"),
+            hidden_size=64,
+            depth=2,
+            heads=4,
+            mlp_ratio=2.0,
         ),
         diffusion=DiffusionConfig(sampled_share=0.8),
         training=TrainingConfig(

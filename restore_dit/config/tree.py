@@ -26,6 +26,7 @@ class ModelConfig(Section):
     )
     patch_size: Positive = Field(4, description="patches: side of a token in pixels")
     nearest: Positive = Field(4, description="pixels: observed dates on either side that a date looks at")
+    members: Positive = Field(1, description="pixels: networks, each of its own first weights, that are averaged")
     hidden_size: Positive = 256
     depth: Positive = 4
     heads: Positive = 4

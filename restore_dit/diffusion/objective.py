@@ -30,7 +30,8 @@ def training_loss(
     config: DiffusionConfig,
     veiled: Tensor | None = None,
 ) -> Tensor:
-    """Error of the missing pixels, one number an example: [B] float32, squared or as `robust_loss` says.
+    """Error of the missing pixels, one number an example: [B] float32, squared or as `robust_loss` says (the mean over
+    the members of a network of pixels, each of which learns by itself).
 
     target: [B, T, C, H, W] in [-1, 1]; never read where it is not valid.
     noise: the same shape, standard normal.
@@ -63,7 +64,8 @@ def training_loss(
         in_bands = counted.expand_as(clean)
         if conditioning.band_mask is not None:
             in_bands = in_bands & conditioning.band_mask[:, None, :, None, None]
-        return robust_loss(denoiser.estimate(noisy, step, told), clean, in_bands)
+        estimates = denoiser.estimates(noisy, step, told)
+        return torch.stack([robust_loss(estimate, clean, in_bands) for estimate in estimates]).mean(dim=0)
     output = denoiser(noisy, step, told).float()
     error = torch.where(counted, output - prediction.target(clean, noise, step), 0).square().sum(dim=(1, 2, 3, 4))
     averaged_over = counted if config.loss_over == "missing" else torch.ones_like(valid)

@@ -11,7 +11,7 @@ KNEE = 0.04
 """On the network's scale: errors beyond it count by their size and not by its square, since some targets lie in haze
 or shadow that no mask shows."""
 
-_OF_LIKELIHOOD, _OF_FRAMES = 0.1, 0.15
+_OF_LIKELIHOOD, _OF_FRAMES = 0.1, 0.3
 _LEAST_FRAME_ERROR = 1e-4  # mean square on the network's scale
 
 
@@ -21,8 +21,8 @@ def robust_loss(estimate: Estimate, clean: Tensor, counted: Tensor) -> Tensor:
     estimate, clean: [B, T, C, H, W] on the network's scale. counted: the same shape, bool.
 
     Huber's loss of the mean, in units of `RESIDUAL_SCALE`; a tenth of the Gaussian likelihood of the deviation, each
-    value's weighted by the deviation (β-NLL with β = ½, Seitzer et al. 2022), with the mean left to Huber; and a
-    little of the logarithm of each frame's mean squared error, so that frames which are easy to fill count, too.
+    value's weighted by the deviation (β-NLL with β = ½, Seitzer et al. 2022), with the mean left to Huber; and part
+    of the logarithm of each frame's mean squared error, so that frames which are easy to fill count, too.
     """
     weight = counted.float()
     number = weight.sum(dim=(1, 2, 3, 4)).clamp(min=1)

@@ -4,7 +4,7 @@ would know, that mixes classical answers and corrects them."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -37,9 +37,7 @@ class Estimate(NamedTuple):
 class PixelDenoiser(nn.Module):
     """Estimates the clean series of B series of any length, size, pixel size and subset of `config.bands`.
 
-    Each date of a pixel is a token. It looks at itself and at the `config.nearest` observed dates on either side, by
-    rank. What comes out for each band is Σ wₖ·cₖ + g·r: w a softmax over what kriging, interpolation and the frame's
-    visible pixels say, r a bounded correction and g a gate that begins almost closed; and σ.
+    Its `config.members` networks are told the same and begin with weights of their own; what they say is averaged.
 
     Noise enters as what it still tells of the clean series: at the last step of a schedule that is nothing, or next to
     it, so that sampling in one step gives the mean whatever the seed.
@@ -48,23 +46,9 @@ class PixelDenoiser(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        size, bands = config.hidden_size, len(config.bands)
         self.radar_inputs = 2 * (6 * len(config.radar_channels) + 1) if config.radar_channels else 0
-        self.embedding = nn.Linear(14 * bands + 13 + self.radar_inputs, size)
-        self.step_embedding = StepEmbedding(size)
-        self.blocks = nn.ModuleList(PixelBlock(config) for _ in range(config.depth))
-        self.head_norm = nn.LayerNorm(size)
-        self.head = nn.Linear(size, bands * (_CANDIDATES + 3) + 1)
-        self.initialise()
-
-    def initialise(self) -> None:
-        """A network that begins near kriging, sure of nothing."""
-        bands = len(self.config.bands)
-        with torch.no_grad():
-            self.head.weight *= 0.1
-            self.head.bias.zero_()
-            self.head.bias[:bands] = 1.5  # kriging's share
-            self.head.bias[_CANDIDATES * bands : (_CANDIDATES + 1) * bands] = -2.0  # the correction's gate
+        inputs = 14 * len(config.bands) + 13 + self.radar_inputs
+        self.members = nn.ModuleList(PixelNetwork(config, inputs) for _ in range(config.members))
 
     def forward(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Tensor:
         """The clean series like `noisy` [B, T, C, H, W], or at the conditioning's `pixels` alone, [B, T, C, 1, P]."""
@@ -76,6 +60,10 @@ class PixelDenoiser(nn.Module):
         noisy: the series with noise in its gaps; read there only. step: [B] of the noise schedule, whose share of
         signal and noise the conditioning's `levels` say (absent: noise alone).
         """
+        return pooled(self.estimates(noisy, step, conditioning))
+
+    def estimates(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> list[Estimate]:
+        """What each network says; see `estimate`."""
         evidence = conditioning.evidence or evidence_of(conditioning)
         shape = noisy.shape
         pixels = conditioning.pixels
@@ -89,20 +77,19 @@ class PixelDenoiser(nn.Module):
         if bands is None:
             bands = torch.ones(len(noisy), noisy.shape[2], dtype=torch.bool, device=noisy.device)
         with torch.autocast(noisy.device.type, enabled=False):  # a few numbers that scale every token
-            step_code = functional.silu(self.step_embedding(step))
-            modulations = [block.modulation(step_code) for block in self.blocks]  # type: ignore[operator]
-            biases = [block.date_bias(dates) for block in self.blocks]  # type: ignore[operator]
+            settings = [member.settings(step, dates) for member in self.members]  # type: ignore[operator]
         told = _told_by_noise(noisy, evidence.kriged, conditioning.levels)
-        parts = []
+        parts: list[list[Estimate]] = [[] for _ in self.members]
         for chosen in self._parts(noisy):
             few = evidence.each(lambda images: images[..., chosen])  # noqa: B023 (called at once)
-            tokens = self.embedding(self.token_inputs(few, told[..., chosen], dates, bands))
+            inputs = self.token_inputs(few, told[..., chosen], dates, bands)
             mask = near_in_rank(few.observed[:, :, 0, 0].transpose(1, 2), self.config.nearest)
-            for block, modulation, bias in zip(self.blocks, modulations, biases, strict=True):
-                tokens = block(tokens, modulation, bias, mask)
-            parts.append(self._answer(tokens, few, bands))
-        mean, deviation = (torch.cat(each, dim=-1).reshape(shape) for each in zip(*parts, strict=True))
-        return Estimate(mean, deviation)
+            for member, setting, of_member in zip(self.members, settings, parts, strict=True):
+                of_member.append(member(inputs, setting, mask, few, bands))
+        return [
+            Estimate(*(torch.cat(each, dim=-1).reshape(shape) for each in zip(*of_member, strict=True)))
+            for of_member in parts
+        ]
 
     def _parts(self, noisy: Tensor) -> Iterator[slice]:
         """Pixels that go through the network at once: with gradients all of them."""
@@ -153,9 +140,50 @@ class PixelDenoiser(nn.Module):
         wide = [each.expand(-1, -1, -1, -1, told.shape[-1]) for each in [*of_bands, *of_pixels, *of_frames, radar]]
         return torch.cat(wide, dim=2)[:, :, :, 0].permute(0, 3, 1, 2)
 
-    def _answer(self, tokens: Tensor, evidence: Evidence, bands: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation [B, T, C, P] of tokens [B, P, T, D]."""
-        count = len(self.config.bands)
+
+class Settings(NamedTuple):
+    """What is common to all pixels, for each of a network's blocks: `modulations` [B, 6·D] and `biases`
+    [B, heads, T, T] of the attention."""
+
+    modulations: list[Tensor]
+    biases: list[Tensor]
+
+
+class PixelNetwork(nn.Module):
+    """Each date of a pixel is a token. It looks at itself and at the `config.nearest` observed dates on either side, by
+    rank. What comes out for each band is Σ wₖ·cₖ + g·r: w a softmax over what kriging, interpolation and the frame's
+    visible pixels say, r a bounded correction and g a gate that begins almost closed; and σ."""
+
+    def __init__(self, config: ModelConfig, inputs: int) -> None:
+        super().__init__()
+        self.count = len(config.bands)
+        size = config.hidden_size
+        self.embedding = nn.Linear(inputs, size)
+        self.step_embedding = StepEmbedding(size)
+        self.blocks = nn.ModuleList(PixelBlock(config) for _ in range(config.depth))
+        self.head_norm = nn.LayerNorm(size)
+        self.head = nn.Linear(size, self.count * (_CANDIDATES + 3) + 1)
+        with torch.no_grad():  # near kriging
+            self.head.weight *= 0.1
+            self.head.bias.zero_()
+            self.head.bias[: self.count] = 1.5  # kriging's share
+            self.head.bias[_CANDIDATES * self.count : (_CANDIDATES + 1) * self.count] = -2.0  # the correction's gate
+
+    def settings(self, step: Tensor, dates: Tensor) -> Settings:
+        """Of a diffusion step [B] and dates [B, T]."""
+        step_code = functional.silu(self.step_embedding(step))
+        return Settings(
+            [block.modulation(step_code) for block in self.blocks],  # type: ignore[operator]
+            [block.date_bias(dates) for block in self.blocks],  # type: ignore[operator]
+        )
+
+    def forward(self, inputs: Tensor, settings: Settings, mask: Tensor, evidence: Evidence, bands: Tensor) -> Estimate:
+        """Mean and deviation [B, T, C, P] from what is told of each date, `inputs` [B, P, T, F]; `mask` as of
+        `near_in_rank`, `evidence` of the P pixels in a row, `bands` [B, C] true where a series has a band."""
+        tokens = self.embedding(inputs)
+        for block, modulation, bias in zip(self.blocks, *settings, strict=True):
+            tokens = block(tokens, modulation, bias, mask)
+        count = self.count
         head = self.head(self.head_norm(tokens)).float().permute(0, 2, 3, 1)
         logits, gate, correction, log_deviation, common = head.split(
             [_CANDIDATES * count, count, count, count, 1], dim=2
@@ -168,7 +196,7 @@ class PixelDenoiser(nn.Module):
         mean = mean + gate.sigmoid() * correction.tanh() * (_LARGEST_CORRECTION * RESIDUAL_SCALE)
         deviation = (log_deviation + common).clamp(*_LOG_DEVIATION).exp() * RESIDUAL_SCALE
         present = bands[:, None, :, None]
-        return mean * present, torch.where(present, deviation, 1)
+        return Estimate(mean * present, torch.where(present, deviation, 1))
 
     @staticmethod
     def _other_candidates(evidence: Evidence) -> list[Tensor]:
@@ -243,6 +271,15 @@ class DateBias(nn.Module):
         ]
         bias: Tensor = self.project(functional.gelu(self.expand(torch.stack(features, dim=-1))))
         return bias.permute(0, 3, 1, 2)
+
+
+def pooled(estimates: Sequence[Estimate]) -> Estimate:
+    """Mean and deviation of the mixture of several estimates, each of equal weight."""
+    if len(estimates) == 1:
+        return estimates[0]
+    means, deviations = (torch.stack(each) for each in zip(*estimates, strict=True))
+    mean = means.mean(dim=0)
+    return Estimate(mean, (deviations.square() + (means - mean).square()).mean(dim=0).sqrt())
 
 
 def near_in_rank(observed: Tensor, nearest: int) -> Tensor:

@@ -10,20 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from restore_dit.config import ModelConfig
+from restore_dit.config import DiffusionConfig, ModelConfig
+from restore_dit.diffusion.objective import training_loss
+from restore_dit.diffusion.prediction import Prediction
+from restore_dit.diffusion.robust_loss import robust_loss
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.pixel_denoiser import Estimate, PixelDenoiser, evidence_of, near_in_rank
 
 SIDE = 8
 BANDS = 10
+CONFIG = ModelConfig(
+    network="pixels", members=2, hidden_size=32, depth=2, heads=2, mlp_ratio=2, radar_channels=("VV", "VH")
+)
 
 
 @pytest.fixture(scope="module")
 def network() -> PixelDenoiser:
     """Random weights, so that every input has a say."""
     torch.manual_seed(0)
-    config = ModelConfig(network="pixels", hidden_size=32, depth=2, heads=2, mlp_ratio=2, radar_channels=("VV", "VH"))
-    denoiser = PixelDenoiser(config)
+    denoiser = PixelDenoiser(CONFIG)
     with torch.no_grad():
         for parameter in denoiser.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -147,6 +152,37 @@ def test_a_correction_is_bounded_and_a_deviation_positive():
     assert ((mean - 0.2).abs() <= 0.3001)[seen.expand_as(mean)].all()
     assert (deviation > 0).all()
     assert deviation.isfinite().all()
+
+
+def test_an_answer_is_the_mixture_of_its_members(network: PixelDenoiser):
+    series, noise = told(14, 9, 9), torch.zeros(1, 14, BANDS, SIDE, SIDE)
+    with torch.no_grad():
+        first, second = network.estimates(noise, torch.tensor([999]), series)
+        both = network.estimate(noise, torch.tensor([999]), series)
+    assert (first.mean - second.mean).abs().max() > 1e-3
+    torch.testing.assert_close(both.mean, (first.mean + second.mean) / 2)
+    second_moment = sum(one.mean.square() + one.deviation.square() for one in (first, second)) / 2
+    torch.testing.assert_close(both.deviation, (second_moment - both.mean.square()).sqrt(), atol=1e-5, rtol=1e-4)
+    alone = PixelDenoiser(CONFIG.model_copy(update={"members": 1})).eval()
+    alone.members[0].load_state_dict(network.members[1].state_dict())
+    for one, other in zip(ask(alone, series), second, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_members_learn_each_by_itself(network: PixelDenoiser):
+    """The loss is the mean of their losses: that of their mixture would let one make up for the other."""
+    series, step = told(14, 9, 10), torch.tensor([999])
+    clean, valid = torch.zeros(1, 14, BANDS, SIDE, SIDE), torch.ones(1, 14, 1, SIDE, SIDE, dtype=torch.bool)
+    diffusion = DiffusionConfig()
+    prediction = Prediction.from_config(diffusion)
+    found = training_loss(network, clean, clean, step, series, valid, prediction, diffusion)
+    assert series.gap_mask is not None
+    at_the_step = replace(series, levels=prediction.schedule.levels(step))
+    noisy = torch.where(series.gap_mask, 0, series.observed)
+    losses = [
+        robust_loss(one, clean, series.gap_mask.expand_as(clean)) for one in network.estimates(noisy, step, at_the_step)
+    ]
+    torch.testing.assert_close(found, (losses[0] + losses[1]) / 2)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 4))

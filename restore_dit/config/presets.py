@@ -49,12 +49,12 @@ def default() -> RunConfig:
             examples_per_tile=4,
             flips=True,
             partly_clear=0.4,
-            least_kept=0.4,
+            least_kept=0.25,
             band_dropout=0.45,
             coarser=0.4,
             gain=0.15,
             truly_clear=True,
-            pixels=96,
+            pixels=64,
             radar=RadarConfig(track="both", pairing="own_dates", frames=80, dropout=0.3),
             gaps=GapConfig(frame_dropout=0.15, frames_only=0.2, runs=0.15, partial=0.25, mask_flips=True, dilation=2),
             split=SplitConfig(test_fraction=0.05, validation_fraction=0.05),
@@ -70,7 +70,7 @@ def default() -> RunConfig:
         ),
         diffusion=DiffusionConfig(sampled_share=0.8),
         training=TrainingConfig(
-            epochs=8,
+            epochs=7,
             batch_size=8,
             optimiser=OptimiserConfig(
                 learning_rate=2e-3, weight_decay=0.05, warmup_steps=60, gradient_clip=0.5, ema_decay=0.995

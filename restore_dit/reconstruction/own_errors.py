@@ -1,4 +1,4 @@
-"""How well a model fills the very series that is to be filled: clear dates are hidden, filled, and compared.
+"""How well a model fills the very series that is to be filled: what is hidden (`probes`) is filled and compared.
 
 What is learned from them decides how much of the model's answer is taken in place of linear interpolation, and how
 wide its intervals are.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -19,20 +18,9 @@ from scipy.special import ndtri, stdtrit
 
 from restore_dit.data.examples.normalisation import OPTICAL_CEILING
 from restore_dit.model.interpolation import interpolate_from_other_dates
+from restore_dit.reconstruction.probes import Probe
 from restore_dit.reconstruction.sampling import Sample, WindowMaker
 from restore_dit.reconstruction.tiling import SpatialTile
-
-BLOCK = 16
-"""Side in pixels of the blocks in which dates are hidden."""
-
-WHOLE, PARTLY = 24, 12
-"""The most dates that are hidden in a whole block, and in half a block."""
-
-_BEYOND_REACH = 2
-"""Clear dates on either side that the network is shown besides those that it looks at."""
-
-_LEAST_VISIBLE = 0.5
-"""Share of a block that a date must show to be hidden there."""
 
 LEVELS = (0.5, 0.8, 0.95)
 """Shares of the truth that the intervals hold."""
@@ -60,15 +48,6 @@ _REFERENCE = LEVELS.index(0.8)
 _REACH_OF_VISIBLE, _VISIBLE_PRIOR = 6.0, 4.0
 
 
-class Probe(NamedTuple):
-    """A date `frame` (an index among those to be filled) of a block, of which `hidden` [h, w] is taken away."""
-
-    block: SpatialTile
-    frame: int
-    hidden: NDArray[np.bool_]
-    whole: bool
-
-
 class Comparison(NamedTuple):
     """What P hidden pixels are and what is said of them, [C, P] each on the published scale: the truth, the model's
     answer and its standard deviation, linear interpolation."""
@@ -78,23 +57,6 @@ class Comparison(NamedTuple):
     answer: NDArray[np.float32]
     deviation: NDArray[np.float32]
     linear: NDArray[np.float32]
-
-
-def choose_probes(visible: NDArray[np.bool_]) -> list[Probe]:
-    """Dates and blocks to hide of a series that shows the pixels `visible` [n, H, W]: dates spread evenly over those
-    that can be hidden, blocks in all quarters of the area in turn."""
-    blocks = _blocks(visible)
-    shown = np.array([visible[:, block.rows, block.columns].mean(axis=(1, 2)) for block in blocks])  # [blocks, n]
-    candidates = np.flatnonzero((shown >= _LEAST_VISIBLE).any(axis=0))
-    probes = []
-    for whole, most in ((True, WHOLE), (False, PARTLY)):
-        places = np.linspace(0, len(candidates) - 1, min(most, len(candidates)))
-        for number, frame in enumerate(candidates[np.unique(np.rint(places).astype(int))]):
-            able = np.flatnonzero(shown[:, frame] >= _LEAST_VISIBLE)
-            block = blocks[able[number % len(able)]]
-            hidden = np.ones((block.height, block.width), bool) if whole else _half(block, number)
-            probes.append(Probe(block, int(frame), hidden, whole))
-    return probes
 
 
 def compare(
@@ -115,20 +77,13 @@ def compare(
     maker: of a block's windows, of which [n, h, w] is hidden.
     sample: its predictions hold the values of the network's bands, then their standard deviations.
     """
-    beyond = reach + _BEYOND_REACH
-    spans = [_span(visible[:, probe.block.rows, probe.block.columns], probe.frame, beyond) for probe in probes]
-
-    def gaps_of(probe: Probe) -> NDArray[np.bool_]:
-        gaps = ~visible[:, probe.block.rows, probe.block.columns]
-        gaps[probe.frame] |= probe.hidden
-        return gaps
-
-    windows = (maker(probe.block, gaps_of(probe))(*span) for probe, span in zip(probes, spans, strict=True))
+    spans = [probe.span(visible, reach) for probe in probes]
+    windows = (maker(probe.block, ~probe.visible(visible))(*span) for probe, span in zip(probes, spans, strict=True))
     found = []
     for probe, (start, _), prediction in zip(probes, spans, sample(windows), strict=True):
         scored = probe.hidden & visible[probe.frame, probe.block.rows, probe.block.columns]
         values = published(probe.block)
-        line = _linear(values, ~gaps_of(probe), days)[probe.frame]
+        line = _linear(values, probe.visible(visible), days)[probe.frame]
         answer, deviation = (part[bands] for part in np.split(prediction[probe.frame - start], 2))
         found.append(
             Comparison(probe.whole, *(part[:, scored] for part in (values[probe.frame], answer, deviation, line)))
@@ -299,42 +254,3 @@ def _linear(
     """[n, C, h, w] interpolated from the other dates of each."""
     of_one = (torch.from_numpy(np.ascontiguousarray(part))[None] for part in (values, observed[:, None], days))
     return interpolate_from_other_dates(*of_one)[0].numpy()
-
-
-def _blocks(visible: NDArray[np.bool_]) -> list[SpatialTile]:
-    """In each quarter of the area the block that shows most; an area of less than two blocks a side is one quarter."""
-    _, height, width = visible.shape
-    side_h, side_w = min(BLOCK, height), min(BLOCK, width)
-    seen = visible.mean(axis=0)
-    blocks = []
-    for rows, columns in product(_halves(height, side_h), _halves(width, side_w)):
-        corners = product(_starts(*rows, side_h), _starts(*columns, side_w))
-        places = [SpatialTile(row, column, side_h, side_w) for row, column in corners]
-        blocks.append(max(places, key=lambda place: seen[place.rows, place.columns].mean()))
-    return blocks
-
-
-def _halves(extent: int, side: int) -> list[tuple[int, int]]:
-    return [(0, extent // 2), (extent // 2, extent)] if extent >= 2 * side else [(0, extent)]
-
-
-def _starts(first: int, stop: int, side: int) -> list[int]:
-    """Where blocks begin in [first, stop): side by side, and one that ends at its end."""
-    return sorted({*range(first, stop - side + 1, side), stop - side})
-
-
-def _half(block: SpatialTile, number: int) -> NDArray[np.bool_]:
-    """One half of a block, another of the four for each number."""
-    rows, columns = np.indices((block.height, block.width))
-    across = block.width == 1 or (number % 2 == 1 and block.height > 1)
-    first = rows < block.height / 2 if across else columns < block.width / 2
-    return first if number % 4 < 2 else ~first
-
-
-def _span(visible: NDArray[np.bool_], frame: int, reach: int) -> tuple[int, int]:
-    """The frames [start, stop) around one among which `reach` on either side show a block [n, h, w]."""
-    shown = visible.mean(axis=(1, 2)) >= _LEAST_VISIBLE
-    before, after = np.flatnonzero(shown[:frame]), np.flatnonzero(shown[frame + 1 :]) + frame + 1
-    start = before[-reach] if len(before) >= reach else 0
-    stop = after[reach - 1] + 1 if len(after) >= reach else len(visible)
-    return int(start), int(stop)

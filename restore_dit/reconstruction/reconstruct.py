@@ -21,7 +21,8 @@ from restore_dit.data.examples.normalisation import published_scale_to_stored, s
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.joining import join_windows
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.own_errors import OwnErrors, choose_probes, compare, learn, visible_nearby
+from restore_dit.reconstruction.own_errors import OwnErrors, compare, learn, visible_nearby
+from restore_dit.reconstruction.probes import choose_probes
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sampled_here
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
 from restore_dit.reconstruction.windows import time_windows
@@ -132,7 +133,7 @@ def reconstruct_with_deviation(
     if options.tries(model):
         network = model.config.model
         reach = network.depth * network.nearest
-        probes = choose_probes(~hidden)
+        probes = choose_probes(~hidden, days)
         total += len(probes)
         trial = compare(
             probes, published, ~hidden, days, places, reach, maker, lambda windows: counted(sample(windows))

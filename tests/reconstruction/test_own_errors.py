@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from restore_dit.config import RunConfig
 from restore_dit.config.simulation import SimulationConfig
@@ -18,11 +16,8 @@ from restore_dit.model.pixel_denoiser import PixelDenoiser
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.own_errors import (
     LEVELS,
-    PARTLY,
-    WHOLE,
     Comparison,
     OwnErrors,
-    choose_probes,
     learn,
     visible_nearby,
 )
@@ -31,25 +26,6 @@ from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import TileSeries, days_since_origin
 
 LINEAR_IS_OFF, MODEL_IS_OFF = 0.05, 0.01
-
-
-@given(st.integers(1, 40), st.integers(1, 45), st.integers(1, 45), st.floats(0, 1), st.integers(0, 2**32 - 1))
-def test_only_what_a_date_shows_is_hidden(frames, height, width, clear, seed):
-    random = np.random.default_rng(seed)
-    visible = random.random((frames, height, width)) < random.random((frames, 1, 1)) * 0.5 + clear / 2
-    probes = choose_probes(visible)
-    assert sum(probe.whole for probe in probes) <= WHOLE
-    assert sum(not probe.whole for probe in probes) <= PARTLY
-    for whole in (True, False):
-        dates = [probe.frame for probe in probes if probe.whole == whole]
-        assert dates == sorted(set(dates))
-    for probe in probes:
-        shown = visible[probe.frame, probe.block.rows, probe.block.columns]
-        assert shown.shape == probe.hidden.shape
-        assert shown.mean() >= 0.5
-        assert probe.hidden.size == 1 or probe.hidden.all() == probe.whole
-    if (visible.mean(axis=(1, 2)) == 1).any():
-        assert probes
 
 
 def comparisons(

@@ -1,0 +1,161 @@
+"""What is hidden of a series to see how well it can be filled: clear dates, in gaps as long as those to be filled."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.reconstruction.tiling import SpatialTile
+
+BLOCK = 16
+"""Side in pixels of the blocks in which dates are hidden."""
+
+WHOLE, PARTLY = 24, 12
+"""The most dates that are hidden in a whole block, and in half a block."""
+
+_BEYOND_REACH = 2
+"""Clear dates on either side that the network is shown besides those that it looks at."""
+
+_LEAST_VISIBLE = 0.5
+"""Share of a block that a date must show to be hidden there."""
+
+_NOTHING_VISIBLE = 0.02
+"""Share of an area up to which a date counts as hidden as a whole."""
+
+_GOLDEN = (5**0.5 - 1) / 2
+"""Multiples of it, less their whole parts, fill [0, 1) evenly in whatever number, in an order that looks random."""
+
+
+class GapLength(NamedTuple):
+    """Days from a hidden date to the nearest visible ones, infinite where there is none."""
+
+    before: float
+    after: float
+
+
+class Probe(NamedTuple):
+    """A date `frame` (an index among those to be filled) of a block, of which `hidden` [h, w] is taken away; with it
+    the dates `beside`, so that the gap is as long as those to be filled."""
+
+    block: SpatialTile
+    frame: int
+    beside: tuple[int, ...]
+    hidden: NDArray[np.bool_]
+    whole: bool
+
+    def visible(self, visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What its block still shows [n, h, w] of a series that shows the pixels `visible` [n, H, W]."""
+        shown = visible[:, self.block.rows, self.block.columns].copy()
+        shown[[self.frame, *self.beside]] &= ~self.hidden
+        return shown
+
+    def span(self, visible: NDArray[np.bool_], reach: int) -> tuple[int, int]:
+        """The frames [start, stop) that matter: `reach` and two more that show something on either side."""
+        shown = _shows(self.visible(visible))
+        before, after = np.flatnonzero(shown[: self.frame]), np.flatnonzero(shown[self.frame + 1 :]) + self.frame + 1
+        reach += _BEYOND_REACH
+        start = before[-reach] if len(before) >= reach else 0
+        stop = after[reach - 1] + 1 if len(after) >= reach else len(visible)
+        return int(start), int(stop)
+
+
+def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> list[Probe]:
+    """Dates and blocks to hide of a series that shows the pixels `visible` [n, H, W] on its `days` [n]: dates spread
+    evenly over those that can be hidden, blocks in all quarters of the area in turn, in gaps whose lengths are those of
+    the series."""
+    blocks = _blocks(visible)
+    shown = np.array([visible[:, block.rows, block.columns].mean(axis=(1, 2)) for block in blocks])  # [blocks, n]
+    candidates = np.flatnonzero((shown >= _LEAST_VISIBLE).any(axis=0))
+    probes = []
+    for whole, most in ((True, WHOLE), (False, PARTLY)):
+        lengths = gap_lengths(visible, days, whole=whole)
+        places = np.linspace(0, len(candidates) - 1, min(most, len(candidates)))
+        for number, frame in enumerate(candidates[np.unique(np.rint(places).astype(int))]):
+            able = np.flatnonzero(shown[:, frame] >= _LEAST_VISIBLE)
+            block = blocks[able[number % len(able)]]
+            hidden = np.ones((block.height, block.width), bool) if whole else _half(block, number)
+            beside: tuple[int, ...] = ()
+            if lengths:
+                length = lengths[int((number + 1) * _GOLDEN % 1 * len(lengths))]
+                beside = _within(length, int(frame), days, visible[:, block.rows, block.columns])
+            probes.append(Probe(block, int(frame), beside, hidden, whole))
+    return probes
+
+
+def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole: bool) -> list[GapLength]:
+    """The gap around each date that lacks pixels, shortest first: of those hidden as a whole, or of the others, whose
+    gap is the median one of their hidden pixels."""
+    share = visible.mean(axis=(1, 2))
+    found = []
+    if whole:
+        shows = share >= _LEAST_VISIBLE
+        for frame in np.flatnonzero(share <= _NOTHING_VISIBLE):
+            before, after = days[:frame][shows[:frame]], days[frame + 1 :][shows[frame + 1 :]]
+            found.append(
+                GapLength(
+                    float(days[frame] - before[-1]) if len(before) else np.inf,
+                    float(after[0] - days[frame]) if len(after) else np.inf,
+                )
+            )
+    else:
+        since, until = _days_since_visible(visible, days), _days_since_visible(visible[::-1], -days[::-1])[::-1]
+        for frame in np.flatnonzero((share > _NOTHING_VISIBLE) & (share < 1)):
+            hidden = ~visible[frame]
+            found.append(GapLength(float(np.median(since[frame][hidden])), float(np.median(until[frame][hidden]))))
+    return sorted(found, key=sum)
+
+
+def _days_since_visible(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Of each pixel and date [n, H, W] the days since the last visible one before or on it."""
+    each = days.astype(np.float32)[:, None, None]
+    since: NDArray[np.float32] = each - np.maximum.accumulate(np.where(visible, each, np.float32(-np.inf)), axis=0)
+    return since
+
+
+def _within(length: GapLength, frame: int, days: NDArray[np.floating], visible: NDArray[np.bool_]) -> tuple[int, ...]:
+    """The other dates that a gap of this length around a frame covers; none where no date would be left."""
+    distance = days - days[frame]
+    covered = (distance > -length.before) & (distance < length.after)
+    if not _shows(visible)[~covered].any():
+        return ()
+    covered[frame] = False
+    return tuple(np.flatnonzero(covered).tolist())
+
+
+def _shows(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which dates show enough of a block [n, h, w]."""
+    enough: NDArray[np.bool_] = visible.mean(axis=(1, 2)) >= _LEAST_VISIBLE
+    return enough
+
+
+def _blocks(visible: NDArray[np.bool_]) -> list[SpatialTile]:
+    """In each quarter of the area the block that shows most; an area of less than two blocks a side is one quarter."""
+    _, height, width = visible.shape
+    side_h, side_w = min(BLOCK, height), min(BLOCK, width)
+    seen = visible.mean(axis=0)
+    blocks = []
+    for rows, columns in product(_halves(height, side_h), _halves(width, side_w)):
+        corners = product(_starts(*rows, side_h), _starts(*columns, side_w))
+        places = [SpatialTile(row, column, side_h, side_w) for row, column in corners]
+        blocks.append(max(places, key=lambda place: seen[place.rows, place.columns].mean()))
+    return blocks
+
+
+def _halves(extent: int, side: int) -> list[tuple[int, int]]:
+    return [(0, extent // 2), (extent // 2, extent)] if extent >= 2 * side else [(0, extent)]
+
+
+def _starts(first: int, stop: int, side: int) -> list[int]:
+    """Where blocks begin in [first, stop): side by side, and one that ends at its end."""
+    return sorted({*range(first, stop - side + 1, side), stop - side})
+
+
+def _half(block: SpatialTile, number: int) -> NDArray[np.bool_]:
+    """One half of a block, another of the four for each number."""
+    rows, columns = np.indices((block.height, block.width))
+    across = block.width == 1 or (number % 2 == 1 and block.height > 1)
+    first = rows < block.height / 2 if across else columns < block.width / 2
+    return first if number % 4 < 2 else ~first

@@ -58,7 +58,8 @@ def _without_offsets(evidence: Evidence) -> Evidence:
 
 
 def _kriging_alone(evidence: Evidence) -> Evidence:
-    return replace(evidence, linear=evidence.kriged, before=evidence.kriged, after=evidence.kriged)
+    kriged = evidence.kriged
+    return replace(evidence, smooth=kriged, linear=kriged, before=kriged, after=kriged)
 
 
 def _without(name: str) -> Callable[[Evidence], Evidence]:
@@ -68,7 +69,8 @@ def _without(name: str) -> Callable[[Evidence], Evidence]:
 PARTS: dict[str, Part] = {
     "nothing": Part(),
     "what visible pixels of the date say": Part(evidence=_without_offsets),
-    "the observations before and after, and the line between": Part(evidence=_kriging_alone),
+    "other ways to interpolate": Part(evidence=_kriging_alone),
+    "the smoother kriging": Part(evidence=lambda evidence: replace(evidence, smooth=evidence.kriged)),
     "the departures of the neighbouring dates": Part(evidence=_without("departure")),
     "the habits of the series": Part(evidence=_without("habits")),
     "radar": Part(evidence=_without("radar")),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from restore_dit.model.kriging import krige
+from restore_dit.model.kriging import SMOOTH_MEMORY_DAYS, SMOOTH_NUGGET, krige
 
 YEAR = 365.25
 """Days. Four years are a whole number of them, so that dates moved by 1461 days mean the same."""
@@ -41,6 +41,7 @@ class Evidence:
 
     kriged: what the other dates say (`krige`). spread [B, T, 1, H, W]: its standard deviation in that of the ground.
     local_mean: the mean of kriged over 3×3 pixels.
+    smooth: what the other dates say where each is little trusted, and more of them count.
     linear, before, after: the line between the neighbouring observations, and these themselves.
     departure: observed less kriged, 0 where hidden.
     frame_offset, wide_offset, near_offset: how far visible pixels depart, those of the whole frame, those around and
@@ -49,12 +50,13 @@ class Evidence:
     coverage [B, T, 1, H, W]: the visible share of the frame. observed [B, T, 1, H, W] bool.
     days_before, days_after [B, T, 1, H, W]: to the neighbouring observations.
     radar [B, T, K, H, W]: see `radar_evidence`; K is 0 without.
-    habits [B, T, 3·C, H, W], the same everywhere: see `series_habits`.
+    habits [B, T, 4·C, H, W], the same everywhere: see `series_habits`.
     """
 
     kriged: Tensor
     spread: Tensor
     local_mean: Tensor
+    smooth: Tensor
     linear: Tensor
     before: Tensor
     after: Tensor
@@ -99,6 +101,8 @@ def gather_evidence(values: Tensor, observed: Tensor, dates: Tensor, radar: Rada
     band_means = values.sum(dim=(1, 3, 4), keepdim=True) / count
     kriging = krige(values, observed, dates)
     kriged = torch.where(kriging.found, kriging.mean, band_means)
+    smoothed = krige(values, observed, dates, memory=SMOOTH_MEMORY_DAYS, nugget=SMOOTH_NUGGET)
+    smooth = torch.where(smoothed.found & kriging.found, smoothed.mean, kriged)
     earlier, later = _neighbours(observed)
     before, days_before, has_before = _at(values, dates, earlier)
     after, days_after, has_after = _at(values, dates, later)
@@ -118,6 +122,7 @@ def gather_evidence(values: Tensor, observed: Tensor, dates: Tensor, radar: Rada
         kriged=kriged,
         spread=kriging.variance.clamp(max=_MOST_VARIANCE).sqrt(),
         local_mean=_box_mean(kriged, 3),
+        smooth=smooth,
         linear=linear,
         before=before,
         after=after,
@@ -132,16 +137,19 @@ def gather_evidence(values: Tensor, observed: Tensor, dates: Tensor, radar: Rada
         days_before=torch.where(has_before, days_before, _NOWHERE),
         days_after=torch.where(has_after, days_after, _NOWHERE),
         radar=values[:, :, :0] if radar is None else radar_evidence(radar, dates, earlier, later),
-        habits=series_habits(values, linear, departure, backed).expand(-1, values.shape[1], -1, *values.shape[3:]),
+        habits=series_habits(values, (linear, smooth), departure, backed).expand(
+            -1, values.shape[1], -1, *values.shape[3:]
+        ),
     )
 
 
-def series_habits(values: Tensor, linear: Tensor, departure: Tensor, backed: Tensor) -> Tensor:
-    """How this series departs from what its other dates say, band by band: [B, 1, 3·C, 1, 1], about −2 to 2.
+def series_habits(values: Tensor, others: Sequence[Tensor], departure: Tensor, backed: Tensor) -> Tensor:
+    """How this series departs from what its other dates say, band by band: [B, 1, (2 + others)·C, 1, 1], about −2 to 2.
 
     By how much whole frames do and by how much pixels within a frame do, as logarithms of root mean squares, and how
-    linear interpolation fares beside kriging, as the logarithm of the ratio of theirs. A series whose frames agree
-    wants less correction than one that lies in haze now and then. backed [B, T, 1, H, W]: 1 where there is a departure.
+    the `others`, other ways to interpolate, fare beside kriging, as logarithms of the ratio of theirs. A series whose
+    frames agree wants less correction than one that lies in haze now and then. backed [B, T, 1, H, W]: 1 where there is
+    a departure.
     """
     visible = backed.sum(dim=(3, 4), keepdim=True)
     number = visible.sum(dim=1, keepdim=True).clamp(min=1)
@@ -155,9 +163,9 @@ def series_habits(values: Tensor, linear: Tensor, departure: Tensor, backed: Ten
     def logarithm(square: Tensor) -> Tensor:
         return 0.5 * (square + _LEAST_SQUARE).log()
 
-    ratio = logarithm(mean_square(values - linear)) - logarithm(mean_square(departure))
+    ratios = [logarithm(mean_square(values - other)) - logarithm(mean_square(departure)) for other in others]
     levels = [logarithm(square) + 3.5 for square in (of_frames, mean_square(departure - common))]
-    return torch.cat([*levels, ratio], dim=2)
+    return torch.cat([*levels, *ratios], dim=2)
 
 
 def radar_evidence(radar: RadarSeries, dates: Tensor, earlier: Tensor, later: Tensor) -> Tensor:

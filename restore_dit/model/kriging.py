@@ -19,6 +19,10 @@ MEMORY_DAYS = 60.0
 NUGGET = 0.1
 """Variance of what is peculiar to a date (haze, view angle, noise), in variances of the ground."""
 
+SMOOTH_MEMORY_DAYS, SMOOTH_NUGGET = 200.0, 0.5
+"""The same for series whose dates agree less than their pixels change: some six dates are averaged where they lie five
+days apart, two with the values above."""
+
 LEAST_DAYS = 0.25
 """Days between neighbouring dates that count at least: equal dates would make the precision infinite."""
 

@@ -21,7 +21,7 @@ RESIDUAL_SCALE = 0.1
 
 _LARGEST_CORRECTION = 3.0  # of that unit
 _LOG_DEVIATION = (-4.0, 0.5)  # least and most of the natural logarithm of what σ is in that unit
-_CANDIDATES = 7
+_CANDIDATES = 8
 _PAIR_FEATURES = 8
 _TOKENS_AT_ONCE = 16_384  # on a processor without gradients, where what a layer makes of them should stay in its cache
 _TOKENS_ON_A_GPU = 2**19
@@ -47,7 +47,7 @@ class PixelDenoiser(nn.Module):
         super().__init__()
         self.config = config
         self.radar_inputs = 2 * (6 * len(config.radar_channels) + 1) if config.radar_channels else 0
-        inputs = 14 * len(config.bands) + 13 + self.radar_inputs
+        inputs = 16 * len(config.bands) + 13 + self.radar_inputs
         self.members = nn.ModuleList(PixelNetwork(config, inputs) for _ in range(config.members))
 
     def forward(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Tensor:
@@ -110,6 +110,7 @@ class PixelDenoiser(nn.Module):
         kriged = evidence.kriged
         departures = [
             evidence.local_mean - kriged,
+            evidence.smooth - kriged,
             evidence.departure,
             evidence.linear - kriged,
             evidence.before - kriged,
@@ -133,7 +134,7 @@ class PixelDenoiser(nn.Module):
             *(torch.exp(-each / 25) for each in days),
         ]
         in_bands = present.expand(-1, told.shape[1], -1, -1, -1)
-        of_frames = [in_bands, evidence.habits * in_bands.repeat(1, 1, 3, 1, 1), season[..., None, None]]
+        of_frames = [in_bands, evidence.habits * in_bands.repeat(1, 1, 4, 1, 1), season[..., None, None]]
         radar = evidence.radar
         if not radar.shape[2]:
             radar = told.new_zeros(*told.shape[:2], self.radar_inputs, *told.shape[3:])
@@ -203,6 +204,7 @@ class PixelNetwork(nn.Module):
         """What else may be mixed, [B, T, C, P] each."""
         kriged = evidence.kriged
         candidates = [
+            evidence.smooth,
             evidence.linear,
             evidence.before,
             evidence.after,

@@ -132,8 +132,8 @@ def pixels_model(run: RunConfig, *, wrong_by: float) -> Model:
         for member in denoiser.members:
             member.head.weight.zero_()
             if wrong_by:
-                member.head.bias[7 * bands : 8 * bands] = 10  # the gate, open
-                member.head.bias[8 * bands : 9 * bands] = float(np.arctanh(wrong_by))
+                member.head.bias[8 * bands : 9 * bands] = 10  # the gate, open
+                member.head.bias[9 * bands : 10 * bands] = float(np.arctanh(wrong_by))
     return Model(denoiser.eval(), run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)), {})
 
 

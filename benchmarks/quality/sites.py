@@ -116,7 +116,7 @@ def _site(name: str, store: TileStore, masks: Masks) -> Site:
     had = {band for tile_id in store.tile_ids for band in store.record(tile_id).optical.bands}
     return Site(
         name=name,
-        place=SOURCES[name].place if name in SOURCES else "anywhere, 42–58° N",
+        place=SOURCES[name].place if name in SOURCES else "anywhere, 36–61° N",
         store=store,
         bands=tuple(band for band in S2_BANDS if band in had),
         targets=chosen,

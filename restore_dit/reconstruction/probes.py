@@ -25,6 +25,9 @@ _LEAST_VISIBLE = 0.5
 _NOTHING_VISIBLE = 0.02
 """Share of an area up to which a date counts as hidden as a whole."""
 
+_MOST_PIXELS = 128
+"""Along each side of an area: larger ones are looked at in every second, third, … row and column."""
+
 _GOLDEN = (5**0.5 - 1) / 2
 """Multiples of it, less their whole parts, fill [0, 1) evenly in whatever number, in an order that looks random."""
 
@@ -101,9 +104,11 @@ def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole
                 )
             )
     else:
-        since, until = _days_since_visible(visible, days), _days_since_visible(visible[::-1], -days[::-1])[::-1]
-        for frame in np.flatnonzero((share > _NOTHING_VISIBLE) & (share < 1)):
-            hidden = ~visible[frame]
+        apart = -(-max(visible.shape[1:]) // _MOST_PIXELS)
+        some = visible[:, ::apart, ::apart]
+        since, until = _days_since_visible(some, days), _days_since_visible(some[::-1], -days[::-1])[::-1]
+        for frame in np.flatnonzero((share > _NOTHING_VISIBLE) & ~some.all(axis=(1, 2))):
+            hidden = ~some[frame]
             found.append(GapLength(float(np.median(since[frame][hidden])), float(np.median(until[frame][hidden]))))
     return sorted(found, key=sum)
 

@@ -56,6 +56,15 @@ def test_lengths_of_gaps():
     assert gap_lengths(visible, days, whole=False) == [GapLength(35, 5)]
 
 
+def test_large_areas_are_looked_at_in_part():
+    visible, days = often_clear([0, 5, 10, 20, 40], hidden=[2, 3], partly=[1])
+    large = np.ones((5, 300, 280), bool)
+    large[[2, 3]] = False
+    large[1, :, :140] = False
+    for whole in (True, False):
+        assert gap_lengths(large, days, whole=whole) == gap_lengths(visible, days, whole=whole)
+
+
 def test_probes_lie_in_gaps_as_long_as_those_of_the_series():
     every = list(range(0, 600, 5))
     short, days = often_clear(every, hidden=[20, 40])

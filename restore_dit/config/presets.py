@@ -1,4 +1,4 @@
-"""Presets: functions that give a whole configuration to start from."""
+"""Presets: functions that return a complete configuration to start from."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from restore_dit.config.tree import DiffusionConfig, ModelConfig, OptimiserConfi
 
 
 def paper() -> RunConfig:
-    """The published method to the letter (spec sections 1-3), its weaknesses included, on any store; on PASTIS-R the
-    shipped `paper_pastis` takes its targets by the published list, too."""
+    """The published method, reproduced exactly (spec sections 1-3) including its weaknesses, for any store. For
+    PASTIS-R, the shipped `paper_pastis` also selects its targets by the published list."""
     return RunConfig(
         name="paper",
         data=DataConfig(
@@ -38,9 +38,9 @@ def paper() -> RunConfig:
 
 
 def default() -> RunConfig:
-    """What fills gaps best where it has never been: a network of pixels, which takes any three bands and any radar,
-    trained on simulated tiles of many places (`restore-dit simulate … varied=true`) whose examples vary in all that
-    users' series do."""
+    """The best gap filling at places unseen in training: a pixel network that accepts any three or more bands and any
+    radar, trained on simulated tiles of many places (`restore-dit simulate … varied=true`) with augmentation that
+    covers how users' series vary."""
     return RunConfig(
         name="default",
         data=DataConfig(
@@ -54,7 +54,7 @@ def default() -> RunConfig:
             coarser=0.4,
             gain=0.15,
             truly_clear=True,
-            pixels=64,
+            pixels=40,
             radar=RadarConfig(track="both", pairing="own_dates", frames=80, dropout=0.3),
             gaps=GapConfig(frame_dropout=0.15, frames_only=0.2, runs=0.15, partial=0.25, mask_flips=True, dilation=2),
             split=SplitConfig(test_fraction=0.05, validation_fraction=0.05),
@@ -70,7 +70,7 @@ def default() -> RunConfig:
         ),
         diffusion=DiffusionConfig(sampled_share=0.8),
         training=TrainingConfig(
-            epochs=7,
+            epochs=6,
             batch_size=8,
             optimiser=OptimiserConfig(
                 learning_rate=2e-3, weight_decay=0.05, warmup_steps=60, gradient_clip=0.5, ema_decay=0.995
@@ -82,8 +82,9 @@ def default() -> RunConfig:
 
 
 def tiny() -> RunConfig:
-    """The published network, small enough to train on two CPU cores in minutes, with what the paper left out: radar at
-    its own dates, the gap mask as an input, an interpolation to start from, EMA, warm-up, clipping, augmentation."""
+    """The published network, small enough to train on two CPU cores in minutes, with additions to the paper: radar at
+    its own dates, the gap mask as an input, interpolation as a starting point, EMA, warm-up, gradient clipping and
+    augmentation."""
     return RunConfig(
         name="tiny",
         data=DataConfig(

@@ -1,4 +1,4 @@
-"""The configuration of a run: typed tree, presets, and loading from YAML and `key=value`."""
+"""The run configuration: a typed tree, presets, and loading from YAML and `key=value`."""
 
 from restore_dit.config.examples import (
     DataConfig,

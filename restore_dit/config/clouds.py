@@ -1,4 +1,4 @@
-"""Cloud and shadow masks: what finds them, in which bands, and how a network for them is trained."""
+"""Cloud and shadow masks: how they are detected and in which bands."""
 
 from __future__ import annotations
 
@@ -10,74 +10,77 @@ from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.config.examples import Positive, Section
 
 PUBLISHED_BANDS = ("B02", "B03", "B04", "B8A")
-"""Inputs of the published cloud network."""
+"""Input bands of the published cloud network."""
 
 
 class CloudNetworkConfig(Section):
-    """A U-Net from reflectance to the classes clear, thick cloud, thin cloud and shadow."""
+    """A U-Net that maps reflectance to the classes clear, thick cloud, thin cloud and shadow."""
 
-    encoder: str = Field("mobilenet_v2", description="encoder's name in segmentation_models_pytorch")
-    bands: tuple[str, ...] = Field(PUBLISHED_BANDS, min_length=1, description="inputs in the network's order")
+    encoder: str = Field("mobilenet_v2", description="name of the encoder in segmentation_models_pytorch")
+    bands: tuple[str, ...] = Field(PUBLISHED_BANDS, min_length=1, description="input bands in the network's order")
     reference: bool = Field(
-        False, description="further inputs: the same bands of the tile's own clear reference at each date"
+        False, description="additional inputs: the same bands of the tile's clear reference at each date"
     )
-    missing_bands: bool = Field(False, description="a tile may lack some of the bands: they enter as 0")
+    missing_bands: bool = Field(False, description="a tile may lack some of the bands, which are then set to 0")
     pixel_size: float | None = Field(
-        None, gt=0, description="metres that the network learned on; tiles are resampled to it; none: as they are"
+        None,
+        gt=0,
+        description="pixel size in metres that the network was trained on and tiles are resampled to; if unset, "
+        "tiles are not resampled",
     )
 
     padding: Literal["least", "published"] = Field(
         "least",
-        description="frames are reflected to multiples of 32: the least that hold them, or as the published script "
-        "does, which adds 32 to sizes that are multiples already",
+        description="how frames are padded by reflection to multiples of 32. least: as little as possible; "
+        "published: like the published script, which adds 32 even to sizes that are already multiples",
     )
 
     @model_validator(mode="after")
     def _no_band_twice(self) -> CloudNetworkConfig:
         if len(set(self.bands)) < len(self.bands):
-            raise ValueError(f"bands {', '.join(self.bands)}: each may stand there once")
+            raise ValueError(f"bands {', '.join(self.bands)}: each may be listed only once")
         return self
 
     @property
     def channels(self) -> int:
-        """Inputs of the network."""
+        """Number of input channels of the network."""
         return len(self.bands) * (2 if self.reference else 1)
 
 
 class DetectionConfig(Section):
-    """Masks for the tiles of a store."""
+    """Cloud detection for the tiles of a store."""
 
     store: str = Field("", description="URI of the tile store")
     method: Literal["network", "rule", "source", "s2cloudless"] = Field(
         "rule",
-        description="network: by weights; rule: physical, needs no weights; source, s2cloudless: masks that came with "
-        "the tiles; unsaid: network where weights are named, else rule",
+        description="network: needs weights; rule: physical, needs no weights; source, s2cloudless: masks that came "
+        "with the tiles. By default network if weights are given, otherwise rule",
     )
-    weights: str = Field("", description="network: URI of a model directory, or of a published state dict")
+    weights: str = Field("", description="network: URI of a model directory or of a published state dict")
     network: CloudNetworkConfig = Field(
-        CloudNetworkConfig(), description="the network of a published state dict; a model directory says its own"
+        CloudNetworkConfig(), description="architecture of a published state dict; a model directory describes its own"
     )
     rule: RuleConfig = RuleConfig()
-    tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
+    tiles: tuple[str, ...] = Field((), description="tile ids; if empty, all tiles")
     clear_bias: float = Field(
         0.0,
-        description="network: added to the logit of clear before the largest counts; above 0 less land is taken for "
-        "cloud or shadow, and more of these are missed",
+        description="network: added to the logit of the clear class; above 0, less land is classified as cloud or "
+        "shadow, and more cloud and shadow is missed",
     )
     precision: Literal["fp32", "bf16"] = "fp32"
     batch_size: Positive = Field(
         16,
-        description="frames of 128×128 that go through the network at once, of whichever tiles; fewer of larger ones",
+        description="frames of 128×128 pixels per forward pass, from any tiles; proportionally fewer if larger",
     )
     workers: int | None = Field(
         None,
         ge=0,
-        description="Ray actors over tiles; 0: this process; none: one a CPU (with use_gpu a GPU), this process for a "
-        "few tiles",
+        description="Ray actors that process tiles; 0: this process; if unset, one per CPU (with use_gpu, per GPU), "
+        "or this process for only a few tiles",
     )
     use_gpu: bool = False
     commit_every: Positive = Field(
-        16, description="tiles between commits of the store, more where commits would take a twentieth of the time"
+        16, description="tiles between commits of the store; more where commits would take over a twentieth of the time"
     )
 
     @model_validator(mode="before")
@@ -91,5 +94,7 @@ class DetectionConfig(Section):
     def _options_of_a_network(self) -> DetectionConfig:
         for name in ("weights", "use_gpu", "clear_bias"):
             if self.method != "network" and getattr(self, name):
-                raise ValueError(f"{name} is for networks, and method is {self.method}: leave one of them out")
+                raise ValueError(
+                    f"{name} applies to method 'network' only, not '{self.method}'; remove one of the two settings"
+                )
         return self

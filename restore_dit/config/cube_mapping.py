@@ -1,4 +1,4 @@
-"""How a family of data cubes reads: which files and variables hold what, in which units, with which classes."""
+"""How a family of data cubes is read: which files and variables hold what, in which units and classes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ CloudClass = Literal["clear", "thick_cloud", "thin_cloud", "shadow", "no_data"]
 
 
 class Dimensions(Section):
-    """Names of the dimensions, which must have coordinates: dates, and pixel centres in the unit of the CRS; `band`
-    where a product's bands lie along a dimension of one variable."""
+    """Names of the dimensions, which must have coordinates: dates, and pixel centres in units of the CRS. `band`
+    applies where one variable has a product's bands along a dimension."""
 
     time: str = "time"
     x: str = "x"
@@ -32,36 +32,40 @@ class Dimensions(Section):
 
 
 class Product(Section):
-    """Files of one sensor on one grid. A value v means v · scale + offset, unless it is no data."""
+    """Files of one sensor on one grid. The physical value is stored · scale + offset, except for no-data values."""
 
     files: str = Field(description="pattern of file names, such as S2_L2A_10m_*.nc")
     variable: str | None = Field(
-        None, description="pattern of the one variable that has all bands along a dimension; none: a variable a band"
+        None,
+        description="pattern of the one variable that has all bands along a dimension; if unset, one variable per band",
     )
     date: str | None = Field(
-        None, description="GeoTIFF: pattern with one group that finds the acquisition's date in a file's name"
+        None, description="GeoTIFF: regular expression with one group that captures the acquisition date in a file name"
     )
     date_format: str | None = Field(
         None,
-        description="GeoTIFF: what `date` finds, as strptime has it, such as '%d-%m-%Y'; none: where one order fits",
+        description="GeoTIFF: strptime format of what `date` captures, such as '%d-%m-%Y'; if unset, inferred where "
+        "only one order is possible",
     )
     band: str | None = Field(
-        None, description="GeoTIFF: pattern with one group that finds the band in a file's name; none: several a file"
+        None,
+        description="GeoTIFF: regular expression with one group that captures the band in a file name; if unset, a "
+        "file has several bands",
     )
     optional: bool = Field(
         False,
-        description="a file may lack any of the variables; one without any band is no file of this product",
+        description="files may lack any of the variables; a file without any band does not belong to this product",
     )
     packed: bool = Field(False, description="apply the file's own scale_factor and add_offset first")
-    scale: float = Field(1.0, description="what a stored value is multiplied by")
+    scale: float = Field(1.0, description="factor applied to stored values")
     offset: float = 0.0
-    no_data: tuple[float, ...] = Field((), description="values that mean no data; NaN and _FillValue always do")
-    no_data_at_or_below: float | None = Field(None, description="this value and all below mean no data")
+    no_data: tuple[float, ...] = Field((), description="stored values that mean no data; NaN and _FillValue always do")
+    no_data_at_or_below: float | None = Field(None, description="stored values at or below this mean no data")
     registration: tuple[float, float] = Field(
         (0.0, 0.0),
-        description="columns and rows, in the product's own pixels, from where its coordinates say to where its "
-        "content truly lies; products are brought together by it, the tile's grid stays where the finest product's "
-        "coordinates say",
+        description="shift (columns, rows), in the product's own pixels, from where its coordinates place it to "
+        "where its content really lies; aligns the products, while the tile's grid keeps the "
+        "coordinates of the finest product",
     )
 
     @field_validator("date", "band")
@@ -71,21 +75,21 @@ class Product(Section):
 
     @field_validator("date_format")
     @classmethod
-    def _says_a_date(cls, date_format: str | None) -> str | None:
+    def _complete_date(cls, date_format: str | None) -> str | None:
         if date_format is not None:
             any_day = datetime.datetime(2019, 12, 31, tzinfo=datetime.UTC)
             try:
                 read = datetime.datetime.strptime(any_day.strftime(date_format), date_format)
             except ValueError as error:
-                raise ValueError(f"no format of strptime: {error}") from None
+                raise ValueError(f"not a valid strptime format: {error}") from None
             if read.date() != any_day.date():
-                raise ValueError("must say year, month and day, or year and day of the year (%j)")
+                raise ValueError("must contain year, month and day, or year and day of the year (%j)")
         return date_format
 
 
 class OffsetChange(Section):
-    """Another offset for the acquisitions since a date, or since a processing baseline; with both, the baseline decides
-    where the file says it, else the date."""
+    """A different offset for acquisitions from a date or a processing baseline onwards. If both are given, the baseline
+    decides where the file states it, otherwise the date."""
 
     offset: float
     since: datetime.date | None = None
@@ -107,32 +111,38 @@ def baseline_number(text: object) -> float:
     """A processing baseline as a number: 5.09 for "05.09", "N0509", "0509" or 5.09.
 
     Raises:
-        ValueError: none of these.
+        ValueError: the text has none of these forms.
     """
     found = re.fullmatch(r"N?(\d{2})\.?(\d{2})|(\d{1,2}(?:\.\d+)?)", str(text).strip())
     if found is None:
-        raise ValueError(f"{text!r} is no processing baseline, such as '05.09'")
+        raise ValueError(f"{text!r} is not a processing baseline such as '05.09'")
     return float(f"{found[1]}.{found[2]}" if found[1] else found[3])
 
 
 class CloudProbability(Section):
-    """s2cloudless' probability of cloud, or its mask: `clouds detect --method s2cloudless` puts it in use."""
+    """Cloud probability or mask from s2cloudless, used after `clouds detect --method s2cloudless`."""
 
-    variable: str = Field(description="variable, or label along the dimension of bands")
-    cloud_from: float = Field(description="stored value from which a pixel is cloud, such as 40 (percent), 1 of a mask")
-    no_data: tuple[float, ...] = Field((), description="stored values that mean no data, besides the product's own")
+    variable: str = Field(description="variable, or label along the band dimension")
+    cloud_from: float = Field(
+        description="minimum stored value for a pixel to be cloud, such as 40 (percent), or 1 for a mask"
+    )
+    no_data: tuple[float, ...] = Field(
+        (), description="stored values that mean no data, in addition to the product's own"
+    )
 
 
 class OpticalProduct(Product):
-    """Optical bands; scale and offset lead to reflectance (1 = reflectance 1)."""
+    """Optical bands. Scale and offset convert to reflectance (1 = reflectance 1)."""
 
     bands: dict[str, str] = Field(
-        description="our band name → variable, or label along the dimension of bands; empty for files of masks alone"
+        description="our band name → variable, or label along the band dimension; empty for files that only hold masks"
     )
-    classification: str | None = Field(None, description="the same for the scene classification")
+    classification: str | None = Field(None, description="variable or label of the scene classification")
     cloud_probability: CloudProbability | None = None
-    resampling: Literal["bilinear", "nearest"] = Field("bilinear", description="onto a finer grid; classes: nearest")
-    offsets: tuple[OffsetChange, ...] = Field((), description="the last one whose condition holds replaces `offset`")
+    resampling: Literal["bilinear", "nearest"] = Field(
+        "bilinear", description="resampling to a finer grid; classes always use nearest"
+    )
+    offsets: tuple[OffsetChange, ...] = Field((), description="the last entry whose condition holds replaces `offset`")
     baseline: str | None = Field(None, description="variable or attribute with the processing baseline")
 
     @field_validator("bands", mode="before")
@@ -148,11 +158,11 @@ class OpticalProduct(Product):
 
 
 class TrackVariable(Section):
-    """Acquisitions of several orbits in one file, told apart by a variable along time."""
+    """Acquisitions of several orbits in one file, distinguished by a variable along time."""
 
     variable: str = Field(description="such as sat:orbit_state or sat:relative_orbit")
     names: dict[str, TrackName] = Field(
-        default={}, description="its value → track; empty: each value is a track, S1-<value>"
+        default={}, description="value of the variable → track; if empty, each value becomes a track, S1-<value>"
     )
 
     @field_validator("names", mode="before")
@@ -162,11 +172,13 @@ class TrackVariable(Section):
 
 
 class RadarProduct(Product):
-    """Radar bands of one track or several; scale and offset lead to what `unit` says."""
+    """Radar bands of one or several tracks. Scale and offset convert to `unit`."""
 
     track: TrackName | TrackVariable
-    bands: dict[str, str] = Field(description="VV, VH → variable, or label along the dimension of bands")
-    unit: Literal["db", "power", "amplitude"] = Field("db", description="dB, linear power, or its square root")
+    bands: dict[str, str] = Field(description="VV, VH → variable, or label along the band dimension")
+    unit: Literal["db", "power", "amplitude"] = Field(
+        "db", description="dB, linear power, or amplitude (the square root of power)"
+    )
 
     @field_validator("bands", mode="before")
     @classmethod
@@ -177,14 +189,16 @@ class RadarProduct(Product):
 
 
 class CubeMapping(Section):
-    """A family of cubes: one folder or group of files a site."""
+    """Mapping of a family of cubes, with one folder or group of files per site."""
 
-    source: str = Field(description="name of the family, kept with every tile")
+    source: str = Field(description="name of the family, stored with every tile")
     tile_id: str | None = Field(
-        None, description="pattern with one group that finds the tile id in a file's name; none: the folder's name"
+        None,
+        description="regular expression with one group that captures the tile id in a file name; if unset, the "
+        "folder's name",
     )
     dimensions: Dimensions = Dimensions()
-    crs: str | None = Field(None, description="CRS of files that do not say it themselves, such as EPSG:32631")
+    crs: str | None = Field(None, description="CRS of files that do not specify it, such as EPSG:32631")
     optical: tuple[OpticalProduct, ...] = Field(min_length=1)
     radar: tuple[RadarProduct, ...] = ()
     classes: dict[int, CloudClass] = Field(
@@ -199,7 +213,7 @@ class CubeMapping(Section):
     @model_validator(mode="after")
     def _consistent(self) -> CubeMapping:
         if any(product.classification for product in self.optical) and not self.classes:
-            raise ValueError("classes: needed to read the scene classification that optical.classification names")
+            raise ValueError("classes: required to read the scene classification named by optical.classification")
         return self
 
 
@@ -228,7 +242,7 @@ def shipped_cube_mappings() -> dict[str, Path]:
 
 
 def load_cube_mapping(mapping: str | Path, overrides: Iterable[str] = ()) -> CubeMapping:
-    """The mapping in a YAML file, or the shipped one of that name, changed by `key=value`.
+    """The mapping from a YAML file, or the shipped one of that name, with `key=value` overrides applied.
 
     Raises:
         UserError: no such file or name, bad YAML, unknown key, bad value.

@@ -1,4 +1,4 @@
-"""What training examples are made of: which frames, pixels, bands and radar, under which gaps."""
+"""What training examples consist of: which frames, pixels, bands and radar, with which gaps."""
 
 from __future__ import annotations
 
@@ -14,59 +14,63 @@ SamplerName = Literal["dpm_solver_pp", "ddim", "euler"]
 
 
 class Section(BaseModel):
-    """A frozen part of the tree that refuses keys it does not know."""
+    """A frozen part of the configuration tree that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class RadarConfig(Section):
-    """Which radar an example carries, and how."""
+    """Which radar acquisitions an example contains, and how they are paired with optical frames."""
 
-    track: str = Field("S1A", description="radar series of the tile that examples use; both: all that it has")
+    track: str = Field("S1A", description="the tile's radar track that examples use; both: all its tracks")
     pairing: Literal["own_dates", "nearest_date"] = Field(
         "own_dates",
-        description="own_dates: acquisitions of the window as they are; nearest_date: one for each frame",
+        description="own_dates: the window's acquisitions at their own dates; nearest_date: one for each optical frame",
     )
     frames: Positive = Field(
-        24, description="most radar acquisitions in an example; paper: the subset that pairing picks from"
+        24,
+        description="maximum number of radar acquisitions in an example; nearest_date: size of the evenly spaced "
+        "subset to pick from",
     )
-    dropout: Fraction = Field(0.0, description="share of training examples shown without any radar")
+    dropout: Fraction = Field(0.0, description="share of training examples without any radar")
     statistics: Literal["pooled", "mean_of_folds"] = Field(
         "pooled",
-        description="normalisation over all training tiles, or the average of their folds' statistics",
+        description="normalisation statistics: pooled over all training tiles, or the mean of each fold's",
     )
 
 
 class TargetConfig(Section):
-    """Which frames may be targets: those that a model is trained on and scored by."""
+    """Which frames may be targets, that is, be trained on and scored."""
 
     by: Literal["masks", "source_list", "both"] = Field(
         "masks",
-        description="masks: the limits below; source_list: every frame that the source's list of bad frames leaves; "
-        "both: frames that pass both",
+        description="masks: frames within the limits below; source_list: frames not in the source's list of bad "
+        "frames; both: frames that pass both",
     )
     most_hidden: Fraction = Field(
-        0.05, description="of a frame's pixels that have data, the largest share that cloud and shadow may cover"
+        0.05, description="maximum share of a frame's pixels with data that cloud and shadow may cover"
     )
-    most_no_data: Fraction = Field(0.05, description="of a frame's pixels, the largest share without data")
+    most_no_data: Fraction = Field(0.05, description="maximum share of a frame's pixels without data")
     most_haze: float | None = Field(
         None,
         ge=0,
-        description="reflectance by which a quarter of a frame's clear pixels may be brighter than the tile's own "
-        "usual clear ground; none: any",
+        description="maximum reflectance by which the brightest quarter of a frame's clear pixels may exceed the "
+        "tile's usual clear ground; if unset, no limit",
     )
     also_by_source: bool = Field(
         False,
-        description="frames must keep the limits by the classes that came with the tile, too, whichever masks are in "
-        "use, and pixels that those do not call clear are neither shown nor scored",
+        description="additionally apply the limits to the classes that came with the tile, whichever masks are in "
+        "use, and neither show nor score pixels that those do not classify as clear",
     )
 
 
 class MaskErrorConfig(Section):
-    """What the gap masks of training examples fail to hide, as real masks do; 0: nothing."""
+    """Errors of real masks to imitate: what the gap masks of training examples miss; 0: nothing."""
 
-    missed_thin_cloud: Fraction = Field(0.0, description="share of their pieces of thin cloud, shown under a veil")
-    missed_shadow: Fraction = Field(0.0, description="share of their pieces of shadow, shown darkened")
+    missed_thin_cloud: Fraction = Field(
+        0.0, description="share of the pieces of thin cloud that are missed, shown as a translucent veil"
+    )
+    missed_shadow: Fraction = Field(0.0, description="share of the pieces of shadow that are missed, shown darkened")
 
     @property
     def any(self) -> bool:
@@ -77,72 +81,85 @@ class MaskErrorConfig(Section):
 class GapConfig(Section):
     """How an example's gaps are made from real cloud masks."""
 
-    source: Literal["other_dates"] = Field("other_dates", description="cloud masks of the same tile, other dates")
-    frame_dropout: Fraction = Field(0.0, description="share of frames that training hides as a whole")
-    frames_only: Fraction = Field(
-        0.0, description="share of training examples whose only gaps are whole frames, one at least"
+    source: Literal["other_dates"] = Field("other_dates", description="cloud masks of the same tile on other dates")
+    frame_dropout: Fraction = Field(
+        0.0, description="share of frames that training hides entirely, in addition to other gaps"
     )
+    frames_only: Fraction = Field(0.0, description="share of training examples whose only gap is one whole frame")
     runs: Fraction = Field(
         0.0, description="share of training examples whose only gaps are runs of two to six whole frames"
     )
     partial: Fraction = Field(
         0.0,
-        description="share of training examples whose gaps all hide a part of their frame, and not all or nothing",
+        description="share of training examples in which the gap of every frame covers part of it, never all or "
+        "nothing",
     )
     mask_flips: bool = Field(False, description="mirror and transpose the masks at random")
     dilation: int = Field(
         0,
         ge=0,
         le=32,
-        description="pixels around cloud and shadow that count as hidden, too: masks rarely reach a cloud's very rim",
+        description="pixels by which cloud and shadow are dilated: masks rarely reach the very edge of a cloud",
     )
     errors: MaskErrorConfig = MaskErrorConfig()
 
 
 class SplitConfig(Section):
-    """Training, validation and test: disjoint, in tiles or, on a single site, in dates."""
+    """Disjoint training, validation and test sets: of tiles or, for a single site, of dates."""
 
     by: Literal["tiles", "folds", "dates"] = "tiles"
-    test_fraction: Fraction = Field(0.2, description="by tiles: seeded share; by dates: the last share of the time")
-    test_folds: tuple[int, ...] = Field((5,), description="by folds: folds never read before evaluate")
-    validation_fraction: Fraction = Field(0.1, description="seeded share of the training tiles or dates")
+    test_fraction: Fraction = Field(
+        0.2, description="by tiles: seeded share of the tiles; by dates: final share of the acquisitions"
+    )
+    test_folds: tuple[int, ...] = Field((5,), description="by folds: folds that are never read before evaluate")
+    validation_fraction: Fraction = Field(0.1, description="seeded share of the remaining tiles or clear dates")
 
 
 class DataConfig(Section):
-    """From a tile store to training examples."""
+    """How training examples are made from a tile store."""
 
     store: str = Field("", description="URI of the tile store")
-    frames: Positive = Field(15, description="optical frames in an example")
-    crop: Positive | None = Field(None, description="side of a random square crop in pixels; none: the whole tile")
-    examples_per_tile: Positive = Field(1, description="examples cut from each tile in an epoch")
+    frames: Positive = Field(15, description="optical frames per example")
+    crop: Positive | None = Field(
+        None, description="side length of a random square crop in pixels; if unset, the whole tile"
+    )
+    examples_per_tile: Positive = Field(1, description="examples drawn from each tile per epoch")
     targets: TargetConfig = TargetConfig()
     frame_choice: Literal["consecutive", "spread"] = Field(
-        "consecutive", description="a run of clear frames, or clear frames drawn from a longer stretch"
+        "consecutive", description="consecutive clear frames, or clear frames sampled from a longer stretch"
     )
-    date_rounding: Positive = Field(1, description="days that dates are rounded to, half to even")
+    date_rounding: Positive = Field(1, description="dates are rounded to multiples of this many days, half to even")
     date_shift: int = Field(
-        0, ge=0, description="training moves all dates of an example by up to so many days, for dates yet to come"
+        0,
+        ge=0,
+        description="maximum number of days by which training shifts all dates of an example, to generalise to "
+        "future dates",
     )
-    mask_padding: bool = Field(True, description="keep attention away from the padding of series shorter than frames")
+    mask_padding: bool = Field(True, description="mask the padding of series shorter than frames in the attention")
     flips: bool = Field(False, description="mirror and transpose examples at random")
     partly_clear: Fraction = Field(
-        0.0, description="share of training examples that show frames in part under cloud, too, and not targets alone"
+        0.0, description="share of training examples that may also include partly cloudy frames, not only targets"
     )
     least_kept: float = Field(
-        1.0, gt=0, le=1, description="least share of the frames at hand that a training example keeps, at random"
+        1.0,
+        gt=0,
+        le=1,
+        description="minimum share of the chosen frames kept when a training example is thinned at random; 1: no "
+        "thinning",
     )
-    band_dropout: Fraction = Field(
-        0.0, description="share of training examples that show a subset of three bands or more"
-    )
-    coarser: Fraction = Field(0.0, description="share of training examples averaged to pixels of twice the side")
+    band_dropout: Fraction = Field(0.0, description="share of training examples with a subset of three or more bands")
+    coarser: Fraction = Field(0.0, description="share of training examples averaged to pixels of twice the size")
     gain: float = Field(
-        0.0, ge=0, description="spread (of the logarithm) of factors by which training brightens and colours examples"
+        0.0,
+        ge=0,
+        description="standard deviation (of the logarithm) of the random gain applied to all bands of a training "
+        "example; half as much to each band independently",
     )
     truly_clear: bool = Field(
-        False, description="of simulated tiles that know it, score only pixels which are clear and not only seem so"
+        False, description="simulated tiles with true masks: score only pixels that are truly clear"
     )
     pixels: Positive | None = Field(
-        None, description="pixels of a training example that a network of pixels computes, at random; none: all"
+        None, description="random pixels per training example that the pixel network computes; if unset, all"
     )
     cache_decoded: bool = Field(False, description="keep decoded tiles in Ray's object store between epochs")
     radar: RadarConfig | None = RadarConfig()
@@ -159,7 +176,7 @@ class DataConfig(Section):
             raise ValueError(f"targets={tree['targets']} is now data.targets.by={by}")
         if "clear_share" in tree:
             raise ValueError(
-                "clear_share is now data.targets.most_hidden and data.targets.most_no_data, the largest shares "
-                "that clouds may hide and that may lack data"
+                "clear_share is now data.targets.most_hidden and data.targets.most_no_data, the maximum shares of "
+                "pixels that may be cloudy and that may lack data"
             )
         return tree

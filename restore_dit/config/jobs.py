@@ -1,4 +1,4 @@
-"""What a job besides training does: the same tree for the command line and for `python -m jobs.NAME`."""
+"""Settings of the jobs other than training, shared by the command line and `python -m jobs.NAME`."""
 
 from __future__ import annotations
 
@@ -9,65 +9,72 @@ from pydantic import Field
 from restore_dit.config.examples import Positive, SamplerName, Section, TargetConfig
 
 SHIPPED_MODEL = "default"
-"""The name of the model that comes with the package, wherever a model directory may stand."""
+"""Name of the model that comes with the package; accepted wherever a model directory is."""
 
 
 class SamplingConfig(Section):
     """How the model is sampled."""
 
-    steps: Positive | None = Field(None, description="diffusion steps; none: as the model's configuration says")
-    sampler: SamplerName | None = Field(None, description="none: as the model's configuration says")
+    steps: Positive | None = Field(None, description="diffusion steps; if unset, from the model's configuration")
+    sampler: SamplerName | None = Field(None, description="if unset, from the model's configuration")
     seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
-    batch_size: Positive = Field(4, description="windows of a series that go through the network at once")
+    batch_size: Positive = Field(4, description="windows of a series per forward pass")
     use_gpu: bool = False
     calibrate: bool = Field(
         True,
-        description="first hide and fill some clear dates of each series; where the model does worse than "
-        "interpolation, blend towards interpolation; rescale its uncertainty to the errors found (networks of pixels)",
+        description="first hide and fill some clear dates of each series, blend with interpolation where the model "
+        "is worse than it, and rescale the predicted uncertainty to the errors found (pixel networks)",
     )
 
 
 class EvaluationConfig(Section):
-    """A table of scores on tiles that training never read."""
+    """Scores on tiles that training never read."""
 
-    model: str = Field(SHIPPED_MODEL, description="URI of the model directory, or the shipped one's name")
+    model: str = Field(SHIPPED_MODEL, description="URI of a model directory, or the name of the shipped model")
     store: str = Field("", description="URI of the tile store")
-    output: str = Field("evaluation", description="URI of the folder for table and figures")
+    output: str = Field("evaluation", description="URI of the folder for the table and figures")
     protocol: Literal["paper", "missing-frame"] = "paper"
     part: Literal["test", "all"] = Field(
-        "test", description="test: what the model's own split keeps from training; all: a store it never saw"
+        "test",
+        description="test: what the model's own split holds out; all: every tile of a store that the model has "
+        "never seen",
     )
-    tiles: Positive | None = Field(None, description="most tiles, the first in order; none: all")
+    tiles: Positive | None = Field(None, description="maximum number of tiles, taken in order; if unset, all")
     targets: TargetConfig | None = Field(
-        None, description="which frames are shown and scored; none: those that the model might have trained on"
+        None, description="which frames are shown and scored; if unset, the rule that the model was trained with"
     )
-    hidden_frames: Positive = Field(3, description="missing-frame: frames of a tile that are removed in turn, seeded")
-    figures: int = Field(2, ge=0, description="tiles that get figures")
-    workers: int = Field(0, ge=0, description="Ray actors over tiles; 0: this process")
+    hidden_frames: Positive = Field(
+        3, description="missing-frame: frames per tile that are hidden one at a time, drawn with a seed"
+    )
+    figures: int = Field(2, ge=0, description="number of tiles with figures")
+    workers: int = Field(0, ge=0, description="Ray actors that process tiles; 0: this process")
     sampling: SamplingConfig = SamplingConfig()
 
 
 class ReconstructionConfig(Section):
-    """Gap-free series from cloudy ones."""
+    """Gap filling of cloudy series."""
 
-    model: str = Field(SHIPPED_MODEL, description="URI of the model directory, or the shipped one's name")
-    input: str = Field("", description="URI of a tile store, or a data cube's folder")
+    model: str = Field(SHIPPED_MODEL, description="URI of a model directory, or the name of the shipped model")
+    input: str = Field("", description="URI of a tile store, or of a data cube's folder")
     output: str = Field("", description="URI of the folder for the rasters")
-    tiles: tuple[str, ...] = Field((), description="tile ids; none: all")
+    tiles: tuple[str, ...] = Field((), description="tile ids; if empty, all tiles")
     format: Literal["cog", "netcdf"] = "cog"
-    mapping: str = Field("worldcereal", description="mapping of a data cube's names and units")
+    mapping: str = Field(
+        "worldcereal", description="mapping of a data cube's names and units: the name of a shipped one, or a YAML file"
+    )
     mask_dilation: int | None = Field(
         None,
         ge=0,
         le=32,
-        description="pixels around cloud and shadow that are filled, too; none: as the model was trained "
-        "(data.gaps.dilation)",
+        description="pixels by which cloud and shadow are dilated before filling; if unset, as in the model's "
+        "training (data.gaps.dilation)",
     )
-    figures: bool = Field(True, description="a picture of each tile before and after")
-    workers: int = Field(0, ge=0, description="Ray actors over tiles; 0: this process")
+    figures: bool = Field(True, description="save a before-and-after picture of each tile")
+    workers: int = Field(0, ge=0, description="Ray actors that process tiles; 0: this process")
     resume: bool = Field(
         True,
-        description="leave out tiles of a store whose results are there, whole and of the same model, input, options",
+        description="skip tiles of a store whose results exist, are complete, and come from the same model, input "
+        "and options",
     )
     sampling: SamplingConfig = SamplingConfig()

@@ -1,4 +1,4 @@
-"""A configuration from YAML and `key=value`, with errors that name the key and the nearest valid one."""
+"""Loads a configuration from YAML and `key=value`; errors name the key and the closest valid one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def shipped() -> dict[str, Path]:
 
 
 def load(config: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
-    """The run described by a YAML file (or the name of a shipped one) and `key=value` overrides.
+    """The run configuration from a YAML file (or the name of a shipped one) and `key=value` overrides.
 
-    A file may begin with `preset: NAME`; its other keys then change that preset.
+    A file may begin with `preset: NAME`; its other keys then override that preset.
 
     Raises:
         UserError: no such file, bad YAML, unknown key, bad value.
@@ -51,7 +51,7 @@ def load(config: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
 def load_section(
     section: type[ModelT], overrides: Iterable[str] = (), path: Path | None = None, **values: Any
 ) -> ModelT:
-    """A configuration other than a run's: its defaults, changed by a file, by `values`, then by `key=value`.
+    """A configuration other than a run's: its defaults, overridden by a file, by `values`, then by `key=value`.
 
     Raises:
         UserError: no such file, bad YAML, unknown key, bad value.
@@ -61,7 +61,11 @@ def load_section(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
+    """The mapping in a YAML file, empty for an empty file.
+
+    Raises:
+        UserError: the file cannot be read, is not valid YAML, or is not a mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -69,17 +73,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise UserError(f"{path}: must hold keys and values, not a {type(tree).__name__}", status=2)
+        raise UserError(f"{path}: must contain a mapping of keys to values, not a {type(tree).__name__}", status=2)
     return tree
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """`tree` with each `a.b=value` set: a list, a mapping or a quoted word is read as YAML, anything else as one word,
-    so that a path may have ` #` or `: ` in it."""
+    """`tree` with each `a.b=value` applied. A list, a mapping or a quoted word is parsed as YAML, anything else as a
+    single word, so that a path may contain ` #` or `: `.
+
+    Raises:
+        UserError: an override is not of the form `key=value`, or its value is not valid YAML.
+    """
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
-            raise UserError(f"'{override}': an override is written key=value, such as training.epochs=10", status=2)
+            raise UserError(
+                f"'{override}': an override must have the form key=value, such as training.epochs=10", status=2
+            )
         try:
             value: Any = yaml.safe_load(text) if text.lstrip().startswith(_YAML_BEGINS) else _scalar(text.strip())
         except yaml.YAMLError:
@@ -91,17 +101,17 @@ def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str,
 
 
 def _scalar(text: str) -> Any:
-    """The number, truth value, date or nothing that YAML takes a word for, else the word."""
+    """`text` as the number, boolean, date or null that YAML resolves it to, otherwise as a string."""
     loader = yaml.SafeLoader("")
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
     try:
         return loader.construct_object(yaml.ScalarNode(tag, text))
-    except ValueError:  # a 31st of February
+    except ValueError:  # not a valid date, such as 31 February
         return text
 
 
 def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `change`, section by section."""
+    """`base` overridden by the values of `change`, section by section."""
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
@@ -110,7 +120,7 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 
 def build(model: type[ModelT], tree: dict[str, Any], origin: str) -> ModelT:
-    """The validated configuration, or a `UserError` of one line that names the key, what is wrong and what to do."""
+    """The validated configuration, or a one-line `UserError` that names the key, the problem and the remedy."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
@@ -120,7 +130,7 @@ def build(model: type[ModelT], tree: dict[str, Any], origin: str) -> ModelT:
 
 
 def dump(config: BaseModel) -> str:
-    """The resolved tree as YAML that `load` takes back."""
+    """The resolved tree as YAML that `load` accepts."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
@@ -143,7 +153,7 @@ def _explain(model: type[BaseModel], error: Any) -> str:
 def _section(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
     for part in location:
         if part.isdigit():
-            continue  # an entry of a list
+            continue  # an index into a list
         annotation = model.model_fields[part].annotation
         for candidate in (annotation, *get_args(annotation)):
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):

@@ -9,7 +9,7 @@ from restore_dit.config.tree import DiffusionConfig, ModelConfig, OptimiserConfi
 
 
 def paper() -> RunConfig:
-    """The published method, reproduced exactly (spec sections 1-3) including its weaknesses, for any store. For
+    """The published method, reproduced exactly (Shu et al. 2025) including its weaknesses, for any store. For
     PASTIS-R, the shipped `paper_pastis` also selects its targets by the published list."""
     return RunConfig(
         name="paper",

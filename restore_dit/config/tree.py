@@ -1,4 +1,4 @@
-"""One typed, frozen configuration tree: what a run is."""
+"""The typed, frozen configuration tree of a run."""
 
 from __future__ import annotations
 
@@ -13,32 +13,39 @@ from restore_dit.series import FEWEST_BANDS, S2_BANDS
 
 
 class ModelConfig(Section):
-    """The denoiser's size and inputs."""
+    """The denoiser's size and inputs. Settings marked patches or pixels apply to that network only."""
 
     network: Literal["patches", "pixels"] = Field(
         "patches",
-        description="patches: the published network, and what is below with it; pixels: dates of single pixels, told "
-        "what kriging and the frame's visible pixels say",
+        description="patches: the published network; pixels: attends over the dates of single pixels, with "
+        "predictions from kriging and from the frame's visible pixels as input",
     )
-    bands: tuple[str, ...] = Field(S2_BANDS, description="empty: those that every tile of the store has")
+    bands: tuple[str, ...] = Field(
+        S2_BANDS, description="optical bands in the network's order; if empty, those that every tile of the store has"
+    )
     radar_channels: tuple[Literal["VV", "VH", "VV-VH"], ...] = Field(
-        ("VV", "VH", "VV-VH"), description="empty: no radar"
+        ("VV", "VH", "VV-VH"), description="if empty, no radar"
     )
-    patch_size: Positive = Field(4, description="patches: side of a token in pixels")
-    nearest: Positive = Field(4, description="pixels: observed dates on either side that a date looks at")
-    members: Positive = Field(1, description="pixels: networks, each of its own first weights, that are averaged")
+    patch_size: Positive = Field(4, description="patches: side length of a token in pixels")
+    nearest: Positive = Field(4, description="pixels: number of observed dates on either side that a date attends to")
+    members: Positive = Field(
+        1,
+        description="pixels: ensemble size; each network starts from its own initial weights, and their outputs are "
+        "averaged",
+    )
     hidden_size: Positive = 256
     depth: Positive = 4
     heads: Positive = 4
     mlp_ratio: float = Field(4.0, gt=0)
-    use_dates: bool = Field(True, description="patches: embed acquisition dates; else the frames' indices")
+    use_dates: bool = Field(True, description="patches: embed acquisition dates; otherwise frame indices")
     radar_attention: Literal["paired", "own_dates"] = Field(
         "own_dates",
-        description="patches: paired: as published, a radar frame for each optical one; own_dates: any number",
+        description="patches: paired: one radar frame per optical frame, as published; own_dates: any number",
     )
-    gap_channel: bool = Field(True, description="patches: show the gap mask to the network as an input channel")
+    gap_channel: bool = Field(True, description="patches: give the gap mask to the network as an input channel")
     anchor: Literal["none", "linear"] = Field(
-        "linear", description="patches: what the network's output is added to: nothing, or interpolation between dates"
+        "linear",
+        description="patches: what the network's output is added to: nothing, or linear interpolation between dates",
     )
 
     @property
@@ -48,21 +55,22 @@ class ModelConfig(Section):
 
     @property
     def says_how_sure(self) -> bool:
-        """Whether the network gives a standard deviation beside each value."""
+        """Whether the network predicts a standard deviation for each value."""
         return self.network == "pixels"
 
     def bands_of(self, available: Collection[str]) -> tuple[str, ...]:
-        """The bands of a series that the network fills, in its order: those it has, where it may lack some; else all.
+        """The bands of a series that the network fills, in the network's order: those available if it accepts any
+        bands, otherwise all of its bands.
 
         Raises:
             ValueError: the series lacks bands that the network needs.
         """
         had = tuple(band for band in self.bands if band in available)
         if self.any_bands and len(had) < FEWEST_BANDS:
-            raise ValueError(f"the model needs {FEWEST_BANDS} of {', '.join(self.bands)}, here are {len(had)}")
+            raise ValueError(f"the model needs {FEWEST_BANDS} of {', '.join(self.bands)}; the series has {len(had)}")
         if not self.any_bands and len(had) < len(self.bands):
-            lacking = ", ".join(band for band in self.bands if band not in had)
-            raise ValueError(f"the model needs {lacking}, which the series lacks")
+            missing = ", ".join(band for band in self.bands if band not in had)
+            raise ValueError(f"the model needs {missing}, which the series lacks")
         return had
 
     @model_validator(mode="after")
@@ -76,30 +84,38 @@ class DiffusionConfig(Section):
     """Noise schedule, objective and sampler."""
 
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "straight"] = Field(
-        "linear", description="how noise grows with the step; straight: the line of rectified flow"
+        "linear", description="noise schedule; straight: the straight path of rectified flow"
     )
-    steps: int = Field(1000, ge=2, description="length of the noise schedule")
-    beta_start: float = Field(1e-4, gt=0, lt=1, description="variance of the first step; cosine, straight: unused")
-    beta_end: float = Field(0.02, gt=0, lt=1, description="variance of the last step; cosine, straight: unused")
-    zero_terminal_snr: bool = Field(False, description="shift the schedule so that its last step is pure noise")
+    steps: int = Field(1000, ge=2, description="number of steps of the noise schedule")
+    beta_start: float = Field(1e-4, gt=0, lt=1, description="variance of the first step; unused by cosine and straight")
+    beta_end: float = Field(0.02, gt=0, lt=1, description="variance of the last step; unused by cosine and straight")
+    zero_terminal_snr: bool = Field(False, description="rescale the schedule so that its last step is pure noise")
     prediction: Literal["x0", "epsilon", "v", "flow"] = Field(
-        "x0", description="what the network says: the clean series, the noise, or a mixture of both"
+        "x0",
+        description="what the network predicts: the clean series, the noise, the velocity (a mixture of both), or "
+        "the flow",
     )
     loss_over: Literal["all", "missing"] = Field(
-        "missing", description="what the squared error of missing pixels is averaged over"
+        "missing",
+        description="number of elements that the squared error of missing pixels is divided by: all, or the missing "
+        "ones",
     )
     loss_weighting: Literal["uniform", "min_snr"] = Field(
-        "uniform", description="how much each step's error counts; min_snr: the signal-to-noise ratio up to a limit"
+        "uniform", description="weight of each step's error; min_snr: the signal-to-noise ratio, capped"
     )
-    min_snr_gamma: float = Field(5.0, gt=0, description="the limit of min_snr")
+    min_snr_gamma: float = Field(5.0, gt=0, description="cap of min_snr")
     timestep_sampling: Literal["uniform", "logit_normal"] = Field(
-        "uniform", description="how training's steps are distributed; logit_normal: around a place in the schedule"
+        "uniform",
+        description="distribution of the diffusion steps in training; logit_normal: concentrated around one part of "
+        "the schedule",
     )
-    logit_mean: float = Field(0.0, description="logit_normal: where it is centred; 0: the middle, above: noisier")
-    logit_std: float = Field(1.0, gt=0, description="logit_normal: how wide it is")
+    logit_mean: float = Field(
+        0.0, description="logit_normal: location; 0: the middle of the schedule, above 0: noisier"
+    )
+    logit_std: float = Field(1.0, gt=0, description="logit_normal: width")
     sampled_share: Fraction = Field(
         0.0,
-        description="share of training examples at a step that the sampler visits; see timestep_sampling for others",
+        description="share of training examples at steps that the sampler visits; the others follow timestep_sampling",
     )
     sampler: SamplerName = "dpm_solver_pp"
     sampling_steps: Positive = 1
@@ -110,62 +126,68 @@ class DiffusionConfig(Section):
         if (self.beta_start >= self.beta_end) and self.schedule not in ("cosine", "straight"):
             raise ValueError(f"beta_start {self.beta_start:g} must be below beta_end {self.beta_end:g}")
         if straight and self.zero_terminal_snr:
-            raise ValueError("schedule 'straight' ends in pure noise as it is; leave zero_terminal_snr out")
+            raise ValueError("schedule 'straight' already ends in pure noise; remove zero_terminal_snr")
         if self.prediction == "flow" and not straight:
-            raise ValueError(f"prediction 'flow' goes with schedule 'straight', not '{self.schedule}'")
+            raise ValueError(f"prediction 'flow' needs schedule 'straight', not '{self.schedule}'")
         if straight and self.prediction not in ("flow", "x0"):
-            raise ValueError(f"schedule 'straight' goes with prediction 'flow' or 'x0', not '{self.prediction}'")
+            raise ValueError(f"schedule 'straight' needs prediction 'flow' or 'x0', not '{self.prediction}'")
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError(
-                "prediction 'epsilon' is impossible with zero_terminal_snr: noise says nothing of the series where "
-                "there is only noise; take prediction 'v' or 'x0'"
+                "prediction 'epsilon' is impossible with zero_terminal_snr: where the input is pure noise, predicting "
+                "the noise determines nothing about the series; use prediction 'v' or 'x0'"
             )
         if self.loss_weighting == "min_snr" and (straight or self.zero_terminal_snr):
             raise ValueError(
-                "loss_weighting 'min_snr' gives pure noise, where sampling begins, no weight at all; take 'uniform' "
+                "loss_weighting 'min_snr' gives zero weight to pure noise, where sampling begins; use 'uniform' "
                 "with zero_terminal_snr or schedule 'straight'"
             )
         self.require_sampler(self.sampler)
         return self
 
     def require_sampler(self, sampler: str) -> None:
-        """Raises `ValueError` where this sampler cannot follow the schedule."""
+        """Raises `ValueError` if this sampler does not support the schedule."""
         if sampler == "euler" and self.schedule != "straight":
-            raise ValueError(f"sampler 'euler' follows schedule 'straight' only, not '{self.schedule}'")
+            raise ValueError(f"sampler 'euler' needs schedule 'straight', not '{self.schedule}'")
 
 
 class OptimiserConfig(Section):
-    """Adam, its learning rate through the run, and the average of its weights."""
+    """AdamW, its learning-rate schedule, and the moving average of the weights."""
 
     learning_rate: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup_steps: int = Field(100, ge=0)
     decay: Literal["none", "cosine", "halve_at_epochs"] = "cosine"
-    halve_at: tuple[int, ...] = Field((), description="epochs at which halve_at_epochs halves")
-    gradient_clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="0: no average, the weights themselves")
+    halve_at: tuple[int, ...] = Field((), description="epochs at which halve_at_epochs halves the learning rate")
+    gradient_clip: float | None = Field(1.0, gt=0, description="maximum norm of the gradient; if unset, no clipping")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.999, description="decay of the moving average of the weights; 0: off"
+    )
 
 
 class TrainingConfig(Section):
-    """How the fit runs, and on what."""
+    """How the training runs."""
 
-    init_from: str | None = Field(None, description="URI of a model directory whose weights the run begins with")
+    init_from: str | None = Field(None, description="URI of a model directory whose weights the run starts from")
     epochs: Positive = 100
-    batch_size: Positive = Field(16, description="examples an optimiser step, over all workers")
+    batch_size: Positive = Field(16, description="examples per optimiser step, over all workers")
     micro_batch_size: Positive | None = Field(
-        None, description="examples a forward pass on one worker; none: batch_size / workers, no accumulation"
+        None,
+        description="examples per forward pass on one worker; if unset, batch_size / workers, without gradient "
+        "accumulation",
     )
     optimiser: OptimiserConfig = OptimiserConfig()
     precision: Literal["fp32", "bf16"] = "fp32"
     zero_stage: Literal[0, 1, 2, 3] = 0
-    offload_optimiser: bool = Field(False, description="optimiser state in host memory (ZeRO 1-3 on GPUs)")
+    offload_optimiser: bool = Field(False, description="keep the optimiser state in host memory (ZeRO 1-3 on GPUs)")
     activation_checkpointing: bool = False
-    compile: bool = Field(False, description="torch.compile the denoiser")
+    compile: bool = Field(False, description="compile the denoiser with torch.compile")
     validate_every: Positive = Field(100, description="steps between validations")
-    validation_examples: Positive = Field(64, description="examples in a validation")
-    save_every: Positive = Field(100, description="steps between saved resume states")
+    validation_examples: Positive = Field(64, description="number of validation examples")
+    save_every: Positive = Field(100, description="steps between saves of the resume state")
     log_every: Positive = 10
-    log_examples: bool = Field(True, description="keep a log of (step, tile, draw, weight) beside the run, by rank")
+    log_examples: bool = Field(
+        True, description="log (tile, draw, weight) of the examples of every step, per rank, in the run's folder"
+    )
 
     @model_validator(mode="after")
     def _micro_batches(self) -> TrainingConfig:
@@ -179,50 +201,52 @@ class TrainingConfig(Section):
 
 
 class WorkersConfig(Section):
-    """The processes that train: 0 is this very process, without Ray."""
+    """The processes that train; with `count` 0, the current process, without Ray."""
 
     count: int = Field(0, ge=0)
     use_gpu: bool = False
-    cpus_each: float = Field(1.0, gt=0, description="CPUs reserved for a worker; leave some for the data stream")
+    cpus_each: float = Field(1.0, gt=0, description="CPUs reserved per worker; leave some for the data stream")
     data_cpus: float = Field(
-        0.5, gt=0, description="CPUs reserved for a task that reads and cuts tiles; two a core hide what lies between"
+        0.5,
+        gt=0,
+        description="CPUs reserved per task that reads and cuts tiles; two tasks per core hide the time between tasks",
     )
     spread: bool = Field(
         False,
-        description="workers go to different nodes, as far as there are any; else to as few as have room for them",
+        description="distribute workers over different nodes where possible; otherwise pack them on as few as possible",
     )
     wait_minutes: float | None = Field(
         None,
         ge=0,
-        description="longest wait for CPUs and GPUs; none: 30 where others use them or an autoscaler is to add them, "
-        "and no wait for what the cluster cannot have",
+        description="maximum wait for CPUs and GPUs; if unset, 30 minutes where they are in use or an autoscaler "
+        "can add them, and no wait for resources that the cluster cannot provide",
     )
-    max_failures: int = Field(2, ge=0, description="worker groups that may fail before the run does")
+    max_failures: int = Field(2, ge=0, description="number of worker-group failures tolerated before the run fails")
 
 
 class TrackingConfig(Section):
-    """Where a training is followed besides its own logs."""
+    """Experiment tracking in addition to the run's own logs."""
 
     mlflow: str | None = Field(None, description="address of an MLflow server, such as https://mlflow.example.org")
-    experiment: str = Field("restore-dit", min_length=1, description="the experiment that its runs belong to")
+    experiment: str = Field("restore-dit", min_length=1, description="name of the experiment that the runs belong to")
 
     @model_validator(mode="after")
     def _without_secrets(self) -> TrackingConfig:
-        # Of the section and not of its key, whose errors would show the address.
+        # Validates the section, not the key: an error of the key would show the address.
         address = urlsplit(self.mlflow or "")
         if address.username or address.password or address.query:
             raise ValueError(
-                "credentials do not belong in mlflow's address; set MLFLOW_TRACKING_TOKEN, or "
+                "mlflow's address must not contain credentials; set MLFLOW_TRACKING_TOKEN, or "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         return self
 
 
 class RunConfig(Section):
-    """What a run is: rebuilt from the file saved beside its model."""
+    """The whole configuration of a run, restored from the file saved with its model."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    output: str = Field("runs", description="URI of the folder that holds runs; the run is output/name")
+    output: str = Field("runs", description="URI of the folder for runs; this run is written to output/name")
     seed: int = 0
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -232,13 +256,13 @@ class RunConfig(Section):
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
-    def _network_of_pixels(self) -> RunConfig:
+    def _fits_network(self) -> RunConfig:
         data, radar = self.data, self.data.radar
         if self.model.network == "pixels":
             if self.diffusion.prediction != "x0":
                 raise ValueError(f"model.network 'pixels' predicts x0, not '{self.diffusion.prediction}'")
             if self.training.activation_checkpointing:
-                raise ValueError("training.activation_checkpointing is for model.network 'patches'")
+                raise ValueError("training.activation_checkpointing needs model.network 'patches'")
             if not data.mask_padding:
                 raise ValueError("model.network 'pixels' needs data.mask_padding")
             return self
@@ -248,7 +272,7 @@ class RunConfig(Section):
             "data.radar.track both": radar is not None and radar.track == "both",
         }.items():
             if is_set:
-                raise ValueError(f"{key} is for model.network 'pixels'")
+                raise ValueError(f"{key} needs model.network 'pixels'")
         return self
 
     @model_validator(mode="after")
@@ -258,9 +282,11 @@ class RunConfig(Section):
                 f"data.crop {self.data.crop} must be a multiple of model.patch_size {self.model.patch_size}"
             )
         if self.model.radar_channels and self.data.radar is None:
-            raise ValueError("model.radar_channels needs data.radar; for a model without radar set it to []")
+            raise ValueError("model.radar_channels needs data.radar; for a model without radar, set it to []")
         if self.data.radar and (self.model.radar_attention == "paired") != (self.data.radar.pairing == "nearest_date"):
-            raise ValueError("model.radar_attention 'paired' and data.radar.pairing 'nearest_date' go together")
+            raise ValueError(
+                "model.radar_attention 'paired' and data.radar.pairing 'nearest_date' must be used together"
+            )
         workers = max(self.workers.count, 1)
         micro = self.training.micro_batch_size
         if self.training.batch_size % (workers * (micro or 1)):
@@ -272,5 +298,5 @@ class RunConfig(Section):
 
     @property
     def micro_batch_size(self) -> int:
-        """Examples in one forward pass on one worker."""
+        """Examples per forward pass on one worker."""
         return self.training.micro_batch_size or self.training.batch_size // max(self.workers.count, 1)

@@ -1,4 +1,4 @@
-"""Who may call, and how often."""
+"""Authentication by bearer token, and rate limits."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from pathlib import Path
 from restore_dit.errors import UserError
 
 TOKENS_VARIABLE = "RESTORE_DIT_TOKENS"
-"""`name:secret,name:secret`; it takes the place of the file."""
+"""`name:secret,name:secret`; takes precedence over the token file."""
 
 TOKEN_FILE_VARIABLE = "RESTORE_DIT_TOKEN_FILE"
-"""A file with a `name:secret` a line."""
+"""Path of a file with one `name:secret` per line."""
 
 NOBODY = "anybody"
-"""The name of whoever calls an open service."""
+"""Name given to every caller of a service without authentication."""
 
 _ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,40}):(?P<secret>\S{16,})")
 
 
 class Tokens:
-    """Secrets by the names of their holders."""
+    """Secrets, keyed by the names of their holders."""
 
     def __init__(self, secrets_by_name: Mapping[str, str]) -> None:
         self._secrets = {name: secret.encode() for name, secret in secrets_by_name.items()}
 
     def holder(self, authorization: str | None) -> str | None:
-        """The name of whoever sent this header, `Bearer SECRET`; none for a wrong one. A secret that is nearly right
-        takes as long as any other."""
+        """Name of the token that this header (`Bearer SECRET`) carries; None if it matches no token. The comparison
+        takes constant time, so that timing reveals nothing about a secret."""
         scheme, _, given = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return None
@@ -45,10 +45,10 @@ class Tokens:
 
 
 def tokens_from_environment() -> Tokens | None:
-    """The tokens that the environment names; none where it names none.
+    """Tokens configured through the environment; None if neither variable is set.
 
     Raises:
-        UserError: something that is no `name:secret`, or no such file; never showing a secret.
+        UserError: an entry is not `name:secret`, or the file cannot be read. The message never contains a secret.
     """
     stated = os.environ.get(TOKENS_VARIABLE)
     where = TOKENS_VARIABLE
@@ -67,15 +67,15 @@ def tokens_from_environment() -> Tokens | None:
             continue
         match = _ENTRY.fullmatch(entry.strip())
         if match is None:
-            raise UserError(f"{where}: entry {number} is no name:secret with a secret of 16 characters at least")
+            raise UserError(f"{where}: entry {number} is not name:secret with a secret of at least 16 characters")
         found[match["name"]] = match["secret"]
     if not found:
-        raise UserError(f"{where}: no token")
+        raise UserError(f"{where}: contains no token")
     return Tokens(found)
 
 
 def own_token_file(folder: Path) -> Path:
-    """A file with one token, `owner`, made where there is none; readable by its owner only."""
+    """Path of a file with a single token, `owner`, readable only by its owner. The file is created if missing."""
     path = folder / "token"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -85,14 +85,14 @@ def own_token_file(folder: Path) -> Path:
 
 
 class RateLimit:
-    """How many calls of each name there may be within a minute."""
+    """Limits the number of calls per caller within any minute."""
 
     def __init__(self, a_minute: int) -> None:
         self._a_minute = a_minute
         self._calls: dict[str, deque[float]] = {}
 
     def seconds_to_wait(self, name: str) -> float:
-        """0, and the call counts; or how long until the next one may be."""
+        """0 if the call is allowed, in which case it counts; otherwise the seconds until the next call is allowed."""
         now = time.monotonic()
         calls = self._calls.setdefault(name, deque())
         while calls and now - calls[0] >= 60:

@@ -1,4 +1,4 @@
-"""What a caller gets of a reconstructed series: one file, or the files of a folder with a list of them."""
+"""The response to a reconstruction: a single file, or a folder of files with an index."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MEDIA_TYPES = {
 
 
 def outputs_of(network: ModelConfig, bands: Sequence[str]) -> tuple[Output, ...]:
-    """What a model gives of these bands."""
+    """Outputs that a model can produce for these bands."""
     index: tuple[Output, ...] = ("ndvi",) if set(INDICES["NDVI"]) <= set(bands) else ()
     sure: tuple[Output, ...] = ("uncertainty",) if network.says_how_sure else ()
     return ("reflectance", *index, "previews", *sure)
@@ -42,7 +42,7 @@ def outputs_of(network: ModelConfig, bands: Sequence[str]) -> tuple[Output, ...]
 
 @dataclass(frozen=True)
 class Answer:
-    """A series without gaps, where it had them, what made it, and what of it is wanted."""
+    """A reconstructed series, its gap mask [T, H, W], its provenance, and the outputs that were requested."""
 
     cloudy: TileSeries
     clear: TileSeries
@@ -51,10 +51,10 @@ class Answer:
     outputs: tuple[Output, ...] = ("reflectance",)
 
     def only(self, dates: tuple[str, ...]) -> Answer:
-        """Of some dates; all where none is named.
+        """The answer restricted to these ISO dates; unchanged if none is given.
 
         Raises:
-            UserError: no date, or one that the series lacks.
+            UserError: the series has no image of one of them.
         """
         if not dates:
             return self
@@ -75,13 +75,14 @@ class Answer:
         return replace(self, cloudy=cloudy, clear=clear, gap_mask=self.gap_mask[chosen])
 
     def as_one(self, kind: str) -> bytes:
-        """A NetCDF file, which has no place for previews, or a ZIP archive of Cloud-optimised GeoTIFFs and previews."""
+        """A NetCDF file, which cannot hold previews, or a ZIP archive of Cloud-Optimized GeoTIFFs and previews."""
         if kind == "geotiff":
             return geotiff_archive.encode(dict([*self._geotiffs(), *self._previews()]))
         return netcdf.encode(self._wanted_bands(), self.gap_mask, self.attributes, self._indices())
 
     def files(self, kind: str) -> Iterator[tuple[str, bytes]]:
-        """The files of a folder: what `kind` says, previews, and `series.json`, which describes them."""
+        """Name and content of each file of a result folder: images of this `kind`, previews, and `series.json`, which
+        describes them."""
         names = []
         images = [(f"{self.clear.tile_id}.nc", self.as_one("netcdf"))] if kind == "netcdf" else self._geotiffs()
         for part in (images, self._previews()):
@@ -91,7 +92,7 @@ class Answer:
         yield "series.json", json.dumps(self.described() | {"files": names}).encode()
 
     def described(self) -> dict:
-        """The series in a few words."""
+        """Metadata of the series, as written to `series.json`."""
         optical = self.clear.optical
         place = self.clear.georeference
         return {
@@ -106,7 +107,7 @@ class Answer:
         }
 
     def write(self, folder: Location, kind: str, *, views: bool) -> tuple[str, ...]:
-        """Writes the files, and what the viewer shows; the files' names."""
+        """Writes the files and, with `views`, the viewer's data; returns the names of the files."""
         names = []
         for name, content in self.files(kind):
             with of_the_service():
@@ -124,7 +125,7 @@ class Answer:
         return geotiffs(self._wanted_bands(), self.gap_mask, self.attributes, self._indices())
 
     def _previews(self) -> Iterator[tuple[str, bytes]]:
-        """`<tile>_<date>.png` in the colours nearest to what the eye sees, one stretch for all dates."""
+        """`<tile>_<date>.png` in natural colours, or the closest composite, with one stretch for all dates."""
         if "previews" not in self.outputs:
             return
         bands = self.clear.optical.bands
@@ -134,7 +135,7 @@ class Answer:
             yield f"{self.clear.tile_id}_{date}.png", encode_colours(stretch.apply(image))
 
     def _wanted_bands(self) -> TileSeries:
-        """The reflectance, and with it the uncertainty, as far as they are wanted."""
+        """The reflectance and its uncertainty, if requested."""
         series = netcdf.without_radar(self.clear)
         if "uncertainty" in self.outputs:
             return series
@@ -150,6 +151,6 @@ class Answer:
         return {"NDVI": normalised_difference(self._reflectance(), self.clear.optical.bands, *INDICES["NDVI"])}
 
     def _reflectance(self) -> NDArray[np.floating]:
-        """[T, C, H, W], NaN where there is no data."""
+        """[T, C, H, W], NaN where there are no data."""
         values = self.clear.optical.values
         return np.where(values == NO_DATA, np.nan, values / REFLECTANCE_SCALE)

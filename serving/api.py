@@ -1,4 +1,4 @@
-"""The process that answers HTTP."""
+"""The ingress deployment, which answers HTTP requests."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from serving.routes.calls import Calls
 @serve.deployment(max_ongoing_requests=512)
 @serve.ingress()
 class Api(Calls):
-    """Answers requests; all work is done elsewhere."""
+    """Answers requests and delegates the computation to other deployments."""
 
     def __serve_build_asgi_app__(self) -> Any:
         return application(self)
 
     async def ready(self) -> str:
-        """Waits until the network is loaded; the default model's name."""
+        """Waits until the network is loaded and returns the name of the default model."""
         return await self.reconstructor.ready.remote()
 
     async def close(self) -> None:
-        """Keeps what waits or runs for the next service."""
+        """Leaves queued and running jobs to the next service."""
         await self.desk.close.remote()

@@ -1,4 +1,4 @@
-"""The application, put together: `restore-dit serve` runs it, and so does a cluster by `serving.app:application`."""
+"""Builds the Ray Serve application, for `restore-dit serve` and, as `serving.app:application`, for a cluster."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ NAME = "restore-dit"
 
 
 def application(given: dict[str, Any]) -> Application:
-    """The application of a cluster's Serve configuration, whose `args` are those of `ServingConfig`. Tokens come from
-    the environment.
+    """The application for a cluster's Serve configuration, whose `args` are the keys of `ServingConfig`. Tokens come
+    from the environment.
 
     Raises:
-        UserError: what is wrong with them; no token, unless `open`.
+        UserError: an argument is invalid, or no token is set and `open` is false.
     """
     config = load_section(ServingConfig, [], **given)
     tokens = None if config.open else tokens_from_environment()
     if tokens is None and not config.open:
-        raise UserError("no token: set RESTORE_DIT_TOKENS or RESTORE_DIT_TOKEN_FILE")
+        raise UserError("no token is set: set RESTORE_DIT_TOKENS or RESTORE_DIT_TOKEN_FILE")
     return build(config, tokens)
 
 
 def build(config: ServingConfig, tokens: Tokens | None) -> Application:
-    """The application of a configuration.
+    """The application for a configuration.
 
     Raises:
-        UserError: no model there, or a damaged one.
+        UserError: the location of the models cannot be used.
     """
     shipped = locate_model(config.models).uri != locate(config.models).uri
-    # Each node has the shipped model in its own copy of the package, so its name stays a name.
-    models = config.models if shipped else _whole(config.models)
-    config = config.model_copy(update={"models": models, "state": _whole(config.state)})
+    # Every node has the shipped model in its own copy of the package, so its name must not become a path.
+    models = config.models if shipped else _absolute(config.models)
+    config = config.model_copy(update={"models": models, "state": _absolute(config.state)})
     gpu = 1.0 if config.use_gpu else 0.0
     sampler = Sampler.options(  # type: ignore[attr-defined]
         **_scaled(config.samplers, waiting=2 * config.batch_size),
@@ -61,7 +61,7 @@ def build(config: ServingConfig, tokens: Tokens | None) -> Application:
 
 
 def _scaled(replicas: ReplicasConfig, waiting: int) -> dict[str, Any]:
-    """As many replicas as keep `waiting` requests before each."""
+    """Options for a number of replicas that keeps about `waiting` requests at each."""
     if replicas.least == replicas.most:
         return {"num_replicas": replicas.most}
     return {
@@ -74,7 +74,7 @@ def _scaled(replicas: ReplicasConfig, waiting: int) -> dict[str, Any]:
     }
 
 
-def _whole(address: str) -> str:
-    """A local path that does not depend on the working directory, which replicas do not share."""
+def _absolute(address: str) -> str:
+    """A local path made absolute, because replicas do not share the working directory."""
     place = locate(address)
     return place.path if place.is_local else address

@@ -1,8 +1,8 @@
-"""Reconstructions that take longer than a request: accepted, done one after the other, kept, and gone on with after a
-restart. A service has one desk; its memory is the records in storage.
+"""The job manager: accepts reconstructions that outlast a request, runs them, records their state, and resumes them
+after a restart. A service has one desk, whose only persistent memory is the records in storage.
 
-While one service takes over from another, two desks share the records. A desk says of what it has, every minute, that
-it is there; what nobody has said so of for a while is taken up by whoever sees it.
+While one service replaces another, two desks share the records. A desk writes a heartbeat for each of its jobs every
+minute; any desk adopts a job without a recent heartbeat.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from serving.records import ENDED, Records, Request, State, replace_state
 log = logging.getLogger(__name__)
 
 TRIES = 4
-"""Times that a reconstruction is begun whose process ends."""
+"""Attempts at a reconstruction whose process keeps dying."""
 
 SWEEP_SECONDS = 300.0
-"""So often it takes up what nobody has, and removes what has expired."""
+"""Interval at which orphaned jobs are adopted and expired ones deleted."""
 
 TOUCH_SECONDS = 60.0
-"""So often it says what it has."""
+"""Interval of the heartbeat of a queued or running job."""
 
-FORSAKEN_SECONDS = 4 * TOUCH_SECONDS
-"""What nobody has said to have for so long is nobody's."""
+ORPHANED_SECONDS = 4 * TOUCH_SECONDS
+"""A job without a heartbeat for this long is orphaned."""
 
 STORAGE_SECONDS = 5.0
-"""After so long storage is tried again that was away."""
+"""Delay before storage that was unreachable is tried again."""
 
 RECOVERY_SECONDS = 20.0
-"""A caller waits so long while storage is away."""
+"""How long a caller waits for the records to be read after a start."""
 
 
 @serve.deployment(num_replicas=1, max_ongoing_requests=1000)
 class Desk:
-    """Keeps the reconstructions."""
+    """Manages the jobs of a service."""
 
     def __init__(self, config: ServingConfig, reconstructor: DeploymentHandle) -> None:
         self._config = config
@@ -61,16 +61,22 @@ class Desk:
         self._arriving: set[str] = set()
         self._cancelled: set[str] = set()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
-        # One place of each reconstructor is left to requests that are answered at once.
+        # One slot of each reconstructor stays free for synchronous requests.
         self._room = asyncio.Semaphore((AT_ONCE - 1) * config.reconstructors.most)
         self._recovery = asyncio.create_task(self._recover())
-        self._loops = [asyncio.create_task(self._say_what_it_has()), asyncio.create_task(self._sweep())]
+        self._loops = [asyncio.create_task(self._send_heartbeats()), asyncio.create_task(self._sweep())]
 
     async def accept(self, request: Request, content: bytes) -> str:
-        """Keeps a reconstruction and begins it. Empty once it is kept and outlives this process; else what has no room
-        for another one, `token` or `queue`."""
+        """Records a job and starts it.
+
+        Returns:
+            `""` once the job is recorded and so survives this process; otherwise the limit that refuses it, `"token"`
+            or `"queue"`.
+        """
         await self._recovered()
-        if request.id in self._tasks or request.id in self._arriving:  # it was accepted, but the answer got lost
+        if (
+            request.id in self._tasks or request.id in self._arriving
+        ):  # a retry: it was accepted, but the reply got lost
             return ""
         waiting = [id_ for id_, task in self._tasks.items() if not task.done()]
         waiting += self._arriving
@@ -85,8 +91,8 @@ class Desk:
             await asyncio.shield(adding)
         except BaseException:
             self._forget(request.id)
-            await asyncio.wait({adding})  # nobody waits for the answer any more, but the thread writes on
-            with suppress(UserError):  # a disk that is full, say
+            await asyncio.wait({adding})  # the caller has gone, but the thread still writes
+            with suppress(UserError):  # a full disk, for example
                 await self._in_order(self._records.delete, request.id)
             raise
         finally:
@@ -95,9 +101,9 @@ class Desk:
         return ""
 
     async def state(self, id_: str, owner: str) -> State | None:
-        """How far a caller's reconstruction is; none where the caller has none of this id."""
+        """State of a caller's job; None if the caller has no job with this id."""
         await self._recovered()
-        if id_ not in self._tasks:  # another desk may have it
+        if id_ not in self._tasks:  # another desk may run it
             try:
                 if id_ not in self._owners:
                     self._owners[id_] = (await asyncio.to_thread(self._records.request, id_)).owner
@@ -108,7 +114,11 @@ class Desk:
         return self._states[id_] if self._owners[id_] == owner else None
 
     async def cancel(self, id_: str, owner: str) -> State | None:
-        """Ends a reconstruction that waits or runs, and removes one that has ended."""
+        """Cancels a queued or running job, deletes one that has ended, and returns its state; None if there is none.
+
+        Raises:
+            UserError: another desk runs the job.
+        """
         state = await self.state(id_, owner)
         if state is None:
             return None
@@ -118,18 +128,18 @@ class Desk:
             return state
         task = self._tasks.get(id_)
         if task is None:
-            raise UserError(f"reconstruction {id_}: another desk has it")
+            raise UserError(f"reconstruction {id_}: another process of the service runs it")
         self._cancelled.add(id_)
         task.cancel()
         await asyncio.wait({task}, timeout=30)
         return self._states.get(id_)
 
     async def waiting(self) -> int:
-        """How many wait or run."""
+        """Number of queued and running jobs."""
         return sum(not task.done() for task in self._tasks.values())
 
     async def close(self) -> None:
-        """Leaves what waits or runs to whoever comes next: that a service is stopped does not count as an attempt."""
+        """Requeues unfinished jobs for the next desk. A stopped service does not count as a failed attempt."""
         for loop in self._loops:
             loop.cancel()
         running = {id_: task for id_, task in self._tasks.items() if not task.done()}
@@ -139,20 +149,20 @@ class Desk:
         if running:
             await asyncio.wait(running.values(), timeout=5)
         for id_ in running:
-            if self._states[id_].status in ENDED:  # but it may not have been kept yet
+            if self._states[id_].status in ENDED:  # its last state may not have been written yet
                 await self._keep(id_)
             else:
                 await self._keep(id_, status="queued", done=0, touched=0.0)
 
     async def __del__(self) -> None:
-        """Ray Serve waits for this when it ends the process in order."""
+        """Ray Serve awaits this when it shuts the process down in an orderly way."""
         await self.close()
 
     async def _recovered(self) -> None:
-        """Waits until it is known what was there before.
+        """Waits until the records of earlier jobs have been read.
 
         Raises:
-            UserError: storage cannot be read for a while.
+            UserError: storage could not be read in time.
         """
         try:
             await asyncio.wait_for(asyncio.shield(self._recovery), RECOVERY_SECONDS)
@@ -169,14 +179,14 @@ class Desk:
                 await self._keep(id_, status="running")
                 await self._run(id_)
         except asyncio.CancelledError:
-            if id_ not in self._cancelled:  # the service ends, and will go on with it
+            if id_ not in self._cancelled:  # the service is stopping and will resume the job
                 raise
             await self._keep(id_, status="cancelled", ended=time.time())
         except Exception as error:
             known = user_error_behind(error)
             if known is None:
                 log.exception("reconstruction %s", id_)
-            reason = str(known) if known else "the service failed; ask again, or tell its operator this id"
+            reason = str(known) if known else "internal error; try again, or report this id to the service's operator"
             await self._keep(id_, status="failed", error=reason, ended=time.time())
 
     async def _run(self, id_: str) -> None:
@@ -191,7 +201,7 @@ class Desk:
             except asyncio.CancelledError:
                 answers.cancel()
                 raise
-            except (RayActorError, RayServeException):  # its process has ended
+            except (RayActorError, RayServeException):  # its process has died
                 attempts = self._states[id_].attempts + 1
                 if attempts >= TRIES:
                     raise
@@ -201,7 +211,7 @@ class Desk:
                 behind = user_error_behind(error)
                 if not isinstance(behind, StorageAway):
                     raise
-                log.error("reconstruction %s waits: %s", id_, behind)
+                log.error("reconstruction %s waits for storage: %s", id_, behind)
                 await asyncio.sleep(STORAGE_SECONDS)
 
     async def _keep(self, id_: str, **changes: object) -> None:
@@ -211,50 +221,50 @@ class Desk:
                 await self._in_order(self._records.set_state, id_, self._states[id_])
                 return
             except StorageAway as error:
-                log.error("reconstruction %s cannot be kept: %s", id_, error)
+                log.error("reconstruction %s: its state cannot be written: %s", id_, error)
                 await asyncio.sleep(STORAGE_SECONDS)
 
     async def _in_order(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Makes changes to records one after the other, even where nobody waits for one any more."""
+        """Applies a change to the records. Changes run one at a time and complete even if the caller is cancelled."""
         await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._writer, change, *arguments))
 
     async def _recover(self) -> None:
-        """Goes on with what waited or ran when the service ended, as soon as storage can be read."""
+        """Resumes the jobs of the previous service as soon as storage can be read."""
         while True:
             try:
-                return await self._take_up(forsaken_only=False)
+                return await self._adopt(orphans_only=False)
             except Exception:
-                log.exception("cannot read what waited")
+                log.exception("cannot read the recorded jobs")
                 await asyncio.sleep(STORAGE_SECONDS)
 
-    async def _take_up(self, *, forsaken_only: bool) -> None:
-        """Begins what waits or ran and is not begun here. A desk that starts takes all: should another still have some
-        of it, the same is done twice."""
+    async def _adopt(self, *, orphans_only: bool) -> None:
+        """Starts unfinished jobs that this desk does not run. A new desk adopts all of them; a job that another desk
+        still runs is then done twice."""
         for id_ in await asyncio.to_thread(self._records.ids):
             if id_ in self._tasks or id_ in self._arriving:
                 continue
             try:
                 state = await asyncio.to_thread(self._records.state, id_)
-                if state.status in ENDED or (forsaken_only and time.time() - state.touched < FORSAKEN_SECONDS):
+                if state.status in ENDED or (orphans_only and time.time() - state.touched < ORPHANED_SECONDS):
                     continue
                 owner = (await asyncio.to_thread(self._records.request, id_)).owner
             except KeyError:
                 continue
             except StorageAway:
                 raise
-            except UserError as error:  # a record that cannot be read is no reason to do without the others
+            except UserError as error:  # one unreadable record must not block the others
                 log.error("%s", error)
                 continue
             if id_ not in self._tasks:
                 attempts = state.attempts + (state.status == "running")
-                if attempts >= TRIES:  # it may be what ends the service
+                if attempts >= TRIES:  # the job may be what crashes the service
                     self._states[id_] = state
-                    reason = "the service ended several times while it ran"
+                    reason = "the service died several times while running it"
                     await self._keep(id_, status="failed", error=reason, ended=time.time())
                 else:
                     self._begin(id_, owner, State(attempts=attempts))
 
-    async def _say_what_it_has(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             await asyncio.sleep(TOUCH_SECONDS)
             for id_, task in list(self._tasks.items()):
@@ -262,16 +272,16 @@ class Desk:
                     await self._keep(id_)
 
     async def _sweep(self) -> None:
-        """Takes up what nobody has, removes what is older than results are kept."""
+        """Adopts orphaned jobs and deletes expired ones, at regular intervals."""
         await asyncio.shield(self._recovery)
         while True:
             try:
-                await self._take_up(forsaken_only=True)
+                await self._adopt(orphans_only=True)
                 for id_ in await asyncio.to_thread(self._records.expired, self._config.keep_hours * 3600):
                     await self._in_order(self._records.delete, id_)
                     self._forget(id_)
-            except Exception:  # storage may be away for a while
-                log.exception("records")
+            except Exception:  # storage may be unreachable for a while
+                log.exception("cannot sweep the records")
             await asyncio.sleep(SWEEP_SECONDS)
 
     def _forget(self, id_: str) -> None:

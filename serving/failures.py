@@ -1,4 +1,4 @@
-"""What goes wrong without any fault of the caller."""
+"""Errors that are the service's fault rather than the caller's."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 
 
 class ServiceFailure(Exception):
-    """What the service's operator must mend; its text, which names the service's own paths, is in the log."""
+    """An error that the operator must fix. Its details are only logged, because they name the service's own paths."""
 
 
 @contextmanager
 def of_the_service() -> Iterator[None]:
-    """Whatever one line would say of what happens here is for the operator. That storage is away stays as it is: the
-    same may work later.
+    """Hides from the caller any `UserError` raised inside: it is logged for the operator and replaced.
+    `StorageAway` passes through, because a retry may succeed.
 
     Raises:
         ServiceFailure: in place of a `UserError`.

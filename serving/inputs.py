@@ -1,4 +1,4 @@
-"""What callers send or name, as series: parsed elsewhere, and read from allowed storage only."""
+"""Input series, uploaded or named by URI: parsed in a separate process, and read from allowed storage only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from serving.config import ServingConfig
 from serving.parsing import Parser
 
 MOST_SAMPLES = 1_000_000
-"""Seeds of simulated samples."""
+"""Largest seed of a simulated sample."""
 
 
 class NamedInput(BaseModel):
@@ -28,14 +28,14 @@ class NamedInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    uri: str = Field("", max_length=2000, description="such as s3://bucket/series.nc, below an allowed prefix")
-    tile: str = Field("", max_length=200, description="of a tile store: which tile")
-    sample: int | None = Field(None, ge=0, le=MOST_SAMPLES, description="instead: a simulated series of this seed")
+    uri: str = Field("", max_length=2000, description="for example s3://bucket/series.nc, below an allowed prefix")
+    tile: str = Field("", max_length=200, description="tile to read if the URI is a tile store")
+    sample: int | None = Field(None, ge=0, le=MOST_SAMPLES, description="instead of a URI: seed of a simulated series")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> NamedInput:
         if bool(self.uri) == (self.sample is not None):
-            raise ValueError("either a uri or a sample")
+            raise ValueError("give either a uri or a sample")
         return self
 
 
@@ -54,29 +54,29 @@ class Inputs:
 
     @classmethod
     def of(cls, config: ServingConfig) -> Inputs:
-        """With a parser of its own."""
+        """Inputs for this configuration, with their own parser process."""
         return cls(config, Parser(config.limits.series, config.limits.parse_seconds))
 
     def require_allowed(self, uri: str) -> None:
-        """Refuses what lies outside the allowed prefixes, a local path always.
+        """Refuses local paths and anything outside the allowed prefixes.
 
         Raises:
-            UserError: naming no prefix, which would tell what else is there.
+            UserError: the URI is refused. The message names no prefix, which would reveal what else exists.
         """
         scheme, separator, rest = uri.partition("://")
         parts = rest.split("/")
         if not separator or scheme.lower() == "file" or any(part in ("", ".", "..") for part in parts):
             raise UserError("uri: must name an object in storage, such as s3://bucket/series.nc")
         if any(character in uri for character in "\\%?#@\0\n\r"):
-            raise UserError("uri: has characters that no object here has in its name")
+            raise UserError("uri: contains a character that is not allowed (\\ % ? # @, NUL or a line break)")
         if not any(uri.startswith(prefix.rstrip("/") + "/") for prefix in self.config.storage if "://" in prefix):
-            raise UserError("uri: not in storage that this service may read")
+            raise UserError("uri: outside the storage that this service may read")
 
     async def read(self, kind: str, name: str, content: bytes) -> TileSeries:
         """The series of an upload (`netcdf`, `geotiff`), or of a `uri`, whose content is a `NamedInput`.
 
         Raises:
-            UserError: what is wrong with it.
+            UserError: the input is refused, unreadable or exceeds a limit.
         """
         if kind != "uri":
             return await self.parser.parse(content, kind, name)
@@ -91,7 +91,7 @@ class Inputs:
 
     def _tile(self, wanted: NamedInput) -> TileSeries:
         if not exists(locate(wanted.uri).join(MANIFEST_NAME)):
-            raise UserError(f"{wanted.uri}: no tile store there")
+            raise UserError(f"{wanted.uri}: not a tile store")
         store = TileStore.open(wanted.uri)
         if wanted.tile not in store.manifest.tiles:
             raise UserError(f"{wanted.uri}: no tile {wanted.tile[:60]!r}")
@@ -103,7 +103,7 @@ class Inputs:
     def _object(self, uri: str) -> bytes:
         place = locate(uri)
         if not exists(place) or is_folder(place):
-            raise UserError(f"{uri}: no object there; of a tile store name the tile, too")
+            raise UserError(f"{uri}: no such object; to read from a tile store, name the tile as well")
         most = self.config.limits.body_megabytes * 1_000_000
         with open_file(place) as file:
             size = file.size()

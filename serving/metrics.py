@@ -1,4 +1,4 @@
-"""What Prometheus is told of the service: counts of this process."""
+"""Prometheus metrics of one ingress process."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Metrics:
-    """The counts."""
+    """The metrics and their registry."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
-            "restore_dit_requests", "Requests by what they asked for and how they were answered",
+            "restore_dit_requests", "Requests by method, route and status",
             ["method", "route", "status"], registry=registry,
         )  # fmt: skip
         self.seconds = Histogram(
-            "restore_dit_request_seconds", "From a request to the beginning of its answer", ["route"],
+            "restore_dit_request_seconds", "Time from a request to the start of its response", ["route"],
             registry=registry, buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
         )  # fmt: skip
-        self._under_way = Gauge("restore_dit_requests_under_way", "Series that are answered", registry=registry)
-        self._jobs = Gauge("restore_dit_reconstructions", "Reconstructions that wait or run", registry=registry)
+        self._under_way = Gauge(
+            "restore_dit_requests_under_way", "Reconstruction requests in progress", registry=registry
+        )
+        self._jobs = Gauge("restore_dit_reconstructions", "Queued and running jobs", registry=registry)
 
     def text(self, under_way: int, jobs: int) -> bytes:
-        """In Prometheus' text format."""
+        """The metrics in the Prometheus text format."""
         self._under_way.set(under_way)
         self._jobs.set(jobs)
         return generate_latest(self._registry)
@@ -35,18 +37,18 @@ class Metrics:
 
 @cache
 def metrics() -> Metrics:
-    """Those of this process."""
+    """The metrics of this process."""
     return Metrics()
 
 
 class CountRequests:
-    """Counts every request, by its route and not by its path, which callers choose."""
+    """Middleware that counts requests. It labels them by route, because callers could invent any number of paths."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on."""
+        """Handles the request and records its status and time to the first byte."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

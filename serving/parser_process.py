@@ -1,10 +1,10 @@
-"""Reads files that somebody else sent, each in a child process of its own.
+"""Parses untrusted files, each in a child process of its own.
 
-Libraries that read NetCDF and GeoTIFF are old and large, and a file may be made to crash them, to keep them busy for
-ever or to fill the memory. So `python -m serving.parser_process SOCKET` listens on a Unix socket and forks for every
-connection: the child has a limit on its memory and its time, reads one request, answers and ends.
+A crafted NetCDF or GeoTIFF file can crash the libraries that read it, keep them busy forever or exhaust the memory.
+`python -m serving.parser_process SOCKET` therefore listens on a Unix socket and forks for every connection. The child
+runs under limits on memory and CPU time, reads one request, answers it and exits.
 
-A message is a JSON header, its length before it, and the bytes that the header announces. Nothing is pickled.
+A message is the length of a JSON header, the header, and the bytes that the header announces. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from restore_dit.series import Acquisitions, Georeference, TileSeries
 DECODERS = {"netcdf": netcdf.decode, "geotiff": geotiff_archive.decode}
 
 BYTES_A_VALUE = 40
-"""Memory that reading takes, for each value that the limits allow: the file's own, float64 in between, int16."""
+"""Memory needed to read one value: the file's own representation, an intermediate float64 and the resulting int16."""
 
 BASE_MEMORY = 1 << 30
-"""Address space of the process before it reads anything."""
+"""Address space, in bytes, that the process has before it reads anything."""
 
 
 def write_message(stream: BinaryIO, header: dict[str, Any], *parts: memoryview | bytes) -> None:
-    """Sends a header and what belongs to it."""
+    """Writes a header and the arrays that it announces."""
     text = json.dumps(header).encode()
     stream.write(struct.pack("!I", len(text)) + text)
     for part in parts:
@@ -51,17 +51,17 @@ def read_header(stream: BinaryIO) -> dict[str, Any]:
     """The header of the next message.
 
     Raises:
-        EOFError: the other side has gone.
+        EOFError: the other side has closed the connection.
     """
     (length,) = struct.unpack("!I", read_exactly(stream, 4))
     return json.loads(read_exactly(stream, length))
 
 
 def read_exactly(stream: BinaryIO, count: int) -> bytes:
-    """So many bytes.
+    """Exactly `count` bytes.
 
     Raises:
-        EOFError: the other side has gone.
+        EOFError: the other side has closed the connection.
     """
     content = stream.read(count)
     if len(content) < count:
@@ -70,7 +70,7 @@ def read_exactly(stream: BinaryIO, count: int) -> bytes:
 
 
 def series_message(series: TileSeries) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Header and arrays that say the same."""
+    """A series as a header and the arrays that it announces."""
     arrays: list[np.ndarray] = []
 
     def kept(array: np.ndarray) -> dict[str, Any]:
@@ -118,8 +118,8 @@ class Child(socketserver.StreamRequestHandler):
     """Answers one request."""
 
     def handle(self) -> None:
-        """Reads the file, and sends the series or what is wrong with it."""
-        gc.disable()  # it would touch, and so copy, all that this process shares with its parent
+        """Parses the file and sends the series, or an error message."""
+        gc.disable()  # a collection would touch, and thereby copy, the memory shared with the parent
         header = read_header(self.rfile)  # type: ignore[arg-type]
         limits = SeriesLimits(**header["limits"])
         memory = BASE_MEMORY + limits.values * BYTES_A_VALUE + 4 * header["size"]
@@ -127,7 +127,7 @@ class Child(socketserver.StreamRequestHandler):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         seconds = int(header["seconds"])
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-        signal.alarm(seconds)  # ends the process
+        signal.alarm(seconds)  # kills the process after this much wall-clock time
         content = read_exactly(self.rfile, header["size"])  # type: ignore[arg-type]
         try:
             series = DECODERS[header["kind"]](content, header["name"], limits)
@@ -136,28 +136,28 @@ class Child(socketserver.StreamRequestHandler):
             write_message(self.wfile, told)  # type: ignore[arg-type]
             return
         except MemoryError:
-            write_message(self.wfile, {"error": f"{header['name']}: takes too much memory to read"})  # type: ignore[arg-type]
+            write_message(self.wfile, {"error": f"{header['name']}: needs too much memory to read"})  # type: ignore[arg-type]
             return
         answer, arrays = series_message(series)
         write_message(self.wfile, answer, *(array.data.cast("B") for array in arrays))  # type: ignore[arg-type]
 
 
 class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """A process for every connection."""
+    """A server that forks a process for every connection."""
 
     max_children = 64
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Silence: the other side sees the connection end, and says what that means."""
+        """Does nothing: the client sees the connection close and reports the error."""
 
 
 def main() -> int:
-    """Serves until standard input ends: with the process that started it, however that ends."""
+    """Serves until standard input closes, which happens however the parent process ends."""
     path = sys.argv[1]
     os.umask(0o077)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # libraries complain of damaged files on standard error
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)  # the libraries report damaged files on standard error
     server = Server(path, Child)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print("ready", flush=True)

@@ -1,4 +1,4 @@
-"""Uploaded files to series, without trusting the files: the parser process, and waiting for it."""
+"""Parses uploaded, untrusted files through a separate parser process."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from restore_dit.threads import ONE_THREAD
 from serving.parser_process import read_series
 
 FOLDER_PREFIX = "restore-dit-parser-"
-"""Of the folders of parser processes' sockets, among temporary files."""
+"""Prefix of the temporary folders that hold the sockets of parser processes."""
 
 
 class Parser:
-    """A parser process, started when it is first needed and anew should it end.
+    """A client of a parser process, which starts on first use and is restarted if it dies.
 
     Args:
-        limits: of a series.
-        seconds: that reading one file may take.
-        at_once: files that are read at the same time; others wait.
+        limits: limits on the size of a series.
+        seconds: time limit for parsing one file.
+        at_once: maximum number of files parsed concurrently; others wait.
     """
 
     def __init__(self, limits: SeriesLimits, seconds: int = 60, at_once: int = 4) -> None:
@@ -41,12 +41,12 @@ class Parser:
         self._room = asyncio.Semaphore(at_once)
 
     async def parse(self, content: bytes, kind: str, name: str) -> TileSeries:
-        """The series in a file of a `kind` of `DECODERS`.
+        """The series in a file; `kind` is a key of `DECODERS`, and `name` is what messages call the file.
 
         Raises:
-            UserError: what is wrong with it; or that reading it took too long, too much memory, or ended the reader.
+            UserError: the file is invalid, takes too much time or memory to read, or crashes the parser.
         """
-        # Whoever stops waiting leaves its child to work on: it keeps its place until the child has ended.
+        # A caller that is cancelled leaves its child process running, so its slot is only freed when the child ends.
         return await asyncio.shield(asyncio.ensure_future(self._parse(content, kind, name)))
 
     async def _parse(self, content: bytes, kind: str, name: str) -> TileSeries:
@@ -70,7 +70,7 @@ class Parser:
             text = json.dumps(header).encode()
             writer.write(struct.pack("!I", len(text)) + text)
             writer.write(content)
-            with contextlib.suppress(ConnectionError):  # it may answer before it has read all
+            with contextlib.suppress(ConnectionError):  # the child may answer before it has read everything
                 await writer.drain()
             (length,) = struct.unpack("!I", await reader.readexactly(4))
             answer = json.loads(await reader.readexactly(length))
@@ -100,12 +100,12 @@ class Parser:
         return process, socket
 
     def close(self) -> None:
-        """Ends the process."""
+        """Stops the parser process."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             self._process.wait(timeout=10)
 
 
 def _without_secrets() -> dict[str, str]:
-    """Whoever takes over a parser finds no keys there."""
+    """The environment without credentials, which a file that compromises the parser could otherwise read."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_", "RESTORE_DIT_"))}

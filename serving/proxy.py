@@ -1,5 +1,5 @@
-"""What Ray Serve's HTTP proxies say when the process that was to answer a request has died: that somebody else will,
-not that something is wrong. A proxy calls `middlewares` where its environment has `ENVIRONMENT`."""
+"""Middleware for Ray Serve's HTTP proxies, which turns the death of an ingress process into 503 and `Retry-After`
+instead of an error. A proxy whose environment contains `ENVIRONMENT` calls `middlewares`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares"}
 
 RETRY_SECONDS = 5
-"""When to ask again, where for a while nobody can answer."""
+"""`Retry-After` of a response that says the service is temporarily unavailable."""
 
 
 class NobodyThere:
-    """Answers what has no answer: Ray Serve ends such a request without a word, and the client would read 500; and what
-    nobody serves yet, while the service starts: Ray Serve's own 404, which, unlike the service's, is plain text."""
+    """Answers 503 in two cases. When the ingress process dies, Ray Serve ends the request without a response, which
+    the client would see as 500. While the service starts, Ray Serve answers with its own 404, which, unlike the
+    service's, is plain text."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on."""
+        """Passes the request on and replaces a missing response, or Ray Serve's own 404."""
         begun = False
 
         async def watched(message: Message) -> None:
@@ -37,10 +38,10 @@ class NobodyThere:
             return
         await self._app(scope, receive, watched)
         if not begun:
-            told = {"error": "nobody is there to answer: the service starts, or one of its processes is being replaced"}
-            await JSONResponse(told, 503, {"Retry-After": str(RETRY_SECONDS)})(scope, receive, send)
+            body = {"error": "temporarily unavailable: the service is starting or replacing one of its processes"}
+            await JSONResponse(body, 503, {"Retry-After": str(RETRY_SECONDS)})(scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:
-    """For a proxy."""
+    """The middlewares that a proxy installs."""
     return [Middleware(NobodyThere)]

@@ -1,4 +1,4 @@
-"""The processes that cut series into windows, have these sampled, and put the results together."""
+"""The reconstructor deployment: cuts series into windows, sends them to the samplers and merges the predictions."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from serving.records import Records, State, Wanted, replace_state
 from serving.registry import Registry
 
 AHEAD = 16
-"""Windows of a series that wait for the network."""
+"""Windows of one series that are in flight to the samplers."""
 
 TRIES = 5
-"""Times that a window is sent to a sampler whose process ends."""
+"""Attempts to have a window sampled when sampler processes die."""
 
 
 class Cancelled(Exception):
-    """Nobody waits for this reconstruction any more."""
+    """The caller no longer waits for this reconstruction."""
 
 
 @serve.deployment(max_ongoing_requests=512)
 class Reconstructor:
-    """Reconstructs series; the network is elsewhere."""
+    """Reconstructs series. It holds no network: the samplers do."""
 
     def __init__(self, config: ServingConfig, sampler: DeploymentHandle) -> None:
         self._config, self._sampler = config, sampler
@@ -55,11 +55,11 @@ class Reconstructor:
         self._at_once = asyncio.Semaphore(AT_ONCE)
 
     async def ready(self) -> str:
-        """Whether a request would find the network; the default model's name."""
+        """Waits until a sampler has loaded the default model and returns its name."""
         return await self._sampler.ready.remote()
 
     async def direct(self, series: TileSeries, wanted: Wanted) -> bytes:
-        """The answer to a small request."""
+        """The response body for a small series, answered synchronously."""
         cancelled = threading.Event()
         try:
             answer = await self._filled(series, wanted, lambda done, total: None, cancelled)
@@ -68,11 +68,11 @@ class Reconstructor:
             cancelled.set()
 
     async def job(self, id_: str) -> AsyncIterator[State]:
-        """Reconstructs what a record asks for, into its folder; how far it is, several times a second at most. The last
-        state has the names of the files.
+        """Runs a recorded job and writes the results to its folder. Yields the progress every 0.25 s; the last state
+        has the status `done` and the names of the files.
 
         Raises:
-            UserError: what is wrong with the input.
+            UserError: the input is invalid, or the reconstruction exceeds the time limit.
         """
         latest = State(status="running")
         cancelled = threading.Event()
@@ -128,7 +128,7 @@ class Reconstructor:
                 on_progress(done, total)
 
             known = series if series.clouds is not None else self._with_clouds(series)
-            sample = self._sampled_elsewhere(name, options, loop, cancelled)
+            sample = self._remote_sampling(name, options, loop, cancelled)
             filled = fill_gaps(model, known, options, report, sample)
             made = provenance(model, name, options, filled)
             return Answer(known, filled.series, filled.gap_mask, made, wanted.outputs).only(wanted.dates)
@@ -138,7 +138,7 @@ class Reconstructor:
             async with self._at_once, asyncio.timeout(seconds):
                 return await asyncio.to_thread(fill)
         except TimeoutError:
-            raise UserError(f"takes longer than {seconds} s: send a smaller area, fewer dates or steps") from None
+            raise UserError(f"took longer than {seconds} s: send a smaller area, fewer dates or fewer steps") from None
 
     def _with_clouds(self, series: TileSeries) -> TileSeries:
         if self._detector is None:
@@ -147,10 +147,10 @@ class Reconstructor:
         self._detector.require(series.optical.bands, series.size, series.georeference)
         return replace(series, clouds=next(iter(self._detector.detect([series]))))
 
-    def _sampled_elsewhere(
+    def _remote_sampling(
         self, name: str, options: SamplingOptions, loop: asyncio.AbstractEventLoop, cancelled: threading.Event
     ) -> Sample:
-        """Sends windows to the samplers, several at a time, and takes predictions in their order."""
+        """A function that sends windows to the samplers, up to `AHEAD` at a time, and yields predictions in order."""
         handle = self._sampler.options(multiplexed_model_id=name)
 
         async def ask(window: PreparedWindow) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""Reconstructions that wait, run or are done, as files: what a restarted service goes on from.
+"""Queued, running and finished jobs as files, from which a restarted service resumes.
 
-`ID/input` is the upload as it came, `ID/request.json` what is wanted of it, `ID/state.json` how far it is, `ID/result/`
-its files. Ids cannot be guessed, but a caller sees only its own.
+`ID/input` is the unmodified upload, `ID/request.json` the request, `ID/state.json` its status and progress, and
+`ID/result/` holds the results. Ids cannot be guessed, and a caller only sees its own jobs.
 """
 
 from __future__ import annotations
@@ -37,120 +37,122 @@ _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
 class Wanted(BaseModel):
-    """What is asked of the endpoint for one series."""
+    """The options of a request."""
 
-    model: str = Field("", description="name of the model; empty: the default")
+    model: str = Field("", description="name of the model; empty: the default model")
     steps: int | None = Field(None, ge=1, description="diffusion steps; none: the model's own")
     sampler: SamplerName | None = None
     seed: int = Field(0, ge=-(2**63), lt=2**63)
     mask_dilation: int | None = Field(None, ge=0, le=32)
-    dates: tuple[str, ...] = Field((), description="ISO dates of the series that are answered; none: all")
+    dates: tuple[str, ...] = Field((), description="ISO dates to return; none: all")
     outputs: tuple[Output, ...] = ("reflectance",)
     format: Literal["netcdf", "geotiff", "json"] = "netcdf"
-    views: bool = Field(False, description="keep images and series of pixels, too, as the viewer shows them")
+    views: bool = Field(False, description="also keep the images and pixel time series that the viewer shows")
 
 
 class Request(BaseModel):
-    """A reconstruction that was accepted."""
+    """An accepted job."""
 
     id: str
     owner: str
     wanted: Wanted
     kind: Literal["netcdf", "geotiff", "uri"]
     name: str
-    """Of the upload, for messages; of a `uri` the address itself."""
+    """What messages call the input."""
     created: float
     """Seconds since 1970."""
 
 
 class State(BaseModel):
-    """How far a reconstruction is."""
+    """Status and progress of a job."""
 
     status: Status = "queued"
     done: int = 0
-    """Windows of the network."""
+    """Number of windows finished."""
     total: int = 0
+    """Number of windows; 0 until it is known."""
     error: str = ""
     files: tuple[str, ...] = ()
     ended: float | None = None
+    """Seconds since 1970."""
     attempts: int = 0
-    """How often the process that did it has died."""
+    """How often the process running the job has died."""
     touched: float = 0.0
-    """When a desk last said that it has this one, in seconds since 1970."""
+    """Last heartbeat of the desk that runs the job, in seconds since 1970."""
 
 
 def replace_state(state: State, **changes: object) -> State:
-    """The state, but for these fields."""
+    """A copy of the state with these fields changed."""
     return state.model_copy(update=changes)
 
 
 @dataclass(frozen=True)
 class Records:
-    """The folder of all of them."""
+    """The folder of all jobs."""
 
     folder: Location
     _incomplete: set[str] = dataclass_field(default_factory=set, compare=False, repr=False)
-    """Ids that were seen without a request: what a late write left of a deleted record, if they are seen again."""
+    """Ids seen without a request. If seen again, they are leftovers of a late write to a deleted record."""
 
     def new_id(self) -> str:
-        """One that nobody can guess."""
+        """A random id that cannot be guessed."""
         return secrets.token_urlsafe(16)
 
     def place(self, id_: str) -> Location:
-        """The folder of one.
+        """The folder of a job.
 
         Raises:
-            KeyError: no id.
+            KeyError: not a valid id.
         """
         if not _ID.fullmatch(id_):
             raise KeyError(id_)
         return self.folder.join(id_)
 
     def add(self, request: Request, content: bytes) -> None:
-        """Keeps a request; its state comes last, so that one without a state was never accepted."""
+        """Records a job. The state is written last, so a record without a state was never accepted."""
         place = self.place(request.id)
         write_bytes_atomically(place.join("request.json"), request.model_dump_json().encode())
         write_bytes_atomically(place.join("input"), content)
         self.set_state(request.id, State(touched=time.time()))
 
     def request(self, id_: str) -> Request:
-        """What was asked.
+        """The request of a job.
 
         Raises:
-            KeyError: nothing there.
+            KeyError: missing or unreadable.
         """
         return self._read(id_, "request.json", Request)
 
     def state(self, id_: str) -> State:
-        """How far it is.
+        """The state of a job.
 
         Raises:
-            KeyError: nothing there.
+            KeyError: missing or unreadable.
         """
         return self._read(id_, "state.json", State)
 
     def set_state(self, id_: str, state: State) -> None:
-        """Keeps how far it is."""
+        """Writes the state of a job."""
         write_bytes_atomically(self.place(id_).join("state.json"), state.model_dump_json().encode())
 
     def input(self, id_: str) -> bytes:
-        """The upload."""
+        """The upload of a job, unmodified."""
         return read_bytes(self.place(id_).join("input"))
 
     def result(self, id_: str) -> Location:
-        """The folder of its files."""
+        """The folder with the results of a job."""
         return self.place(id_).join("result")
 
     def ids(self) -> list[str]:
-        """All there are."""
+        """The ids of all jobs."""
         return [name for name in list_names(self.folder) if _ID.fullmatch(name)]
 
     def delete(self, id_: str) -> None:
-        """Removes all of it."""
+        """Deletes a job with its input and results."""
         delete_folder(self.place(id_))
 
     def expired(self, keep_seconds: float) -> list[str]:
-        """Those that ended so long ago, and those that were never wholly accepted."""
+        """Ids of jobs that ended more than `keep_seconds` ago, and of incomplete records."""
         now, found = time.time(), []
         for id_ in self.ids():
             try:

@@ -1,4 +1,4 @@
-"""The models that are served: one model directory, or a folder of them, by name."""
+"""The models that are served, by name: a single model directory, or a folder of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ WEIGHTS = "model.safetensors"
 
 
 class NoSuchModel(UserError):
-    """A caller names a model that is not served."""
+    """A caller named a model that is not served."""
 
 
 @dataclass(frozen=True)
 class Registry:
-    """A folder at any URI. It is looked at anew for every list, so that a model that is put there is served."""
+    """A folder at any URI. It is listed anew each time, so a model added later is served without a restart."""
 
     uri: str
     default: str | None = None
@@ -33,37 +33,38 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
-        """Sorted. A model directory by itself has the name of its run where it is one's, else its own."""
+        """Names of the models, sorted. A single model directory is named after its run if it lies in one, otherwise
+        after itself."""
         if exists(self._folder.join(WEIGHTS)):
             return [self._single_name]
         return [name for name in list_names(self._folder) if exists(self._place(name).join(WEIGHTS))]
 
     def default_name(self) -> str:
-        """The model of a request that names none.
+        """Name of the model for requests that name none.
 
         Raises:
-            UserError: there is no model, or the configured one is none of them.
+            UserError: there is no model, or the configured default does not exist.
         """
         names = self.names
         if not names:
-            raise UserError(f"{self.uri}: no model directory there, and no folder of such")
+            raise UserError(f"{self.uri}: neither a model directory nor a folder of model directories")
         if self.default is not None and self.default not in names:
-            raise UserError(f"{self.uri}: no model {self.default}; there are {', '.join(names[:10])}")
+            raise UserError(f"{self.uri}: no model {self.default}; available: {', '.join(names[:10])}")
         return self.default or names[0]
 
     def load(self, name: str) -> Model:
-        """The model of this name.
+        """Loads the model with this name.
 
         Raises:
             NoSuchModel: there is none.
             UserError: it is damaged.
         """
-        from restore_dit.reconstruction.model_directory import load_model  # not for those that only describe it
+        from restore_dit.reconstruction.model_directory import load_model  # slow to import, not needed to describe
 
         return load_model(self._found(name))
 
     def describe(self, name: str) -> ModelDescription:
-        """What a model of this name is, without its weights.
+        """Description of the model with this name, without loading its weights.
 
         Raises:
             NoSuchModel: there is none.
@@ -79,7 +80,7 @@ class Registry:
         return self._place(name)
 
     def _place(self, name: str) -> Location:
-        """A run's own folder has the model in `model/`."""
+        """The model directory: the folder itself, or `model/` in the folder of a run."""
         direct = self._folder.join(name)
         return direct if exists(direct.join(WEIGHTS)) else direct.join("model")
 

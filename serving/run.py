@@ -1,4 +1,4 @@
-"""The service in the foreground."""
+"""Runs the service in the foreground."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ POLL_SECONDS = 0.5
 READY_SECONDS = 600
 
 ENDED = ("DEPLOY_FAILED", "DELETING")
-"""States of an application that no longer serves; one that is unhealthy gets new processes."""
+"""States in which an application no longer serves. In `UNHEALTHY`, Ray Serve is replacing its processes."""
 
 
 def run(read: Callable[[], ServingConfig], display: Console) -> int:
-    """Serves until Ctrl-C. On SIGHUP the configuration, the models and the tokens are read anew, and processes replaced
-    one after the other, so that no request is lost.
+    """Serves until Ctrl-C. On SIGHUP, it re-reads the configuration, the models and the tokens and replaces its
+    processes one after the other, so that no request is lost.
 
     Raises:
-        UserError: no model, a port that somebody has, tokens that cannot be read.
+        UserError: no model, a port in use, unreadable tokens, or a service that does not start or fails.
     """
     begin = time.monotonic()
     config = read()
-    application, told = _application(config)
+    application, token_hint = _application(config)
     _require_free(config.host, config.port)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    os.environ.update(ENVIRONMENT)  # of a cluster of its own
+    os.environ.update(ENVIRONMENT)  # inherited by the proxies of a cluster that this process starts
     connect(display)
     serve.start(
         proxy_location="HeadOnly",
@@ -59,18 +59,18 @@ def run(read: Callable[[], ServingConfig], display: Console) -> int:
         handle = _deploy(application)
         address = f"http://{config.host}:{config.port}"
         seconds = time.monotonic() - begin
-        display.print(f"ready after {seconds:.0f} s: {address}, its interface {address}/docs", soft_wrap=True)
-        display.print(told, highlight=False, soft_wrap=True)
-        well = True
+        display.print(f"ready after {seconds:.0f} s: {address} (API documentation: {address}/docs)", soft_wrap=True)
+        display.print(token_hint, highlight=False, soft_wrap=True)
+        healthy = True
         while (status := _status()) not in ENDED:
-            if well != (status != "UNHEALTHY"):
-                well = not well
-                display.print("all processes run" if well else "a process has died; Ray Serve replaces it")
+            if healthy != (status != "UNHEALTHY"):
+                healthy = not healthy
+                display.print("all processes are running" if healthy else "a process died; Ray Serve is replacing it")
             time.sleep(POLL_SECONDS)
             if hangups:
                 hangups.clear()
                 handle = _replace(config, read, display) or handle
-        raise UserError("the service has ended: Ray Serve's log says why")
+        raise UserError("the service ended unexpectedly: see Ray Serve's log")
     except KeyboardInterrupt:
         display.print("stopping", highlight=False)
         with contextlib.suppress(Exception):  # what cannot be told will be found out
@@ -79,15 +79,15 @@ def run(read: Callable[[], ServingConfig], display: Console) -> int:
     finally:
         if os.environ.get("RAY_ADDRESS"):
             serve.shutdown()
-        ray.shutdown()  # a cluster of its own ends with it
+        ray.shutdown()  # also stops a cluster that this process started
 
 
 def _application(config: ServingConfig) -> tuple[Application, str]:
-    """The application of a configuration whose default model can be loaded, and where its token is."""
+    """The application, after a check that its default model loads, and a hint where to find the token."""
     registry = Registry(config.models, config.default_model)
     registry.load(registry.default_name())
-    tokens, told = _tokens(config)
-    return build(config, tokens), told
+    tokens, hint = _tokens(config)
+    return build(config, tokens), hint
 
 
 def _deploy(application: Application) -> DeploymentHandle:
@@ -98,7 +98,7 @@ def _deploy(application: Application) -> DeploymentHandle:
     try:
         handle.ready.remote().result(timeout_s=READY_SECONDS)
     except TimeoutError:
-        raise UserError(f"the network is not loaded after {READY_SECONDS} s: Ray Serve's log says why") from None
+        raise UserError(f"the network was not loaded within {READY_SECONDS} s: see Ray Serve's log") from None
     return handle
 
 
@@ -108,15 +108,15 @@ def _status() -> str:
 
 
 def _replace(before: ServingConfig, read: Callable[[], ServingConfig], display: Console) -> DeploymentHandle | None:
-    """Serves what is configured now; what cannot be served is said, and changes nothing."""
+    """Deploys the current configuration. If it is invalid, prints why and changes nothing."""
     begin = time.monotonic()
     try:
         config = read()
         if (config.host, config.port) != (before.host, before.port):
-            raise UserError("host and port stay as they are until the service is stopped")
+            raise UserError("host and port cannot be changed while the service runs")
         application, _ = _application(config)
     except UserError as error:
-        display.print(f"goes on as before: {error}", highlight=False, soft_wrap=True)
+        display.print(f"configuration not reloaded: {error}", highlight=False, soft_wrap=True)
         return None
     display.print("replacing the service's processes", highlight=False)
     handle = _deploy(application)
@@ -125,28 +125,28 @@ def _replace(before: ServingConfig, read: Callable[[], ServingConfig], display: 
 
 
 def _tokens(config: ServingConfig) -> tuple[Tokens | None, str]:
-    """The tokens, and where the caller finds one."""
+    """The tokens, and a hint where the caller finds one."""
     if config.open:
-        return None, "no token is asked for"
+        return None, "authentication is disabled"
     found = tokens_from_environment()
     if found is not None:
-        return found, "tokens are those of the environment"
+        return found, "tokens: as set in the environment"
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     try:
         path = own_token_file(Path(base) / "restore-dit")
     except OSError as error:
         raise UserError(
-            f"{base}: the token cannot be written there ({error.strerror}); set XDG_STATE_HOME to a folder of yours, "
+            f"{base}: the token cannot be written there ({error.strerror}); set XDG_STATE_HOME to a writable folder, "
             f"or {TOKEN_FILE_VARIABLE} to a file of tokens"
         ) from None
     os.environ[TOKEN_FILE_VARIABLE] = str(path)
     found = tokens_from_environment()
     assert found is not None
-    return found, f"token: the part behind 'owner:' in {path}"
+    return found, f"token: the part after 'owner:' in {path}"
 
 
 def _require_free(host: str, port: int) -> None:
-    """Raises `UserError` where somebody listens there already."""
+    """Raises `UserError` if the address cannot be bound, for example because the port is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""The processes with the network: windows of whichever requests come, sampled together."""
+"""The sampler deployment: holds the network and samples windows of different requests in batches."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from serving.failures import of_the_service
 from serving.registry import Registry
 
 MODELS_AT_HAND = 2
-"""Models that a process keeps in memory; requests for a model go where it is, if anywhere."""
+"""Models that a process keeps in memory. Ray Serve routes a request to a process that already has its model."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,33 @@ class _Item:
 
 @serve.deployment(max_ongoing_requests=256)
 class Sampler:
-    """Samples windows."""
+    """Samples windows with the network."""
 
     def __init__(self, config: ServingConfig) -> None:
         self._config = config
         self._registry = Registry(config.models, config.default_model)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
-        together: Any = self._together  # what the decorator makes of it
-        together.set_max_batch_size(config.batch_size)
-        together.set_batch_wait_timeout_s(config.batch_wait)
+        batched: Any = self._sample_batch  # `serve.batch` adds these setters
+        batched.set_max_batch_size(config.batch_size)
+        batched.set_batch_wait_timeout_s(config.batch_wait)
         self._largest: dict[Any, int] = {}
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
     async def ready(self) -> str:
-        """Loads the default model; its name."""
+        """Loads the default model and returns its name."""
         name = self._registry.default_name()
         await self._model(name)
         return name
 
     async def sample(self, name: str, window: PreparedWindow, options: SamplingOptions) -> NDArray[np.float32]:
-        """The prediction of one window by the model of this name, [t, C, h, w] on the published scale."""
+        """Prediction of the named model for one window, [t, C, h, w], on the scale of the published method.
+
+        Raises:
+            UserError: a single window exceeds the GPU memory.
+            ServiceFailure: the model cannot be loaded.
+        """
         model = await self._model(name)
-        found = await self._together(_Item(model, window, options))
+        found = await self._sample_batch(_Item(model, window, options))
         if isinstance(found, Exception):
             raise found
         return found
@@ -73,8 +78,8 @@ class Sampler:
         return model
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.02)
-    async def _together(self, items: list[_Item]) -> list[NDArray[np.float32] | Exception]:
-        """The items of one model, options and shape go through the network as one."""
+    async def _sample_batch(self, items: list[_Item]) -> list[NDArray[np.float32] | Exception]:
+        """Predictions in the order of the items. Items with the same model, options and shape share a forward pass."""
         groups: dict[Any, list[int]] = defaultdict(list)
         for index, item in enumerate(items):
             groups[(id(item.model), replace(item.options, seed=0), item.window.shape)].append(index)
@@ -96,7 +101,7 @@ class Sampler:
     def _sample_as_many_as_fit(
         self, key: Any, model: Model, windows: list[PreparedWindow], options: SamplingOptions
     ) -> list[NDArray[np.float32]]:
-        """Halves what is sampled at once where the GPU's memory does not suffice, and remembers it for the shape."""
+        """Halves the batch whenever the GPU runs out of memory, and remembers the size that fits for this key."""
         most = self._largest.get(key, len(windows))
         found: list[NDArray[np.float32]] = []
         while len(found) < len(windows):
@@ -105,7 +110,7 @@ class Sampler:
                 found += sample_windows(model, group, options)
             except torch.OutOfMemoryError:
                 if len(group) == 1:
-                    raise UserError("too little GPU memory for a single window of this model") from None
+                    raise UserError("not enough GPU memory for a single window of this model") from None
                 torch.cuda.empty_cache()
                 most = self._largest[key] = len(group) // 2
         return found

@@ -1,8 +1,8 @@
-"""What the viewer shows of a result: kept as plain numbers beside its files, so that one image, or the series of one
-pixel, is read without the rest.
+"""The viewer's data, stored next to a result as raw arrays, so that one image or one pixel's time series can be read by
+itself.
 
-`views.json` describes it; `cloudy.bin` and `clear.bin` are int16 [T, C, H, W], `gaps.bin` uint8 [T, H, W], `pixels.bin`
-int16 [H, W, 2, T, C], cloudy before clear, all little-endian.
+`views.json` describes the arrays. `cloudy.bin` and `clear.bin` are int16 [T, C, H, W], `gaps.bin` is uint8 [T, H, W],
+and `pixels.bin` is int16 [H, W, 2, T, C] with cloudy before clear. All are little-endian.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, TileSeries
 Kind = Literal["clear", "cloudy", "gaps"]
 
 INDEX = "index"
-"""Name of the vegetation index among the composites."""
+"""Key of the vegetation index among the composites."""
 
 INDEX_COLOURS, INDEX_RANGE = colormaps["RdYlGn"], (-0.1, 0.9)
 GAP_COLOUR = (232, 176, 74, 255)
 
 
 def write_views(folder: Location, cloudy: TileSeries, clear: TileSeries, gap_mask: NDArray[np.bool_]) -> None:
-    """Keeps what the viewer shows. Both series have the same bands and dates."""
+    """Writes the viewer's data. Both series have the same bands and dates; `gap_mask` is [T, H, W]."""
     bands, before, after = clear.optical.bands, cloudy.optical.values, clear.optical.values
     composites, stretches = {}, {}
     for composite in [one for one in COMPOSITES if one.available(bands)] or [natural_composite(bands)]:
@@ -72,22 +72,22 @@ def write_views(folder: Location, cloudy: TileSeries, clear: TileSeries, gap_mas
 
 @dataclass(frozen=True)
 class Views:
-    """What was kept in a folder."""
+    """Reads the viewer's data from a folder."""
 
     folder: Location
 
     @property
     def there(self) -> bool:
-        """Whether anything was."""
+        """Whether the folder has such data."""
         return exists(self.folder.join("views.json"))
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """Dates, bands, size, composites."""
+        """Content of `views.json`: dates, bands, size, composites, share of gap pixels per date."""
         return json.loads(read_bytes(self.folder.join("views.json")))
 
     def image(self, index: int, of: Kind, composite: str) -> bytes:
-        """The image of a date as PNG; without data it is transparent.
+        """The image of a date as PNG; pixels without data are transparent.
 
         Raises:
             KeyError: no such date or composite.
@@ -119,7 +119,7 @@ class Views:
         return encode_colours(stretch.apply(chosen.transpose(1, 2, 0)))
 
     def pixel(self, row: int, column: int) -> dict[str, Any]:
-        """A pixel's reflectance by band over the dates, none where it has none, and where it had gaps.
+        """Time series of a pixel: reflectance by band, None where there are no data, and whether each date is a gap.
 
         Raises:
             KeyError: no such pixel.

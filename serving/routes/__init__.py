@@ -1,2 +1,2 @@
-"""The HTTP interface: `application` joins the routes, `interface` has their types and errors, `calls` what they share:
-who calls, what the desk says, which model is meant."""
+"""The HTTP interface: `application` joins the routes, `interface` defines their types and errors, and `calls` has what
+they share: authentication, access to the desk, and model look-up."""

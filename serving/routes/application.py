@@ -1,4 +1,4 @@
-"""The application that routes belong to: how it counts, what it says of errors, where its interface is described."""
+"""The FastAPI application: its routes, request metrics, error responses and interactive documentation."""
 
 from __future__ import annotations
 
@@ -19,39 +19,43 @@ from serving.routes.calls import Calls
 
 log = logging.getLogger(__name__)
 
-DESCRIPTION = "Sentinel-2 series without gaps: send one as NetCDF or a ZIP of GeoTIFFs, or name one in storage."
+DESCRIPTION = (
+    "Fills the gaps of Sentinel-2 series: send a series as NetCDF or a ZIP of GeoTIFFs, or name one in storage."
+)
 
 
 def application(calls: Calls) -> FastAPI:
-    """All routes, for one ingress process. Its pages fetch nothing from elsewhere."""
+    """The application of one ingress process. Its pages load nothing from other hosts."""
     app = FastAPIOffline(title="RESTORE-DiT", version=__version__, description=DESCRIPTION, redoc_url=None)
     app.state.calls = calls
     for routes in (reconstructions, looking, condition):
         app.include_router(routes.router)
     app.add_middleware(CountRequests)
-    app.add_exception_handler(StarletteHTTPException, _say)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, _say_which)  # type: ignore[arg-type]
-    app.add_exception_handler(UserError, _say_what)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, _say_nothing)
+    app.add_exception_handler(StarletteHTTPException, _http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _validation_error)  # type: ignore[arg-type]
+    app.add_exception_handler(UserError, _user_error)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _unexpected_error)
     return app
 
 
-async def _say(request: Request, error: StarletteHTTPException) -> JSONResponse:
+async def _http_error(request: Request, error: StarletteHTTPException) -> JSONResponse:
     return JSONResponse({"error": str(error.detail)}, error.status_code, getattr(error, "headers", None))
 
 
-async def _say_which(request: Request, error: RequestValidationError) -> JSONResponse:
+async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
     return JSONResponse({"error": " ".join(f"{where}: {first['msg']}".split())[:300]}, 422)
 
 
-async def _say_what(request: Request, error: UserError) -> JSONResponse:
-    """What no caller can mend: storage that is away, models that are gone."""
+async def _user_error(request: Request, error: UserError) -> JSONResponse:
+    """Errors that no caller can fix, such as unreachable storage or missing models. The details go to the log."""
     log.error("%s", error)
-    return JSONResponse({"error": "the service cannot reach what it needs"}, 503, {"Retry-After": str(RETRY_SECONDS)})
+    return JSONResponse(
+        {"error": "the service cannot reach its storage or models"}, 503, {"Retry-After": str(RETRY_SECONDS)}
+    )
 
 
-async def _say_nothing(request: Request, error: Exception) -> JSONResponse:
-    log.exception("unexpected")
-    return JSONResponse({"error": "the service failed; its operator finds why in its log"}, 500)
+async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    log.exception("unexpected error")
+    return JSONResponse({"error": "internal error; the service's log has the details"}, 500)

@@ -1,4 +1,4 @@
-"""What routes have in common: who calls, what the desk says, which model is meant."""
+"""What the routes share: authentication, rate limits, access to the desk, and model look-up."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ bearer = HTTPBearer(auto_error=False, description="a token of this service")
 
 
 DESK_SECONDS = 60
-"""So long an answer of the desk may take; a cancelled reconstruction takes half of it at most."""
+"""Time limit for a reply from the desk. Cancelling a job takes up to half of it."""
 
 MOST_STREAMS = 32
-"""Streams of events of one token, for each ingress."""
+"""Maximum number of concurrent event streams per token and ingress."""
 
 
 class Calls:
-    """What one ingress process holds."""
+    """The state of one ingress process."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Calls:
         self.inputs = Inputs.of(config)
         self.records = Records(locate(config.state))
         self.registry = Registry(config.models, config.default_model)
-        # Each of several ingresses sees its share of the calls.
+        # Each ingress sees only its share of the requests.
         self.most_under_way = math.ceil(config.limits.queue / config.ingresses.most)
         self.rate = RateLimit(math.ceil(config.limits.requests_a_minute / config.ingresses.most))
         self.under_way = 0
@@ -61,20 +61,28 @@ class Calls:
         self._models: dict[str, ModelDescription] = {}
 
     def caller(self, credentials: HTTPAuthorizationCredentials | None) -> str:
-        """The name of the caller, whose call counts."""
+        """Authenticates a caller, counts the call and returns the caller's name.
+
+        Raises:
+            HTTPException: 401 without a valid token, 429 above the rate limit.
+        """
         owner: str | None = NOBODY
         if self.tokens is not None:
             header = f"{credentials.scheme} {credentials.credentials}" if credentials else None
             owner = self.tokens.holder(header)
         if owner is None:
-            raise problem(401, "no token, or a wrong one: send Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
+            raise problem(401, "missing or wrong token: send Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
         wait = self.rate.seconds_to_wait(owner)
         if wait:
-            raise problem(429, "too many requests of this token", {"Retry-After": str(max(1, round(wait)))})
+            raise problem(429, "too many requests with this token", {"Retry-After": str(max(1, round(wait)))})
         return owner
 
     async def described(self, name: str) -> ModelDescription:
-        """The model of this name, or the default one: what it needs."""
+        """Description of the model with this name, or of the default model if the name is empty.
+
+        Raises:
+            HTTPException: 422 if there is no such model, 503 if it cannot be read.
+        """
         try:
             name = name or await asyncio.to_thread(self.registry.default_name)
             if name not in self._models:
@@ -87,14 +95,22 @@ class Calls:
         return self._models[name]
 
     async def reconstruction(self, id_: str, owner: str) -> State:
-        """How far a caller's reconstruction is."""
+        """State of a caller's job.
+
+        Raises:
+            HTTPException: 404 if the caller has no such job.
+        """
         state = await self.ask_desk("state", id_, owner)
         if state is None:
             raise problem(404, "no such reconstruction")
         return state
 
     async def ask_desk(self, method: str, *arguments: Any, seconds: float = DESK_SECONDS) -> Any:
-        """An answer of the desk, which may be about to be replaced."""
+        """Calls a method of the desk, with retries while the desk is being replaced.
+
+        Raises:
+            HTTPException: 503 if it does not reply in time.
+        """
         for attempt in range(5):
             try:
                 async with asyncio.timeout(seconds):
@@ -111,7 +127,7 @@ async def _calls(request: Request) -> Calls:
 
 
 CallsHere = Annotated[Calls, Depends(_calls)]
-"""What this process holds, for a route."""
+"""The state of this process, as a route's dependency."""
 
 
 async def _caller(
@@ -121,11 +137,11 @@ async def _caller(
 
 
 Caller = Annotated[str, Depends(_caller)]
-"""Who calls, for a route that not everybody may call."""
+"""The authenticated caller's name, as a route's dependency."""
 
 
 def shown(id_: str, state: State) -> ReconstructionState:
-    """A reconstruction as callers see it."""
+    """A job as callers see it."""
     base = f"/v1/reconstructions/{id_}"
     files = {name: f"{base}/files/{name}" for name in state.files}
     links = {"self": base, "events": f"{base}/events"}
@@ -135,15 +151,15 @@ def shown(id_: str, state: State) -> ReconstructionState:
 
 
 def busy(why: str) -> HTTPException:
-    """No room for another request."""
+    """429: a limit is reached."""
     return problem(429, f"{why}; try again later", later())
 
 
 def nobody_there() -> HTTPException:
-    """What does the work is being replaced."""
-    return problem(503, "for a while there is nobody to do it", later())
+    """503: the process that would do the work is being replaced."""
+    return problem(503, "temporarily unavailable; try again later", later())
 
 
 def later() -> dict[str, str]:
-    """Says when to ask again."""
+    """The `Retry-After` header."""
     return {"Retry-After": str(RETRY_SECONDS)}

@@ -1,4 +1,4 @@
-"""The routes of the service itself: its models, and whether it is well."""
+"""Routes about the service itself: models, health, metrics."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from serving.routes.calls import Caller, CallsHere, later
 from serving.routes.interface import PROBLEMS, ModelDescription, problem
 
 READY_SECONDS = 20
-"""So long one waits for the network before the service is not ready."""
+"""How long `/readyz` waits for the network to load before it answers 503."""
 
 
-router = APIRouter(tags=["the service"])
+router = APIRouter(tags=["service"])
 
 
 @router.get("/v1/models", responses=PROBLEMS)
@@ -29,7 +29,7 @@ async def models(calls: CallsHere, caller: Caller) -> list[ModelDescription]:
     for name in await asyncio.to_thread(lambda: calls.registry.names):
         try:
             model = await calls.described(name)
-        except HTTPException:  # it is being put there
+        except HTTPException:  # it is still being copied
             continue
         diffusion = model.config.diffusion
         found.append(
@@ -50,13 +50,13 @@ async def models(calls: CallsHere, caller: Caller) -> list[ModelDescription]:
 
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
-    """Whether this process answers."""
+    """Liveness: this process answers."""
     return {"status": "ok", "version": __version__}
 
 
 @router.get("/readyz", responses={503: PROBLEMS[503]})
 async def readyz(calls: CallsHere) -> dict[str, str]:
-    """Whether a reconstruction would be done: the network is loaded."""
+    """Readiness: the network is loaded."""
     try:
         async with asyncio.timeout(READY_SECONDS):
             return {"status": "ready", "model": await calls.reconstructor.ready.remote()}
@@ -66,6 +66,6 @@ async def readyz(calls: CallsHere) -> dict[str, str]:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def counts(calls: CallsHere) -> Response:
-    """Counts and times of this process's requests, for Prometheus."""
+    """Request counts and latencies of this process, for Prometheus."""
     waiting = await calls.ask_desk("waiting")
     return Response(metrics().text(calls.under_way, waiting), media_type="text/plain; version=0.0.4")

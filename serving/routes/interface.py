@@ -1,4 +1,4 @@
-"""The HTTP interface's types and errors."""
+"""Types and errors of the HTTP interface."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from serving import records
 
 
 class ReconstructionState(BaseModel):
-    """A reconstruction."""
+    """Status and progress of a reconstruction job."""
 
     id: str
     status: records.Status
-    done: int = Field(description="windows of the network that are done")
-    total: int = Field(description="windows in all; 0 while nobody knows")
+    done: int = Field(description="number of windows finished")
+    total: int = Field(description="number of windows; 0 until it is known")
     error: str = ""
-    links: dict[str, str] = Field(description="where to ask next, paths on this server")
-    files: dict[str, str] = Field(description="results by name, paths on this server")
+    links: dict[str, str] = Field(description="related resources, as paths on this server")
+    files: dict[str, str] = Field(description="results by name, as paths on this server")
 
 
 class ModelDescription(BaseModel):
@@ -30,15 +30,15 @@ class ModelDescription(BaseModel):
     default: bool
     bands: list[str]
     radar: list[str]
-    frames: int = Field(description="dates that the network sees at once")
-    steps: int = Field(description="diffusion steps that a request gets which names none")
+    frames: int = Field(description="number of dates in one window of the network")
+    steps: int = Field(description="default number of diffusion steps")
     sampler: SamplerName
     outputs: list[records.Output]
     metrics: dict[str, float]
 
 
 class Problem(BaseModel):
-    """What is wrong, in one line."""
+    """A one-line error message."""
 
     error: str
 
@@ -46,19 +46,19 @@ class Problem(BaseModel):
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
     for status, text in {
-        400: "the request cannot be understood",
-        401: "no token, or a wrong one",
-        404: "no such thing, or not yours",
-        408: "sending it took too long",
-        413: "larger than the service takes",
+        400: "empty or malformed request",
+        401: "missing or wrong token",
+        404: "not found, or owned by another token",
+        408: "the upload took too long",
+        413: "larger than the service accepts",
         415: "neither NetCDF, ZIP nor JSON",
-        422: "the series or an option cannot be used",
-        429: "too many requests; Retry-After says when",
-        503: "for a while there is nobody to do it; Retry-After says when",
+        422: "the series or an option is invalid",
+        429: "too many requests; Retry-After says when to try again",
+        503: "temporarily unavailable; Retry-After says when to try again",
     }.items()
 }
 
 
 def problem(status: int, error: str, headers: dict[str, str] | None = None) -> HTTPException:
-    """One line for the caller."""
+    """An HTTP error whose message is put on one line."""
     return HTTPException(status, " ".join(error.split()), headers)

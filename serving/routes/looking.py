@@ -1,4 +1,4 @@
-"""The routes of the viewer: its page, images of a result, series of pixels, a sample."""
+"""Routes of the viewer: its page, images of a result, pixel time series, a sample."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ PAGE_HEADERS = {
 }
 
 
-router = APIRouter(tags=["to look at"])
+router = APIRouter(tags=["viewer"])
 
 
 @router.get("/v1/reconstructions/{id}/views", responses=PROBLEMS)
 async def views(calls: CallsHere, id: str, caller: Caller) -> dict[str, Any]:
-    """What there is to look at: dates, bands, size, composites, the share of gaps at each date."""
+    """Dates, bands, size, composites, and the share of gap pixels per date."""
     return (await _kept_views(calls, id, caller)).description
 
 
@@ -42,7 +42,7 @@ async def views(calls: CallsHere, id: str, caller: Caller) -> dict[str, Any]:
 async def image(
     calls: CallsHere, id: str, index: int, caller: Caller, of: Kind = "clear", composite: str = "true_colour"
 ) -> Response:
-    """The image of one date as PNG, reconstructed (`clear`) or as it was taken (`cloudy`), or its `gaps`."""
+    """The image of one date as PNG: reconstructed (`clear`), as acquired (`cloudy`), or its gap mask (`gaps`)."""
     views = await _kept_views(calls, id, caller)
     try:
         content = await asyncio.to_thread(views.image, index, of, composite)
@@ -53,7 +53,8 @@ async def image(
 
 @router.get("/v1/reconstructions/{id}/pixels/{row}/{column}", responses=PROBLEMS)
 async def pixel(calls: CallsHere, id: str, row: int, column: int, caller: Caller) -> dict[str, Any]:
-    """The series of one pixel: reflectance by band and a vegetation index, before and after, and its gaps."""
+    """The time series of one pixel: reflectance by band and a vegetation index, before and after reconstruction, and
+    its gaps."""
     views = await _kept_views(calls, id, caller)
     try:
         return await asyncio.to_thread(views.pixel, row, column)
@@ -82,5 +83,5 @@ async def _kept_views(calls: Calls, id_: str, caller: str) -> Views:
     state = await calls.reconstruction(id_, caller)
     views = Views(calls.records.result(id_).join("views"))
     if state.status != "done" or not await asyncio.to_thread(lambda: views.there):
-        raise problem(404, "nothing to look at: it is not done, or was asked for without views=true")
+        raise problem(404, "no views: the job is not done, or was submitted without views=true")
     return views

@@ -1,4 +1,4 @@
-"""The routes of reconstructions: asked for, followed, fetched, ended."""
+"""Routes of reconstructions: submit, follow, download, cancel."""
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ KINDS = {
     "application/octet-stream": "",
     "": "",
 }
-"""Content type → kind of input; "": told by its first bytes."""
+"""Content type → kind of input; "": inferred from the first bytes."""
 
 MOST_JSON = 10_000
-"""Bytes of a body that names a series."""
+"""Maximum size, in bytes, of a JSON body that names a series."""
 
 PASS_SECONDS = 10
+"""How long a refused upload is read and discarded."""
 
 SILENCE_SECONDS = 15
-"""A stream of events says something so often, that nothing between takes the connection for dead."""
+"""Interval of keep-alive comments in an event stream, so that no proxy closes the connection as idle."""
 
 
 router = APIRouter(tags=["reconstructions"])
@@ -55,7 +56,7 @@ router = APIRouter(tags=["reconstructions"])
     "/v1/reconstructions",
     responses={
         200: {"description": "the series", "content": {MEDIA_TYPES["netcdf"]: {}, MEDIA_TYPES["geotiff"]: {}}},
-        202: {"model": ReconstructionState, "description": "accepted; ask for it by its id"},
+        202: {"model": ReconstructionState, "description": "accepted as a job; poll it by its id"},
         **PROBLEMS,
     },
     openapi_extra={
@@ -79,31 +80,33 @@ async def reconstruct(
     calls: CallsHere,
     request: Request,
     caller: Caller,
-    model: Annotated[str, Query(max_length=200, description="name; empty: the default")] = "",
+    model: Annotated[str, Query(max_length=200, description="name of the model; empty: the default model")] = "",
     steps: Annotated[int | None, Query(ge=1, description="diffusion steps; none: the model's own")] = None,
     sampler: SamplerName | None = None,
     seed: Annotated[int, Query(ge=-(2**63), lt=2**63)] = 0,
-    mask_dilation: Annotated[int | None, Query(ge=0, le=32, description="pixels around clouds")] = None,
-    dates: Annotated[str, Query(max_length=20_000, description="ISO dates to answer, with commas; empty: all")] = "",
+    mask_dilation: Annotated[int | None, Query(ge=0, le=32, description="pixels to grow masks by")] = None,
+    dates: Annotated[
+        str, Query(max_length=20_000, description="ISO dates to return, comma-separated; empty: all")
+    ] = "",
     outputs: Annotated[
-        str, Query(max_length=200, description=f"of {', '.join(records.OUTPUTS)}, with commas")
+        str, Query(max_length=200, description=f"comma-separated list of {', '.join(records.OUTPUTS)}")
     ] = "reflectance",
     format: Literal["netcdf", "geotiff", "json"] = "netcdf",
-    wait: Annotated[bool, Query(description="answer a small request at once")] = True,
-    views: Annotated[bool, Query(description="keep images and series of pixels, too; always a job")] = False,
+    wait: Annotated[bool, Query(description="answer a small request synchronously")] = True,
+    views: Annotated[bool, Query(description="also keep images and pixel time series; always a job")] = False,
 ) -> Response:
-    """Fills the gaps of a series. A small one is answered at once (unless `wait=false`, `format=json`, or NetCDF
-    with previews, which are files beside it), a larger one becomes a job."""
+    """Fills the gaps of a series. A small one is answered synchronously, a larger one becomes a job. So does any series
+    with `wait=false`, `views=true`, `format=json`, or NetCDF with previews, whose result is several files."""
     if steps is not None and steps > calls.config.limits.steps:
-        raise problem(422, f"steps: at most {calls.config.limits.steps} are taken")
+        raise problem(422, f"steps: at most {calls.config.limits.steps} are allowed")
     wanted = Wanted(
         model=model, steps=steps, sampler=sampler, seed=seed, mask_dilation=mask_dilation, format=format,
         views=views, outputs=_outputs(outputs), dates=tuple(_listed(dates)),
     )  # fmt: skip
     full = calls.under_way >= calls.most_under_way
     if full or calls.of_token[caller] >= calls.config.limits.requests_a_token:  # before the upload takes memory
-        await _let_pass(request)
-        raise busy("the queue is full" if full else "too many requests of this token at the same time")
+        await _drain(request)
+        raise busy("the queue is full" if full else "too many concurrent requests with this token")
     calls.under_way += 1
     calls.of_token[caller] += 1
     try:
@@ -119,7 +122,7 @@ async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Want
     given = outputs_of(model.config.model, model.config.model.bands)
     for output in wanted.outputs:
         if output not in given:
-            raise problem(422, f"outputs: this model gives {', '.join(given)}, not {output}")
+            raise problem(422, f"outputs: this model provides {', '.join(given)}, not {output}")
     name = "uri" if kind == "uri" else {"netcdf": "upload.nc", "geotiff": "upload.zip"}[kind]
     try:
         series = await calls.inputs.read(kind, name, content)
@@ -129,16 +132,16 @@ async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Want
     except UserError as error:
         raise problem(413 if isinstance(error, TooLarge) else 422, str(error)) from None
     except ValidationError:
-        raise problem(422, "body: give a JSON object with a uri or a sample") from None
+        raise problem(422, "body: must be a JSON object with either a uri or a sample") from None
     height, width = series.size
     small = len(series.optical) * height * width <= calls.config.direct_pixels
     one_file = wanted.format == "geotiff" or (wanted.format == "netcdf" and "previews" not in wanted.outputs)
     if small and wait and one_file and not wanted.views:
-        return await _answer_at_once(calls, series, wanted)
+        return await _answer_directly(calls, series, wanted)
     return await _accept(calls, caller, wanted, kind, name, content)
 
 
-async def _answer_at_once(calls: Calls, series: TileSeries, wanted: Wanted) -> Response:
+async def _answer_directly(calls: Calls, series: TileSeries, wanted: Wanted) -> Response:
     for attempt in range(4):
         try:
             content = await calls.reconstructor.direct.remote(series, wanted)
@@ -162,23 +165,23 @@ async def _accept(calls: Calls, caller: str, wanted: Wanted, kind: str, name: st
         name=name,
         created=time.time(),
     )
-    # Storage may take the upload as slowly as the caller may send it.
+    # Writing the upload to storage may take as long as the caller may take to send it.
     full = await calls.ask_desk("accept", request, content, seconds=calls.config.limits.upload_seconds)
     if full:
-        raise busy("the queue is full" if full == "queue" else "too many reconstructions of this token")
+        raise busy("the queue is full" if full == "queue" else "too many queued and running jobs with this token")
     state = shown(request.id, State())
     return JSONResponse(state.model_dump(), 202, {"Location": state.links["self"]})
 
 
 @router.get("/v1/reconstructions/{id}", responses=PROBLEMS)
 async def reconstruction(calls: CallsHere, id: str, caller: Caller) -> ReconstructionState:
-    """How far it is, and where its results are."""
+    """Status and progress of a job, and links to its results."""
     return shown(id, await calls.reconstruction(id, caller))
 
 
 @router.delete("/v1/reconstructions/{id}", responses=PROBLEMS)
 async def cancel(calls: CallsHere, id: str, caller: Caller) -> ReconstructionState:
-    """Ends it, or removes what has ended."""
+    """Cancels a job, or deletes one that has ended."""
     state = await calls.ask_desk("cancel", id, caller)
     if state is None:
         raise problem(404, "no such reconstruction")
@@ -191,29 +194,29 @@ async def cancel(calls: CallsHere, id: str, caller: Caller) -> ReconstructionSta
     responses={200: {"content": {"text/event-stream": {}}}, **PROBLEMS},
 )
 async def events(calls: CallsHere, id: str, caller: Caller) -> StreamingResponse:
-    """How far it is, as server-sent events until it has ended."""
+    """Status and progress as server-sent events, until the job ends."""
     first = await calls.reconstruction(id, caller)
     if calls.streams[caller] >= MOST_STREAMS:
-        raise busy("too many streams of events of this token")
+        raise busy("too many event streams with this token")
 
     async def stream() -> AsyncIterator[str]:
         calls.streams[caller] += 1
         try:
-            async for text in told():
+            async for text in messages():
                 yield text
         finally:
             calls.streams[caller] -= 1
 
-    async def told() -> AsyncIterator[str]:
-        state, said, silent = first, "", 0.0
+    async def messages() -> AsyncIterator[str]:
+        state, sent, silent = first, "", 0.0
         while True:
             text = shown(id, state).model_dump_json()
-            if text != said:
-                said, silent = text, 0.0
+            if text != sent:
+                sent, silent = text, 0.0
                 yield f"event: state\ndata: {text}\n\n"
             elif silent >= SILENCE_SECONDS:
                 silent = 0.0
-                yield ": still there\n\n"
+                yield ": keep-alive\n\n"
             if state.status in ENDED:
                 return
             await asyncio.sleep(0.3)
@@ -232,7 +235,7 @@ async def events(calls: CallsHere, id: str, caller: Caller) -> StreamingResponse
     responses={200: {"description": "the file", "content": {"application/octet-stream": {}}}, **PROBLEMS},
 )
 async def file(calls: CallsHere, id: str, name: str, caller: Caller) -> Response:
-    """A result."""
+    """A result file of a job."""
     state = await calls.reconstruction(id, caller)
     if state.status != "done" or name not in state.files:
         raise problem(404, "no such file")
@@ -246,7 +249,7 @@ async def file(calls: CallsHere, id: str, name: str, caller: Caller) -> Response
 
 
 async def _body(calls: Calls, request: Request) -> tuple[str, bytes]:
-    """Kind and content of what was sent, not a byte more than is taken."""
+    """Kind and content of the request body, read no further than the size limit."""
     stated = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if stated not in KINDS:
         raise problem(415, "send application/x-netcdf, application/zip or application/json")
@@ -262,15 +265,15 @@ async def _body(calls: Calls, request: Request) -> tuple[str, bytes]:
                 if len(content) > most:
                     raise problem(413, f"larger than {most / 1e6:g} MB")
     except TimeoutError:
-        raise problem(408, f"sending it took longer than {limits.upload_seconds} s") from None
+        raise problem(408, f"the upload took longer than {limits.upload_seconds} s") from None
     if not content:
-        raise problem(400, "nothing was sent: the body is a NetCDF file, a ZIP archive or a JSON object")
+        raise problem(400, "empty body: send a NetCDF file, a ZIP archive or a JSON object")
     kind = KINDS[stated] or ("geotiff" if content[:2] == b"PK" else "netcdf")
     return kind, bytes(content)
 
 
-async def _let_pass(request: Request) -> None:
-    """Reads what is sent without keeping it: who is refused while he sends may not hear it."""
+async def _drain(request: Request) -> None:
+    """Reads and discards the body, because a client that is refused while still sending may never see the response."""
     with suppress(TimeoutError, ClientDisconnect):
         async with asyncio.timeout(PASS_SECONDS):
             async for _ in request.stream():
@@ -286,7 +289,7 @@ def _outputs(text: str) -> tuple[records.Output, ...]:
     for name in _listed(text):
         known = next((output for output in records.OUTPUTS if output == name), None)
         if known is None:
-            raise problem(422, f"outputs: {name[:40]!r} is none of {', '.join(records.OUTPUTS)}")
+            raise problem(422, f"outputs: {name[:40]!r} is not one of {', '.join(records.OUTPUTS)}")
         if known not in found:
             found.append(known)
     if not found:
@@ -295,8 +298,7 @@ def _outputs(text: str) -> tuple[records.Output, ...]:
 
 
 def _require(series: TileSeries, name: str, network: ModelConfig, wanted: Wanted) -> None:
-    """Raises `UserError` where the series lacks a band that the model needs, one that an output is computed from, or a
-    date that is wanted."""
+    """Raises `UserError` if the series lacks a band that the model or a requested output needs, or a requested date."""
     try:
         bands = network.bands_of(series.optical.bands)
     except ValueError as error:

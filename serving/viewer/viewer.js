@@ -28,7 +28,7 @@ async function loadModels() {
   } catch (error) {
     if (error.status === 401) {
       $("access").hidden = false;
-      say($("token").value ? error.message : "Give the token of this service.", Boolean($("token").value));
+      say($("token").value ? error.message : "Enter the access token of this service.", Boolean($("token").value));
       $("token").focus();
     } else say(error.message, true);
   }
@@ -78,7 +78,7 @@ function show(done, total) {
   else $("progress").removeAttribute("value");
 }
 
-/* EventSource sends no token, so the stream is read by hand. */
+/* EventSource cannot send an Authorization header, so fetch reads the stream. */
 async function follow(path) {
   const reader = (await ask(path)).body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "", last = null;
@@ -92,10 +92,10 @@ async function follow(path) {
       if (!data) continue;
       last = JSON.parse(data.slice(6));
       show(last.done, last.total);
-      say(last.status === "queued" ? "Waiting for others …" : last.total ? `${last.done} of ${last.total} windows` : "Reading …");
+      say(last.status === "queued" ? "Queued …" : last.total ? `${last.done} of ${last.total} windows` : "Reading …");
     }
     if (done) {
-      if (!last) throw new Error("the service ended the connection");
+      if (!last) throw new Error("the service closed the connection");
       return last;
     }
   }

@@ -148,7 +148,7 @@ def test_on_a_phone_nothing_is_cut_off(browser, address):
 def test_a_wrong_token_and_a_bad_file_are_said(page, tmp_path):
     page.fill("#token", "wrong")
     page.press("#token", "Tab")
-    expect(page.locator("#status.error")).to_contain_text("no token, or a wrong one")
+    expect(page.locator("#status.error")).to_contain_text("Authorization: Bearer")
     page.fill("#token", TOKEN)
     page.press("#token", "Tab")
     (tmp_path / "bad.nc").write_bytes(b"hello")

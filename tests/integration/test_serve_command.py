@@ -89,15 +89,15 @@ def test_a_killed_process_is_replaced_and_the_service_goes_on(small_model, tmp_p
         before = client.reconstruct(series, seed=1)
 
         os.kill(command.replica("Sampler"), signal.SIGKILL)
-        command.wait_for("a process has died")
+        command.wait_for("a process died")
         after = client.reconstruct(series, seed=1)
         assert (after.series.optical.values == before.series.optical.values).all()
-        command.wait_for("all processes run")
+        command.wait_for("all processes are running")
 
         save(small_model, models / "second")
         (tmp_path / "serving.yaml").write_text(f"models: {models}\nport: {port}\ndefault_model: third\n")
         command.process.send_signal(signal.SIGHUP)
-        command.wait_for("goes on as before: ")
+        command.wait_for("no model third")
         (tmp_path / "serving.yaml").write_text(f"models: {models}\nport: {port}\ndefault_model: second\n")
         command.process.send_signal(signal.SIGHUP)
         command.wait_for("replaced after")

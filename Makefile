@@ -36,7 +36,7 @@ quickstart: $(RUNTIME) ## fill a series with the shipped model, then train a sma
 
 model: $(RUNTIME) ## train the model that ships, on simulated tiles: 40 minutes on 2 cores
 	mkdir -p $(MODEL)
-	cd $(MODEL) && $(abspath $(BIN))/restore-dit simulate stores/varied --tiles 1000 --seed 1 varied=true height=48 width=48
+	cd $(MODEL) && $(abspath $(BIN))/restore-dit simulate stores/varied --tiles 2000 --seed 1 varied=true height=48 width=48
 	cd $(MODEL) && $(abspath $(BIN))/restore-dit train --config default data.store=stores/varied
 	cd $(MODEL)/runs/default/model && cp config.yaml model.safetensors normalisation.json metrics.json training_data.json \
 		$(CURDIR)/restore_dit/models/default/

@@ -1,8 +1,9 @@
-"""The one error that a user can mend: bad input, bad configuration, a missing or foreign file."""
+"""Errors that the user can fix: bad input, bad configuration, a missing or incompatible file."""
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do, in one line. The command line prints it and exits with `status`."""
+    """An error that the user can fix. The message says in one line what is wrong, where, and what to do; the command
+    line prints it and exits with `status`."""
 
     def __init__(self, message: str, *, status: int = 1) -> None:
         super().__init__(message)
@@ -10,4 +11,4 @@ class UserError(Exception):
 
 
 class StorageAway(UserError):
-    """Storage does not answer, or says that it is overloaded: the same may work later."""
+    """Storage is unreachable or overloaded; the same request may succeed later."""

@@ -1,4 +1,4 @@
-"""The one data structure: a tile's optical and radar series with dates, clouds and georeference."""
+"""The central data structure: a tile's optical and radar series with dates, clouds and georeference."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ DECIBEL_SCALE = 100
 """Stored radar integer for one dB."""
 
 S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
-"""What the method reads."""
+"""Bands that the method reads."""
 
 S2_ALL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
-"""What a store may hold: cloud networks may read the atmospheric bands of 60 m, too."""
+"""Bands that a store may hold; cloud networks may also read the atmospheric bands at 60 m."""
 
 FEWEST_BANDS = 3
-"""Of `S2_BANDS`, that a model which takes any bands needs."""
+"""Minimum number of `S2_BANDS` for a model that accepts any bands."""
 
 S1_BANDS = ("VV", "VH")
 
 RADAR_CHANNELS = ("VV", "VH", "VV-VH")
-"""What a network may take of them, in the order of PASTIS-R and of published networks."""
+"""Radar channels that a network may use, in the order of PASTIS-R and of published networks."""
 
 CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW, CLOUD_NO_DATA = 0, 1, 2, 3, 255
 
 NEVER_OBSERVED = "never_observed"
-"""Layer uint8 [H, W] of a series whose gaps were filled: 1 where a pixel is observed on no date, so that what stands
-there comes from its neighbours and from what the network has learnt elsewhere. Results bear it under this name."""
+"""Name, in results too, of the uint8 layer [H, W] of a filled series that is 1 where a pixel is observed on no date, so
+that its values come from its neighbours and from what the network has learnt elsewhere."""
 
 UNCERTAINTY = "uncertainty"
-"""Layer int16 [T, C, H, W] of a series whose gaps a network filled that says how sure it is: the standard deviation of
-what it filled, reflectance × 10000; 0 where a pixel is observed."""
+"""Name of the int16 layer [T, C, H, W] with the standard deviation of the values that a network filled, reflectance ×
+10000; 0 where a pixel is observed."""
 
 DATE_ORIGIN = np.datetime64("2018-09-01", "D")
 
 
 def days_since_origin(dates: NDArray[np.datetime64]) -> NDArray[np.float32]:
-    """Dates as days since 2018-09-01, the time axis inside the network."""
+    """Dates as days since 2018-09-01, the network's time axis."""
     return (dates.astype("datetime64[D]") - DATE_ORIGIN).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a tile lies: `crs` as an authority string or WKT, `transform` as GDAL-ordered affine (a, b, c, d, e, f)
-    with x = a·column + b·row + c and y = d·column + e·row + f of a pixel's upper left corner."""
+    """A tile's position: `crs` as an authority string or WKT, and `transform` as affine coefficients (a, b, c, d, e,
+    f), with x = a·column + b·row + c and y = d·column + e·row + f for a pixel's upper left corner."""
 
     crs: str
     transform: tuple[float, float, float, float, float, float]
@@ -67,9 +67,8 @@ class Georeference:
 
 @dataclass(frozen=True)
 class Acquisitions:
-    """One sensor's series: `values` int16 [T, C, H, W] (`NO_DATA` where missing), `dates` datetime64[D] [T] ascending
-    and without repeats, `bands` the names of the C channels. Optical values are reflectance × 10000, radar values
-    dB × 100."""
+    """One sensor's series: `values` int16 [T, C, H, W] (`NO_DATA` where missing), `dates` datetime64[D] [T] strictly
+    increasing, `bands` the names of the C channels. Optical values are reflectance × 10000, radar values dB × 100."""
 
     values: NDArray[np.int16]
     dates: NDArray[np.datetime64]
@@ -81,26 +80,26 @@ class Acquisitions:
         if len(self.dates) != len(self.values) or self.values.shape[1] != len(self.bands):
             raise ValueError(f"{len(self.dates)} dates and {len(self.bands)} bands do not describe {self.values.shape}")
         if len(self.dates) > 1 and not (np.diff(self.dates) > np.timedelta64(0, "D")).all():
-            raise ValueError("dates must ascend without repeats")
+            raise ValueError("dates must be strictly increasing")
 
     def __len__(self) -> int:
         return len(self.dates)
 
     def select(self, frames: NDArray[np.integer] | NDArray[np.bool_] | slice) -> Acquisitions:
-        """The given acquisitions only; `frames` must keep their order."""
+        """Only the acquisitions selected by `frames`, which must be in ascending order."""
         return Acquisitions(self.values[frames], self.dates[frames], self.bands)
 
 
 @dataclass(frozen=True)
 class TileSeries:
-    """A tile: one optical series, its clouds, any number of radar series on the same H×W grid.
+    """A tile: one optical series, its clouds, and any number of radar series on the same H×W grid.
 
-    `clouds` is uint8 [T, H, W] (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or None where nobody detected them,
-    `other_clouds` masks that the source has from other methods (`s2cloudless`), by method;
-    `radar` maps a track (`S1A`, `S1D`: ascending, descending) to its series; `layers` holds whatever else a source
-    knows (`labels`, `bad_frames`, …), arrays of any shape by name; `properties` what it says of the tile as a whole
-    (`fold`, `source`, …) as JSON values; `remarks` what of it was left out, a line each, for whoever reads it: no store
-    keeps them.
+    - `clouds`: uint8 [T, H, W] (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data), or None if not yet detected.
+    - `radar`: track (`S1A` ascending, `S1D` descending) → series.
+    - `layers`: other data from the source (`labels`, `bad_frames`, …), arrays of any shape by name.
+    - `other_clouds`: masks that the source has from other methods (`s2cloudless`), by method.
+    - `properties`: what the source says about the tile as a whole (`fold`, `source`, …), as JSON values.
+    - `remarks`: what was left out when reading the tile, one line each, to be shown to the user; never stored.
     """
 
     tile_id: str

@@ -1,10 +1,10 @@
-"""Gaussian noise that belongs to a place and a day: each value follows from (seed, day, row, column, band) alone, so
-that it does not matter how an area is cut into windows and tiles.
+"""Gaussian noise tied to location and day: each value depends only on (seed, day, row, column, band), so that the
+result does not depend on how an area is divided into windows and tiles.
 
-Counter-based: a chain of SplitMix64 finalisers (Steele, Lea & Flood 2014) over the coordinates gives 64 bits for every
-pair of bands, and Box-Muller makes two normal values of them. Logarithm, sine and cosine are polynomials in plain
-float32 arithmetic, which IEEE 754 rounds alike everywhere; libraries' own functions differ between processors, and
-between the middle of an array and its end.
+Counter-based generation: a chain of SplitMix64 finalisers (Steele, Lea & Flood 2014) over the coordinates yields 64
+bits for every pair of bands, which Box-Muller turns into two normal values. Logarithm, sine and cosine are polynomials
+in plain float32 arithmetic, which IEEE 754 rounds identically everywhere; library functions differ between processors,
+and between the middle of an array and its end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SINE_TERMS = [np.float32((-1) ** (power // 2) / math.factorial(power)) for power
 COSINE_TERMS = [np.float32((-1) ** (power // 2) / math.factorial(power)) for power in (12, 10, 8, 6, 4, 2, 0)]
 
 PIXELS_AT_ONCE = 16384
-"""So that the arrays of one round stay in the processor's cache."""
+"""Chunk size chosen so that the arrays of one round fit into the processor's cache."""
 
 Bits = NDArray[np.uint64]
 Floats = NDArray[np.float32]
@@ -39,8 +39,9 @@ def field_noise(
     columns: NDArray[np.integer],
     bands: int,
 ) -> Floats:
-    """Standard normal values [T, C, H, W] for days [T], absolute pixel rows [H] and columns [W], and bands 0 … C−1.
-    Any integers do, negative ones as well; two calls agree to the bit wherever their coordinates do."""
+    """Standard normal values float32 [T, C, H, W] for days [T], absolute pixel rows [H] and columns [W], and bands 0 …
+    C−1. Coordinates may be any integers, including negative ones; two calls agree bit for bit wherever their
+    coordinates do."""
     of_seed = mixed(np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))
     of_day = chained(of_seed, days)
     noise = np.empty((len(days), bands, len(rows), len(columns)), dtype=np.float32)
@@ -58,13 +59,13 @@ def field_noise(
 
 
 def chained(key: Bits | np.uint64, coordinate: NDArray[np.integer]) -> Bits:
-    """Bits that follow from those of the coordinates before and one more, broadcast against each other."""
+    """Bits derived from those of the preceding coordinates and one further coordinate, broadcast against each other."""
     step = (coordinate.astype(np.int64).view(np.uint64) + np.uint64(1)) * GOLDEN_RATIO
     return mixed(key + step)
 
 
 def mixed(bits: Bits) -> Bits:
-    """SplitMix64's finaliser: a bijection in which every input bit changes every output bit with probability ½.
+    """SplitMix64's finaliser: a bijection in which every input bit flips every output bit with probability ½.
     Overwrites its argument."""
     bits ^= bits >> SHIFTS[0]
     bits *= MIXERS[0]
@@ -93,8 +94,8 @@ def normal_pair(bits: Bits) -> tuple[Floats, Floats]:
 
 
 def negative_log(values: Floats) -> Floats:
-    """−ln of normal float32 values in (0, 1], to 2e-7 of it: with v = m·2^e, m in [√½, √2), and
-    s = (m−1)/(m+1), ln v = e·ln 2 + 2·(s + s³/3 + s⁵/5 + …)."""
+    """−ln of normal (not subnormal) float32 values in (0, 1], with a relative error of 2e-7: with v = m·2^e, m in [√½,
+    √2), and s = (m−1)/(m+1), ln v = e·ln 2 + 2·(s + s³/3 + s⁵/5 + …)."""
     bits = values.view(np.int32)
     exponent = (bits - SQRT_HALF) >> np.int32(23)
     mantissa = (bits - (exponent << np.int32(23))).view(np.float32)
@@ -106,7 +107,7 @@ def negative_log(values: Floats) -> Floats:
 
 
 def cosine_and_sine(angle: Floats) -> tuple[Floats, Floats]:
-    """Of angles in [−π/2, π/2), to 2e-7, by their Taylor series."""
+    """Cosine and sine of angles in [−π/2, π/2) by their Taylor series, to 2e-7."""
     square = angle * angle
     sine = polynomial(square, SINE_TERMS)
     sine *= angle
@@ -114,7 +115,7 @@ def cosine_and_sine(angle: Floats) -> tuple[Floats, Floats]:
 
 
 def polynomial(argument: Floats, terms: Sequence[np.float32]) -> Floats:
-    """Horner's rule, coefficients of the highest power first."""
+    """A polynomial by Horner's rule; coefficients start with that of the highest power."""
     result = argument * terms[0]
     for term in terms[1:-1]:
         result += term

@@ -1,4 +1,4 @@
-"""The training objective: predict what is missing, as the clean series, its noise or a mixture of both."""
+"""The training objective: predict the missing pixels as the clean series, its noise or a mixture of both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from restore_dit.model.evidence import pixels_of
 from restore_dit.model.pixel_denoiser import PixelDenoiser
 
 DenoisingFunction = Callable[[Tensor, Tensor, Conditioning], Tensor]
-"""(noisy [B, T, C, H, W], step [B], conditioning) to what a `Prediction` says; a `Denoiser`, or a stand-in."""
+"""(noisy [B, T, C, H, W], step [B], conditioning) → the output that a `Prediction` defines; a `Denoiser` or a
+stand-in."""
 
 
 def training_loss(
@@ -30,23 +31,24 @@ def training_loss(
     config: DiffusionConfig,
     veiled: Tensor | None = None,
 ) -> Tensor:
-    """Error of the missing pixels, one number an example: [B] float32, squared or as `robust_loss` says (the mean over
-    the members of a network of pixels, each of which learns by itself).
+    """Error over the missing pixels of each example, [B] float32: the squared error, or for pixel networks
+    `robust_loss`, averaged over the members of the ensemble, each of which is trained independently.
 
-    target: [B, T, C, H, W] in [-1, 1]; never read where it is not valid.
-    noise: the same shape, standard normal.
-    step: [B] of the prediction's schedule.
-    conditioning: its `gap_mask` says what is missing (absent: everything), its `observed` what is seen of the rest
-        (absent: the target).
-    valid: [B, T, 1, H, W] bool, true where the target is known.
-    veiled: [B, T, 1, H, W] bool, observed pixels that look other than the target; they count as missing ones do, though
-        the network is not told (absent: none). Only where the clean series is predicted: of the noise, pixels that have
-        none say nothing.
+    Args:
+        target: [B, T, C, H, W] in [-1, 1]; never read where it is not valid.
+        noise: standard normal, like `target`.
+        step: [B], integer steps of the prediction's schedule.
+        conditioning: `gap_mask` marks what is missing (None: everything); `observed` holds the visible values of the
+            other pixels (None: the target).
+        valid: [B, T, 1, H, W] bool, true where the target is known.
+        veiled: [B, T, 1, H, W] bool, pixels shown as observed whose values differ from the target (None: nowhere). They
+            count in the loss like missing pixels, although the network is not told about them; only if the clean series
+            is predicted, since they carry no noise that could be predicted.
 
-    The network sees m·x_t + (1−m)·x_0. With `loss_over="all"` the sum of squared errors of missing pixels is divided
-    by the number of all elements, which for a wholly valid batch is the paper's mean((m·x_0 − m·x̂_0)²); with
-    "missing" by the number of missing valid ones (0 where there are none). Of a conditioning with `pixels` these alone
-    count.
+    The network's input is m·x_t + (1−m)·x_0. The sum of squared errors over missing pixels is divided by the number of
+    all elements with `loss_over="all"`, which for an entirely valid batch is the paper's mean((m·x_0 − m·x̂_0)²), and
+    by the number of valid missing elements with "missing" (0 where there are none). If the conditioning has `pixels`,
+    only these count.
     """
     missing = conditioning.gap_mask
     if missing is None:

@@ -12,7 +12,7 @@ from restore_dit.config import DiffusionConfig
 from restore_dit.diffusion.schedule import NoiseSchedule
 
 Weights = tuple[Tensor, Tensor]
-"""(of the noise, of the clean series) at each step."""
+"""Weights of the noise and of the clean series at each step."""
 
 
 def _clean(schedule: NoiseSchedule) -> Weights:
@@ -37,23 +37,23 @@ WEIGHTS: dict[str, Callable[[NoiseSchedule], Weights]] = {
     "v": _velocity,
     "flow": _flow,
 }
-"""By `DiffusionConfig.prediction`: x_0; ε (Ho et al. 2020); v = signal·ε − noise·x_0 (Salimans & Ho 2022); the velocity
-ε − x_0 of the straight line from x_0 to ε (Liu et al. 2023; Lipman et al. 2023)."""
+"""Target weights by `DiffusionConfig.prediction`: x_0; ε (Ho et al. 2020); v = signal·ε − noise·x_0 (Salimans & Ho
+2022); the velocity ε − x_0 of the straight path from x_0 to ε (Liu et al. 2023; Lipman et al. 2023)."""
 
 RANGE = 1.0
-"""The clean series lies within ± this much on the network's scale."""
+"""The clean series lies within ± this value on the network's scale."""
 
 CLOSE = 0.1
-"""How far the interpolation between dates usually is from the series, on the network's scale: 26 dB of PSNR on the
-published one."""
+"""Typical deviation of the interpolation between dates from the series, on the network's scale; corresponds to a PSNR
+of 26 dB on the published scale."""
 
 WIDE = 0.5
-"""How far 0 usually is from the series."""
+"""Typical deviation of the series from 0."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The target of the network is of_noise_t·ε + of_clean_t·x_0, [steps] float64 each, along `schedule`."""
+    """The network's target is of_noise_t·ε + of_clean_t·x_0, with weights [steps] float64 along `schedule`."""
 
     schedule: NoiseSchedule
     of_noise: Tensor
@@ -61,24 +61,24 @@ class Prediction:
 
     @classmethod
     def from_config(cls, config: DiffusionConfig) -> Prediction:
-        """The one that a configuration names, along the schedule that it names."""
+        """The prediction and schedule that the configuration specifies."""
         schedule = NoiseSchedule.from_config(config)
         return cls(schedule, *WEIGHTS[config.prediction](schedule))
 
     @property
     def is_clean(self) -> bool:
-        """Whether it is the clean series itself."""
+        """Whether the target is the clean series itself."""
         return not bool(self.of_noise.any())
 
     def target(self, clean: Tensor, noise: Tensor, step: Tensor) -> Tensor:
-        """What the network is to say at integer steps [B], like `clean` [B, …]."""
+        """The network's target at integer steps [B], like `clean` [B, …]."""
         return self._at(self.of_noise, step, clean) * noise + self._at(self.of_clean, step, clean) * clean
 
     def clean(self, output: Tensor, state: Tensor, step: Tensor) -> Tensor:
-        """The estimate of x_0 that an output means for the state x_t that it was made of.
+        """The estimate of x_0 from the network's output for the state x_t.
 
-        That of a network which predicts anything but x_0 is kept within the network's scale: where little signal is
-        left, a small error of the noise would be a large one of the series.
+        For targets other than x_0 the estimate is clamped to the network's scale: where little signal is left, a small
+        error in the predicted noise is a large one in the series.
         """
         if self.is_clean:
             return output
@@ -87,12 +87,13 @@ class Prediction:
 
     @property
     def of_state(self) -> Tensor:
-        """x_0 = of_state·x_t + of_output·target, [steps]: both equations in ε and x_0, solved for x_0."""
+        """Weights [steps] in x_0 = of_state·x_t + of_output·target, from solving both equations in ε and x_0 for
+        x_0."""
         return -self.of_noise / self._determinant
 
     @property
     def of_output(self) -> Tensor:
-        """See `of_state`; also by how much an error of the output is one of x_0."""
+        """See `of_state`; also the factor from an error of the output to the error of x_0."""
         return self.schedule.noise / self._determinant
 
     @property
@@ -100,16 +101,16 @@ class Prediction:
         return self.schedule.noise * self.of_clean - self.schedule.signal * self.of_noise
 
     def prior_weights(self, step: Tensor) -> Tensor | None:
-        """How to make the target of x_t, of a series a that is near x_0, and of the network's output: what each is
-        multiplied by, [B, 2, 3] float32; first where a is the interpolation between dates, then where it is 0. None:
-        the target is the output plus a, as is right for x_0.
+        """Weights that combine x_t, a series a near x_0, and the network's output into the target: [B, 2, 3] float32,
+        first for a = the interpolation between dates, then for a = 0. None if x_0 is predicted, where the target is
+        simply the output plus a.
 
         With x_0 = a + r, r of variance s² (`CLOSE`, `WIDE`), d = x_t − signal·a and D = signal²·s² + noise², least
-        squares says ε ≈ noise·d/D and x_0 ≈ a + signal·s²·d/D: the part of the target that needs no learning. So a
-        network that says nothing yet fills gaps with a, whatever it is to predict. What is left of the target has the
-        deviation s·|noise·of_clean − signal·of_noise|/√D. The output is scaled so that its own is s at every step, as
-        Karras et al. (2022) do: unscaled, an error of the noise would be one of the series that is noise/signal times
-        as large, 157 times at the end of the linear schedule.
+        squares gives ε ≈ noise·d/D and x_0 ≈ a + signal·s²·d/D: the part of the target that needs no learning. An
+        untrained network with zero output therefore fills gaps with a, whatever it predicts. The remainder of the
+        target has the standard deviation s·|noise·of_clean − signal·of_noise|/√D. The output is scaled so that its own
+        is s at every step, following Karras et al. (2022): without scaling, an error in the noise would be noise/signal
+        times as large in the series, 157 times at the end of the linear schedule.
         """
         if self.is_clean:
             return None

@@ -1,4 +1,4 @@
-"""The loss of a denoiser that says how sure it is."""
+"""The loss of a denoiser that predicts its own uncertainty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from restore_dit.model.pixel_denoiser import RESIDUAL_SCALE, Estimate
 
 KNEE = 0.04
-"""On the network's scale: errors beyond it count by their size and not by its square, since some targets lie in haze
+"""Huber threshold on the network's scale: larger errors count linearly, not squared, because some targets lie in haze
 or shadow that no mask shows."""
 
 _OF_LIKELIHOOD, _OF_FRAMES = 0.1, 0.3
@@ -16,13 +16,17 @@ _LEAST_FRAME_ERROR = 1e-4  # mean square on the network's scale
 
 
 def robust_loss(estimate: Estimate, clean: Tensor, counted: Tensor) -> Tensor:
-    """One number an example, [B] float32; 0 where nothing counts.
+    """Loss of each example, [B] float32; 0 where nothing counts.
 
-    estimate, clean: [B, T, C, H, W] on the network's scale. counted: the same shape, bool.
+    Args:
+        estimate: mean and standard deviation, [B, T, C, H, W] on the network's scale.
+        clean: the target, of the same shape and scale.
+        counted: bool, of the same shape; elements that count.
 
-    Huber's loss of the mean, in units of `RESIDUAL_SCALE`; a tenth of the Gaussian likelihood of the deviation, each
-    value's weighted by the deviation (β-NLL with β = ½, Seitzer et al. 2022), with the mean left to Huber; and part
-    of the logarithm of each frame's mean squared error, so that frames which are easy to fill count, too.
+    The sum of three terms: the Huber loss of the mean, in units of `RESIDUAL_SCALE`; 0.1 times the Gaussian negative
+    log-likelihood, weighted by the standard deviation (β-NLL with β = ½, Seitzer et al. 2022), with gradients for the
+    standard deviation only; and 0.3 times half the logarithm of each frame's mean squared error, averaged over frames,
+    so that frames that are easy to fill count as well.
     """
     weight = counted.float()
     number = weight.sum(dim=(1, 2, 3, 4)).clamp(min=1)

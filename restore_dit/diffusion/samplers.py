@@ -1,4 +1,4 @@
-"""Samplers: from noise in the gaps to a series that continues what was observed."""
+"""Samplers: fill the gaps of a series, starting from noise, consistently with the observed pixels."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ class Update:
 
 
 LAST = Update(0.0, 1.0, 0.0)
-"""The step to σ = 0."""
+"""The final step, to σ = 0."""
 
 
 def sampling_times(schedule: NoiseSchedule, steps: int) -> list[int]:
-    """The schedule's steps that a sampler of `steps` steps visits, descending; each once, 0 never."""
+    """The schedule's steps that a sampler with `steps` steps visits, in descending order, without repeats and without
+    0."""
     times = np.linspace(0, len(schedule) - 1, steps + 1).round().astype(int)
     return [int(time) for time in np.unique(times)[:0:-1]]
 
 
 def dpm_solver_pp(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:
     """DPM-Solver++ of second order, multistep, midpoint (Lu et al. 2022, algorithm 2), for estimates of x_0. The first
-    step is of first order, and so is the second where the first began at pure noise; the last goes to σ = 0, where x_0
-    is the estimate itself.
+    step is of first order, as is the second if the first started from pure noise; the last goes to σ = 0, where x_0 is
+    the estimate itself.
 
     With α the signal, σ the noise, λ = ln(α/σ), h = λ_next − λ and r = h_before / h:
     z_next = (σ_next/σ)·z − α_next·(e^(−h) − 1)·(x̂ + (x̂ − x̂_before) / 2r).
@@ -60,7 +61,7 @@ def dpm_solver_pp(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]
 
 def ddim(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:
     """DDIM without added noise (Song et al. 2021, equation 12 with σ = 0): z_next = α_next·x̂ + σ_next·ε̂, where ε̂ =
-    (z − α·x̂)/σ is the noise that z has if x̂ is right. Of first order."""
+    (z − α·x̂)/σ is the noise in z implied by x̂. First order."""
     alpha, sigma = _along(schedule, times)
     updates = []
     for index in range(len(times) - 1):
@@ -70,15 +71,15 @@ def ddim(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:
 
 
 def euler(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:
-    """Euler's method along the straight line of rectified flow: z_next = z + (t_next − t)·û, where û = (z − x̂)/t is
-    the velocity and t the noise."""
+    """Euler's method along the straight path of rectified flow: z_next = z + (t_next − t)·û, where û = (z − x̂)/t is
+    the velocity and t the noise level."""
     _, time = _along(schedule, times)
     shares = [after / before for before, after in itertools.pairwise(time)]
     return [*(Update(share, 1 - share, 0.0) for share in shares), LAST]
 
 
 def _along(schedule: NoiseSchedule, times: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Signal and noise at these times."""
+    """Signal and noise at the given times."""
     chosen = list(times)
     return schedule.signal[chosen].tolist(), schedule.noise[chosen].tolist()
 
@@ -88,7 +89,7 @@ SAMPLERS: dict[str, Callable[[NoiseSchedule, Sequence[int]], list[Update]]] = {
     "ddim": ddim,
     "euler": euler,
 }
-"""Solvers by `DiffusionConfig.sampler`: the updates of a run over given times."""
+"""Solvers by `DiffusionConfig.sampler`: (schedule, times) → the updates of a run over these times."""
 
 
 def sample_inpainting(
@@ -101,11 +102,14 @@ def sample_inpainting(
     *,
     sampler: str = "dpm_solver_pp",
 ) -> Tensor:
-    """The series with its gaps filled, [B, T, C, H, W] in the network's scale [-1, 1] (not clamped).
+    """The series with its gaps filled, [B, T, C, H, W] on the network's scale [-1, 1] (not clamped).
 
-    `noise` is standard normal in the same shape. The conditioning's `observed` and `gap_mask` give the visible pixels:
-    they come out exactly as they went in. After every step they are noised with the starting noise to the next one
-    (spec of the published sampler); the network always sees them clean.
+    `noise` is standard normal with the same shape. The conditioning's `observed` and `gap_mask` define the visible
+    pixels, which are returned exactly as they went in. After every step they are noised with the initial noise to the
+    level of the next step, as in the published sampler; the network always sees them clean.
+
+    Raises:
+        ValueError: the conditioning lacks `observed` or `gap_mask`.
     """
     if conditioning.observed is None or conditioning.gap_mask is None:
         raise ValueError("inpainting needs conditioning.observed and conditioning.gap_mask")

@@ -1,4 +1,4 @@
-"""Noise schedules: how much of the clean series, and how much noise, each step of the forward process has."""
+"""Noise schedules: the amounts of clean series and noise at each step of the forward process."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from torch import Tensor
 from restore_dit.config import DiffusionConfig
 
 MOST_BETA = 0.999
-"""Largest variance of a step of the cosine schedule (Nichol & Dhariwal 2021)."""
+"""Maximum variance of a step of the cosine schedule (Nichol & Dhariwal 2021)."""
 
 SIGMOID_REACH = 6.0
-"""The sigmoid schedule's steps lie evenly over ± this much."""
+"""The sigmoid schedule is evaluated at evenly spaced points between ± this value."""
 
 
 def linear_betas(config: DiffusionConfig) -> Tensor:
-    """Variances growing linearly from `beta_start` to `beta_end` (Ho et al. 2020), [steps] float32."""
+    """Variances increasing linearly from `beta_start` to `beta_end` (Ho et al. 2020), [steps] float32."""
     return torch.linspace(config.beta_start, config.beta_end, config.steps, dtype=torch.float32)
 
 
 def scaled_linear_betas(config: DiffusionConfig) -> Tensor:
-    """Variances whose square roots grow linearly from that of `beta_start` to that of `beta_end` (Rombach et al.
+    """Variances whose square roots increase linearly from that of `beta_start` to that of `beta_end` (Rombach et al.
     2022), [steps] float32."""
     return torch.linspace(config.beta_start**0.5, config.beta_end**0.5, config.steps, dtype=torch.float32) ** 2
 
 
 def cosine_betas(config: DiffusionConfig) -> Tensor:
-    """Variances by which ᾱ follows a squared cosine (Nichol & Dhariwal 2021, equation 17), [steps] float32."""
+    """Variances for which ᾱ follows a squared cosine (Nichol & Dhariwal 2021, equation 17), [steps] float32."""
 
     def kept(share: float) -> float:
         return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
@@ -40,7 +40,7 @@ def cosine_betas(config: DiffusionConfig) -> Tensor:
 
 
 def sigmoid_betas(config: DiffusionConfig) -> Tensor:
-    """Variances that rise from `beta_start` to `beta_end` as a sigmoid does (Xu et al. 2022, GeoDiff), [steps]
+    """Variances increasing from `beta_start` to `beta_end` along a sigmoid (Xu et al. 2022, GeoDiff), [steps]
     float32."""
     rise = torch.sigmoid(torch.linspace(-SIGMOID_REACH, SIGMOID_REACH, config.steps, dtype=torch.float32))
     return rise * (config.beta_end - config.beta_start) + config.beta_start
@@ -52,12 +52,12 @@ BETAS: dict[str, Callable[[DiffusionConfig], Tensor]] = {
     "cosine": cosine_betas,
     "sigmoid": sigmoid_betas,
 }
-"""Builders of the variances of each step, by `DiffusionConfig.schedule`."""
+"""Functions that return the variances of the steps, by `DiffusionConfig.schedule`."""
 
 
 def with_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
-    """ᾱ shifted and scaled so that its last step has nothing of the clean series and its first stays as it was (Lin et
-    al. 2024, algorithm 1)."""
+    """ᾱ shifted and scaled so that the last step contains no clean signal and the first stays unchanged (Lin et al.
+    2024, algorithm 1)."""
     roots = alphas_cumprod.sqrt()
     first, last = roots[0].clone(), roots[-1].clone()
     return ((roots - last) * (first / (first - last))) ** 2
@@ -65,9 +65,10 @@ def with_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """x_t = signal_t·x_0 + noise_t·ε. Both [steps] float64; `signal` falls to 0 or near it, `noise` rises to 1.
+    """x_t = signal_t·x_0 + noise_t·ε. Both are [steps] float64; `signal` decreases to or near 0, `noise` increases to
+    or near 1.
 
-    Variance preserving (signal² + noise² = 1), or the straight line of rectified flow (signal + noise = 1).
+    Variance preserving (signal² + noise² = 1), or the straight path of rectified flow (signal + noise = 1).
     """
 
     signal: Tensor
@@ -75,9 +76,9 @@ class NoiseSchedule:
 
     @classmethod
     def from_config(cls, config: DiffusionConfig) -> NoiseSchedule:
-        """The schedule that a configuration names."""
+        """The schedule that the configuration specifies."""
         if config.schedule == "straight":
-            # The last step is noise alone; none is the clean series itself, which nobody needs to predict.
+            # The last step is pure noise. No step is the clean series itself: there would be nothing to predict.
             noise = torch.arange(1, config.steps + 1, dtype=torch.float64) / config.steps
             return cls(1 - noise, noise)
         kept = torch.cumprod(1.0 - BETAS[config.schedule](config), dim=0)

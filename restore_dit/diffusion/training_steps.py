@@ -1,4 +1,4 @@
-"""Which steps of the noise schedule training sees."""
+"""The steps of the noise schedule at which training examples are noised."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from restore_dit.diffusion.samplers import sampling_times
 from restore_dit.diffusion.schedule import NoiseSchedule
 
 QUANTILE_MARGIN = 1e-6
-"""Keeps the normal quantile of 0 finite."""
+"""Keeps the normal quantile function finite at 0 and 1."""
 
 
 def training_steps(quantile: Tensor, schedule: NoiseSchedule, config: DiffusionConfig) -> Tensor:
-    """Steps as int64 [B] from quantiles [B] in [0, 1): distributed over 0 … steps − 1 as `timestep_sampling` says, but
-    for `sampled_share` of the examples, which take one of the steps that the configured sampler visits, each as often.
+    """Steps int64 [B] for quantiles [B] in [0, 1): a `sampled_share` of the examples takes the steps that the
+    configured sampler visits, all equally often; the others are distributed over 0 … steps − 1 according to
+    `timestep_sampling`.
 
-    A sampler of one step only ever asks the network about pure noise, which training shows it too seldom otherwise.
+    A one-step sampler only ever shows pure noise to the network, which training would otherwise show too rarely.
     """
     times = torch.tensor(sampling_times(schedule, config.sampling_steps), device=quantile.device)
     share = config.sampled_share
@@ -29,7 +30,8 @@ def training_steps(quantile: Tensor, schedule: NoiseSchedule, config: DiffusionC
 
 
 def _logit_normal(quantile: Tensor, config: DiffusionConfig) -> Tensor:
-    """Places in (0, 1) whose logit is normal (Esser et al. 2024, equation 19), by the inverse of the distribution."""
+    """Positions in (0, 1) whose logit is normal (Esser et al. 2024, equation 19), by inverting the distribution
+    function."""
     inner = quantile.clamp(QUANTILE_MARGIN, 1 - QUANTILE_MARGIN)
     return torch.sigmoid(config.logit_mean + config.logit_std * torch.special.ndtri(inner))
 

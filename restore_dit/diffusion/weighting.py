@@ -1,4 +1,4 @@
-"""How much the error at each step of the noise schedule counts."""
+"""Loss weights of the steps of the noise schedule."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from restore_dit.diffusion.prediction import Prediction
 
 
 def loss_weights(config: DiffusionConfig, prediction: Prediction) -> Tensor:
-    """Factor of the squared error of the network's output, [steps] float32.
+    """Weight of the squared error of the network's output at each step, [steps] float32.
 
-    uniform: 1. min_snr: an error of x_0 counts min(SNR, γ) (Hang et al. 2023), so that of the output as much times the
-    square of how far it moves x_0: for ε min(SNR, γ)/SNR, for v min(SNR, γ)/(SNR + 1).
+    uniform: 1. min_snr: a squared error of x_0 is weighted by min(SNR, γ) (Hang et al. 2023). The weight of the
+    output's error is that times the squared factor from the output to x_0: min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1)
+    for v.
     """
     if config.loss_weighting == "uniform":
         return torch.ones(len(prediction.schedule))

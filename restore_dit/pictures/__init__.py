@@ -1,1 +1,1 @@
-"""Images of series for people: colour composites and grids of panels."""
+"""Images of series for display: colour composites and grids of panels."""

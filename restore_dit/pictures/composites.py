@@ -1,4 +1,4 @@
-"""What people look at instead of ten bands: colour composites with one shared stretch, and a vegetation index."""
+"""How ten bands are displayed: as colour composites with one common stretch, and as a vegetation index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating]
 
 GAMMA = 1 / 1.3
-"""Brightens fields and forest, which are far darker than roofs and bare soil."""
+"""Brightens fields and forest, which are much darker than roofs and bare soil."""
 
 
 @dataclass(frozen=True)
@@ -22,46 +22,48 @@ class Composite:
     bands: tuple[str, str, str]
 
     def available(self, bands: Sequence[str]) -> bool:
-        """Whether a series with these bands can be shown so."""
+        """Whether the composite can be made from these bands."""
         return set(self.bands) <= set(bands)
 
     def pick(self, values: FloatArray, bands: Sequence[str]) -> FloatArray:
-        """[T, C, H, W] → [T, H, W, 3] in the same units."""
+        """The composite's bands of values [T, C, H, W], as [T, H, W, 3] in the same units."""
         return np.moveaxis(values[:, [list(bands).index(band) for band in self.bands]], 1, -1)
 
 
 TRUE_COLOUR = Composite("true colour", ("B04", "B03", "B02"))
 FALSE_COLOUR = Composite("false colour", ("B08", "B04", "B03"))
 SHORTWAVE = Composite("short-wave infrared", ("B11", "B8A", "B05"))
-"""For series that have the 20 m bands only."""
+"""For series that only have the 20 m bands."""
 
 COMPOSITES = (TRUE_COLOUR, FALSE_COLOUR, SHORTWAVE)
 
 INDICES = {"NDVI": ("B08", "B04"), "NDVI (B8A)": ("B8A", "B04"), "NDRE": ("B8A", "B05")}
-"""Normalised differences (first − second)/(first + second) that follow vegetation, the preferred one first."""
+"""Band pairs of normalised differences (first − second)/(first + second) that indicate vegetation, in order of
+preference."""
 
 
 def natural_composite(bands: Sequence[str]) -> Composite:
-    """The composite nearest to what the eye sees that these bands allow: of any series its first band thrice."""
+    """The most natural composite that the bands allow; if none is possible, the first band in grey."""
     return next((one for one in COMPOSITES if one.available(bands)), Composite(bands[0], (bands[0],) * 3))
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Linear from `low` to `high` of each channel, then gamma."""
+    """A linear stretch from `low` to `high` of each channel, followed by gamma correction."""
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
     def apply(self, image: FloatArray) -> NDArray[np.float64]:
-        """[..., 3] → [..., 3] between 0 and 1; NaN stays NaN."""
+        """Image [..., 3] stretched to values between 0 and 1; NaN stays NaN."""
         return np.clip((image - self.low) / (self.high - self.low), 0, 1) ** GAMMA
 
 
 def robust_stretch(images: FloatArray, clear: NDArray[np.bool_]) -> Stretch:
-    """For all of [T, H, W, 3]: the median over frames of each frame's 1st and 99th percentile where `clear` [T, H, W].
+    """One stretch for all images [T, H, W, 3]: the medians over frames of each frame's 1st and 99th percentiles where
+    `clear` [T, H, W].
 
-    Neither a bright roof nor a frame whose cloud nobody detected then turns the land black.
+    The medians keep a bright roof, or a frame with an undetected cloud, from darkening all images.
     """
     usable = clear & np.isfinite(images).all(axis=-1)
     frames = [image[pixels].astype(np.float64) for image, pixels in zip(images, usable, strict=True) if pixels.any()]
@@ -72,13 +74,14 @@ def robust_stretch(images: FloatArray, clear: NDArray[np.bool_]) -> Stretch:
 
 
 def vegetation_index(values: FloatArray, bands: Sequence[str]) -> tuple[str, NDArray[np.float64]] | None:
-    """(name, index [T, H, W]) of reflectance [T, C, H, W]; None where the bands allow no index."""
+    """(name, index [T, H, W]) from reflectance [T, C, H, W]; None if the bands allow no index."""
     name = next((name for name, pair in INDICES.items() if set(pair) <= set(bands)), None)
     return None if name is None else (name, normalised_difference(values, bands, *INDICES[name]))
 
 
 def normalised_difference(values: FloatArray, bands: Sequence[str], first: str, second: str) -> NDArray[np.float64]:
-    """(first − second)/(first + second) [T, H, W] of reflectance [T, C, H, W]; NaN where both are dark or unknown."""
+    """(first − second)/(first + second) [T, H, W] from reflectance [T, C, H, W]; NaN where the sum is not positive or
+    unknown."""
     one, other = (values[:, list(bands).index(band)].astype(np.float64) for band in (first, second))
     total = one + other
     return np.divide(one - other, total, out=np.full_like(total, np.nan), where=total > 0)

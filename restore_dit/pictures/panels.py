@@ -1,4 +1,4 @@
-"""A grid of image panels, laid out in inches so that nothing overlaps at any shape of image."""
+"""A grid of image panels, laid out in inches so that nothing overlaps for any image shape."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from numpy.typing import NDArray
 from restore_dit.pictures.composites import Stretch
 
 WIDTH = 10.0
-"""Inches, of a figure with as many panels as fit."""
+"""Width in inches of a figure with as many panels as fit."""
 
 WIDEST = 1.85
-"""Inches, the widest that one image becomes."""
+"""Maximum width of one image in inches."""
 
 GAP_COLOUR = "#d0d0d8"
 OUTLINE_COLOUR = "#e6009e"
 INK = "#222222"
 
 NARROW = 7.5
-"""Inches of width below which a legend and its note do not fit side by side."""
+"""Figure width in inches below which a legend and its note do not fit side by side."""
 
 SPACING, HEADER, FOOT, LEGEND = 0.06, 0.3, 0.22, 0.36
-"""Inches: between panels, above for the dates, below each panel of a row with a foot line, and below for the legend."""
+"""Inches: between panels, above them for the dates, below each panel of a row with a foot line, and at the bottom for
+the legend."""
 
 LABEL_LINE, TITLE_LINE, LEGEND_LINE = 0.17, 0.24, 0.2
-"""Inches of one line of a row's name, of the title, and of the legend."""
+"""Height in inches of one line of a row's name, of the title, and of the legend."""
 
 
 @dataclass(frozen=True)
 class PanelGrid:
-    """The figure and its panels, [row][column]."""
+    """A figure and its panels, [row][column]."""
 
     figure: Figure
     rows: list[list[Axes]]
 
     def legend(self, handles: Sequence[Any], note: str) -> None:
-        """Below all panels: handles at the left; a note at the right, in a narrow figure below the handles."""
+        """Adds a legend below all panels: handles on the left, the note on the right or, in a narrow figure, below the
+        handles."""
         width, height = (float(inches) for inches in self.figure.get_size_inches())
         left = self.rows[-1][0].get_position().x0
         narrow = width < NARROW
@@ -64,12 +66,12 @@ def panel_grid(
     right: float = 0.1,
     footed: int = 0,
 ) -> PanelGrid:
-    """A row of panels for each label, a column for each header, for images of `size` (H, W).
+    """A grid with one row of panels per label and one column per header, for images of `size` (H, W).
 
-    `right` inches stay free beside the panels, for a colour bar. The last `footed` rows have space for a line below
-    each panel. A label may hold line breaks.
+    `right` inches beside the panels stay free for a colour bar. The last `footed` rows have space for a line of text
+    below each panel. A label may contain line breaks.
     """
-    letters = 11  # of a row's name in an inch
+    letters = 11  # per inch of a row's name
     across = (WIDTH - 3 * LABEL_LINE - right) / len(headers) - SPACING
     names = [_wrapped(label, int(min(WIDEST, across) * size[0] / size[1] * letters)) for label in labels]
     left = 0.2 + LABEL_LINE * max(name.count("\n") + 1 for name in names)
@@ -112,7 +114,7 @@ def show_images(
     stretch: Stretch,
     hidden: NDArray[np.bool_] | None = None,
 ) -> None:
-    """[T, H, W, 3] on T panels; what is `hidden` [T, H, W], or not a number, in the gap's colour."""
+    """Shows images [T, H, W, 3] on T panels, with `hidden` [T, H, W] and non-finite pixels in the gap colour."""
     blank = ~np.isfinite(images).all(axis=-1)
     if hidden is not None:
         blank = blank | hidden
@@ -122,7 +124,8 @@ def show_images(
 
 
 def outline(panel: Axes, mask: NDArray[np.bool_]) -> None:
-    """The border of a mask [H, W] on a panel that shows an image of its size, along the image's edge too."""
+    """Draws the border of a mask [H, W] on a panel that shows an image of the same size, including along the image's
+    edge."""
     if not mask.any():
         return
     height, width = mask.shape
@@ -131,7 +134,7 @@ def outline(panel: Axes, mask: NDArray[np.bool_]) -> None:
         np.arange(-1, width + 1), np.arange(-1, height + 1), np.pad(mask, 1).astype(float),
         levels=[0.5], colors=[OUTLINE_COLOUR], linewidths=1.2,
     )  # fmt: skip
-    drawn.set_clip_on(False)  # else half the line is lost along the edge
+    drawn.set_clip_on(False)  # otherwise half of the line is cut off along the edge
     panel.set_xlim(limits[0])
     panel.set_ylim(limits[1])
 

@@ -1,7 +1,7 @@
-"""Gap filling without learning: what a model has to beat.
+"""Gap filling without learning: the baselines that a model has to beat.
 
-Each method fills the gaps of every pixel and band from that pixel's own observations, `kriging_offset` from what its
-frame shows elsewhere, too; all pixels at once.
+Each method fills the gaps of every pixel and band from that pixel's own observations, for all pixels at once.
+`kriging_offset` also uses the other visible pixels of the frame.
 """
 
 from __future__ import annotations
@@ -18,17 +18,24 @@ FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 Method = Callable[[FloatArray, Mask, NDArray[np.float64]], FloatArray]
 """(values [T, C, H, W] finite everywhere, observed [T, H, W], days [T]) → values for every frame. Every pixel has at
-least one observation; what lies where nothing is observed means nothing."""
+least one observation; values where nothing is observed are meaningless placeholders."""
 
 YEAR = 365.25
 
 
 def fill(name: str, values: FloatArray, gap_mask: Mask, days: NDArray[np.floating]) -> FloatArray:
-    """The series with its gaps filled by the baseline `name`, [T, C, H, W], finite everywhere.
+    """The series with its gaps filled by the baseline `name`: [T, C, H, W], finite everywhere.
 
-    values: [T, C, H, W] on any scale; what lies in a gap is never read and may be NaN. gap_mask: [T, H, W], true where
-    missing. days: [T] ascending. Observed pixels come back exactly. A pixel that is never observed gets the mean of
-    all observed values of its band (zero if the whole tile is one gap). Raises KeyError for an unknown name.
+    Args:
+        values: [T, C, H, W] on any scale; values in gaps are never read and may be NaN.
+        gap_mask: [T, H, W], true where missing.
+        days: [T] ascending.
+
+    Observed pixels are returned exactly. A pixel that is never observed gets the mean of all observed values of its
+    band (zero if the whole tile is one gap).
+
+    Raises:
+        KeyError: no baseline of this name.
     """
     method = BASELINES[name]
     observed = ~gap_mask
@@ -36,33 +43,34 @@ def fill(name: str, values: FloatArray, gap_mask: Mask, days: NDArray[np.floatin
     means = known.sum(axis=(0, 2, 3), dtype=np.float64) / max(int(observed.sum()), 1)
     filled = np.broadcast_to(means[:, None, None], values.shape).astype(values.dtype)
     seen = observed.any(axis=0)
-    # In one row: no method meets a pixel without any observation.
+    # Pixels with observations are passed as one row, so that no method sees a pixel without any.
     row = method(known[:, :, None, seen], observed[:, None, seen], np.asarray(days, dtype=np.float64))
     filled[:, :, seen] = row[:, :, 0]
     return np.where(gap_mask[:, None], filled, values)
 
 
 def last(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
-    """The last observation before; ahead of the first one, the first."""
+    """The previous observation; before the first one, the first."""
     before, after = _neighbours(observed)
     return _take(values, np.where(before >= 0, before, after))
 
 
 def next_(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
-    """The next observation; past the last one, the last."""
+    """The next observation; after the last one, the last."""
     before, after = _neighbours(observed)
     return _take(values, np.where(after < len(days), after, before))
 
 
 def closest(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
-    """The observation nearest in days; of two equally near the earlier."""
+    """The observation closest in days; the earlier one of two at the same distance."""
     before, after = _neighbours(observed)
     earlier, later = _distances(before, after, days)
     return _take(values, np.where(earlier <= later, before, after))
 
 
 def linear(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
-    """Linear in days between the observations before and after; beyond the first and the last, the nearest."""
+    """Linear interpolation in days between the previous and the next observation; beyond the first and the last, the
+    nearest."""
     before, after = _neighbours(observed)
     earlier, later = _distances(before, after, days)
     only_after, only_before = before < 0, after >= len(days)
@@ -76,10 +84,11 @@ def linear(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> Flo
 def harmonic(
     values: FloatArray, observed: Mask, days: NDArray[np.float64], *, harmonics: int = 2, ridge: float = 1.0
 ) -> FloatArray:
-    """Mean and a few harmonics of the year by least squares, one fit a pixel and band.
+    """Least-squares fit of the mean and a few annual harmonics for each pixel and band.
 
-    `ridge` is the weight of the penalty on squared amplitudes, in observations: it keeps the fit near the pixel's mean
-    where dates are few or cover a part of the year. It bears on no mean, so a constant stays constant.
+    `ridge` is the weight, in observations, of the penalty on squared amplitudes. It keeps the fit close to the pixel's
+    mean where there are few dates or they cover only part of the year. The mean is not penalised, so a constant stays
+    constant.
     """
     frames, bands, height, width = values.shape
     angles = 2 * np.pi * np.outer(days, np.arange(1, harmonics + 1)) / YEAR
@@ -87,7 +96,7 @@ def harmonic(
     terms = design.shape[1]
     weights = observed.reshape(frames, -1).astype(np.float64)
     weighted = values.reshape(frames, bands, -1) * weights[:, None]
-    # Fitting what is left of the mean keeps the normal equations well scaled.
+    # Fitting the deviations from the mean keeps the normal equations well scaled.
     mean = weighted.sum(axis=0) / weights.sum(axis=0)
     weighted -= mean * weights[:, None]
     products = (design[:, :, None] * design[:, None, :]).reshape(frames, -1)
@@ -100,32 +109,33 @@ def harmonic(
 
 
 def whittaker(values: FloatArray, observed: Mask, days: NDArray[np.float64], *, stiffness: float = 3.0) -> FloatArray:
-    """Penalised least squares z on the acquisitions' own dates (Eilers, 2003, with first differences).
+    """Whittaker smoother: penalised least squares z on the acquisition dates (Eilers 2003, with first differences).
 
-    Minimises Σ over observations (y − z)² + stiffness · ∫ z'², `stiffness` in days: between distant dates z is linear,
-    among near ones their noise averages out. First differences, because second ones run on linearly past the last
-    observation and overshoot in long gaps: on two real sites with random cloud masks they were never better.
+    Minimises Σ over observations (y − z)² + stiffness · ∫ z'², with `stiffness` in days: between distant dates z is
+    linear, among close ones noise averages out. Second differences would continue linearly past the last observation
+    and overshoot in long gaps; on two real sites with random cloud masks they were never better.
     """
     frames = len(days)
     weights = observed.reshape(frames, -1).astype(np.float64)
     right = values.reshape(frames, values.shape[1], -1) * weights[:, None]
-    # Dates rounded to one another count as a day apart.
+    # Dates that coincide after rounding count as one day apart.
     coupling = stiffness / np.maximum(np.diff(days), 1.0)
     return _solve_chain(coupling, weights, right).reshape(values.shape)
 
 
 def kriging(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> FloatArray:
-    """Ordinary kriging: the mean unknown, the covariance exponential in days, with a nugget; see `krige`."""
+    """Ordinary kriging in time: unknown mean, exponential covariance in days with a nugget; see `krige`."""
     return _kriged(values, observed, days)[0]
 
 
 def kriging_offset(
     values: FloatArray, observed: Mask, days: NDArray[np.float64], *, shrinkage: float = 8.0
 ) -> FloatArray:
-    """Kriging, plus by how much each frame and band departs from it where it is visible.
+    """Kriging, plus the mean departure of each frame and band from it where the frame is visible.
 
-    The offset is the mean of observed − kriged over the frame's n visible pixels that another date shows, times
-    n / (n + shrinkage): the fewer there are, the less they say of the others. A frame without any has none.
+    The offset is the mean of observed − kriged over the frame's n visible pixels that are also observed on another
+    date, times n / (n + shrinkage), since fewer pixels say less about the others. A frame without any such pixel has no
+    offset.
     """
     kriged, found = _kriged(values, observed, days)
     compared = (observed & found)[:, None]
@@ -143,11 +153,12 @@ BASELINES: dict[str, Method] = {
     "kriging": kriging,
     "kriging_offset": kriging_offset,
 }
-"""Every baseline by its name, in the order of a table."""
+"""Every baseline by its name, in the order of the tables."""
 
 
 def _neighbours(observed: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """For each pixel and frame the index of the observation at or before it (−1: none) and at or after it (T: none)."""
+    """For each pixel and frame, the index of the observation at or before it (−1: none) and of the one at or after it
+    (T: none)."""
     frames = len(observed)
     index = np.arange(frames)[:, None, None]
     before = np.maximum.accumulate(np.where(observed, index, -1), axis=0)
@@ -158,7 +169,7 @@ def _neighbours(observed: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def _distances(
     before: NDArray[np.intp], after: NDArray[np.intp], days: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Days since the observation before and until the one after, infinite where there is none."""
+    """Days since the previous observation and until the next one; infinite where there is none."""
     now = days[:, None, None]
     return (
         np.where(before >= 0, now - days[before], np.inf),
@@ -167,12 +178,12 @@ def _distances(
 
 
 def _take(values: FloatArray, frame: NDArray[np.intp]) -> FloatArray:
-    """values [T, C, H, W] of the frame that `frame` [T, H, W] names at each pixel."""
+    """Values [T, C, H, W] taken, at each pixel, from the frame that `frame` [T, H, W] indexes."""
     return np.take_along_axis(values, frame[:, None], axis=0)
 
 
 def _kriged(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> tuple[NDArray[np.float64], Mask]:
-    """What the other dates say of every value [T, C, H, W], and where there is another observation [T, H, W]."""
+    """Every value estimated from the other dates, [T, C, H, W], and where another date is observed, [T, H, W]."""
     kriged = krige(
         torch.from_numpy(values.astype(np.float64))[None],
         torch.from_numpy(observed)[None, :, None],
@@ -184,10 +195,10 @@ def _kriged(values: FloatArray, observed: Mask, days: NDArray[np.float64]) -> tu
 def _solve_chain(
     coupling: NDArray[np.float64], weights: NDArray[np.float64], right: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """z that minimises Σ weights·z² − 2·right·z + Σ coupling·(z[t+1] − z[t])², for all pixels at once.
+    """The z that minimises Σ weights·z² − 2·right·z + Σ coupling·(z[t+1] − z[t])², for all pixels at once.
 
-    weights [T, P], coupling [T−1], right and z [T, C, P]. The system is tridiagonal: elimination forward in time, then
-    substitution back. A pixel's pivots stay positive as long as it has one observation.
+    weights [T, P], coupling [T−1], right and z [T, C, P]. The system is tridiagonal: forward elimination in time, then
+    back substitution. A pixel's pivots stay positive if it has at least one observation.
     """
     frames = len(weights)
     solution = right.copy()

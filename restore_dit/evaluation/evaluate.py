@@ -1,4 +1,4 @@
-"""The evaluation of a model on a store: every test tile, the table, the figures."""
+"""Evaluation of a model on a store: every test tile, the tables and the figures."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from restore_dit.reconstruction.model_directory import Model, load_model
 
 @dataclass(frozen=True)
 class TileEvaluator:
-    """Scores tiles: a callable that any process may have. It carries the model, so that workers need no file of the
-    process that made it."""
+    """Scores tiles. Picklable and self-contained: it carries the model, so that workers need no access to files of the
+    process that created it."""
 
     model: Model
     reader: TileReader
@@ -32,10 +32,10 @@ class TileEvaluator:
     with_figures: frozenset[str]
 
     def __call__(self, tile_ids: Sequence[str]) -> Iterator[TileScores]:
-        """Tile after tile.
+        """Yields the scores of one tile after another.
 
         Raises:
-            UserError: a GPU is asked for, and this process sees none; a tile that cannot be read.
+            UserError: a GPU is requested but this process sees none, or a tile cannot be read.
         """
         model = self.model.on_device(self.config.sampling.use_gpu)
         for tile_id in tile_ids:
@@ -47,11 +47,14 @@ def evaluate(
     on_tile: Callable[[int, int], object] = lambda done, total: None,
     warn: Callable[[str], object] = lambda line: None,
 ) -> Report:
-    """Scores the model, writes table and figures to `config.output`, and returns the table.
+    """Scores the model, writes tables and figures to `config.output`, and returns the report.
 
-    `on_tile` is called with (tiles done, tiles in all), `warn` with a line where `part` is `all` and the model was
-    trained on tiles that are scored. With `workers` > 0 the tiles go through Ray Data, which needs `ray.init` to have
-    been called.
+    `on_tile` is called with (tiles done, total tiles); `warn` is called with one line if `part` is `all` and the model
+    was trained on some of the scored tiles. With `workers` > 0 the tiles are scored by Ray actors, which requires a
+    prior `ray.init`.
+
+    Raises:
+        UserError: the model or the store cannot be read, there is nothing to score, or a GPU is requested but missing.
     """
     model = load_model(config.model)
     store = TileStore.open(config.store)
@@ -63,8 +66,8 @@ def evaluate(
         if seen:
             names = ", ".join(seen[:3]) + (", …" if len(seen) > 3 else "")
             warn(
-                f"part=all is for places that training never saw, but the model was trained on {len(seen)} of these "
-                f"{len(tile_ids)} tiles ({names}): its scores say nothing of new places"
+                f"part=all is meant for places unseen in training, but the model was trained on {len(seen)} of these "
+                f"{len(tile_ids)} tiles ({names}): its scores say nothing about new places"
             )
     work = TileEvaluator(
         model, tile_reader(store, data_of(model, config), keep=1), config, frozenset(tile_ids[: config.figures])
@@ -92,7 +95,11 @@ def evaluate(
 
 
 def tiles_to_score(model: Model, store: TileStore, config: EvaluationConfig) -> list[str]:
-    """The test tiles of the model's own split, or all tiles."""
+    """The ids of the tiles to score: the test tiles of the model's own split, or all tiles, that have a target.
+
+    Raises:
+        UserError: no such tile, or bands or cloud masks are missing.
+    """
     model.bands_of(store.manifest.bands, config.store)
     folds = {tile: record.fold for tile, record in store.manifest.tiles.items()}
     if config.part == "all":
@@ -102,14 +109,14 @@ def tiles_to_score(model: Model, store: TileStore, config: EvaluationConfig) -> 
     chosen = [tile for tile in chosen if _has_target(store, model, config, tile)]
     if not chosen:
         raise UserError(
-            f"{config.store}: no tile with a clear frame to score in part '{config.part}'; part=all scores every tile"
+            f"{config.store}: no tile has a clear frame to score in part '{config.part}'; part=all scores every tile"
         )
     return chosen[: config.tiles]
 
 
 def seen_in_training(model: Model, store: TileStore, tile_ids: Sequence[str]) -> list[str] | None:
-    """Those of a store's tiles that the model's training or validation read; None where the model does not say what it
-    was trained on and this is not the store that its configuration names."""
+    """Those of the given tiles that the model's training or validation read. None if unknown: the model does not list
+    its training tiles, and the store is not the one named in its configuration."""
     if model.training_data is not None:
         return model.training_data.seen(store, tile_ids)
     if model.config.data.store != store.uri:
@@ -120,7 +127,7 @@ def seen_in_training(model: Model, store: TileStore, tile_ids: Sequence[str]) ->
 
 
 def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_id: str) -> bool:
-    """Whether a tile has a frame that may be scored; told from the manifest alone."""
+    """Whether a tile has a frame that may be scored, according to the manifest alone."""
     record = store.manifest.tiles[tile_id]
     where = f"{config.store}: tile {tile_id}"
     if record.clouds is None:
@@ -131,7 +138,7 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
 
 
 def to_report(config: EvaluationConfig, model: Model, results: list[TileScores], facts: dict[str, str]) -> Report:
-    """The scores of a model and the baselines; `facts` of the tiles."""
+    """The report on a model and the baselines; `facts` describe the scored tiles."""
     options = sampling_options(config.sampling)
     sampler, steps = options.solver(model)
     tried = ", tried on each series first" if options.tries(model) else ""
@@ -148,7 +155,7 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores],
 
 
 def summarise(results: list[TileScores], config: EvaluationConfig, facts: dict[str, str]) -> Report:
-    """The averages over all series, by method and scale, and how methods compare."""
+    """Averages the scores over all series, by method and scale, and compares the methods."""
     methods = {
         name: {
             scale: average_scores([s for result in results for s in result.scores[name] if s.scale_name == scale])

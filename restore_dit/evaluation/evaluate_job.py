@@ -1,4 +1,4 @@
-"""The tiles of an evaluation on a cluster: a pool of actors, each with the model once."""
+"""Scores an evaluation's tiles on a cluster: a pool of actors, each with one copy of the model."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from restore_dit.evaluation.evaluate import TileEvaluator
 from restore_dit.evaluation.protocols import TileScores
 
 ACTOR_MEMORY = 1 << 30
-"""What an actor may need, in bytes: a tile's whole series, the network and its activations."""
+"""Memory reserved per actor in bytes: a tile's whole series, the network and its activations."""
 
 
 def scores_on_cluster(work: TileEvaluator, tile_ids: Sequence[str]) -> Iterator[TileScores]:
-    """Scores in whatever order the actors finish.
+    """Yields scores in the order in which the actors finish.
 
     Raises:
-        UserError: the cluster lacks the GPUs; what a worker says that a user can mend; workers that die again and
-            again.
+        UserError: the cluster lacks the GPUs, a worker reports an error that the user can fix, or workers die
+            repeatedly.
     """
     return outcomes_of_actors(
         work,

@@ -1,7 +1,7 @@
-"""Figures of reconstructed series: strips of images with and without truth, and vegetation through time.
+"""Figures of reconstructed series: image strips with and without truth, and vegetation over time.
 
-Every function takes reflectance [T, C, H, W] and returns a matplotlib `Figure`, made without pyplot and so without
-global state; `to_png` and `save_figure` turn it into a file. A figure is 10 inches wide, legible at 1000 pixels.
+Every function takes reflectance [T, C, H, W] and returns a matplotlib `Figure`, created without pyplot and therefore
+without global state; `to_png` and `save_figure` write it. Figures are 10 inches wide and legible at 1000 pixels.
 """
 
 from __future__ import annotations
@@ -42,31 +42,32 @@ LINE_STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#009e73", "linestyle": (0, (1, 1.2)), "linewidth": 1.9},
     {"color": "#cc79a7", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 1.6},
 )
-"""Told apart by colour-blind readers (Okabe and Ito) and, by their dashes, in grey."""
+"""Distinguishable for colour-blind readers (palette of Okabe and Ito) and, by their dashes, in greyscale."""
 
 
 def to_png(figure: Figure, dots_per_inch: int = 150) -> bytes:
-    """The figure as PNG; the default gives 1500 pixels of width."""
+    """The figure as PNG, by default 1500 pixels wide."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dots_per_inch)
     return content.getvalue()
 
 
 def save_figure(figure: Figure, uri: str, dots_per_inch: int = 150) -> None:
-    """Write the figure as PNG to any URI."""
+    """Writes the figure as PNG to any URI."""
     write_bytes_atomically(uri, to_png(figure, dots_per_inch))
 
 
 def choose_frames(gap_mask: Mask, count: int = 6) -> list[int]:
-    """Frames worth showing: of each of `count` equal parts of the series the one that is nearest to half missing."""
+    """Indices of frames worth showing: of each of `count` equal parts of the series, the frame closest to half
+    missing."""
     missing = np.asarray(gap_mask.mean(axis=(1, 2)))
     parts = np.array_split(np.arange(len(gap_mask)), min(count, len(gap_mask)))
-    # Slightly above one half, so that of a whole frame missing and a frame without a gap the former is shown.
+    # Slightly above one half, so that an entirely missing frame is preferred to one without a gap.
     return [int(part[np.argmin(np.abs(missing[part] - 0.55))]) for part in parts]
 
 
 def choose_pixels(index: FloatArray, gap_mask: Mask, count: int = 3) -> list[tuple[int, int]]:
-    """(row, column) of pixels worth showing: much change through time, many gaps, and not all in one field."""
+    """(row, column) of pixels worth showing: with much change over time and many gaps, and not close together."""
     known = np.isfinite(index).any(axis=0)
     change = np.nanstd(np.where(known, index, 0), axis=0) + 1e-9
     worth = np.asarray(change * (gap_mask.mean(axis=0) + 0.05))
@@ -92,11 +93,15 @@ def strip_figure(
     frames: Sequence[int] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Input, reconstructions, truth and errors side by side for several dates.
+    """Input, reconstructions, truth and errors for several dates, one column per date.
 
-    target and each of `reconstructions`: [T, C, H, W] reflectance; gap_mask [T, H, W], true where the input was
-    missing; target_cloud_mask [T, H, W], true where the truth itself is cloudy and no error can be told. Errors are
-    mean absolute errors over the bands, all methods on one colour scale.
+    Args:
+        target: the truth, reflectance [T, C, H, W].
+        reconstructions: by method, reflectance [T, C, H, W].
+        gap_mask: [T, H, W], true where the input was missing.
+        target_cloud_mask: [T, H, W], true where the truth itself is cloudy and errors cannot be computed.
+
+    Errors are absolute errors averaged over bands, on the same colour scale for all methods.
     """
     shown = list(frames) if frames is not None else choose_frames(gap_mask)
     unknown = np.asarray(np.isnan(target).any(axis=1))
@@ -153,10 +158,12 @@ def reconstruction_figure(
     frames: Sequence[int] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A real cloudy series above its reconstruction, a pair of rows for each composite; nobody knows the truth.
+    """A real cloudy series above its reconstruction, two rows per composite, without a known truth.
 
-    cloudy, reconstructed: [T, C, H, W] reflectance, `cloudy` as it was acquired (NaN: no data); gap_mask [T, H, W],
-    true where pixels were taken as missing: outlined.
+    Args:
+        cloudy: reflectance [T, C, H, W] as acquired (NaN: no data).
+        reconstructed: reflectance [T, C, H, W].
+        gap_mask: [T, H, W], true where pixels were treated as missing; outlined.
     """
     shown = list(frames) if frames is not None else choose_frames(gap_mask)
     chosen = list(composites) if composites is not None else [natural_composite(bands)]
@@ -170,7 +177,7 @@ def reconstruction_figure(
         show_images(below, filled, stretch)
         for panel, gaps in zip(above, gap_mask[shown], strict=True):
             outline(panel, gaps)
-    border = Line2D([], [], color=OUTLINE_COLOUR, linewidth=1.5, label="border of what was taken as missing")
+    border = Line2D([], [], color=OUTLINE_COLOUR, linewidth=1.5, label="outline of pixels treated as missing")
     grid.legend([border], "; ".join(_named(composite) for composite in chosen))
     return grid.figure
 
@@ -186,10 +193,13 @@ def series_figure(
     pixels: Sequence[tuple[int, int]] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A vegetation index through time at some pixels (row, column): what was seen, what was hidden, and each method.
+    """A vegetation index over time at some pixels (row, column): observed and hidden values, and each method.
 
-    Arrays as in `strip_figure`. Shaded is the time around dates on which the pixel was missing, up to halfway to the
-    neighbouring dates. Raises ValueError where the bands allow no vegetation index.
+    Arrays as in `strip_figure`. The time around dates on which the pixel was missing, up to halfway to the neighbouring
+    dates, is shaded.
+
+    Raises:
+        ValueError: the bands allow no vegetation index.
     """
     found = vegetation_index(target, bands)
     if found is None:
@@ -225,7 +235,7 @@ def series_figure(
         panel.spines[["top", "right"]].set_visible(False)
     locator = AutoDateLocator(minticks=4, maxticks=9)
     panels[-1].xaxis.set_major_locator(locator)
-    years = ["", "%Y", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d"]  # beside ticks of years, months, days, hours, …
+    years = ["", "%Y", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d"]  # for ticks at years, months, days, hours, …
     panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=years))
     handles: list[Any] = [Line2D([], [], label=label, **style) for label, style in zip(lines, cycle(LINE_STYLES))]
     marker: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": INK}
@@ -244,7 +254,8 @@ def series_figure(
 
 
 def _usual_error(error: FloatArray, gap_mask: Mask) -> float:
-    """The end of the colour scale for errors [T, H, W]: large in a usual frame, whatever one bad frame does."""
+    """Upper end of the colour scale for errors [T, H, W]: large for a typical frame, and insensitive to a single bad
+    frame."""
     inside = [one[gaps & np.isfinite(one)] for one, gaps in zip(error, gap_mask, strict=True)]
     return max(float(np.median([np.percentile(one, 99) for one in inside if one.size] or [0.0])), 1e-3)
 
@@ -258,7 +269,7 @@ def _iso_dates(dates: NDArray[np.datetime64], frames: Sequence[int]) -> list[str
 
 
 def _edges(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
-    """T dates → T + 1 borders halfway between them; a few days outside at both ends."""
+    """The T + 1 boundaries halfway between T dates, and three days beyond the first and the last."""
     margin = np.timedelta64(3 * 86_400, "s")
     return np.concatenate([times[:1] - margin, times[:-1] + np.diff(times) / 2, times[-1:] + margin])
 

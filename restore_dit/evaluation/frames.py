@@ -1,5 +1,5 @@
-"""Errors frame by frame, and what they say of a method: where it falls below linear interpolation, and how far the mean
-over so few frames may be trusted. All on the published scale."""
+"""Per-frame errors and what follows from them: where a method falls below linear interpolation, and how reliable a mean
+over few frames is. All on the published scale."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from restore_dit.evaluation.metrics import PixelSet
 
 REFERENCE = "linear"
-"""The method that a frame's reconstruction should not be worse than."""
+"""The method that no frame's reconstruction should fall below."""
 
 TOLERANCE = 0.1
 """Decibels by which a frame may be below the reference before it counts as worse."""
@@ -24,17 +24,21 @@ TOLERANCE = 0.1
 RESAMPLES = 1000
 
 Interval = tuple[float, float]
-"""Where 95 % of the resampled values lie."""
+"""Bounds of the central 95 % of the resampled values."""
 
 
 @dataclass(frozen=True)
 class FrameErrors:
-    """The missing pixels of one scored frame: how many there are, and by method the sums over them of the squared and
-    of the absolute error, both averaged over bands.
+    """Errors over the missing pixels of one scored frame.
 
-    series: the number of the frame's series among those of its tile. date: such as 2019-06-30. visible_share: share of
-    the frame's known pixels that were shown. within: by method, of those that say how sure they are, which share of the
-    missing values lies in their intervals of `LEVELS`.
+    - `series`: index of the frame's series among those of its tile.
+    - `date`: in the form 2019-06-30.
+    - `missing`: number of missing pixels.
+    - `visible_share`: share of the frame's known pixels that were shown.
+    - `squared`, `absolute`: by method, the sum over the missing pixels of the squared and of the absolute error,
+      averaged over bands.
+    - `within`: for methods that predict their uncertainty, the share of missing values within their intervals of
+      `LEVELS`.
     """
 
     tile_id: str
@@ -47,17 +51,18 @@ class FrameErrors:
     within: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def psnr(self, method: str) -> float:
-        """dB; infinite where nothing is wrong."""
+        """PSNR in dB over the missing pixels; infinite for a perfect reconstruction."""
         return -10 * math.log10(self.squared[method] / self.missing) if self.squared[method] else math.inf
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a method's PSNR of missing pixels compares, in dB; intervals are None where there is but one frame.
+    """How a method's PSNR of missing pixels compares with others, in dB; intervals are None if there is only one frame.
 
-    interval: of its mean over series. gain: its mean less the best baseline's, and gain_interval that difference's.
-    below_linear: share of frames that are more than `TOLERANCE` below linear interpolation. worst_frame: the lowest
-    difference of any frame to linear interpolation.
+    - `interval`: of its mean over series.
+    - `gain`, `gain_interval`: its mean minus that of the best baseline, and the interval of this difference.
+    - `below_linear`: share of frames that are more than `TOLERANCE` below linear interpolation.
+    - `worst_frame`: the lowest difference of any frame to linear interpolation.
     """
 
     interval: Interval | None
@@ -70,9 +75,10 @@ class Comparison:
 def error_sums(
     target: NDArray[np.floating], prediction: NDArray[np.floating], pixels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of the squared and of the absolute error over the given pixels of each frame, averaged over bands: [n] each.
+    """Sums of the squared and of the absolute error, averaged over bands, over the selected pixels of each frame: [n]
+    each.
 
-    target, prediction: [n, C, H, W]. pixels: [n, H, W].
+    target, prediction: [n, C, H, W]. pixels: [n, H, W] bool.
     """
     error = prediction.astype(np.float64) - target
     squared, absolute = np.square(error).mean(axis=1), np.abs(error).mean(axis=1)
@@ -82,10 +88,11 @@ def error_sums(
 def compare(
     frames: Sequence[FrameErrors], means: Mapping[str, float], best: str, random: np.random.Generator
 ) -> dict[str, Comparison]:
-    """Each method beside linear interpolation, frame by frame, and beside the best baseline.
+    """Compares each method with linear interpolation, frame by frame, and with the best baseline.
 
-    means: each method's PSNR of missing pixels, pooled over the frames of a series and averaged over series. best: the
-    method that the others are compared with.
+    Args:
+        means: each method's PSNR of missing pixels in dB, pooled over the frames of a series and averaged over series.
+        best: the baseline that the other methods are compared with.
     """
     methods = list(means)
     psnr = np.array([[frame.psnr(method) for method in methods] for frame in frames])
@@ -106,8 +113,8 @@ def compare(
 
 
 def coverage(frames: Sequence[FrameErrors]) -> dict[str, dict[PixelSet, tuple[float, ...]]]:
-    """By method, of those that say how sure they are, the share of missing values within its intervals: of all, of
-    wholly hidden frames and of partly visible ones, as far as there are any."""
+    """For methods that predict their uncertainty, the share of missing values within the intervals: over all frames,
+    over entirely hidden frames and over partly visible ones, where there are any."""
     kinds: dict[PixelSet, list[FrameErrors]] = {
         "missing": list(frames),
         "hidden_frames": [frame for frame in frames if frame.visible_share == 0],
@@ -124,7 +131,7 @@ def coverage(frames: Sequence[FrameErrors]) -> dict[str, dict[PixelSet, tuple[fl
 
 
 def frames_csv(frames: Sequence[FrameErrors]) -> str:
-    """A line for each frame and method, in full precision."""
+    """CSV with one line per frame and method, in full precision."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["tile", "date", "method", "missing_pixels", "visible_share", "squared_error_sum", "psnr", "mae"])
@@ -141,9 +148,9 @@ def _resampled_means(
 ) -> NDArray[np.float64]:
     """Mean PSNR over series of resampled tiles and frames, [RESAMPLES, methods].
 
-    Tiles are drawn with replacement, and of each tile its frames: frames of one tile are alike, so that many frames of
-    few tiles say little of other tiles. Of a single tile only the frames are drawn. A series of several frames is
-    pooled from those that were drawn; it counts by how many of its frames were.
+    Tiles are drawn with replacement, and within each tile its frames: frames of one tile are similar, so that many
+    frames of few tiles say little about other tiles. With a single tile only the frames are resampled. A series of
+    several frames is pooled from the frames drawn and weighted by their number.
     """
     tiles = [list(own) for _, own in groupby(frames, lambda frame: frame.tile_id)]
     times = random.multinomial(len(tiles), np.full(len(tiles), 1 / len(tiles)), size=RESAMPLES)
@@ -159,7 +166,7 @@ def _resampled_means(
             hit = counts.any(axis=1)
             weight = counts[hit].mean(axis=1)
             mse = (counts[hit] @ squared[series == one]) / (counts[hit] @ missing[series == one])[:, None]
-            with np.errstate(divide="ignore"):  # where nothing is wrong PSNR is infinite
+            with np.errstate(divide="ignore"):  # PSNR is infinite where there is no error
                 np.add.at(totals, resample[hit], weight[:, None] * -10 * np.log10(mse))
             np.add.at(weights, resample[hit], weight)
     return totals / weights[:, None]

@@ -1,9 +1,9 @@
 """How close a reconstructed series is to the true one: MAE, RMSE, PSNR, SAM and SSIM.
 
-Every score is taken per series over all, missing and observed pixels, and over the missing ones of wholly hidden and of
-partly visible frames apart; then averaged over series. The values' scale is the caller's choice and is named in the
-result: published figures are on clamp(DN, 0, 8000)/8000, where 1 means a reflectance of 0.8; the same errors look 0.8
-times as large in true reflectance.
+Scores are computed per series over all, missing and observed pixels, and separately over the missing pixels of entirely
+hidden and of partly visible frames; then they are averaged over series. The caller chooses the scale of the values and
+names it in the result. Published figures use clamp(DN, 0, 8000)/8000, where 1 means a reflectance of 0.8; in true
+reflectance the same errors are 0.8 times as large.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PUBLISHED_SCALE = "published scale"
 REFLECTANCE = "reflectance"
 
 PixelSet = Literal["all", "missing", "hidden_frames", "partial_frames", "observed"]
-"""`hidden_frames` and `partial_frames` are parts of `missing`: the missing pixels of frames of which no known pixel is
-visible, and of all others."""
+"""`hidden_frames` and `partial_frames` are subsets of `missing`: the missing pixels of frames without any visible known
+pixel, and of all other frames."""
 
 PIXEL_SETS: tuple[PixelSet, ...] = get_args(PixelSet)
 
@@ -32,11 +32,13 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class SetScores:
-    """Scores over one set of pixels; None where the series has no pixel (SSIM: no frame, SAM: no angle) in it.
+    """Scores over one set of pixels; None if the series has no pixel (SSIM: no frame, SAM: no angle) in it.
 
-    mae, rmse: in units of the scale. mse: their square. psnr: dB for a value range of 1, infinite where nothing is
-    wrong. sam: mean angle between spectra in degrees. ssim: at most 1; over *frames* with any missing pixel (set
-    `missing`; of these the ones in question in its two parts) or with none (set `observed`).
+    - `mae`, `rmse`: in units of the scale; `mse` in their square.
+    - `psnr`: in dB for a value range of 1; infinite for a perfect reconstruction.
+    - `sam`: mean angle between spectra in degrees.
+    - `ssim`: at most 1; computed over whole *frames*: those with any missing pixel for `missing` (and the respective
+      ones for its two subsets), those with none for `observed`.
     """
 
     mae: float | None = None
@@ -52,7 +54,7 @@ METRICS = tuple(field.name for field in fields(SetScores))
 
 @dataclass(frozen=True)
 class SeriesScores:
-    """One series' scores over its pixel sets, on the scale that `scale_name` names."""
+    """One series' scores over its pixel sets, on the scale named by `scale_name`."""
 
     scale_name: str
     all: SetScores
@@ -69,14 +71,14 @@ class SeriesScores:
 
 @dataclass(frozen=True)
 class AverageScores(SeriesScores):
-    """Means over `series` series; `counted` says how many of them have a pixel in each set."""
+    """Means over `series` series; `counted` is the number of series that have pixels in each set."""
 
     series: int
     counted: dict[PixelSet, int]
 
 
 def published_scale(reflectance: FloatArray) -> FloatArray:
-    """Surface reflectance → the scale of the published figures, clamp(DN, 0, 8000)/8000. NaN stays NaN."""
+    """Surface reflectance on the scale of the published figures, clamp(DN, 0, 8000)/8000. NaN stays NaN."""
     return np.clip(reflectance / 0.8, 0, 1)
 
 
@@ -90,9 +92,12 @@ def score_series(
 ) -> SeriesScores:
     """Scores of one series.
 
-    target, prediction: [T, C, H, W] on the scale `scale_name`. A NaN in the target is no data: that pixel counts
-    nowhere. gap_mask: [T, H, W], true where the input was missing. target_cloud_mask: [T, H, W], true where the target
-    itself is cloudy: left out of everything but SSIM, as in the published evaluation.
+    Args:
+        target: [T, C, H, W] on the scale `scale_name`. NaN means no data; such pixels are excluded everywhere.
+        prediction: [T, C, H, W] on the same scale.
+        gap_mask: [T, H, W], true where the input was missing.
+        target_cloud_mask: [T, H, W], true where the target itself is cloudy; such pixels are excluded from everything
+            except SSIM, as in the published evaluation.
     """
     usable = ~np.isnan(target).any(axis=1)
     if target_cloud_mask is not None:
@@ -138,7 +143,7 @@ def score_frames(
     frames: Sequence[int] | NDArray[np.integer],
     scale_name: str,
 ) -> SeriesScores:
-    """`score_series` over the given frames alone, such as the one frame that a protocol removed."""
+    """`score_series` over the given frames only, such as the one frame that a protocol hides."""
     chosen = np.asarray(frames)
     return score_series(
         target[chosen],
@@ -150,10 +155,10 @@ def score_frames(
 
 
 def spectral_angle(target: FloatArray, prediction: FloatArray) -> NDArray[np.float64]:
-    """Angle between the spectra of two [T, C, H, W] series, [T, H, W] in degrees; NaN where a spectrum has norm 0.
+    """Angle between the spectra of two series [T, C, H, W]: [T, H, W] in degrees; NaN where a spectrum has zero norm.
 
-    Kahan's form with the half-angle: the arc cosine loses half the digits of small angles, and of equal spectra it is
-    not zero.
+    Uses Kahan's half-angle form: the arc cosine loses half the digits of small angles and is not exactly zero for equal
+    spectra.
     """
     first, second = _directions(target), _directions(prediction)
     opposite = np.linalg.norm(first - second, axis=1)
@@ -162,10 +167,14 @@ def spectral_angle(target: FloatArray, prediction: FloatArray) -> NDArray[np.flo
 
 
 def average_scores(scores: Sequence[SeriesScores]) -> AverageScores:
-    """Mean of each score over the series that have it. All must be on one scale."""
+    """Mean of each score over the series that have it.
+
+    Raises:
+        ValueError: the scores are not all on one scale, or there are none.
+    """
     scales = {one.scale_name for one in scores}
     if len(scales) != 1:
-        raise ValueError(f"scores of one scale expected, got {sorted(scales) or 'none'}")
+        raise ValueError(f"expected scores on one scale, got {sorted(scales) or 'none'}")
     means = {pixels: _mean([one.over(pixels) for one in scores]) for pixels in PIXEL_SETS}
     counted = {pixels: sum(one.over(pixels).mae is not None for one in scores) for pixels in PIXEL_SETS}
     return AverageScores(scales.pop(), **means, series=len(scores), counted=counted)
@@ -180,7 +189,7 @@ def _mean(scores: Sequence[SetScores]) -> SetScores:
 
 
 def _ssim(dissimilarity: NDArray[np.float64]) -> float | None:
-    """1 − 2·mean over frames given as rows of (sum, count)."""
+    """1 − 2·mean over frames, from rows of (sum, count)."""
     total, count = dissimilarity.sum(axis=0)
     return float(1 - 2 * total / count) if count else None
 

@@ -1,4 +1,4 @@
-"""What is hidden from a model and what is scored: the published test sample, and whole missing frames."""
+"""What is hidden from a model and what is scored: the published test protocol, and entirely missing frames."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSer
 MODEL_NAME = "RESTORE-DiT"
 
 Method = Callable[[TileSeries, NDArray[np.intp], NDArray[np.bool_]], Filled]
-"""What fills gaps: (series, frames [n], gaps [n, H, W]) → these frames of all the series' bands. It looks at
-no other optical frame and at nothing that is hidden."""
+"""A gap-filling method: (series, frames [n], gaps [n, H, W]) → these frames in all bands of the series. It uses no
+other optical frame and nothing that is hidden."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One series as a protocol shows it: `gaps` [n, H, W] are hidden, `scored` are the frames that count."""
+    """One series as a protocol presents it: `gaps` [n, H, W] are hidden, `scored` are the indices of the frames that
+    count."""
 
     frames: NDArray[np.intp]
     gaps: NDArray[np.bool_]
@@ -47,8 +48,8 @@ class Trial:
 
 @dataclass
 class TileScores:
-    """A tile's scores by method, one entry a scale and trial; the errors of its scored frames that have missing pixels;
-    its figures as PNG by name."""
+    """A tile's results: scores by method, one entry per scale and trial; the errors of its scored frames that have
+    missing pixels; and its figures as PNG, by file name."""
 
     tile_id: str
     scores: dict[str, list[SeriesScores]] = field(default_factory=dict)
@@ -59,9 +60,9 @@ class TileScores:
 
 
 def trials(config: EvaluationConfig, maker: ExampleMaker, tile: StoredTile | DecodedTile) -> Iterator[Trial]:
-    """`paper`: all clear frames, with the tile's own first cloud masks in order as gaps (spec section 3), all scored.
-    `missing-frame`: the same frames with one of them hidden as a whole and nothing else, scored alone, for up to
-    `hidden_frames` seeded choices."""
+    """Yields the trials of a tile. `paper`: all clear frames, with the tile's own first cloud masks in order as gaps,
+    all scored (the published test sample). `missing-frame`: the same frames with one of them entirely hidden and
+    nothing else, scored alone, for up to `hidden_frames` seeded choices."""
     frames = maker.clear_frames(tile, config.part)
     if config.protocol == "paper":
         yield Trial(frames, maker.missing(tile)[: len(frames)], np.arange(len(frames)))
@@ -74,7 +75,7 @@ def trials(config: EvaluationConfig, maker: ExampleMaker, tile: StoredTile | Dec
 
 
 def data_of(model: Model, config: EvaluationConfig) -> DataConfig:
-    """The model's own, with the evaluation's rule of which frames may be scored."""
+    """The model's data configuration, with the evaluation's rule for which frames may be scored, if it has one."""
     data = model.config.data
     return data if config.targets is None else data.model_copy(update={"targets": config.targets})
 
@@ -90,7 +91,7 @@ def baseline_methods() -> dict[str, Method]:
 
 
 def model_method(model: Model, options: SamplingOptions) -> Method:
-    """The model on series of bands that it fills, in any order."""
+    """The model as a `Method`, for series of bands that it fills, in any order."""
 
     def filled(series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]) -> Filled:
         wanted = series.optical.bands
@@ -123,8 +124,9 @@ def score_tile(
 
     Args:
         methods: by name; all fill the same gaps of the same frames.
-        maker: says which frames of the tile may be scored, what is unknown of them, and which bands are filled.
-        shown: the method that figures compare with linear interpolation; None: there are none.
+        maker: determines which frames of the tile may be scored, which of their pixels are unknown, and which bands are
+            filled.
+        shown: the method that figures compare with linear interpolation; None for no figures.
     """
     whole, bands = stored.series(), maker.bands
     tile, series = DecodedTile(whole), _of_bands(whole, bands)
@@ -188,7 +190,7 @@ def score_tile(
 
 
 def _of_bands(series: TileSeries, bands: tuple[str, ...]) -> TileSeries:
-    """The series with these optical bands alone, in this order."""
+    """The series with only these optical bands, in this order."""
     optical = series.optical
     values = optical.values[:, [optical.bands.index(band) for band in bands]]
     return replace(series, optical=Acquisitions(values, optical.dates, bands))

@@ -1,4 +1,4 @@
-"""A reconstructed tile before and after as a picture, from what a batch job has at hand."""
+"""A before-and-after picture of a reconstructed tile, from the data of a batch job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from restore_dit.series import NO_DATA, REFLECTANCE_SCALE
 
 
 def picture_of(done: Reconstructed) -> bytes:
-    """The PNG: in true and false colour, as far as there are bands for them."""
+    """The picture as PNG, in true and false colour as far as the bands allow."""
     bands = done.clear.optical.bands
     order = [done.cloudy.optical.bands.index(band) for band in bands]
     cloudy = done.cloudy.optical.values[:, order]

@@ -1,5 +1,5 @@
-"""The tables of an evaluation: methods × metrics, on each scale, and methods beside the best baseline; in the terminal
-and as JSON, CSV and Markdown."""
+"""The tables of an evaluation: methods × metrics on each scale, and methods compared with the best baseline; in the
+terminal and as JSON, CSV and Markdown."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from restore_dit.reconstruction.own_errors import LEVELS
 FORMAT = "restore-dit evaluation 2"
 
 COLUMNS = {"mae": "MAE", "rmse": "RMSE", "sam": "SAM °", "psnr": "PSNR dB", "ssim": "SSIM"}
-"""What a table shows, in the order of the published one; files hold every metric."""
+"""Metrics in the tables, in the order of the published table; files contain every metric."""
 
 DIGITS = {"mae": 4, "rmse": 4, "sam": 2, "psnr": 2, "ssim": 3}
 HIGHER_IS_BETTER = frozenset({"psnr", "ssim"})
 
 SCALES = {PUBLISHED_SCALE: f"{PUBLISHED_SCALE}, clamp(DN, 0, 8000)/8000", REFLECTANCE: REFLECTANCE}
-"""What a caption calls a scale, in the order of the tables."""
+"""Captions of the scales, in the order of the tables."""
 
 PIXEL_NAMES: dict[PixelSet, str] = {
     "all": "all pixels",
@@ -48,17 +48,19 @@ PIXEL_NAMES: dict[PixelSet, str] = {
     "partial_frames": "missing pixels of partly visible frames",
     "observed": "observed pixels",
 }
-"""What a caption calls a pixel set."""
+"""Captions of the pixel sets."""
 
 
 @dataclass(frozen=True)
 class Report:
     """Scores of several methods on the same series.
 
-    methods: for each method, for each scale, the averages. facts: what was evaluated, such as protocol, store and
-    model, in the order to show. missing_share: share of missing pixels in the inputs, 0 to 1. comparisons: each method
-    beside the best baseline and, frame by frame, beside linear interpolation; empty where no pixel is missing.
-    coverage: of methods that say how sure they are, which share of the missing values lies in their intervals.
+    - `methods`: averages by method and scale.
+    - `facts`: what was evaluated, such as protocol, store and model, in display order.
+    - `missing_share`: share of missing pixels in the inputs, 0 to 1.
+    - `comparisons`: each method compared with the best baseline and, frame by frame, with linear interpolation; empty
+      if no pixel is missing.
+    - `coverage`: for methods that predict their uncertainty, the share of missing values within their intervals.
     """
 
     title: str
@@ -76,25 +78,25 @@ class Report:
 
     @property
     def method_order(self) -> list[str]:
-        """Baselines as they are registered, then the other methods as they were given."""
+        """Baselines in the order of their registration, then the other methods in the order given."""
         baselines = [name for name in BASELINES if name in self.methods]
         return baselines + [name for name in self.methods if name not in BASELINES]
 
     @property
     def missing_psnr(self) -> dict[str, float]:
-        """PSNR of missing pixels on the published scale in dB, of the methods that have one, in their order."""
+        """PSNR of missing pixels in dB on the published scale, for the methods that have one, in table order."""
         scores = ((method, self.methods[method].get(PUBLISHED_SCALE)) for method in self.method_order)
         return {name: one.missing.psnr for name, one in scores if one is not None and one.missing.psnr is not None}
 
     @property
     def best_baseline(self) -> str | None:
-        """The baseline of the highest `missing_psnr`; None where there is none."""
+        """The baseline with the highest `missing_psnr`; None if there is none."""
         baselines = {method: psnr for method, psnr in self.missing_psnr.items() if method in BASELINES}
         return max(baselines, key=baselines.__getitem__, default=None)
 
     @property
     def series(self) -> int:
-        """How many series were scored."""
+        """Number of series scored."""
         return max((scores.series for _, _, scores in self.entries()), default=0)
 
     def entries(self) -> Iterator[tuple[str, str, AverageScores]]:
@@ -107,7 +109,8 @@ class Report:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """One table as text: a row a method, cells below `columns` and beside whether they are the best of their column."""
+    """One table as text: one row per method, with cells (text, whether it is the best of its column) for each of
+    `columns`."""
 
     caption: str
     columns: tuple[str, ...]
@@ -115,7 +118,8 @@ class ScoreTable:
 
 
 def score_table(report: Report, scale: str, pixels: PixelSet) -> ScoreTable:
-    """The scores of every method on one scale over one pixel set. Cells that read the same are best together."""
+    """The scores of every method on one scale over one pixel set. Cells with the same text as the best one are all
+    marked as best."""
     entries = [(method, scores) for method, of, scores in report.entries() if of == scale]
     columns: list[list[tuple[str, bool]]] = []
     for metric in COLUMNS:
@@ -133,7 +137,7 @@ def score_table(report: Report, scale: str, pixels: PixelSet) -> ScoreTable:
 
 
 def comparison_table(report: Report) -> ScoreTable:
-    """Each method beside the best baseline, and its frames beside linear interpolation."""
+    """Each method compared with the best baseline, and its frames compared with linear interpolation."""
     columns = (
         "PSNR dB",
         "95 %",
@@ -155,14 +159,14 @@ def comparison_table(report: Report) -> ScoreTable:
         )
         rows.append((method, [(text, False) for text in cells]))
     caption = (
-        f"missing pixels beside baselines · {SCALES[PUBLISHED_SCALE]} · dB; frames more than {TOLERANCE} dB below "
-        f"{REFERENCE}, and the worst one's difference"
+        f"missing pixels compared with baselines · {SCALES[PUBLISHED_SCALE]} · dB; frames more than {TOLERANCE} dB "
+        f"below {REFERENCE}, and the difference of the worst frame"
     )
     return ScoreTable(caption, columns, rows)
 
 
 def coverage_table(report: Report) -> ScoreTable:
-    """Which share of the missing values lies in the intervals that are to hold a given share of them."""
+    """The share of missing values within the intervals, by nominal share."""
     rows = [
         (f"{method}, {PIXEL_NAMES[pixels]}", [(f"{share:.1%}", False) for share in shares])
         for method, kinds in report.coverage.items()
@@ -174,7 +178,7 @@ def coverage_table(report: Report) -> ScoreTable:
 def print_report(
     report: Report, console: Console | None = None, pixel_sets: tuple[PixelSet, ...] = ("missing",)
 ) -> None:
-    """The tables of the given pixel sets: coloured in a terminal, plain and unwrapped elsewhere."""
+    """Prints the tables of the given pixel sets: coloured in a terminal, plain and unwrapped elsewhere."""
     console = console or Console()
     tables = [score_table(report, scale, pixels) for pixels in pixel_sets for scale in report.scales]
     if report.comparisons:
@@ -197,7 +201,7 @@ def print_report(
 
 
 def write_report(report: Report, folder: str) -> list[str]:
-    """Write report.json, report.csv and report.md below the folder at any URI; returns their URIs."""
+    """Writes report.json, report.csv and report.md to a folder at any URI and returns their URIs."""
     files = {"report.json": to_json(report), "report.csv": to_csv(report), "report.md": to_markdown(report)}
     written = []
     for name, text in files.items():
@@ -208,8 +212,8 @@ def write_report(report: Report, folder: str) -> list[str]:
 
 
 def to_markdown(report: Report) -> str:
-    """Every table, best cells bold; a pixel set that no method changes, that does not occur, or that is all of the
-    missing pixels, is named instead."""
+    """Every table, with the best cells in bold. A pixel set that does not occur, that no method changes, or that equals
+    all missing pixels is described in one sentence instead."""
     parts = [f"# {report.title}", _facts(report)]
     if report.comparisons:
         parts.append(_markdown(comparison_table(report)))
@@ -231,7 +235,7 @@ def to_markdown(report: Report) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """One line for each method, scale and pixel set, in full precision; empty where a score does not exist."""
+    """One line per method, scale and pixel set, in full precision; empty where a score does not exist."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["method", "scale", "pixels", "series", *METRICS])
@@ -243,7 +247,8 @@ def to_csv(report: Report) -> str:
 
 
 def to_json(report: Report) -> str:
-    """The whole report; `from_json` reads it back. JSON has no infinity: such numbers are strings (\"inf\")."""
+    """The whole report, which `from_json` reads. JSON has no infinity, so infinite numbers are written as strings
+    ("inf")."""
     content = {
         "format": FORMAT,
         "title": report.title,
@@ -262,14 +267,18 @@ def to_json(report: Report) -> str:
 
 
 def from_json(text: str) -> Report:
-    """The report that `to_json` wrote. Raises UserError where it is something else, or of an earlier version."""
+    """The report written by `to_json`.
+
+    Raises:
+        UserError: the text is not a report, or is of another version.
+    """
     try:
         content = json.loads(text)
         found = str(content["format"])
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'not a report of `restore-dit evaluate`, which says "format": "{FORMAT}"') from error
+        raise UserError(f'not a report of `restore-dit evaluate`, which contains "format": "{FORMAT}"') from error
     if found != FORMAT:
-        raise UserError(f"not a report of this version ({found}; this one reads {FORMAT}): evaluate again")
+        raise UserError(f"not a report of this version ({found}; this one reads {FORMAT}): run the evaluation again")
     methods = {
         method: {scale: _scores(fields) for scale, fields in scales.items()}
         for method, scales in content["methods"].items()

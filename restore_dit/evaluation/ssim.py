@@ -1,4 +1,4 @@
-"""Structural similarity of frames (Wang et al., 2004), as the published figures compute it."""
+"""Structural similarity of frames (Wang et al. 2004), computed as for the published figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WINDOW = 5
 SIGMA = 1.5
 STABILISER_LUMINANCE = 0.01**2
 STABILISER_CONTRAST = 0.03**2
-"""C1 and C2 for values whose range is 1."""
+"""C1 and C2 for values with a range of 1."""
 
 
 def _gaussian_window() -> NDArray[np.float64]:
@@ -20,13 +20,13 @@ def _gaussian_window() -> NDArray[np.float64]:
 
 
 def _smooth(images: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Gaussian mean around each pixel of [C, H, W]; outside the image lies zero."""
+    """Gaussian mean around each pixel of [C, H, W], with zeros outside the image."""
     window = _gaussian_window()
     return correlate1d(correlate1d(images, window, axis=-1, mode="constant"), window, axis=-2, mode="constant")
 
 
 def ssim_map(target: NDArray[np.floating], prediction: NDArray[np.floating]) -> NDArray[np.float64]:
-    """SSIM around each pixel, band by band: two frames [C, H, W] with a value range of 1 → [C, H, W] in [-1, 1]."""
+    """SSIM around each pixel and band, in [-1, 1], of two frames [C, H, W] with a value range of 1."""
     first, second = target.astype(np.float64), prediction.astype(np.float64)
     mean_first, mean_second = _smooth(first), _smooth(second)
     variance_first = _smooth(first**2) - mean_first**2
@@ -40,9 +40,9 @@ def ssim_map(target: NDArray[np.floating], prediction: NDArray[np.floating]) -> 
 
 
 def frame_dissimilarity(target: NDArray[np.floating], prediction: NDArray[np.floating]) -> tuple[float, int]:
-    """Sum of clamp((1 − SSIM)/2, 0, 1) over one frame [C, H, W], and how many values it sums.
+    """Sum of clamp((1 − SSIM)/2, 0, 1) over one frame [C, H, W], and the number of summed values.
 
-    Where a band of the target is NaN there is no data: every window that touches it is left out, in all bands.
+    NaN in a band of the target means no data: every window that touches such a pixel is excluded, in all bands.
     """
     no_data = np.isnan(target).any(axis=0)
     if not no_data.any():

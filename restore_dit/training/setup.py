@@ -1,4 +1,4 @@
-"""What every process of a run needs: made once from the configuration and the tile store, then pickled to workers."""
+"""What every process of a run needs: built once from the configuration and the tile store, then pickled to workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from restore_dit.training.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """A run, ready to start on any number of workers."""
+    """A run that is ready to start on any number of workers."""
 
     config: RunConfig
     folder: RunFolder
@@ -40,11 +40,11 @@ class TrainingSetup:
     maker: ExampleMaker
     normalisation: Normalisation
     validation: tuple[tuple[str, int], ...]
-    """(tile, draw) of the fixed validation examples."""
+    """(tile, draw) of each of the fixed validation examples."""
     init_from: Location | None
-    """The model directory to begin with; workers have another working directory than the user."""
+    """The model directory to start from, resolved because workers have a different working directory from the user."""
     training_data: TrainingData
-    """What the model will have seen, that of `init_from` included."""
+    """What the model will have seen, including the training data of `init_from`."""
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class TrainingSetup:
 
     @property
     def total_steps(self) -> int:
-        """Optimiser steps in the whole run."""
+        """Optimiser steps of the whole run."""
         return self.config.training.epochs * self.plan.steps_per_epoch
 
 
@@ -61,10 +61,11 @@ def set_up(config: RunConfig) -> TrainingSetup:
     """Opens the store and plans the run.
 
     Raises:
-        UserError: no store, bands or radar track that it lacks, a split that leaves nothing to train on.
+        UserError: there is no store, it lacks bands or a radar track, the split leaves nothing to train on, or the
+            model of `training.init_from` does not match.
     """
     if not config.data.store:
-        raise UserError("data.store is not set: give the tile store's folder or URI, such as data.store=stores/site")
+        raise UserError("data.store is not set: specify the tile store's folder or URI, such as data.store=stores/site")
     store = TileStore.open(config.data.store)
     config = with_bands(config, store)
     split = split_tiles({t: r.fold for t, r in store.manifest.tiles.items()}, config.data.split, config.seed)
@@ -76,7 +77,7 @@ def set_up(config: RunConfig) -> TrainingSetup:
         )
     _check_sizes(store, config, usable["train"])
     init_from = None if config.training.init_from is None else locate_model(config.training.init_from)
-    earlier = None if init_from is None else _initial_model(config, init_from).training_data
+    initial = None if init_from is None else _initial_model(config, init_from)
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
         config=config,
@@ -86,10 +87,13 @@ def set_up(config: RunConfig) -> TrainingSetup:
         plan=plan,
         reader=tile_reader(store, config.data),
         maker=ExampleMaker(config.data, config.model.bands, config.seed, config.model.any_bands),
-        normalisation=normalisation_of(store, config, split.train),
+        # Weights that were learned on one scale of the radar go on with it; the new store may have no radar at all.
+        normalisation=normalisation_of(store, config, split.train) if initial is None else initial.normalisation,
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
         init_from=init_from,
-        training_data=TrainingData.of(store, (*split.train, *split.validation)).after(earlier),
+        training_data=TrainingData.of(store, (*split.train, *split.validation)).after(
+            None if initial is None else initial.training_data
+        ),
     )
 
 
@@ -98,11 +102,11 @@ def _why_none(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) ->
     targets = config.data.targets
     records = [store.manifest.tiles[tile_id] for tile_id in tile_ids]
     decisions = [decide_by_record(targets, record, store.uri) for record in records]
-    return f"of {sum(map(len, decisions))} frames {explained(targets, np.concatenate(decisions))}; raise a limit"
+    return f"of {sum(map(len, decisions))} frames: {explained(targets, np.concatenate(decisions))}; raise a limit"
 
 
 def _check_sizes(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> None:
-    """Examples of a batch are of one size."""
+    """Raises `UserError` unless the examples of a batch all have the same size."""
     sizes = sorted({store.manifest.tiles[tile_id].size for tile_id in tile_ids})
     if config.data.crop is None and config.micro_batch_size > 1 and len(sizes) > 1:
         shown = ", ".join(f"{height}×{width}" for height, width in sizes[:4])
@@ -122,7 +126,11 @@ def _sums_before_test(store: TileStore, config: RunConfig, tile_id: str, track: 
 
 
 def with_bands(config: RunConfig, store: TileStore) -> RunConfig:
-    """The configuration with `model.bands` filled in from the store where it is empty."""
+    """The configuration with `model.bands`, if empty, set to the bands that all tiles of the store have.
+
+    Raises:
+        UserError: the tiles have no band in common.
+    """
     if config.model.bands:
         return config
     tiles = store.manifest.tiles.values()
@@ -135,10 +143,10 @@ def with_bands(config: RunConfig, store: TileStore) -> RunConfig:
 def usable_tiles(
     store: TileStore, config: RunConfig, tile_ids: tuple[str, ...], part: Literal["train", "validation"]
 ) -> tuple[str, ...]:
-    """The tiles that have a frame which the part may score, told from the manifest alone.
+    """The tiles with a frame that the part may score, according to the manifest alone.
 
     Raises:
-        UserError: a tile that lacks bands, cloud masks or paired radar, or is smaller than the crop.
+        UserError: a tile lacks bands, cloud masks or paired radar, or is smaller than the crop.
     """
     data = config.data
     kept = []
@@ -164,7 +172,7 @@ def usable_tiles(
 
 
 def normalisation_of(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> Normalisation:
-    """Radar mean and spread from the manifest's sums over the given tiles."""
+    """Mean and standard deviation of the radar channels from the manifest's sums over the given tiles."""
     if not config.model.radar_channels or config.data.radar is None:
         return Normalisation()
     track = config.data.radar.track
@@ -181,8 +189,8 @@ def normalisation_of(store: TileStore, config: RunConfig, tile_ids: tuple[str, .
 def _moments(
     store: TileStore, config: RunConfig, tile_ids: list[str], tracks: tuple[str, ...]
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation in dB of each channel over some tiles and tracks; split by dates, before the test
-    period."""
+    """Mean and standard deviation in dB of each channel over some tiles and tracks; with a split by dates, from before
+    the test period only."""
     channels = config.model.radar_channels
     if config.data.split.by == "dates":
         sums = merge_sums(_sums_before_test(store, config, tile, track) for tile in tile_ids for track in tracks)
@@ -197,7 +205,7 @@ def _moments(
 
 
 def _validation_examples(tiles: tuple[str, ...], count: int, seed: int) -> tuple[tuple[str, int], ...]:
-    """`count` examples from the tiles in seeded order, few tiles being drawn from again and again."""
+    """`count` examples from the tiles in seeded order, cycling through them if there are fewer tiles."""
     if not tiles:
         return ()
     order = [tiles[index] for index in generator(seed, "validation order").permutation(len(tiles))]
@@ -205,13 +213,13 @@ def _validation_examples(tiles: tuple[str, ...], count: int, seed: int) -> tuple
 
 
 def _initial_model(config: RunConfig, place: Location) -> Model:
-    """The model that the run begins with, once it is known to fit."""
+    """The model that the run starts from, checked to match the run's network."""
     model = load_model(place)
     theirs, ours = model.config.model.model_dump(), config.model.model_dump()
     for key, value in ours.items():
         if theirs[key] != value:
             raise UserError(
-                f"{place.uri}: this model has model.{key}={theirs[key]}, the run {value}; "
-                "set the run's to the model's to begin with its weights"
+                f"{place.uri}: this model has model.{key}={theirs[key]}, but the run has {value}; "
+                "set the run's value to the model's to start from its weights"
             )
     return model

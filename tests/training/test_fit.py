@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from jobs import train
 from restore_dit.config import RunConfig, dump, load
-from restore_dit.reconstruction.model_directory import load_model
+from restore_dit.reconstruction.model_directory import load_model, save_model
 from restore_dit.training import run as run_module
 from restore_dit.training.local import fit_here
 from restore_dit.training.monitor import LocalMonitor, SavedReport, StartedReport, StepReport, ValidationReport
@@ -201,6 +202,15 @@ def test_the_reported_loss_is_a_mean_after_a_stop_too(small_run, uninterrupted):
     assert sorted(losses) == [*range(4, setup.total_steps, 4), setup.total_steps]
     assert losses[4] == pytest.approx(sum(each[step] for step in (2, 3, 4)) / 3, rel=1e-3)
     assert losses[8] == pytest.approx(sum(each[step] for step in (5, 6, 7, 8)) / 4, rel=1e-3)
+
+
+def test_the_radar_stays_on_the_scale_that_the_weights_know(small_run, uninterrupted, tmp_path):
+    start = load_model(str(Path(uninterrupted.output, uninterrupted.name, "model")))
+    other = replace(start.normalisation, radar_mean=tuple(mean - 5 for mean in start.normalisation.radar_mean))
+    place = str(tmp_path / "other")
+    save_model(place, start.config, start.denoiser.state_dict(), other, {})
+    assert set_up(named(small_run, "adapted", init_from=place)).normalisation == other
+    assert set_up(named(small_run, "adapted")).normalisation == start.normalisation
 
 
 def test_a_fit_begins_with_the_weights_of_another(small_run, uninterrupted):

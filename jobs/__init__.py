@@ -1,1 +1,1 @@
-"""One entry point for each job on a cluster: `python -m jobs.NAME --config F key=value`."""
+"""Entry points of the jobs that run on a cluster: `python -m jobs.NAME --config F key=value`."""

@@ -1,4 +1,4 @@
-"""Cloud masks for a tile store as a job: `python -m jobs.clouds --config F key=value`."""
+"""Job that computes cloud masks for a tile store: `python -m jobs.clouds --config F key=value`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from restore_dit.clouds.detect import DetectionPlan, Outcome, chosen_masks, outc
 from restore_dit.config.clouds import DetectionConfig
 
 FEW_TILES = 4
-"""So many are done sooner than Ray has started."""
+"""Up to this many tiles are masked faster in this process than Ray takes to start."""
 
 
 def run(config: DetectionConfig, display: Console) -> int:
-    """Gives tiles masks and says which are in use; 1 if a tile could not be read."""
+    """Computes masks and prints which are in use. Returns the exit status: 1 if a tile could not be masked."""
     require(config, "store")
     plan = plan_detection(config)
     display.print(
         f"{len(plan.todo)} tiles to mask by {plan.writer.origin.method}, "
-        f"{plan.tiles - len(plan.todo) - len(plan.refused)} there already",
+        f"{plan.tiles - len(plan.todo) - len(plan.refused)} already done",
         highlight=False,
     )
     for tile_id, reason in plan.refused.items():
@@ -48,7 +48,7 @@ def run(config: DetectionConfig, display: Console) -> int:
 
 
 def _outcomes(plan: DetectionPlan, display: Console) -> Iterator[Outcome]:
-    """From this process, or from Ray where there is work for it."""
+    """Outcomes of the tiles, computed in this process or, if there are enough tiles, on Ray."""
     workers = plan.config.workers
     if workers == 0 or (workers is None and len(plan.todo) <= FEW_TILES) or not plan.todo:
         return outcomes(plan)
@@ -60,7 +60,7 @@ def _outcomes(plan: DetectionPlan, display: Console) -> Iterator[Outcome]:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    description = "Cloud masks for a tile store; the same configuration as `restore-dit clouds detect`."
+    description = "Computes cloud masks for a tile store, with the configuration of `restore-dit clouds detect`."
     return job_main("clouds", description, section(DetectionConfig), run, argv)
 
 

@@ -1,4 +1,4 @@
-"""What every job's entry point shares: its arguments, its exit status, and the Ray cluster that it runs on."""
+"""What the entry points of all jobs share: command-line arguments, exit status, and the connection to Ray."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from restore_dit.errors import UserError
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, by the convention of shells."""
 
 
 def job_main(
@@ -34,15 +34,23 @@ def job_main(
     run: Callable[[ConfigT, Console], int],
     argv: list[str] | None,
 ) -> int:
-    """The entry point of a job, `python -m jobs.JOB --config F key=value … [--dry-run]`: its exit status."""
+    """Runs `python -m jobs.JOB --config F key=value … [--dry-run]` and returns the exit status.
+
+    Args:
+        job: the job's name.
+        description: shown by `--help`.
+        read: loads the configuration from the file, if any, and the overrides.
+        run: runs the job and returns its exit status.
+        argv: command-line arguments; None: those of the process.
+    """
     parser = argparse.ArgumentParser(
         prog=f"python -m jobs.{job}",
         description=description,
         epilog=f"example: python -m jobs.{job} --config {job}.yaml key=value",
     )
-    parser.add_argument("--config", help="YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the configuration")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    parser.add_argument("--config", help="YAML file with the configuration")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that override the file")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and exit")
     given = parser.parse_intermixed_args(argv)
 
     def start() -> int:
@@ -56,7 +64,7 @@ def job_main(
 
 
 def exit_status(run: Callable[[], int], program: str) -> int:
-    """Runs; what the user can mend becomes one line on standard error."""
+    """Runs a program and returns its exit status. A `UserError` becomes one line on standard error."""
     threads.watch()
     try:
         return run()
@@ -72,25 +80,26 @@ def exit_status(run: Callable[[], int], program: str) -> int:
 
 
 def require(config: BaseModel, *keys: str) -> None:
-    """Raises `UserError` where one of these keys of a job's configuration is empty."""
+    """Raises `UserError` if one of these keys of a job's configuration is empty."""
     for key in keys:
         if not getattr(config, key):
             raise UserError(f"{key} is not set: give {key}=URI", status=2)
 
 
 def console() -> Console:
-    """Where progress goes."""
-    return Console(markup=False, emoji=False)  # brackets and colons in the name of a folder are its own
+    """The console on which progress is shown."""
+    return Console(markup=False, emoji=False)  # folder names may contain brackets and colons
 
 
 def connect(display: Console | None = None) -> None:
-    """The cluster that this job was submitted to, that `RAY_ADDRESS` names or that runs on this machine; where there
-    is none, one on this machine that ends with the job. Says which, once.
+    """Connects to Ray and prints which cluster is used. Does nothing if already connected.
 
-    Of what workers write, errors reach this program's own output where the cluster is not its own.
+    The cluster is the one that `RAY_ADDRESS` names (Ray sets it for submitted jobs), else one that already runs on this
+    machine, else a new one on this machine that ends with the job. With `RAY_ADDRESS`, only the workers' errors are
+    forwarded to this program's output; otherwise, none of their output is.
 
     Raises:
-        UserError: nobody answers at `RAY_ADDRESS`, it is no address, or the token is missing or wrong.
+        UserError: `RAY_ADDRESS` is invalid, no cluster answers there, or the token is missing or wrong.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -98,7 +107,7 @@ def connect(display: Console | None = None) -> None:
 
     if ray.is_initialized():
         return
-    # That this machine's own cluster asks for a token is as it should be, and no news.
+    # Silences the notice that the local cluster generates a token, which is expected.
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
     address = os.environ.get("RAY_ADDRESS") or None
     if not address:
@@ -113,12 +122,12 @@ def connect(display: Console | None = None) -> None:
                 ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
     except ray.exceptions.AuthenticationError as error:
         raise UserError(
-            f"{_named(address)}no usable token: {_sentence(error.message)}: set RAY_AUTH_TOKEN_PATH to the file of the "
-            "cluster's token"
+            f"{_named(address)}missing or wrong token: {_sentence(error.message)}: set RAY_AUTH_TOKEN_PATH to the file "
+            "of the cluster's token"
         ) from None
     except (ConnectionError, ValueError) as error:
         if not address:
-            raise  # nothing that the user named
+            raise  # not caused by the user's input
         raise UserError(f"{_named(address)}{_problem(error, listening)}: {_sentence(error)}") from None
     if address:
         forward_errors_only()
@@ -129,39 +138,40 @@ def connect(display: Console | None = None) -> None:
 
 
 def _give_token() -> None:
-    """Ray keeps the token of a cluster that it starts in the user's home. Where that cannot be written, the cluster has
-    one that only this process and those that it starts know."""
+    """Ray stores the token of a cluster that it starts in the user's home directory. If that is not writable, this sets
+    a token that only this process and its children know."""
     if any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")):
         return
     try:
         file = Path.home() / ".ray" / "auth_token"
         file.parent.mkdir(parents=True, exist_ok=True)
         usable = os.access(file, os.R_OK) or (not file.exists() and os.access(file.parent, os.W_OK | os.X_OK))
-    except (OSError, RuntimeError):  # no home at all
+    except (OSError, RuntimeError):  # there is no home directory
         usable = False
     if not usable:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def _require_listener(address: str) -> bool:
-    """Raises `UserError` where nobody listens: Ray itself tries for minutes. Whether the address could be tried."""
+    """Raises `UserError` if nothing listens at the address, because Ray itself would retry for minutes. Returns False
+    if the address is not `HOST:PORT` and so could not be checked."""
     host, _, port = address.rpartition(":")
     if not port.isdigit() or "://" in address:
-        return False  # such as `auto`
+        return False  # for example `auto`
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except OSError as error:
         raise UserError(f"{_named(address)}no cluster answers there: {error.strerror or error}") from None
     except UnicodeError as error:
-        raise UserError(f"{_named(address)}not the address of a cluster: {error}") from None
+        raise UserError(f"{_named(address)}not a valid cluster address: {error}") from None
     return True
 
 
 def _problem(error: Exception, listening: bool) -> str:
     if isinstance(error, ValueError):
-        return "not the address of a cluster"
-    if listening:  # Ray says no more of a token that is refused
-        return "a server is there, but lets nobody in (a cluster? is RAY_AUTH_TOKEN_PATH the file of its token?)"
+        return "not a valid cluster address"
+    if listening:  # Ray does not report a refused token as such
+        return "a server answers but refuses the connection (is RAY_AUTH_TOKEN_PATH the file of this cluster's token?)"
     return "no cluster answers there"
 
 
@@ -170,5 +180,5 @@ def _named(address: str | None) -> str:
 
 
 def _sentence(reason: object) -> str:
-    """The first of what Ray says, in one line; the rest is advice at length."""
+    """The first sentence of Ray's message, on one line; the rest is lengthy advice."""
     return " ".join(str(reason).split()).partition(". ")[0]

@@ -1,4 +1,4 @@
-"""Evaluation as a job: `python -m jobs.evaluate --config F key=value`."""
+"""Job that evaluates a model: `python -m jobs.evaluate --config F key=value`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from restore_dit.config.jobs import EvaluationConfig
 
 
 def run(config: EvaluationConfig, display: Console) -> int:
-    """Evaluates, prints the table and says where table and figures are."""
+    """Evaluates a model, prints the table and where the table and figures are stored. Returns exit status 0."""
     from restore_dit.evaluation.evaluate import evaluate
     from restore_dit.evaluation.report import print_report
 
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     return job_main(
         "evaluate",
-        "Scores a model; the same configuration as `restore-dit evaluate`.",
+        "Evaluates a model, with the configuration of `restore-dit evaluate`.",
         section(EvaluationConfig),
         run,
         argv,

@@ -1,4 +1,4 @@
-"""PASTIS-R to a tile store as a job: `python -m jobs.ingest --config F key=value`."""
+"""Job that ingests PASTIS-R into a tile store: `python -m jobs.ingest --config F key=value`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from restore_dit.data.pastis.ingest import plan_ingest
 
 
 def run(config: PastisConfig, display: Console) -> int:
-    """Ingests, says what is there and what is quarantined; 1 if a patch of this run was, unless that is allowed."""
+    """Ingests patches and prints a summary. Returns the exit status: 1 if this run quarantined a patch, unless
+    `allow_bad_tiles` is set."""
     require(config, "source", "output")
     report = run_intake("ingest", "patches", plan_ingest(config), config.workers, display)
     return 1 if report.quarantined and not config.allow_bad_tiles else 0
@@ -24,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     return job_main(
         "ingest",
-        "PASTIS-R to a tile store; the same configuration as `restore-dit ingest pastis`.",
+        "Ingests PASTIS-R into a tile store, with the configuration of `restore-dit ingest pastis`.",
         section(PastisConfig),
         run,
         argv,

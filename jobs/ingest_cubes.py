@@ -1,4 +1,4 @@
-"""Data cubes to a tile store as a job: `python -m jobs.ingest_cubes --config F key=value`."""
+"""Job that ingests data cubes into a tile store: `python -m jobs.ingest_cubes --config F key=value`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from restore_dit.config.cubes import CubesConfig
 from restore_dit.data.cubes.ingest import plan_cubes
 
 FEW_SITES = 4
+"""Up to this many sites are ingested faster in this process than Ray takes to start."""
 
 MOST_NAMED = 5
-"""Names in one line."""
+"""Maximum number of names in one message."""
 
 
 def run(config: CubesConfig, display: Console) -> int:
-    """Ingests, says what is there and what is quarantined; 1 if a site of this run was, unless that is allowed."""
+    """Ingests sites and prints a summary. Returns the exit status: 1 if this run quarantined a site, unless
+    `allow_bad_tiles` is set."""
     require(config, "source", "output")
     plan = plan_cubes(
         config.source,
@@ -29,11 +31,11 @@ def run(config: CubesConfig, display: Console) -> int:
         commit_every=config.commit_every,
         task_memory=int(config.task_gib * 2**30),
     )
-    renamed = [f"{site.name!r} is {site.tile_id}" for site in plan.todo if site.renamed]
+    renamed = [f"{site.name!r} as {site.tile_id}" for site in plan.todo if site.renamed]
     if renamed:
         more = f", and {len(renamed) - MOST_NAMED} more" if len(renamed) > MOST_NAMED else ""
         display.print(
-            f"names that cannot be part of a path: {', '.join(renamed[:MOST_NAMED])}{more}",
+            f"renamed sites whose names cannot be part of a path: {', '.join(renamed[:MOST_NAMED])}{more}",
             soft_wrap=True,
             highlight=False,
             markup=False,
@@ -43,13 +45,13 @@ def run(config: CubesConfig, display: Console) -> int:
 
 
 def mapping_of(config: CubesConfig) -> CubeMapping:
-    """The mapping that the configuration holds or names."""
+    """The mapping that the configuration contains or names."""
     return load_cube_mapping(config.mapping) if config.own_mapping is None else config.own_mapping
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    description = "Data cubes to a tile store, as `restore-dit ingest cube` does."
+    description = "Ingests data cubes into a tile store, like `restore-dit ingest cube`."
     return job_main("ingest_cubes", description, section(CubesConfig), run, argv)
 
 

@@ -1,4 +1,4 @@
-"""What the jobs that fill a tile store share: here or on the cluster, progress, what is said at the end."""
+"""What the jobs that fill a tile store share: local or distributed execution, progress, and the final summary."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from restore_dit.data.store.tile_intake import IntakePlan, IntakeReport, Outcome
 def run_intake(
     job: str, unit: str, plan: IntakePlan, workers: int | None, display: Console, *, few: int = 0
 ) -> IntakeReport:
-    """Carries out a plan and says what became of it.
+    """Executes a plan, prints a summary and returns the report.
 
     Args:
         job: the job's name.
-        unit: what its tiles come from, in the plural.
-        plan: what is to be done.
-        workers: tasks at a time; none: one a CPU; 0: this process.
-        display: where progress goes.
-        few: with `workers` none, so many are done in this process, being done sooner than Ray has started.
+        unit: what is made into tiles, in the plural, for messages.
+        plan: the tiles to add.
+        workers: concurrent tasks on Ray; None: one per CPU; 0: run in this process.
+        display: console for the progress.
+        few: if `workers` is None, up to this many tiles are made in this process, which is faster than starting Ray.
     """
-    display.print(f"{len(plan.todo)} {unit} to {job.partition('_')[0]}, {plan.there} there already", highlight=False)
+    display.print(f"{len(plan.todo)} {unit} to {job.partition('_')[0]}, {plan.there} already done", highlight=False)
     if workers == 0 or not plan.todo or (workers is None and len(plan.todo) <= few):
         found = outcomes(plan)
     else:
@@ -50,8 +50,8 @@ def run_intake(
     if report.added:
         making, writing = report.seconds_read / report.added, report.seconds_written / report.added
         display.print(
-            f"{report.added} {unit} in {time.perf_counter() - begin:.0f} s ({making:.2f} s reading or making and "
-            f"{writing:.2f} s writing each), {report.bytes_written / 1e6:.0f} MB written",
+            f"{report.added} {unit} in {time.perf_counter() - begin:.0f} s (each {making:.2f} s to read or simulate "
+            f"and {writing:.2f} s to write), {report.bytes_written / 1e6:.0f} MB written",
             highlight=False,
             soft_wrap=True,
         )

@@ -1,7 +1,7 @@
-"""What a job publishes through Ray's metrics: each node's agent hands them to Prometheus.
+"""Metrics that a job publishes through Ray, whose agent on each node exports them to Prometheus.
 
-Their names there begin with `ray_`. The driver alone publishes, so a metric has one value a job. Without Ray nothing
-is published.
+Prometheus sees their names with the prefix `ray_`. Only the driver publishes, so each metric has one value per job.
+Without Ray, nothing is published.
 """
 
 from __future__ import annotations
@@ -25,51 +25,51 @@ from restore_dit.training.monitor import (
 )
 
 SECONDS_BETWEEN_REPEATS = 4.0
-"""A gauge is gone from a node's metrics 20 s after it was last set (twice Ray's interval of 10 s), even while its
-process lives. So a job says its gauges again and again, and those of a dead job go away by themselves."""
+"""Ray drops a gauge 20 s after it was last set (twice its interval of 10 s), even if the process is alive. A job
+therefore keeps setting its gauges, and those of a dead job disappear by themselves."""
 
 RUNNING = "restore_dit_job_running"
 NODES_LOST = "restore_dit_job_nodes_lost"
 
 DESCRIPTIONS = {
-    RUNNING: "1 while the job runs, 0 for the last time when it ends; gone without a 0: killed",
-    NODES_LOST: "nodes that the cluster lost since the job began; those that its autoscaler took away do not count",
-    "restore_dit_tiles_planned": "tiles that a job has to do",
-    "restore_dit_tiles_done": "tiles that a job is through with, failed ones included",
-    "restore_dit_tiles_failed": "tiles that a job could not do",
-    "restore_dit_training_last_progress_timestamp_seconds": "Unix time at which the training last came further",
-    "restore_dit_training_worker_group_starts": "worker groups that have begun: more than 1 after a worker died",
-    "restore_dit_training_workers": "processes that train",
-    "restore_dit_training_step": "optimiser steps done",
-    "restore_dit_training_steps_planned": "optimiser steps of the whole run",
-    "restore_dit_training_saved_step": "optimiser step of the last saved state",
+    RUNNING: "1 while the job runs, 0 once it has ended; absent without a 0 if it was killed",
+    NODES_LOST: "nodes lost by the cluster since the job started, except those removed by its autoscaler",
+    "restore_dit_tiles_planned": "tiles that the job has to process",
+    "restore_dit_tiles_done": "tiles processed, including failed ones",
+    "restore_dit_tiles_failed": "tiles that failed",
+    "restore_dit_training_last_progress_timestamp_seconds": "Unix time of the last progress of the training",
+    "restore_dit_training_worker_group_starts": "worker groups started; more than 1 after a worker died",
+    "restore_dit_training_workers": "training processes",
+    "restore_dit_training_step": "optimiser steps completed",
+    "restore_dit_training_steps_planned": "optimiser steps planned for the whole run",
+    "restore_dit_training_saved_step": "optimiser step of the last saved training state",
     "restore_dit_training_epoch": "passes over the training tiles",
     "restore_dit_training_loss": "mean loss since the last report",
     "restore_dit_training_learning_rate": "learning rate of the last step",
     "restore_dit_training_gradient_norm": "norm of the gradient before clipping",
-    "restore_dit_training_examples_per_second": "examples trained on a second, all workers together",
-    "restore_dit_training_data_wait_share": "share of the time that the slowest worker waits for its next batch",
-    "restore_dit_training_validation_psnr_db": "validation PSNR of missing pixels",
-    "restore_dit_training_validation_mae": "validation MAE of missing pixels, published scale",
-    "restore_dit_training_gpu_memory_used_bytes": "GPU memory that a worker's tensors take",
-    "restore_dit_training_gpu_memory_peak_bytes": "most GPU memory that a worker's tensors took since the last report",
-    "restore_dit_training_gpu_memory_total_bytes": "memory of a worker's GPU",
+    "restore_dit_training_examples_per_second": "training examples per second, all workers together",
+    "restore_dit_training_data_wait_share": "share of time that the slowest worker waits for its next batch",
+    "restore_dit_training_validation_psnr_db": "validation PSNR of gap pixels",
+    "restore_dit_training_validation_mae": "validation MAE of gap pixels, on the scale of the published method",
+    "restore_dit_training_gpu_memory_used_bytes": "GPU memory allocated by a worker's tensors",
+    "restore_dit_training_gpu_memory_peak_bytes": "peak GPU memory of a worker's tensors since the last report",
+    "restore_dit_training_gpu_memory_total_bytes": "total memory of a worker's GPU",
 }
-"""Every metric by name. Tags: `job_name`, `run`, `submission`; `rank` where the name has `gpu_memory`."""
+"""Descriptions by metric name. Tags: `job_name`, `run`, `submission`, and `rank` for the `gpu_memory` metrics."""
 
 IDLE = 4
-"""Ray's reason of a node's end where its autoscaler drained it."""
+"""Ray's `DeathReason` of a node that its autoscaler drained."""
 ENDED_BY_AUTOSCALER = "Terminated by autoscaler."
-"""Ray's words where the autoscaler ends a node otherwise: its group has too many, or has changed."""
+"""Ray's `DeathReasonMessage` of a node that its autoscaler ended otherwise: its group was too large or had changed."""
 
 
 class JobGauges:
-    """The gauges of one job, kept alive until `close`; nothing where this process has no Ray cluster.
+    """The gauges of one job, republished until `close`. Without a Ray cluster, it does nothing.
 
     Args:
-        job: the job's name, such as `train`.
-        run: which of these; the id that the job was submitted by where there is no better name. Two jobs may have
-            one name, so `submission` tells them apart.
+        job: the job's name, for example `train`.
+        run: name of the run; None: the submission id. Names need not be unique: the tag `submission` tells two runs
+            with the same name apart.
     """
 
     def __init__(self, job: str, run: str | None = None) -> None:
@@ -88,7 +88,7 @@ class JobGauges:
             self._watcher.start()
 
     def set(self, name: str, value: float, rank: int | None = None) -> None:
-        """Publishes a value of one of `DESCRIPTIONS`."""
+        """Publishes the value of a metric, whose name is a key of `DESCRIPTIONS`."""
         if self._live:
             with self._lock:
                 if not self._over.is_set():
@@ -97,13 +97,15 @@ class JobGauges:
                     self._publish(*key)
 
     def close(self) -> None:
-        """The job is over in an orderly way, whatever its result; all else that it published goes away soon."""
+        """Marks the job as ended, whether it succeeded or failed. Its other metrics expire within seconds."""
         if self._live and not self._over.is_set():
             self._over.set()
-            self._watcher.join(SECONDS_BETWEEN_REPEATS)  # it asks the cluster, which this process may be about to leave
+            self._watcher.join(
+                SECONDS_BETWEEN_REPEATS
+            )  # it queries the cluster, from which this process may be about to disconnect
             with self._lock:
                 self._values = {(RUNNING, None): 0.0}
-                self._publish(RUNNING, None)  # Ray sends it off when the driver leaves the cluster
+                self._publish(RUNNING, None)  # Ray exports it when the driver disconnects
 
     def _repeat(self) -> None:
         while not self._over.wait(SECONDS_BETWEEN_REPEATS):
@@ -112,7 +114,7 @@ class JobGauges:
                     self._publish(*key)
 
     def _watch_nodes(self) -> None:
-        """In a thread of its own: a head that does not answer must not silence the rest."""
+        """Runs in its own thread, so that a head that does not answer cannot block the other metrics."""
         from ray.exceptions import RayError
 
         before: set[str] | None = None
@@ -120,7 +122,7 @@ class JobGauges:
             try:
                 lost = _nodes_lost()
             except (RayError, RuntimeError, OSError):
-                continue  # asked again; a head that stays away ends the job itself
+                continue  # retried; if the head stays unreachable, the job itself ends
             before = lost if before is None else before
             self.set(NODES_LOST, len(lost - before))
 
@@ -134,7 +136,7 @@ class JobGauges:
 
 
 class TrainingMetrics:
-    """A sink for the reports of a training run."""
+    """Publishes the reports of a training run as metrics."""
 
     def __init__(self, run: str) -> None:
         self._gauges = JobGauges("train", run)
@@ -175,7 +177,7 @@ class TrainingMetrics:
             publish(saved_step=report.step)
 
     def close(self) -> None:
-        """The training is over."""
+        """Marks the training as ended."""
         self._gauges.close()
 
     def _advanced(self) -> None:
@@ -188,33 +190,33 @@ class TrainingMetrics:
 
 
 class TileMetrics:
-    """How far a job over tiles is."""
+    """Progress metrics of a job that processes tiles."""
 
     def __init__(self, job: str) -> None:
         self._gauges = JobGauges(job)
 
     def show(self, done: int, failed: int, planned: int | None) -> None:
-        """So many tiles are done, of which so many failed, of so many where that is known."""
+        """Publishes the numbers of tiles processed (including failed ones), failed, and planned, if known."""
         self._gauges.set("restore_dit_tiles_done", done)
         self._gauges.set("restore_dit_tiles_failed", failed)
         if planned is not None:
             self._gauges.set("restore_dit_tiles_planned", planned)
 
     def close(self) -> None:
-        """The job is over."""
+        """Marks the job as ended."""
         self._gauges.close()
 
 
 def _has_cluster() -> bool:
-    """Whether this process is connected to Ray; asking does not load it."""
+    """Whether this process is connected to Ray. Does not import Ray."""
     ray = sys.modules.get("ray")
     return ray is not None and ray.is_initialized()
 
 
 def _nodes_lost() -> set[str]:
-    """Nodes that are dead although the autoscaler did not want it: Ray's own count of failures has all that are gone.
+    """Ids of nodes that died without the autoscaler's doing. Ray's own failure count includes every node that is gone.
 
-    A node that is told to end (SIGTERM: an evicted pod, a spot instance taken back) counts as lost.
+    A node that was told to terminate (SIGTERM: an evicted pod, a reclaimed spot instance) counts as lost.
     """
     import ray
 
@@ -226,6 +228,6 @@ def _nodes_lost() -> set[str]:
 
 
 def _submission() -> str:
-    """The id that the job was submitted by, which is also what `submit … logs` takes; else that of the process."""
+    """The job's submission id, as `restore-dit job logs` takes it; for a job that was not submitted, a process id."""
     given = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     return given.get("metadata", {}).get("job_submission_id") or f"process-{os.getpid()}-{socket.gethostname()}"

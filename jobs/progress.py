@@ -1,4 +1,4 @@
-"""How far a job over many things is: a bar where a terminal is there, plain lines where not."""
+"""Progress of a job: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jobs.metrics import TileMetrics
 
 LINE_EVERY = 10
-"""Things between two lines."""
+"""A line is printed after each multiple of this many items."""
 
 LONGEST_SILENCE = 60.0
-"""Seconds after which the next thing gets a line, whatever its number."""
+"""Seconds without a line after which the next item gets one, whatever its number."""
 
 
 class JobProgress:
-    """Counts what a job has done, shows it, and knows its rate.
+    """Counts the items that a job has processed and shows the count and the rate.
 
     with JobProgress("ingest", "patches", len(todo), display) as progress:
         for outcome in outcomes:
@@ -28,10 +28,10 @@ class JobProgress:
     def __init__(self, job: str, unit: str, total: int | None, display: Console) -> None:
         """
         Args:
-            job: the job's name, such as `ingest`.
-            unit: what is counted, in the plural: `tiles`.
-            total: how many there are; none: `update` will say.
-            display: where it is shown.
+            job: the job's name, for example `ingest`.
+            unit: what is counted, in the plural, for example `tiles`.
+            total: number of items; None: given to `update` later.
+            display: console for the progress.
         """
         self.job = job
         self.unit = unit
@@ -48,20 +48,20 @@ class JobProgress:
 
     @property
     def rate(self) -> float:
-        """Things a second since the beginning."""
+        """Items per second since the start."""
         return self.done / max(time.monotonic() - self._begin, 1e-9)
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Adds `count` finished items."""
         self.update(self.done + count)
 
     def fail(self, count: int = 1) -> None:
-        """So many of those that are done, now or with the next update, have failed."""
+        """Adds `count` failures among the items that are finished now or with the next update."""
         self.failed += count
         self._publish()
 
     def update(self, done: int, total: int | None = None) -> None:
-        """So many are done by now, of `total` where that was not known before."""
+        """Sets the number of finished items and, if given, the total."""
         self.done, self.total = done, self.total if total is None else total
         self._bar.update(self._task, completed=done, total=self.total)
         self._publish()
@@ -71,7 +71,7 @@ class JobProgress:
             if not self._display.is_terminal:
                 of = "" if self.total is None else f" of {self.total}"
                 self._display.print(
-                    f"{self.job}: {done}{of} {self.unit}, {self.rate:.3g} a second", highlight=False, soft_wrap=True
+                    f"{self.job}: {done}{of} {self.unit}, {self.rate:.3g} per second", highlight=False, soft_wrap=True
                 )
 
     def __enter__(self) -> JobProgress:

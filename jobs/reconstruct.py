@@ -1,4 +1,4 @@
-"""Reconstruction as a job: `python -m jobs.reconstruct --config F key=value`."""
+"""Job that reconstructs series: `python -m jobs.reconstruct --config F key=value`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from restore_dit.reconstruction.batch import Outcome, ReconstructionPlan
 
 SECONDS_BETWEEN_LINES = 10.0
-"""Between lines on the windows of a large tile."""
+"""Minimum time between two progress lines within a large tile."""
 
 
 def run(config: ReconstructionConfig, display: Console) -> int:
-    """Reconstructs every series of the input and says where the results are; 1 if one of them could not be."""
+    """Reconstructs every series of the input and prints where the results are. Returns the exit status: 1 if a series
+    could not be reconstructed."""
     from restore_dit.evaluation.reconstruction_picture import picture_of
     from restore_dit.reconstruction.batch import plan_reconstruction
 
@@ -30,7 +31,7 @@ def run(config: ReconstructionConfig, display: Console) -> int:
     plan = plan_reconstruction(config, picture_of)
     if plan.there:
         display.print(
-            f"{plan.there} tiles have their results already (resume=false makes them again)",
+            f"{plan.there} tiles already have results (resume=false recomputes them)",
             highlight=False,
             soft_wrap=True,
         )
@@ -42,7 +43,7 @@ def run(config: ReconstructionConfig, display: Console) -> int:
                 progress.fail()
                 print(f"no results for {outcome.tile_id}: {outcome.reason}", file=sys.stderr, flush=True)
             else:
-                display.print(_said(outcome), highlight=False, soft_wrap=True)
+                display.print(_summary(outcome), highlight=False, soft_wrap=True)
             for remark in outcome.remarks:
                 print(f"{outcome.tile_id}: {remark}", file=sys.stderr, flush=True)
             progress.advance()
@@ -51,16 +52,16 @@ def run(config: ReconstructionConfig, display: Console) -> int:
     return 1 if failed else 0
 
 
-def _said(outcome: Outcome) -> str:
-    """What became of a tile that has results."""
+def _summary(outcome: Outcome) -> str:
+    """One line about a reconstructed tile."""
     text = f"{outcome.tile_id}: {outcome.dates} dates, {outcome.reconstructed:.0%} of pixels reconstructed"
     if outcome.never_observed:
-        text += f"; {outcome.never_observed} pixels are observed on no date: never_observed marks these guesses"
+        text += f"; {outcome.never_observed} pixels are never observed and so are guesses (marked in never_observed)"
     return f"{text}; {outcome.tried}" if outcome.tried else text
 
 
 def _outcomes(plan: ReconstructionPlan, display: Console) -> Iterator[Outcome]:
-    """From this process, or from Ray."""
+    """Outcomes of the tiles, computed in this process or on Ray."""
     if plan.config.workers and plan.todo:
         connect(display)
         from restore_dit.reconstruction.batch_job import outcomes_on_cluster
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     return job_main(
         "reconstruct",
-        "Fills gaps; the same configuration as `restore-dit reconstruct`.",
+        "Fills the gaps of series, with the configuration of `restore-dit reconstruct`.",
         section(ReconstructionConfig),
         run,
         argv,

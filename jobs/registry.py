@@ -1,6 +1,6 @@
-"""The jobs by name: how each one's configuration is read, and which of its keys name places.
+"""All jobs by name: how their configurations are read, and which keys hold file or folder addresses.
 
-Importing this is cheap: no job is imported.
+Importing this module is cheap, because it imports no job.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ Read = Callable[[str | None, list[str]], BaseModel]
 
 @dataclass(frozen=True)
 class Place:
-    """A key whose value is the address of a file or folder, or a list of such."""
+    """A configuration key that holds the address of a file or folder, or a list of addresses."""
 
     key: str
     required: bool = True
-    """Whether the job needs it."""
+    """Whether the job needs a value."""
     web: bool = False
-    """Whether it may be http(s)."""
+    """Whether http(s) addresses are allowed."""
     small_file: bool = False
-    """Whether it is a file that is small enough to be sent along with the job."""
+    """Whether it is a file small enough to be sent along with the job."""
     named: Callable[[str], Any] | None = None
-    """Where it may be the name of something that this package ships, too: loads it."""
+    """If the value may also be the name of something shipped with this package: loads it by name."""
     shipped: str | None = None
-    """The name of what the package ships, which is there wherever the job runs."""
+    """Name of something shipped with this package, which is available wherever the job runs."""
 
     def values(self, config: BaseModel) -> Iterator[str]:
-        """What stands there; an empty word or nothing does not count."""
+        """The non-empty addresses under this key."""
         value: Any = config
         for part in self.key.split("."):
             value = getattr(value, part)
@@ -59,7 +59,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Job:
-    """A job: `python -m jobs.NAME`."""
+    """A job, run by `python -m jobs.NAME`."""
 
     name: str
     read: Read
@@ -67,12 +67,12 @@ class Job:
 
 
 def section(config: type[ConfigT]) -> Callable[[str | None, list[str]], ConfigT]:
-    """Reads a configuration other than a run's."""
+    """A reader for a configuration of this type."""
     return lambda path, overrides: load_section(config, overrides, Path(path) if path else None)
 
 
 def run_config(path: str | None, overrides: list[str]) -> RunConfig:
-    """Reads a run's configuration, by its shipped name too."""
+    """Reads the configuration of a training run from a file or by the name of a shipped one, by default `default`."""
     return load(path or "default", overrides)
 
 
@@ -134,13 +134,13 @@ JOBS = {
 
 
 def find_job(name: str) -> Job:
-    """The job of this name.
+    """The job with this name.
 
     Raises:
-        UserError: there is none; names the nearest.
+        UserError: there is none; the message suggests the closest name.
     """
     if name in JOBS:
         return JOBS[name]
     near = difflib.get_close_matches(name.replace("-", "_"), JOBS, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UserError(f"no job '{name}': {hint}jobs are {', '.join(JOBS)}", status=2)
+    raise UserError(f"no job '{name}': {hint}available jobs: {', '.join(JOBS)}", status=2)

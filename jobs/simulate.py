@@ -1,4 +1,4 @@
-"""Simulated tiles to a tile store as a job: `python -m jobs.simulate --config F key=value`."""
+"""Job that simulates tiles into a tile store: `python -m jobs.simulate --config F key=value`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.simulation.simulate import plan_simulation
 
 LITTLE_WORK = 24 * 128 * 128
-"""Pixels of all tiles, up to which two CPUs gain less than the start of Ray costs: about 25 s of work."""
+"""Total pixels (about 25 s of work) up to which two CPUs save less time than Ray takes to start."""
 
 
 def run(config: SimulationJobConfig, display: Console) -> int:
-    """Simulates what the store lacks; 1 if a tile could not be made."""
+    """Simulates the tiles that the store lacks. Returns the exit status: 1 if a tile could not be made."""
     require(config, "output")
     indices = range(config.first, config.first + config.tiles)
     plan = plan_simulation(config.simulation, config.output, config.seed, indices, commit_every=config.commit_every)
@@ -27,7 +27,7 @@ def run(config: SimulationJobConfig, display: Console) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    description = "Simulated tiles to a tile store; the same configuration as `restore-dit simulate`."
+    description = "Simulates tiles into a tile store, with the configuration of `restore-dit simulate`."
     return job_main("simulate", description, section(SimulationJobConfig), run, argv)
 
 

@@ -1,4 +1,4 @@
-"""Training as a job: `python -m jobs.train --config F key=value`."""
+"""Job that trains a model: `python -m jobs.train --config F key=value`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from restore_dit.config import RunConfig
 
 
 def run(config: RunConfig, display: Console) -> int:
-    """Trains; 0 finished, 130 stopped by Ctrl-C with its state saved."""
+    """Trains a model. Returns the exit status: 0 if finished, 130 if stopped by Ctrl-C, with the state saved."""
     from restore_dit.training.run import run_training
 
     if config.workers.count:
@@ -22,18 +22,18 @@ def run(config: RunConfig, display: Console) -> int:
     if not result.finished:
         where = f"after step {result.step}; its state is saved in {result.folder}" if result.step else "before any step"
         display.print(
-            f"stopped {where}. The same command goes on from there.",
+            f"stopped {where}. Run the same command again to resume.",
             soft_wrap=True,
             highlight=False,
         )
         return INTERRUPTED
-    display.print(f"finished; the model is {result.model}", soft_wrap=True, highlight=False)
+    display.print(f"finished; model: {result.model}", soft_wrap=True, highlight=False)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    return job_main("train", "Trains a model; the same configuration as `restore-dit train`.", run_config, run, argv)
+    return job_main("train", "Trains a model, with the configuration of `restore-dit train`.", run_config, run, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training of a cloud network as a job: `python -m jobs.train_clouds --config F key=value`."""
+"""Job that trains a cloud-detection network: `python -m jobs.train_clouds --config F key=value`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restore_dit.config.cloud_training import CloudTrainingConfig
 
 
 def run(config: CloudTrainingConfig, display: Console) -> int:
-    """Trains; 0 finished, 130 stopped by Ctrl-C with its state saved."""
+    """Trains a network. Returns the exit status: 0 if finished, 130 if stopped by Ctrl-C, with the state saved."""
     from restore_dit.clouds.training.fit import train_cloud_network
     from restore_dit.clouds.training.reports import Learned, Report, Started, score_line
     from restore_dit.training.interrupts import stop_when_interrupted
@@ -38,20 +38,20 @@ def run(config: CloudTrainingConfig, display: Console) -> int:
     if not result.finished:
         display.print(
             f"stopped after step {result.step}; its state is saved in {result.output}. "
-            "The same command goes on from there.",
+            "Run the same command again to resume.",
             soft_wrap=True,
             highlight=False,
         )
         return INTERRUPTED
     for name, counts in result.counts.items():
-        display.print(f"held out of {name}: {score_line(counts)}", soft_wrap=True, highlight=False)
-    display.print(f"finished; the model is {result.output}", soft_wrap=True, highlight=False)
+        display.print(f"held-out part of {name}: {score_line(counts)}", soft_wrap=True, highlight=False)
+    display.print(f"finished; model: {result.output}", soft_wrap=True, highlight=False)
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    description = "Trains a cloud network; the same configuration as `restore-dit clouds train`."
+    description = "Trains a cloud-detection network, with the configuration of `restore-dit clouds train`."
     return job_main("train_clouds", description, section(CloudTrainingConfig), run, argv)
 
 

@@ -1,4 +1,4 @@
-"""A sweep as a job: `python -m jobs.tune --config F key=value`."""
+"""Job that runs a sweep: `python -m jobs.tune --config F key=value`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tuning.records import Trial, Turn
 
 
 def run(config: SweepConfig, display: Console) -> int:
-    """Runs the trials that are left, makes the report and says where it is; 1 if no trial has a score."""
+    """Runs the remaining trials, writes the report and prints its address. Returns the exit status: 1 if no trial has a
+    score."""
     from tuning.report import write_sweep_report
     from tuning.sweep import generations, passed, plan_sweep, ranked, run_sweep
 
@@ -22,7 +23,7 @@ def run(config: SweepConfig, display: Console) -> int:
     before = plan.trials
     over = sum(trial.is_over for trial in before)
     if before:
-        display.print(f"{over} trials are over, {len(before) - over} go on where they were", highlight=False)
+        display.print(f"{over} trials have ended, {len(before) - over} resume where they stopped", highlight=False)
     connect(display)
     of_each = generations(plan)
     unit = "trials" if of_each == 1 else "generations of trials"
@@ -60,11 +61,11 @@ def _line(trial: Trial) -> str:
     score = trial.best
     assert score is not None
     ended = "" if trial.status == "finished" else f" ({trial.status} at step {trial.step})"
-    return f"{trial.name}: {score.psnr:.2f} dB, {score.seconds:.3f} s a series{ended}: {_shown(trial.best_values)}"
+    return f"{trial.name}: {score.psnr:.2f} dB, {score.seconds:.3f} s per series{ended}: {_shown(trial.best_values)}"
 
 
 def _turned(trial: Trial, turn: Turn) -> str:
-    return f"{trial.name}: goes on from {turn.source} at step {turn.step}: {_shown(trial.values)}"
+    return f"{trial.name}: continues from {turn.source} at step {turn.step}: {_shown(trial.values)}"
 
 
 def _shown(values: dict[str, Any]) -> str:
@@ -75,7 +76,7 @@ def _shown(values: dict[str, Any]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
-    description = "A sweep over diffusion schedules; the same configuration as `restore-dit tune`."
+    description = "Runs a hyperparameter sweep, with the configuration of `restore-dit tune`."
     return job_main("tune", description, load_sweep, run, argv)
 
 

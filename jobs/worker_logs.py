@@ -1,6 +1,6 @@
-"""What of the workers' output reaches a job's own: errors with their tracebacks, and what the autoscaler does.
+"""Filters what of the workers' output is forwarded to a job's own: errors with tracebacks, and autoscaler messages.
 
-Ray forwards every line of every process, its own talk included; all of it stays in the cluster's log files.
+By default, Ray forwards every line of every process, including its own messages. The cluster's log files keep them all.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from typing import Any
 TRACEBACK = "Traceback (most recent call last):"
 
 _ERROR = re.compile(r"^(\S+ )*(ERROR|CRITICAL|FATAL)\b|^[\w.]*(Error|Exception|Exit|Interrupt)(:|$)|^Fatal ")
-"""A line that is one: by its level, or as Python ends a traceback."""
+"""A line that reports an error: by its log level, or as the last line of a Python traceback."""
 
 _JOINT = re.compile(r"^(The above exception was the direct cause|During handling of the above exception)|^$")
-"""What stands between the tracebacks of one error."""
+"""A line between the tracebacks of chained exceptions."""
 
 _BOOKKEEPING = re.compile(r"^Unhandled error .*_StatsActor")
-"""Ray Data's own bookkeeping, whose process goes with the training that began it while another still reports to it."""
+"""An error about Ray Data's statistics actor, which ends with the training that started it but may still be in use."""
 
 _NAMED = ("autoscaler", "raylet")
-"""Senders whose every line counts: nodes that come and go, workers killed for memory."""
+"""Senders whose lines are all kept: they report nodes that join and leave, and workers killed for lack of memory."""
 
 
 class WorkerLogFilter:
-    """Keeps what matters of the lines that processes of a cluster write; knows which of them are within a traceback."""
+    """Selects relevant lines of a cluster's processes. It tracks which processes are in the middle of a traceback."""
 
     def __init__(self) -> None:
         self._within: set[tuple[Any, Any]] = set()
         self._bookkeeping: set[tuple[Any, Any]] = set()
 
     def kept(self, sender: tuple[Any, Any], lines: list[str]) -> Iterator[str]:
-        """The lines of a process that matter; a traceback may go on in its next lines. `sender`: node and process."""
+        """The relevant lines of a process. A traceback may continue in the next call. `sender`: node and process."""
         for line in lines:
             if _BOOKKEEPING.match(line):
                 self._bookkeeping.add(sender)
@@ -51,7 +51,7 @@ class WorkerLogFilter:
 
 
 def forward_errors_only() -> None:
-    """Puts the filter before Ray's own printing of the workers' output. To be called once Ray is connected."""
+    """Filters the workers' output before Ray prints it. Call it once Ray is connected."""
     from ray._private.ray_logging import global_worker_stdstream_dispatcher
     from ray._private.worker import print_to_stdstream
 

@@ -1,1 +1,1 @@
-"""Sending a job to a Ray cluster: what is sent, to whom, and what becomes of it there."""
+"""Submitting jobs to a Ray cluster: packaging, addressing, following and reporting the outcome."""

@@ -1,4 +1,4 @@
-"""Talking to a cluster's dashboard through Ray's client, with a time limit on every request and errors of one line."""
+"""A client of a cluster's dashboard, based on Ray's, with a time limit on every request and one-line errors."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _FAILED = re.compile(r"status code (\d+): (.*)", re.DOTALL)
 
 
 class Unreachable(UserError):
-    """Nobody answers: perhaps for a moment only."""
+    """The cluster does not answer, possibly only for a moment."""
 
 
 class _LimitedClient(JobSubmissionClient):
-    """Ray's client, which would wait for ever, and ask whom the environment names."""
+    """Ray's client with time limits, and without the proxies and credentials that the environment would add."""
 
     def __init__(self, target: Target) -> None:
         self._options = _options(target)
@@ -45,31 +45,31 @@ class _LimitedClient(JobSubmissionClient):
 
 
 class ClusterClient:
-    """The jobs of one cluster. Every method raises `UserError` where the cluster does not do what it is asked."""
+    """The jobs of one cluster. Every method raises `UserError` if the cluster is unreachable or refuses a request."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
         for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # what is worth saying is said here
+            logging.getLogger(name).setLevel(logging.ERROR)  # this client reports errors itself
         self.version = self._check_server()
-        with self._explained(), _no_other_address(target.url):
+        with self._user_errors(), _no_other_address(target.url):
             self._client = _LimitedClient(target)
 
     @property
     def start_asked(self) -> bool:
-        """Whether the cluster was asked to start a job: the package is there by then."""
+        """Whether the cluster was asked to start a job, which happens after the package is uploaded."""
         return self._client.start_asked
 
     def submit(
         self, job_id: str, entrypoint: str, package: bytes, metadata: Mapping[str, str], environment: Mapping[str, str],
         *, cpus: float, gpus: float,
     ) -> None:  # fmt: skip
-        """Sends the package, unless the cluster has it already, and starts the job in it."""
+        """Uploads the package, unless the cluster already has it, and starts the job in it."""
         try:
             with tempfile.TemporaryDirectory(prefix="restore-dit-") as folder:
                 file = Path(folder) / "package.zip"
                 file.write_bytes(package)
-                with self._explained():
+                with self._user_errors():
                     self._client.submit_job(
                         entrypoint=entrypoint,
                         submission_id=job_id,
@@ -85,37 +85,37 @@ class ClusterClient:
             ) from None
 
     def job(self, job_id: str) -> JobDetails:
-        """What the cluster knows of a job."""
-        with self._explained(job_id):
+        """Details of a job."""
+        with self._user_errors(job_id):
             return self._client.get_job_info(job_id)
 
     def jobs(self) -> list[JobDetails]:
-        """Every submitted job that the cluster remembers, the oldest first."""
-        with self._explained():
+        """All submitted jobs that the cluster remembers, oldest first."""
+        with self._user_errors():
             found = self._client.list_jobs()
         return sorted((job for job in found if job.submission_id), key=lambda job: job.start_time or 0)
 
     def log(self, job_id: str) -> str:
-        """A job's log up to now."""
-        with self._explained(job_id):
+        """A job's log so far."""
+        with self._user_errors(job_id):
             return self._client.get_job_logs(job_id)
 
     def log_as_it_grows(self, job_id: str) -> AsyncIterator[str]:
-        """Pieces of a job's log from its beginning to its end; errors of the connection are passed on as they come."""
+        """Streams a job's log from its beginning to its end. Connection errors are passed on unchanged."""
         return self._client.tail_job_logs(job_id)
 
     def stop(self, job_id: str) -> bool:
-        """Asks a job to stop; whether it was running."""
-        with self._explained(job_id):
+        """Asks a job to stop and returns whether it was running."""
+        with self._user_errors(job_id):
             return self._client.stop_job(job_id)
 
     def _check_server(self) -> str:
-        """That a Ray dashboard of a fitting version answers, and takes the token; its version."""
+        """Checks that a Ray dashboard of a compatible version answers and accepts the token; returns the version."""
         url = self.target.url
         try:
             answer = requests.get(f"{url}/api/version", **_options(self.target))
         except requests.RequestException as error:
-            raise Unreachable(_nobody(url, error)) from None
+            raise Unreachable(_no_answer(url, error)) from None
         if answer.status_code in (401, 403):
             raise UserError(self._refused(answer.status_code))
         try:
@@ -124,48 +124,50 @@ class ClusterClient:
             version = None
         if not isinstance(version, str):
             raise UserError(
-                f"{url}: answers, but not as a Ray dashboard does (HTTP {answer.status_code}); give the address of the "
-                "cluster's dashboard, such as http://HEAD:8265"
+                f"{url}: a server answers, but not a Ray dashboard (HTTP {answer.status_code}); give the address of "
+                "the cluster's dashboard, for example http://HEAD:8265"
             )
         check_versions(version, ray_version, url)
         return version
 
     def _refused(self, status: int) -> str:
-        """Why: 401 no token, 403 a wrong one."""
+        """The message for a refused request: 401 means a missing token, 403 a wrong one."""
         url, origin = self.target.url, self.target.token_origin
         if status == 403 or origin:
-            return f"{url}: refuses the token from {origin}; set RAY_AUTH_TOKEN_PATH to the file with this cluster's"
+            return (
+                f"{url}: refuses the token from {origin}; set RAY_AUTH_TOKEN_PATH to the file of this cluster's token"
+            )
         return (
-            f"{url}: asks for a token; set RAY_AUTH_TOKEN_PATH to a file that holds the cluster's (or RAY_AUTH_TOKEN)"
+            f"{url}: requires a token; set RAY_AUTH_TOKEN_PATH to the file of its token, or RAY_AUTH_TOKEN to the token"
         )
 
     @contextmanager
-    def _explained(self, job_id: str | None = None) -> Iterator[None]:
+    def _user_errors(self, job_id: str | None = None) -> Iterator[None]:
         url = self.target.url
         try:
             yield
         except (ConnectionError, requests.RequestException) as error:
-            raise Unreachable(_nobody(url, error)) from None
+            raise Unreachable(_no_answer(url, error)) from None
         except AuthenticationError:
             raise UserError(self._refused(403 if self.target.token else 401)) from None
         except (RuntimeError, ValueError) as error:
             failed = _FAILED.search(str(error))
             if failed and failed[1] == "404" and job_id:
-                raise UserError(f"{job_id}: no such job on {url}; `restore-dit job list` shows them") from None
+                raise UserError(f"{job_id}: no such job on {url}; `restore-dit job list` lists them") from None
             if failed and "No available agent" in failed[2]:
                 raise UserError(
-                    f"{url}: the cluster's head takes no job now (no agent); try again, or look at its "
+                    f"{url}: the cluster's head cannot start jobs at the moment (no agent); try again, or see its "
                     "dashboard_agent.log"
                 ) from None
             if failed and failed[1] in _GATEWAY:
-                raise Unreachable(f"{url}: its gateway answers in its place (HTTP {failed[1]})") from None
-            said = [line for line in (failed[2] if failed else str(error)).splitlines() if line.strip(" .")]
-            raise UserError(f"{url}: {said[-1].strip() if said else 'the request failed'}") from None
+                raise Unreachable(f"{url}: a gateway answers instead of the cluster (HTTP {failed[1]})") from None
+            lines = [line for line in (failed[2] if failed else str(error)).splitlines() if line.strip(" .")]
+            raise UserError(f"{url}: {lines[-1].strip() if lines else 'the request failed'}") from None
 
 
 class _Bearer(requests.auth.AuthBase):
-    """The token and nothing else: without one of these, requests puts what a .netrc file has for the host in its
-    place."""
+    """Sends only the token. Without an explicit auth object, requests would replace it with credentials for the host
+    from a .netrc file."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = headers
@@ -176,35 +178,35 @@ class _Bearer(requests.auth.AuthBase):
 
 
 def _options(target: Target) -> dict[str, Any]:
-    """What goes with every request. Ray follows logs through aiohttp, which asks no proxy and reads no .netrc."""
+    """Options for every request. Log streams go through aiohttp, which uses neither a proxy nor .netrc."""
     options: dict[str, Any] = {
         "auth": _Bearer(target.headers),
         "timeout": (SECONDS_TO_CONNECT, SECONDS_TO_ANSWER),
     }
     if target.on_loopback:
-        options["proxies"] = {"http": "", "https": ""}  # one that the environment names would get to see the token
+        options["proxies"] = {"http": "", "https": ""}  # a proxy from the environment would see the token
     return options
 
 
 def check_versions(theirs: str, ours: str, url: str) -> None:
-    """Raises `UserError` where the cluster runs another minor version of Ray: the project is made for one."""
+    """Raises `UserError` if the cluster runs another minor version of Ray than this machine."""
     if theirs.split(".")[:2] != ours.split(".")[:2]:
         raise UserError(
-            f"{url}: the cluster runs Ray {theirs}, and this project is made for {ours}, as here; use the project's "
-            "container image, or its constraints.txt, on the cluster"
+            f"{url}: the cluster runs Ray {theirs}, but this machine runs {ours}; use the project's container image or "
+            "its constraints.txt on the cluster"
         )
 
 
-def _nobody(url: str, error: Exception) -> str:
+def _no_answer(url: str, error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
-        return f"{url}: no secure connection: {_innermost(error)}; is it http:// there?"
+        return f"{url}: no secure connection: {_innermost(error)}; does the server use http://?"
     if isinstance(error, requests.Timeout):
-        return f"{url}: no answer within the time limit; is the cluster up, and a tunnel to it open?"
-    return f"{url}: nobody answers there ({_innermost(error)}); is the cluster up, and a tunnel to it open?"
+        return f"{url}: no answer within the time limit; is the cluster up and the tunnel open?"
+    return f"{url}: no answer ({_innermost(error)}); is the cluster up and the tunnel open?"
 
 
 def _innermost(error: BaseException) -> str:
-    """The cause's own words, without the layers around it."""
+    """Message of the root cause, without the exceptions that wrap it."""
     while True:
         inner = (
             error.__cause__
@@ -222,7 +224,7 @@ def _innermost(error: BaseException) -> str:
 
 @contextmanager
 def _no_other_address(url: str) -> Iterator[None]:
-    """Ray's client prefers an address from the environment to the one that it is given."""
+    """Sets the address in the environment too, because Ray's client prefers that one to its argument."""
     name = "RAY_API_SERVER_ADDRESS"
     before = os.environ.get(name)
     os.environ[name] = url

@@ -1,4 +1,4 @@
-"""A job's log as it grows, until the job ends: over connections that drop, from where the last one left off."""
+"""Follows a job's log until the job ends, and resumes it where it left off when a connection drops."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from jobs.submission.client import ClusterClient, Unreachable
 from restore_dit.errors import UserError
 
 SECONDS_OF_SILENCE = 120.0
-"""After which the connection is made anew: a quiet job and a dead connection look the same."""
+"""Silence after which the connection is renewed, because a quiet job looks the same as a dead connection."""
 
 SECONDS_TO_BEGIN = 20.0
-"""After which it is said what a job waits for."""
+"""Silence at the start after which the user is told what the job waits for."""
 
 SECONDS_TO_RECONNECT = 600.0
-"""For which a cluster may be out of reach before following ends. The job knows nothing of it."""
+"""How long the cluster may be unreachable before following ends. The job is not affected."""
 
 SECONDS_BETWEEN_ATTEMPTS = 2.0
 LINES_KEPT = 200
@@ -30,43 +30,46 @@ LINES_KEPT = 200
 
 @dataclass
 class Followed:
-    """What was seen of a log."""
+    """The part of a log that has been received."""
 
     write: Callable[[str], None]
     characters: int = 0
-    """Written so far."""
+    """Number of characters written so far."""
 
     def __post_init__(self) -> None:
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
-        self._begun = ""
+        self._partial = ""
 
     def add(self, text: str) -> None:
-        """Writes a piece."""
+        """Writes a piece of the log."""
         self.write(text)
         self.characters += len(text)
-        *whole, self._begun = (self._begun + text).split("\n")
+        *whole, self._partial = (self._partial + text).split("\n")
         self._lines.extend(whole)
 
     def last_lines(self) -> list[str]:
-        """The end of the log."""
-        return [*self._lines, self._begun] if self._begun else list(self._lines)
+        """The last lines of the log, at most `LINES_KEPT` complete ones."""
+        return [*self._lines, self._partial] if self._partial else list(self._lines)
 
 
 def follow(
     client: ClusterClient, job_id: str, followed: Followed, say: Callable[[str], None] = lambda line: None
 ) -> JobDetails:
-    """Writes the log until the job ends; what the job became.
+    """Writes the log until the job ends and returns the job's final details.
 
     Args:
-        say: is told what the job waits for, when the cluster is out of reach, and when it is back.
+        client: the cluster.
+        job_id: the job.
+        followed: receives the log.
+        say: receives messages about what the job waits for, and about a lost and restored connection.
 
     Raises:
-        UserError: no such job, or the cluster stayed out of reach.
+        UserError: no such job, or the cluster stayed unreachable.
     """
     lost_since: float | None = None
     waiting = False
     while True:
-        # A stream that breaks off, or that a server in between does not let through, is made up for below.
+        # If the stream breaks off, or a proxy does not let it through, `_add_rest` fetches what is missing.
         with suppress(aiohttp.ClientError, RuntimeError, OSError):
             asyncio.run(_stream(client, job_id, followed))
         try:
@@ -76,24 +79,24 @@ def follow(
             now = time.monotonic()
             if lost_since is None:
                 lost_since = now
-                say("the connection is lost; trying again")
+                say("connection lost; retrying")
             elif now - lost_since > SECONDS_TO_RECONNECT:
                 minutes = SECONDS_TO_RECONNECT / 60
-                raise UserError(f"{client.target.url}: out of reach for {minutes:.0f} min: {error}") from None
+                raise UserError(f"{client.target.url}: unreachable for {minutes:.0f} min: {error}") from None
         else:
             if lost_since is not None:
-                say("connected again")
+                say("reconnected")
             lost_since = None
             if details.status.is_terminal():
                 return details
             if details.status == JobStatus.PENDING and not waiting:
                 waiting = True
-                say(str(details.message))  # what it may wait for, in Ray's words
+                say(str(details.message))  # Ray's explanation of what the job may be waiting for
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
 
 async def _stream(client: ClusterClient, job_id: str, followed: Followed) -> None:
-    """What comes over one connection, which begins at the log's beginning."""
+    """Adds what one connection delivers. Each connection starts from the beginning of the log."""
     seen = 0
     patience = SECONDS_OF_SILENCE if followed.characters else SECONDS_TO_BEGIN
     async with aclosing(client.log_as_it_grows(job_id)) as pieces:  # type: ignore[type-var]
@@ -110,7 +113,7 @@ async def _stream(client: ClusterClient, job_id: str, followed: Followed) -> Non
 
 
 def _add_rest(client: ClusterClient, job_id: str, followed: Followed) -> None:
-    """What did not come as a stream. Called once the job's status is known: if it has ended, nothing is left out."""
+    """Adds what the stream missed. Called after the job's status is read, so the log of an ended job is complete."""
     rest = client.log(job_id)[followed.characters :]
     if rest:
         followed.add(rest)

@@ -1,4 +1,4 @@
-"""Job ids that a person can read, such as `train-site-20261122-231500-ab12`."""
+"""Human-readable job ids, for example `train-site-20261122-231500-ab12`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def run_name(job: Job, config: BaseModel) -> str:
-    """What this run of a job is called: a training's name, else the last part of the place that it works on."""
+    """Name of this run of a job: a training's name, else the last part of the address of its output or store."""
     if isinstance(config, RunConfig):
         return config.name
     places = {place.key: next(place.values(config), "") for place in job.places}
@@ -24,13 +24,13 @@ def run_name(job: Job, config: BaseModel) -> str:
 
 
 def new_job_id(job: Job, run: str) -> str:
-    """Job, run, time (UTC) and four digits by chance."""
+    """A new id made of job, run, time (UTC) and four random hexadecimal digits."""
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", run)[:40].strip("-.")
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return "-".join(part for part in (job.name, readable, now, secrets.token_hex(2)) if part)
 
 
 def check_job_id(job_id: str) -> None:
-    """Raises `UserError` for what cannot be a job's id; it becomes part of a URL."""
+    """Raises `UserError` if this cannot be a job id. Ids become part of URLs."""
     if not _JOB_ID.fullmatch(job_id):
-        raise UserError(f"'{job_id}': no job id; `restore-dit job list` shows them", status=2)
+        raise UserError(f"'{job_id}': not a job id; `restore-dit job list` lists them", status=2)

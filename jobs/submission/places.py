@@ -1,4 +1,4 @@
-"""Where a job reads and writes, as a cluster sees it: no path of this machine, and no address that holds a secret."""
+"""Checks the addresses that a job reads and writes: reachable from the cluster, and free of secrets."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from restore_dit.data.storage.locations import split_s3
 from restore_dit.errors import UserError
 
 SENT_FOLDER = "submitted"
-"""Where the files that go along with a job lie, below its working directory."""
+"""Folder of the files sent along with a job, below its working directory."""
 
 MOST_BYTES_OF_A_FILE = 4 << 20
 
 HARMLESS_QUERIES = {"download"}
-"""What may stand in an address after the question mark; anything else might be a signature or a token."""
+"""Query parameters allowed in an address; any other might be a signature or a token."""
 
 _SCHEMES = ("s3", "file")
 
 
 def refuse_secrets(config: BaseModel) -> None:
-    """Raises `UserError` where any address in the configuration carries credentials: whoever may use the cluster can
+    """Raises `UserError` if an address in the configuration contains credentials, because every user of the cluster can
     read a job's configuration."""
-    for key, value in _words(config.model_dump(mode="json")):
+    for key, value in _strings(config.model_dump(mode="json")):
         if scheme_of(value) and _holds_secret(value):
             raise UserError(
-                f"{key}={without_secrets(value)}: carries credentials or a signature (not shown), which every user of "
-                "the cluster could read; give the plain address, and the credentials to the cluster",
+                f"{key}={without_secrets(value)}: contains credentials or a signature (not shown), which every user of "
+                "the cluster could read; use the plain address and give the cluster the credentials",
                 status=2,
             )
 
 
 def as_on_the_cluster(job: Job, config: BaseModel) -> tuple[BaseModel, dict[str, bytes]]:
-    """The configuration as the job will read it, and the small files of this machine that go along, by their path
+    """The configuration as the job will read it, and the contents of the small local files to send along, by their path
     below the job's working directory.
 
     Raises:
-        UserError: a place is missing, or is one that the cluster cannot reach.
+        UserError: an address is missing, or the cluster cannot reach it.
     """
     files: dict[str, bytes] = {}
     for place in job.places:
@@ -53,7 +53,7 @@ def as_on_the_cluster(job: Job, config: BaseModel) -> tuple[BaseModel, dict[str,
         for address in addresses:
             if address == place.shipped:
                 continue
-            # What may be the name of something shipped is read as a file, never as an address.
+            # A value that may be the name of something shipped is looked up as a file, never as an address.
             if place.small_file and (place.named is not None or scheme_of(address) is None):
                 sent = _file_to_send(place, address)
                 if sent is not None:
@@ -69,7 +69,7 @@ def _check_reachable(place: Place, address: str) -> None:
     scheme = scheme_of(address)
     if scheme is None:
         raise UserError(
-            f"{place.key}={address}: a path of this machine, which the cluster cannot reach; give s3://bucket/… or, "
+            f"{place.key}={address}: a local path, which the cluster cannot reach; give s3://bucket/… or, "
             f"for a folder that every node mounts, {file_uri(str(Path(address).expanduser().absolute()))}",
             status=2,
         )
@@ -80,7 +80,7 @@ def _check_reachable(place: Place, address: str) -> None:
             f"{' or '.join(f'{one}://' for one in schemes)}",
             status=2,
         )
-    # What the job would refuse is refused here. The address goes as it is: what lies there, the cluster knows.
+    # Refuses what the job would refuse. The address is sent unchanged, since only the cluster can see what it holds.
     try:
         if scheme == "s3":
             split_s3(address)
@@ -91,7 +91,7 @@ def _check_reachable(place: Place, address: str) -> None:
 
 
 def _file_to_send(place: Place, address: str) -> bytes | None:
-    """Its content; None where it is the name of something shipped."""
+    """Content of the file; None if the value is the name of something shipped."""
     path = Path(address).expanduser()
     if not path.is_file():
         if place.named is not None:
@@ -109,7 +109,7 @@ def _file_to_send(place: Place, address: str) -> bytes | None:
             status=2,
         )
     if place.named is not None:
-        place.named(str(path))  # what is wrong in it is said now, not on the cluster
+        place.named(str(path))  # reports errors in the file now rather than on the cluster
     return content
 
 
@@ -118,24 +118,24 @@ def _holds_secret(address: str) -> bool:
         return without_secrets(address) != address
     try:
         parts = urlsplit(address)
-        _ = parts.port  # of `https://user:a/b@host` the secret stands where the port would
+        _ = parts.port  # fails for `https://user:a/b@host`, where the secret is in place of the port
     except ValueError:
-        return True  # who knows what it holds
+        return True  # it cannot be parsed, so it may contain anything
     names = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
     unnamed = parts.query and not names
     return bool("@" in parts.netloc or parts.fragment or unnamed or names - HARMLESS_QUERIES)
 
 
-def _words(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every word in a tree, with its key."""
+def _strings(tree: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every string in a tree, with its key."""
     if isinstance(tree, str):
         yield key, tree
     elif isinstance(tree, dict):
         for name, value in tree.items():
-            yield from _words(value, f"{key}.{name}" if key else str(name))
+            yield from _strings(value, f"{key}.{name}" if key else str(name))
     elif isinstance(tree, list):
         for value in tree:
-            yield from _words(value, key)
+            yield from _strings(value, key)
 
 
 def _with_value(config: BaseModel, key: str, value: str) -> BaseModel:

@@ -1,4 +1,4 @@
-"""The files of this project that a job needs: what its wheel carries, from a checkout or from where it is installed."""
+"""Files of this project that a job needs: the content of its wheel, from a checkout or an installation."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from restore_dit.errors import UserError
 
 PACKAGES = ("restore_dit", "jobs", "tuning", "serving", "cluster")
 SUFFIXES = {".py", ".typed", ".yaml", ".yml", ".json", ".html", ".css", ".js", ".npz", ".svg", ".png", ".sh"}
-"""Code and what it reads. A key or a data file that lies among it stays where it is."""
+"""Suffixes of code and of the files it reads. Keys or data files among them are never sent."""
 
 MODELS = ("restore_dit", "models")
-"""The folder of the models that ship; all of it is sent."""
+"""Folder of the shipped models, which is sent whole."""
 
 SECONDS_FOR_GIT = 60
 
 
 def project_root() -> Path:
-    """The folder that holds the packages: a checkout, or `site-packages`."""
+    """The folder that contains the packages: a checkout, or `site-packages`."""
     return Path(jobs.__file__).resolve().parent.parent
 
 
 def project_files(root: Path) -> dict[str, Path]:
-    """The files to send, by their path below `root`, in order. Of a checkout those that git ignores are left out.
+    """The files to send, sorted, by their path below `root`. In a checkout, files that git ignores are left out.
 
     Raises:
-        UserError: git cannot say what it ignores.
+        UserError: git cannot list the files.
     """
     names = _files_in_git(root) if (root / ".git").exists() else _files_in_folders(root)
     return {name: root / name for name in sorted(names) if _belongs(Path(name)) and (root / name).is_file()}
@@ -44,8 +44,8 @@ def _files_in_folders(root: Path) -> list[str]:
 
 
 def _files_in_git(root: Path) -> list[str]:
-    """Those that git keeps, and new ones that it does not ignore."""
-    # Variables such as GIT_DIR, set while a hook runs, would lead to another repository.
+    """Files tracked by git, and untracked ones that it does not ignore."""
+    # Variables such as GIT_DIR, which are set while a hook runs, would point to another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PACKAGES]
     try:
@@ -53,9 +53,7 @@ def _files_in_git(root: Path) -> list[str]:
             command, cwd=root, env=environment, capture_output=True, timeout=SECONDS_FOR_GIT, check=False
         )
     except FileNotFoundError:
-        raise UserError(
-            f"{root}: a git checkout, but there is no git to ask which files to send; install git"
-        ) from None
+        raise UserError(f"{root}: a git checkout, but git, which lists the files to send, is not installed") from None
     except subprocess.TimeoutExpired:
         raise UserError(f"{root}: git did not list its files within {SECONDS_FOR_GIT} s") from None
     if result.returncode:

@@ -1,4 +1,4 @@
-"""A job made ready for a cluster: its configuration checked, everything that it needs in one package."""
+"""Prepares a job for a cluster: checks its configuration and packs everything that it needs."""
 
 from __future__ import annotations
 
@@ -18,33 +18,35 @@ from restore_dit.training.tracking.provenance import COMMIT_VARIABLE, commit_of
 CONFIG_FILE = f"{SENT_FOLDER}/config.yaml"
 
 SECONDS_TO_STOP = "seconds_to_stop"
-"""Key of a job's metadata."""
+"""Key in a job's metadata."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """All that is sent."""
+    """Everything that is sent to the cluster."""
 
     job_id: str
     entrypoint: str
     config: BaseModel
-    """As the job will read it."""
+    """The configuration as the job will read it."""
     package: bytes
     files: tuple[str, ...]
-    """Names in the package."""
+    """Paths in the package, sorted."""
     metadata: dict[str, str]
     environment: dict[str, str]
 
 
 def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
-    """Everything that can be checked is checked here, before anything is sent.
+    """Prepares a submission, and checks everything that can be checked before anything is sent.
 
     Args:
-        seconds_to_stop: between the signal that asks the job to stop, on which a training saves its state, and the one
-            that ends it.
+        job: the job.
+        config: its configuration, validated.
+        seconds_to_stop: time between the signal that asks the job to stop (on which a training saves its state) and
+            the one that kills it.
 
     Raises:
-        UserError: a place that the cluster cannot reach, a secret in the configuration, too large a package.
+        UserError: an address that the cluster cannot reach, a secret in the configuration, or too large a package.
     """
     refuse_secrets(config)
     run = run_name(job, config)
@@ -60,9 +62,9 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
         files=tuple(sorted({*project, *attached})),
         metadata={"job": job.name, "run": run, "version": __version__, SECONDS_TO_STOP: str(seconds_to_stop)}
         | ({"commit": commit} if commit else {}),
-        # Nothing of this process's environment goes along: what a job needs to know is in its configuration, and
-        # credentials are the cluster's. Ray reads the first of these when it stops the job; a training puts the second
-        # into its record; how threads wait is of no use later than at the start of a process.
+        # This process's environment is not sent: settings belong into the configuration, and credentials are the
+        # cluster's. Ray reads the stop time when it stops the job, and a training records the commit. The variables
+        # that control how threads wait only take effect if they are set when a process starts.
         environment=threads.of_ray_processes({"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)})
         | ({COMMIT_VARIABLE: commit} if commit else {}),
     )

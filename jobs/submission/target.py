@@ -1,4 +1,4 @@
-"""Which cluster a job is for: its dashboard's address, and the token that it asks for."""
+"""Finds the cluster for a job: the address of its dashboard, and its token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from restore_dit.data.storage.addresses import on_loopback, without_secrets
 from restore_dit.errors import UserError
 
 USERS_TOKEN_FILE = Path("~/.ray/auth_token")
-"""Where Ray keeps the user's token."""
+"""Where Ray stores the user's token."""
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 
@@ -23,19 +23,19 @@ class Target:
     """A cluster's dashboard."""
 
     url: str
-    """Such as `http://127.0.0.1:8265`."""
+    """For example `http://127.0.0.1:8265`."""
     token: str | None = field(repr=False)
     token_origin: str | None
     """Where the token comes from, for messages."""
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request carries. The token is given to nothing else: no command line, log or environment."""
+        """Headers of every request. The token appears nowhere else: in no command line, log or environment."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
     @property
     def on_loopback(self) -> bool:
-        """Whether it is reached without a network: on this machine, or through a tunnel that begins here."""
+        """Whether the address is on this machine, either directly or as the local end of a tunnel."""
         return on_loopback(self.url)
 
 
@@ -43,15 +43,15 @@ def find_target(address: str | None) -> Target:
     """The cluster at `address`, else the one that `RAY_API_SERVER_ADDRESS` names, else the local cluster `default`.
 
     Raises:
-        UserError: no cluster is named anywhere, the address is none, a token cannot be read.
+        UserError: no cluster is named, the address is invalid, or a token cannot be read.
     """
     local = [record for record in records() if record.alive]
     default = next((record.dashboard for record in local if record.name == "default"), None)
     given = address or os.environ.get("RAY_API_SERVER_ADDRESS") or default
     if not given:
         raise UserError(
-            "no cluster: give --address http://HEAD:8265 or set RAY_API_SERVER_ADDRESS; `restore-dit cluster up` "
-            "starts one on this machine",
+            "no cluster: give --address http://HEAD:8265, set RAY_API_SERVER_ADDRESS, or start a cluster on this "
+            "machine with `restore-dit cluster up`",
             status=2,
         )
     url = _url(given)
@@ -70,19 +70,19 @@ def _url(given: str) -> str:
         ready = False
     if not ready:
         raise UserError(
-            f"{shown.removeprefix('http://') if '://' not in given else shown}: not the address of a cluster's "
-            "dashboard, which is written http://HEAD:8265",
+            f"{shown.removeprefix('http://') if '://' not in given else shown}: not a valid address of a cluster's "
+            "dashboard, which looks like http://HEAD:8265",
             status=2,
         )
     if shown != text:
         raise UserError(
-            f"{shown}: the address carries credentials (not shown); give them as a token in RAY_AUTH_TOKEN", status=2
+            f"{shown}: the address contains credentials (not shown); set RAY_AUTH_TOKEN to a token instead", status=2
         )
     return text.rstrip("/")
 
 
 def _same(url: str, other: str) -> bool:
-    """Whether both are the same server; this machine has several names."""
+    """Whether both addresses name the same server; all names of the loopback interface count as equal."""
 
     def server(text: str) -> tuple[str, int | None]:
         parts = urlsplit(text)
@@ -112,8 +112,8 @@ def _read(path: Path) -> str:
 
 
 def _clean(token: str, origin: str) -> str:
-    """Without the line's end that editors add; what else does not fit into a request is refused, and not shown."""
+    """The token without a trailing newline. Raises `UserError`, without showing it, if it cannot be a header value."""
     token = token.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise UserError(f"{origin}: holds no token")
+        raise UserError(f"{origin}: does not contain a valid token")
     return token

@@ -114,7 +114,7 @@ def test_the_proposed_address_is_that_of_the_path(tmp_path):
     ],
 )
 def test_a_secret_in_an_address_is_refused_and_not_shown(name, override):
-    with pytest.raises(UserError, match="carries credentials") as refusal:
+    with pytest.raises(UserError, match="credentials") as refusal:
         sent(name, override)
     assert "TOP-" not in str(refusal.value)
     assert "SECRET" not in str(refusal.value)

@@ -82,6 +82,7 @@ PARTS: dict[str, Part] = {
     ),
     "true masks as targets": Part(settings=("data.truly_clear=false",)),
     "a second layer": Part(settings=("model.depth=1",)),
+    "a second member": Part(settings=("model.members=1",)),
 }
 
 

@@ -145,7 +145,14 @@ def pixels_run(small_run: RunConfig) -> RunConfig:
         }
     )
     model = ModelConfig(
-        network="pixels", hidden_size=16, depth=1, heads=2, mlp_ratio=2, radar_channels=("VV", "VH"), nearest=2
+        network="pixels",
+        members=2,
+        hidden_size=16,
+        depth=1,
+        heads=2,
+        mlp_ratio=2,
+        radar_channels=("VV", "VH"),
+        nearest=2,
     )
     return small_run.model_copy(update={"name": "pixels", "data": data, "model": model})
 

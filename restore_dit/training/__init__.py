@@ -1,1 +1,1 @@
-"""The loop, the engine around the optimiser, resume state, Ray Train."""
+"""Training: the loop, the engine around the optimiser, resume state, and Ray Train."""

@@ -1,7 +1,7 @@
-"""DeepSpeed without two things that it loads with it and that nobody here uses.
+"""Imports DeepSpeed without two unused dependencies that it would load.
 
-Importing Muon, an optimiser, makes `torch.compile` load its compiler, and the autotuner loads MLflow's client: together
-6 of the 11 seconds of processor that building an engine took (AMD, 2026-11-29).
+Importing its Muon optimiser makes `torch.compile` load its compiler, and the autotuner loads MLflow's client: together
+6 of the 11 seconds of CPU time that building an engine took (AMD, 2026-11-29).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 
-@cache  # so that what is changed for the import is changed once, before any thread can be at work with it
+@cache  # the temporary changes below must happen only once, before another thread may use what they change
 def import_deepspeed() -> ModuleType:
     """The module `deepspeed`."""
     with _absent("mlflow"), _not_compiling():
@@ -29,7 +29,7 @@ def import_deepspeed() -> ModuleType:
 
 @contextmanager
 def _absent(name: str) -> Iterator[None]:
-    """Within it an import of this module fails, unless it has been imported before."""
+    """Context in which importing this module fails, unless it is already imported."""
     if name in sys.modules:
         yield
         return
@@ -42,14 +42,14 @@ def _absent(name: str) -> Iterator[None]:
 
 @contextmanager
 def _not_compiling() -> Iterator[None]:
-    """Within it `torch.compile`, as a decorator, leaves functions as they are."""
+    """Context in which `torch.compile`, used as a decorator, returns functions unchanged."""
     compiling = torch.compile
-    torch.compile = _leave  # type: ignore[assignment]
+    torch.compile = _unchanged  # type: ignore[assignment]
     try:
         yield
     finally:
         torch.compile = compiling
 
 
-def _leave(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+def _unchanged(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
     return function if function is not None else lambda function: function

@@ -1,4 +1,5 @@
-"""DeepSpeed behind four verbs: step, average, and the whole state out and in, whatever the ZeRO stage."""
+"""DeepSpeed behind a small interface, the same for every ZeRO stage: step, average, and save and load of the whole
+state."""
 
 from __future__ import annotations
 
@@ -17,23 +18,23 @@ from restore_dit.training.deepspeed_import import import_deepspeed
 from restore_dit.training.objective_module import ObjectiveModule
 
 FIRST_MOMENT, SECOND_MOMENT = "exp_avg", "exp_avg_sq"
-"""Adam's names for its state."""
+"""Adam's names for its moments."""
 
 StateTensors = dict[str, dict[str, Tensor]]
 """`weights`, `average`, `exp_avg`, `exp_avg_sq`: parameter name → whole fp32 tensor on the CPU."""
 
 
 class Engine:
-    """One rank's part of the optimiser. All ranks call every method equally often, in the same order.
+    """One rank's part of the optimiser. All ranks must call the same methods in the same order.
 
-    The module is wrapped by DeepSpeed, which needs an initialised process group. The exponential moving average is
-    kept of what the rank owns of the fp32 parameters, so it is sharded like them.
+    The module is wrapped by DeepSpeed, which needs an initialised process group. The exponential moving average covers
+    the fp32 parameters that the rank owns, so it is sharded like them.
     """
 
     def __init__(self, module: ObjectiveModule, config: TrainingConfig, micro_batch_size: int) -> None:
-        deepspeed = import_deepspeed()  # here, since it takes seconds, and only a training process needs it
+        deepspeed = import_deepspeed()  # imported here: it takes seconds, and only training processes need it
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-        # Else DeepSpeed compiles an all-reduce through shared memory whenever a CPU run starts on a new machine.
+        # Otherwise DeepSpeed compiles a shared-memory all-reduce whenever a CPU run starts on a new machine.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.config = config
         self.stage = config.zero_stage
@@ -56,27 +57,28 @@ class Engine:
 
     @property
     def device(self) -> torch.device:
-        """Where batches go."""
+        """The device that batches must be on."""
         return torch.device(self.engine.device)
 
     @property
     def parameter_count(self) -> int:
-        """Trainable numbers in the whole model."""
+        """Number of trainable parameters in the whole model."""
         return sum(getattr(p, "ds_numel", p.numel()) for p in self.parameters.values())
 
     @property
     def gradient_norm(self) -> float | None:
-        """Norm of the whole gradient of the last step before clipping; None where DeepSpeed did not compute it."""
+        """Norm of the whole gradient of the last step before clipping; None if DeepSpeed did not compute it."""
         return None if self._gradient_norm is None else float(self._gradient_norm)
 
     def step(self, micro_batches: Sequence[Batch], real_examples: float, learning_rate: float) -> Tensor:
         """One optimiser step on this rank's micro-batches.
 
         Args:
-            real_examples: examples of nonzero weight in the whole step, over all ranks: what the loss divides by.
+            real_examples: number of examples with nonzero weight in the whole step, over all ranks, which the loss is
+                divided by.
 
         Returns:
-            this rank's part of the mean loss, a scalar; the parts of all ranks add up to it.
+            this rank's part of the mean loss, a scalar; the parts of all ranks sum to it.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
@@ -98,7 +100,7 @@ class Engine:
         return total / real_examples
 
     def averaged_weights(self) -> dict[str, Tensor]:
-        """The whole average (the weights themselves without one) on the CPU, on every rank."""
+        """The whole moving average (without one, the weights themselves) on the CPU, on every rank."""
         if not self.decay:
             return self._gathered(self._whole_weight)
         masters = self._masters()
@@ -110,7 +112,7 @@ class Engine:
             torch._foreach_copy_(masters, kept)
 
     def state(self) -> StateTensors:
-        """All that a run resumes from besides its counters; whole tensors, the same for any stage and world size."""
+        """Everything a run resumes from except its counters: whole tensors, the same for any stage and world size."""
         return {
             "weights": self._gathered(self._whole_weight),
             "average": self.averaged_weights(),
@@ -130,7 +132,7 @@ class Engine:
             self.adam.state[master]["step"].fill_(step)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
-        """Sets the fp32 masters, and the working copy where that is another tensor, to whole tensors."""
+        """Sets the fp32 master weights, and the working copy where it is a separate tensor, to whole tensors."""
         for name, parameter in self.parameters.items():
             value = weights[name].to(self.device)
             with self._gathered_for_writing(parameter):
@@ -141,11 +143,12 @@ class Engine:
                 deepspeed_utils().safe_set_full_fp32_param(parameter, value)
 
     def restart_average(self) -> None:
-        """Begins the average anew at the present weights."""
+        """Restarts the moving average from the current weights."""
         self.average = [master.clone() for master in self._masters()] if self.decay else []
 
     def _masters(self, *, data: bool = True) -> list[Tensor]:
-        """The fp32 tensors that this rank's Adam steps: whole parameters, or its flat parts of them (ZeRO 1-3)."""
+        """The fp32 tensors that this rank's Adam updates: whole parameters, or its flat partitions of them (ZeRO
+        1-3)."""
         if self.stage == 0:
             masters = list(self.parameters.values())
         elif self.stage == 3:
@@ -155,7 +158,7 @@ class Engine:
         return [master.data for master in masters] if data else masters
 
     def _begin_adam(self) -> None:
-        """Makes the state that Adam would make at its first step, so that it can be read and set before."""
+        """Creates the state that Adam would create at its first step, so that it can be read and set before."""
         for master in self._masters(data=False):
             self.adam.state[master] = {
                 "step": torch.zeros(()),
@@ -163,7 +166,7 @@ class Engine:
                 SECOND_MOMENT: torch.zeros_like(master),
             }
         if self.stage in (1, 2):
-            # DeepSpeed links parameters to their moments at the first step; the safe_… functions need the link.
+            # DeepSpeed links parameters to their moments only at the first step; the safe_… functions need the link.
             self.optimiser._lazy_init_hp_params_optimizer_state()
 
     def _gathered(self, whole: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
@@ -187,8 +190,8 @@ class Engine:
             deepspeed_utils().safe_set_full_optimizer_state(parameter, value, key)
 
     def _own_part(self, parameter: Any, value: Tensor) -> Tensor:
-        """This rank's slice of a ZeRO-3 parameter; DeepSpeed pads the last one, its own setter of whole tensors does
-        not."""
+        """This rank's slice of a ZeRO-3 parameter. DeepSpeed pads the last slice, but its own setter for whole tensors
+        does not."""
         length = parameter.ds_tensor.numel()
         flat = torch.nn.functional.pad(value.flatten(), (0, length * dist.get_world_size() - value.numel()))
         return flat.narrow(0, length * dist.get_rank(), length)
@@ -202,7 +205,7 @@ class Engine:
 
 
 def deepspeed_config(config: TrainingConfig, micro_batch_size: int) -> dict[str, Any]:
-    """DeepSpeed's own configuration of a run."""
+    """DeepSpeed's own configuration for a run."""
     zero: dict[str, Any] = {"stage": config.zero_stage}
     if config.offload_optimiser and config.zero_stage:
         zero["offload_optimizer"] = {"device": "cpu"}
@@ -218,7 +221,7 @@ def deepspeed_config(config: TrainingConfig, micro_batch_size: int) -> dict[str,
 
 
 def deepspeed_utils() -> Any:
-    """DeepSpeed's access to partitioned tensors."""
+    """DeepSpeed's access functions for partitioned tensors."""
     import deepspeed.utils
 
     return deepspeed.utils

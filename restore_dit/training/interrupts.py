@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: the first asks it to stop after the step, with its state saved."""
+"""Ctrl-C during training: the first one stops it after the current step, with its state saved."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rich.console import Console
 
 @contextmanager
 def stop_when_interrupted(request_stop: Callable[[], None], console: Console) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) asks to stop after the step, the second interrupts at once. Not in a thread other
-    than the main one, where signals are somebody else's."""
+    """Context in which the first Ctrl-C (or SIGTERM) requests a stop after the current step and the second one
+    interrupts immediately. No effect outside the main thread, the only one that may set signal handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        console.print("stopping after this step; once more to stop at once, losing what is not saved")
+        console.print("stopping after this step; press Ctrl-C again to stop immediately and lose unsaved progress")
         request_stop()
         signal.signal(number, signal.default_int_handler)
 

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step."""
+"""The learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from restore_dit.config import OptimiserConfig
 
 
 def learning_rate(step: int, *, steps_per_epoch: int, total_steps: int, config: OptimiserConfig) -> float:
-    """Learning rate of optimiser step `step` (from 0): linear warm-up, then the decay of the configuration."""
+    """Learning rate of optimiser step `step` (from 0): linear warm-up, then the configured decay."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
     if config.decay == "cosine":

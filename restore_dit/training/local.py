@@ -1,4 +1,4 @@
-"""A fit in this very process, without Ray."""
+"""Training in the current process, without Ray."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from restore_dit.training.setup import TrainingSetup
 
 
 def fit_here(setup: TrainingSetup, monitor: Monitor) -> bool:
-    """Trains in this process; whether the run is finished."""
+    """Trains in this process and returns whether the run is finished."""
 
     def batches(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
         return loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, setup.config.micro_batch_size)

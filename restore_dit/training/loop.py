@@ -1,4 +1,4 @@
-"""The fit: one function on an iterator of batches, the same in this process and on every worker of a cluster."""
+"""The training loop over an iterator of batches, the same in one process and on every worker of a cluster."""
 
 from __future__ import annotations
 
@@ -38,21 +38,24 @@ from restore_dit.training.step_clock import StepClock
 from restore_dit.training.validation import AVERAGED, SCORES, validate
 
 StepBatches = Callable[[int, int], Iterator[list[dict[str, Any]]]]
-"""(first step, end) → for each step this rank's micro-batches as stacked columns."""
+"""(first step, end) → for each step, this rank's micro-batches as stacked columns."""
 
 SECONDS_BETWEEN_SIGNS = 10.0
-"""After so long without a report rank 0 says at least where it is, however rarely `log_every` lets it report."""
+"""Without a report for this long, rank 0 at least reports its current step, however large `log_every` is."""
 
 
 def fit(
     setup: TrainingSetup, batches: StepBatches, monitor: Monitor, on_pause: Callable[[], None] = lambda: None
 ) -> bool:
-    """Trains from the latest saved state to the end, or until the monitor asks to stop.
+    """Trains from the latest saved state to the end, or until the monitor requests a stop.
 
-    Needs an initialised process group. `on_pause` is called by every rank whenever a state was saved.
+    Needs an initialised process group. Every rank calls `on_pause` whenever a state has been saved.
 
     Returns:
         whether the run is finished.
+
+    Raises:
+        UserError: the training diverged, or a saved state is damaged.
     """
     training = Fit(setup, monitor, on_pause)
     training.resume()
@@ -68,7 +71,7 @@ def fit(
 
 
 class Fit:
-    """The state of a fit on one rank; every rank calls the same methods in the same order."""
+    """The state of the training on one rank; all ranks call the same methods in the same order."""
 
     def __init__(self, setup: TrainingSetup, monitor: Monitor, on_pause: Callable[[], None]) -> None:
         self.setup = setup
@@ -84,7 +87,7 @@ class Fit:
         self.engine = Engine(module, self.config, setup.config.micro_batch_size)
         self.counters = Counters()
         self.clock = StepClock()
-        self._loss = torch.zeros(2, device=self.engine.device)  # sum over steps, and how many, since the last report
+        self._loss = torch.zeros(2, device=self.engine.device)  # sum and number of steps since the last report
         self._loss_since_saving = [0.0, 0]
         self._saved_at = -1
         self._computed: list[dict[str, Any]] = []
@@ -92,7 +95,7 @@ class Fit:
         self._last_sign = -math.inf
 
     def resume(self) -> None:
-        """Goes on from the latest state; else begins, with the weights of `init_from` where it is set."""
+        """Continues from the latest state; without one, starts anew, from the weights of `init_from` if it is set."""
         self.counters = resume_state.load_counters(self.setup.folder.state)
         tensors = resume_state.load_tensors(self.setup.folder.state)
         if tensors is not None:
@@ -108,7 +111,7 @@ class Fit:
         self.clock = StepClock(self.counters.step)
 
     def step(self, micro_batches: list[dict[str, Any]]) -> None:
-        """One optimiser step, and what is due after it."""
+        """One optimiser step, followed by the reports, validation and saving that are due."""
         step = self.counters.step
         rate = learning_rate(
             step,
@@ -134,14 +137,14 @@ class Fit:
                 self.save()
 
     def stop_agreed(self) -> bool:
-        """Whether rank 0 was asked to stop: all ranks learn it after the same step."""
+        """Whether rank 0 was asked to stop; all ranks get the answer after the same step."""
         flag = torch.tensor(float(self.rank == 0 and self.monitor.stop_requested()), device=self.engine.device)
         if self.world_size > 1:
             dist.all_reduce(flag)
         return bool(flag.item())
 
     def validate(self) -> None:
-        """Scores the averaged weights and keeps them as the model if they are the best so far."""
+        """Scores the averaged weights and saves them as the model if they are the best so far."""
         if not self.setup.validation:
             return
         self._validated_at = self.counters.step
@@ -158,8 +161,12 @@ class Fit:
         self.post(ValidationReport(self.counters.step, **averages, is_best=best, picture=result.picture))
 
     def save(self) -> None:
-        """Commits the resume state and the log of computed examples that led to it. A run without validation keeps
-        its weights as the model whenever the training loss since the last state is the lowest so far."""
+        """Saves the resume state and the log of the examples computed since the last one. A run without validation also
+        saves its weights as the model if the training loss since the last state is the lowest so far.
+
+        Raises:
+            UserError: a weight is not finite.
+        """
         if self._saved_at == self.counters.step:
             return
         self._saved_at = self.counters.step
@@ -178,7 +185,7 @@ class Fit:
             content = "".join(json.dumps(line) + "\n" for line in self._computed)
             write_bytes_atomically(logs.join("examples", name), content.encode())
             self._computed = []
-        dist.barrier()  # a state is the latest only once every rank's log is there
+        dist.barrier()  # the state may only become the latest once every rank's log is written
         self.post(SavingReport(self.counters.step))
         if self.rank == 0:
             resume_state.save(self.setup.folder.state, state, self.counters)
@@ -186,7 +193,7 @@ class Fit:
         self.on_pause()
 
     def finish(self) -> None:
-        """The last validation and state."""
+        """Validates and saves a last time, and marks the run as finished."""
         if self._validated_at != self.counters.step:
             self.validate()
         self.save()
@@ -194,13 +201,13 @@ class Fit:
             self.setup.folder.finish()
 
     def post(self, report: Any) -> None:
-        """Rank 0 speaks for all."""
+        """Posts a report; only rank 0 does, on behalf of all."""
         self._last_sign = time.monotonic()
         if self.rank == 0:
             self.monitor.post(report)
 
     def _forget_uncommitted_logs(self) -> None:
-        """What was computed after the last state is computed again, perhaps by other ranks."""
+        """Deletes example logs of steps after the saved state: these are computed again, possibly by other ranks."""
         folder = self.setup.folder.logs.join("examples")
         for name in list_names(folder):
             if int(name.split("-")[1]) > self.counters.step:
@@ -216,7 +223,7 @@ class Fit:
         steps = int(self._loss[1])
         speed, waited = self.clock.lap(self.counters.step)
         ranks = self._from_all_ranks([self._loss[0].item(), waited, *_gpu_memory(self.engine.device)])
-        total = sum(rank[0] for rank in ranks)  # each rank's parts add up to the mean over the batch
+        total = sum(rank[0] for rank in ranks)  # the parts of all ranks sum to the mean over the batch
         loss = total / steps
         if not math.isfinite(loss):
             raise _diverged(self.counters.step)
@@ -230,7 +237,9 @@ class Fit:
                 learning_rate=rate,
                 examples_per_second=speed * self.config.batch_size,
                 seconds_left=(self.setup.total_steps - self.counters.step) / speed,
-                data_wait_share=max(rank[1] for rank in ranks),  # the others wait for the slowest in the all-reduce
+                data_wait_share=max(
+                    rank[1] for rank in ranks
+                ),  # the other ranks wait for the slowest in the all-reduce
                 gradient_norm=self.engine.gradient_norm,
                 gpu_memory=tuple(GpuMemory(*map(int, rank[2:])) for rank in ranks if len(rank) > 2),
             )
@@ -238,7 +247,7 @@ class Fit:
         self._loss.zero_()
 
     def _from_all_ranks(self, values: list[float]) -> list[list[float]]:
-        """The values of every rank, in their order."""
+        """The values of every rank, in rank order."""
         if self.world_size == 1:
             return [values]
         own = torch.tensor(values, dtype=torch.float64, device=self.engine.device)
@@ -257,8 +266,8 @@ class Fit:
 
 
 def _gpu_memory(device: torch.device) -> list[float]:
-    """Bytes that tensors take on this rank's GPU: now, and at most since the last call; then all that it has.
-    Nothing on a CPU."""
+    """Memory of this rank's GPU in bytes: allocated by tensors now, peak since the last call, and total. Empty on a
+    CPU."""
     if device.type != "cuda":
         return []
     peak = torch.cuda.max_memory_allocated(device)
@@ -268,8 +277,8 @@ def _gpu_memory(device: torch.device) -> list[float]:
 
 def _diverged(step: int) -> UserError:
     return UserError(
-        f"the fit diverged before step {step}: a loss or weight is not finite; the last good state is kept. "
-        "Train anew with a lower training.optimiser.learning_rate or precision=fp32"
+        f"the training diverged before step {step}: a loss or weight is not finite; the last good state is kept. "
+        "Train again with a lower training.optimiser.learning_rate or training.precision=fp32"
     )
 
 

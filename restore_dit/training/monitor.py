@@ -1,4 +1,4 @@
-"""What a running fit tells the outside, and the one thing it is asked: to stop."""
+"""What a running training reports, and the one request that it accepts: to stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """Bytes on one rank's GPU: taken by tensors now, at most since the last report, and all that the GPU has."""
+    """Memory of one rank's GPU in bytes: used by tensors now, peak since the last report, and total."""
 
     used: int
     peak: int
@@ -20,9 +20,9 @@ class GpuMemory:
 class StepReport:
     """Averages since the last report.
 
-    `data_wait_share` is the share of the time (0 to 1) in which the rank that waited longest waited for its next
-    batch; `gradient_norm` that of the last step, before clipping, where DeepSpeed knows it; `gpu_memory` by rank,
-    empty on a CPU.
+    `data_wait_share` is the share of time (0 to 1) that the slowest rank spent waiting for its next batch;
+    `gradient_norm` is that of the last step before clipping, if DeepSpeed computed it; `gpu_memory` has one entry per
+    rank and is empty on a CPU.
     """
 
     step: int
@@ -39,15 +39,15 @@ class StepReport:
 
 @dataclass(frozen=True)
 class AdvancedReport:
-    """The fit has come to `step`: a sign of life between two step reports that lie far apart."""
+    """The training has reached `step`: a sign of life between two step reports that are far apart."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """A validation: missing pixels on the published scale, SAM in degrees; `seconds` that sampling a series took;
-    `picture` is a PNG."""
+    """Scores of a validation over missing pixels on the published scale, SAM in degrees; `seconds` is the sampling time
+    per series; `picture` is a PNG."""
 
     step: int
     psnr: float
@@ -60,27 +60,27 @@ class ValidationReport:
 
     @property
     def averages(self) -> dict[str, float]:
-        """The numbers by name."""
+        """The averages by name."""
         return {name: getattr(self, name) for name in ("psnr", "mae", "ssim", "sam", "seconds")}
 
 
 @dataclass(frozen=True)
 class SavingReport:
-    """A resume state is about to be committed: what was reported up to here will not be reported again."""
+    """A resume state is about to be saved: what was reported so far will not be reported again."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class SavedReport:
-    """A resume state was committed."""
+    """A resume state has been saved."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class StartedReport:
-    """The fit begins at `step`, 0 or where a saved state left it."""
+    """The training starts at `step`: 0, or the step of the saved state."""
 
     step: int
     total_steps: int
@@ -90,7 +90,7 @@ class StartedReport:
 
 @dataclass(frozen=True)
 class EndedReport:
-    """The fit is over: finished, stopped on request, or refused with an error that the user can mend."""
+    """The training has ended: finished, stopped on request, or failed with an error that the user can fix."""
 
     step: int
     finished: bool
@@ -101,23 +101,23 @@ Report = StepReport | AdvancedReport | ValidationReport | SavingReport | SavedRe
 
 
 class Monitor(Protocol):
-    """Rank 0's line to the process that the user watches."""
+    """Rank 0's connection to the process that the user watches."""
 
     def post(self, report: Report) -> None:
-        """Hands over a report; does not wait for anybody to read it."""
+        """Hands over a report without waiting for it to be read."""
 
     def stop_requested(self) -> bool:
         """Whether the user asked to stop."""
 
 
 class Sink(Protocol):
-    """One place where reports go: the terminal, the run's log, a server."""
+    """A destination for reports: the terminal, the run's log, a server."""
 
     def show(self, report: Report) -> None:
-        """Takes a report; must neither fail nor wait for what lies outside, or it would hold up the training."""
+        """Takes a report. Must neither fail nor wait for anything external, since that would hold up the training."""
 
     def close(self) -> None:
-        """The run is over. It failed unless an `EndedReport` without error came before."""
+        """The run is over. It failed unless an `EndedReport` without an error came before."""
 
 
 class LocalMonitor:
@@ -129,13 +129,13 @@ class LocalMonitor:
         self._stop = False
 
     def post(self, report: Report) -> None:
-        """Shows the report at once."""
+        """Shows the report immediately."""
         self._show(report)
 
     def stop_requested(self) -> bool:
-        """Whether `request_stop` was called, or somebody else wants it."""
+        """Whether `request_stop` was called or `should_stop` returns true."""
         return self._stop or self._should_stop()
 
     def request_stop(self) -> None:
-        """Asks the fit to save its state and stop; safe inside a signal handler."""
+        """Asks the training to save its state and stop; safe to call from a signal handler."""
         self._stop = True

@@ -17,11 +17,11 @@ from restore_dit.model.denoiser import AnyDenoiser
 
 
 class ObjectiveModule(nn.Module):
-    """Sum over a batch of each example's loss times its weight; of a network of pixels at some `pixels` of each (none:
-    all).
+    """Weighted sum of the losses of a batch's examples; for pixel networks, over `pixels` random pixels of each example
+    (None: all).
 
-    bf16 runs the forward pass under autocast: the parameters that the optimiser steps stay fp32, so there are no
-    second, rounded weights to keep in step with their masters.
+    bf16 runs the forward pass under autocast: the parameters that the optimiser updates stay fp32, so there is no
+    second, rounded copy of the weights to keep in sync.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class ObjectiveModule(nn.Module):
 
 
 def pixels_to_learn_from(batch: Batch, count: int) -> Tensor:
-    """`count` pixels of each example [B, count], drawn by its own seed, counted row by row; those with nothing to learn
-    from are taken last."""
+    """Indices [B, count] of `count` pixels of each example in row-major order, drawn with the example's own seed;
+    pixels without anything to learn from are taken last."""
     gaps = batch.conditioning.gap_mask
     assert gaps is not None
     useful = (gaps & batch.valid).any(dim=1).flatten(1)

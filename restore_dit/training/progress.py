@@ -1,4 +1,4 @@
-"""A running fit in the terminal: a bar where a terminal is there, plain lines where not."""
+"""Progress of a training: a bar in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressDisplay:
-    """Shows reports as they come."""
+    """Shows reports as they arrive."""
 
     def __init__(self, console: Console, name: str) -> None:
         self._console = console
@@ -31,7 +31,7 @@ class ProgressDisplay:
         self._last_line = 0.0
 
     def show(self, report: Report) -> None:
-        """One report."""
+        """Shows one report."""
         if isinstance(report, StartedReport):
             self._start(report)
         elif isinstance(report, StepReport):
@@ -50,7 +50,7 @@ class ProgressDisplay:
             self.close()
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the progress bar."""
         if self._progress:
             self._progress.stop()
             self._progress = None

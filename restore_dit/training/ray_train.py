@@ -1,4 +1,4 @@
-"""A fit on Ray Train workers, with the examples through Ray Data."""
+"""Training on Ray Train workers, with examples streamed through Ray Data."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ POLL_SECONDS = 0.5
 
 @ray.remote(num_cpus=0)
 class Mailbox:
-    """Reports on their way from rank 0 to the driver, and the driver's wish to stop on its way back."""
+    """Carries reports from rank 0 to the driver, and the driver's request to stop back to rank 0."""
 
     def __init__(self) -> None:
         self._reports: list[Report] = []
@@ -55,13 +55,13 @@ class Mailbox:
 
 
 class MailboxMonitor:
-    """The monitor of rank 0 on a cluster."""
+    """Rank 0's monitor on a cluster."""
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
 
     def post(self, report: Report) -> None:
-        """Sends the report; waits for the last one to arrive, since the worker may be gone a moment later."""
+        """Sends the report. Waits only for an `EndedReport` to arrive, since the worker may exit right after it."""
         sent = self._mailbox.post.remote(report)
         if isinstance(report, EndedReport):
             ray.get(sent, timeout=60)
@@ -72,16 +72,19 @@ class MailboxMonitor:
 
 
 def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor, decoded: stream.Decoded | None = None) -> bool:
-    """Trains on `workers.count` Ray Train workers; whether the run is finished.
+    """Trains on `workers.count` Ray Train workers and returns whether the run is finished.
 
-    Needs `ray.init` to have been called. A worker group that dies is replaced `workers.max_failures` times and goes
-    on from the last saved state. `decoded`: the store's tiles, where somebody has put them into Ray's object store.
+    Requires a prior `ray.init`. A worker group that dies is replaced up to `workers.max_failures` times and continues
+    from the last saved state. `decoded` holds the store's tiles if they are already in Ray's object store.
+
+    Raises:
+        UserError: the cluster lacks CPUs or GPUs, or a worker reports an error that the user can fix.
     """
     if not _await_room(setup.config.workers, monitor):
         step = resume_state.load_counters(setup.folder.state).step
         monitor.post(EndedReport(step=step, finished=False))
         return False
-    # Beside the driver: on any other node the loss of that node would end the training.
+    # On the driver's node: on any other, the loss of that node would end the training.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     if decoded is None and setup.config.data.cache_decoded:
@@ -99,7 +102,7 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor, decoded: stream.
         ),
         torch_config=TorchConfig(backend=process_group.backend(workers.use_gpu)),
         run_config=ray.train.RunConfig(
-            # Ray Train would silently resume a name that it knows; our own state decides where the run stands.
+            # A new name, since Ray Train would silently resume a known one; our own state decides where to continue.
             name=f"attempt-{uuid.uuid4().hex[:12]}",
             storage_path=setup.folder.location.join("ray").path,
             storage_filesystem=setup.folder.location.filesystem,
@@ -109,31 +112,32 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor, decoded: stream.
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     ended = _run(trainer, mailbox, monitor)
     if ended is None:
-        raise UserError(f"{setup.folder.location.uri}: the workers ended without a word; see the log above")
+        raise UserError(f"{setup.folder.location.uri}: the workers ended without reporting; see the log above")
     if ended.error is not None:
         raise UserError(ended.error)
-    notes = setup.folder.location.join("ray")  # Ray Train's own, of no use once the attempt is over
+    notes = setup.folder.location.join("ray")  # Ray Train's own files, useless once the attempt is over
     if storage.is_folder(notes):
         storage.delete_folder(notes)
     return ended.finished
 
 
 def _resources(workers: WorkersConfig) -> dict[str, float]:
-    """What a worker reserves."""
+    """Resources reserved per worker."""
     return {"CPU": workers.cpus_each} | ({"GPU": 1.0} if workers.use_gpu else {})
 
 
 def _placement(workers: WorkersConfig) -> str:
-    """How workers lie on nodes, as Ray names it."""
+    """Ray's placement strategy for the workers."""
     return "SPREAD" if workers.spread else "PACK"
 
 
 def _await_room(workers: WorkersConfig, monitor: LocalMonitor) -> bool:
-    """Workers that wait for a CPU that never comes, or leave none to the stream, would wait without a word. False if
-    the user stopped the wait.
+    """Waits until the cluster has room for the workers and the data stream. Without this check, workers that wait for
+    CPUs that never become free, or that leave none to the stream, would hang silently. Returns False if the user
+    stopped the wait.
 
     Raises:
-        UserError: the cluster has not enough CPUs or GPUs, now or after the longest wait.
+        UserError: the cluster does not have enough CPUs or GPUs, or they did not become free within the maximum wait.
     """
     bundles = [_resources(workers) for _ in range(workers.count)] + [{"CPU": workers.data_cpus}]
     advice = (
@@ -150,7 +154,8 @@ def _await_room(workers: WorkersConfig, monitor: LocalMonitor) -> bool:
 
 
 def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedReport | None:
-    """Fits in a thread, so that Ctrl-C reaches this one as a wish to stop and not Ray Train as an order to abort."""
+    """Runs the trainer in a thread, so that Ctrl-C reaches this one as a request to stop, instead of aborting Ray
+    Train."""
     failure: list[BaseException] = []
 
     def target() -> None:
@@ -180,10 +185,10 @@ def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedRep
 
 
 def _worker(config: dict[str, Any]) -> None:
-    """One rank."""
+    """The training on one rank."""
     setup: TrainingSetup = config["setup"]
     if ray.get(config["mailbox"].refused.remote(), timeout=60):
-        return  # what the user can mend does not heal by a new worker group
+        return  # an error that only the user can fix would recur in a new worker group
     monitor = MailboxMonitor(config["mailbox"])
     context = ray.train.get_context()
     workers = setup.config.workers
@@ -207,7 +212,7 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         fit(setup, batches, monitor, on_pause=lambda: ray.train.report({}))
     except Exception as error:
-        mendable = user_error_behind(error)
-        if mendable is not None:
-            monitor.post(EndedReport(step=-1, finished=False, error=str(mendable)))
+        user_error = user_error_behind(error)
+        if user_error is not None:
+            monitor.post(EndedReport(step=-1, finished=False, error=str(user_error)))
         raise  # so that Ray ends the other ranks, which wait for this one

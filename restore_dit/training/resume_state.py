@@ -18,7 +18,7 @@ KEPT_STATES = 2
 
 @dataclass(frozen=True)
 class Counters:
-    """Where a run stands after `step` optimiser steps."""
+    """A run's progress after `step` optimiser steps, and its best model so far."""
 
     step: int = 0
     best_psnr: float | None = None
@@ -27,7 +27,7 @@ class Counters:
 
 
 def save(folder: Location, tensors: StateTensors, counters: Counters) -> None:
-    """Writes a state, makes it the latest, and removes all but the last few."""
+    """Writes a state, makes it the latest, and removes all but the last `KEPT_STATES`."""
     name = f"step-{counters.step:09d}"
     for part, values in tensors.items():
         write_bytes_atomically(folder.join(name, f"{part}.safetensors"), safetensors.torch.save(values))
@@ -39,14 +39,14 @@ def save(folder: Location, tensors: StateTensors, counters: Counters) -> None:
 
 
 def copy_latest(source: Location, target: Location) -> None:
-    """Makes the latest state of one run what another begins from; the best model of that other run is yet to come.
+    """Makes the latest state of one run the starting point of another, which begins without a best model.
 
     Raises:
-        UserError: the first has no state.
+        UserError: the source has no state.
     """
     name = _latest(source)
     if name is None:
-        raise UserError(f"{source.uri}: no state to go on from")
+        raise UserError(f"{source.uri}: no state to continue from")
     for file in list_names(source.join(name)):
         if file.endswith(".safetensors"):
             write_bytes_atomically(target.join(name, file), read_bytes(source.join(name, file)))
@@ -56,13 +56,17 @@ def copy_latest(source: Location, target: Location) -> None:
 
 
 def load_counters(folder: Location) -> Counters:
-    """The counters of the latest state; those of the very start where there is none."""
+    """The counters of the latest state; initial counters if there is none."""
     name = _latest(folder)
     return Counters() if name is None else Counters(**json.loads(read_bytes(folder.join(name, "counters.json"))))
 
 
 def load_tensors(folder: Location) -> StateTensors | None:
-    """The tensors of the latest state, or None where there is none."""
+    """The tensors of the latest state, or None if there is none.
+
+    Raises:
+        UserError: a file of the state is damaged.
+    """
     name = _latest(folder)
     if name is None:
         return None
@@ -86,4 +90,4 @@ def _latest(folder: Location) -> str | None:
     try:
         return str(json.loads(read_bytes(place))["state"])
     except (ValueError, KeyError, TypeError):
-        raise UserError(f'{place.uri}: damaged; write {{"state": "step-…"}} naming a folder beside it') from None
+        raise UserError(f'{place.uri}: damaged; write {{"state": "step-…"}} naming a folder next to it') from None

@@ -1,4 +1,4 @@
-"""A whole training run: claimed folder, fit here or on a cluster, where its reports go, Ctrl-C."""
+"""A whole training run: claims the folder, trains here or on a cluster, distributes the reports, and handles Ctrl-C."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def run_training(
     should_stop: Callable[[], bool] = lambda: False,
     decoded: Any = None,
 ) -> RunResult:
-    """Trains until the end or until Ctrl-C; with `workers.count` 0 in this process, else on Ray.
+    """Trains until the end or until Ctrl-C: with `workers.count` 0 in this process, otherwise on Ray.
 
     Args:
-        sinks: where reports go besides the terminal, the run's logs and the tracking server; closed at the end.
-        should_stop: asked after every step, or twice a second; true is as good as Ctrl-C.
-        decoded: with workers, the tiles in Ray's object store (`stream.cache_decoded`); none: as `data.cache_decoded`
-            says.
+        sinks: destinations of reports besides the terminal, the run's logs and the tracking server; closed at the end.
+        should_stop: polled after every step, or twice a second with workers; true has the same effect as Ctrl-C.
+        decoded: with workers, the tiles in Ray's object store (`stream.cache_decoded`); None to follow
+            `data.cache_decoded`.
 
     Raises:
-        UserError: whatever the user can mend, before anything is computed where possible.
+        UserError: any error that the user can fix, before computation starts where possible.
     """
     with ExitStack() as closing:
         for sink in sinks:
@@ -56,9 +56,11 @@ def run_training(
         setup.folder.claim(setup.store_fingerprint)
         if setup.left_out:
             names = ", ".join(setup.left_out[:3]) + (", …" if len(setup.left_out) > 3 else "")
-            console.print(f"left out {len(setup.left_out)} tiles that have no clear frame: {names}", soft_wrap=True)
+            console.print(
+                f"left out {len(setup.left_out)} tiles without a frame that may be a target: {names}", soft_wrap=True
+            )
         if not setup.validation:
-            console.print("no validation: the model will be that of the lowest training loss", soft_wrap=True)
+            console.print("no validation: the model with the lowest training loss will be kept", soft_wrap=True)
         own: list[Sink] = [RunLog(setup.folder.logs), ProgressDisplay(console, config.name)]
         if config.tracking.mlflow:
             own.append(MlflowSink(setup, lambda line: console.print(line, highlight=False, soft_wrap=True)))

@@ -1,7 +1,7 @@
-"""A run's folder, at any URI: what it holds, whose run it is, and whether it may go on.
+"""A run's folder, at any URI: its contents, its identity, and whether the run may continue.
 
-`run.json` (identity and status), `config.yaml`, `model/` (the best weights so far), `state/` (what a run resumes
-from), `logs/` (metrics, TensorBoard, which rank computed which example), `mlflow.json` (the run on a tracking server).
+`run.json` (identity and status), `config.yaml`, `model/` (the best weights so far), `state/` (what a run resumes from),
+`logs/` (metrics, TensorBoard, which rank computed which example), `mlflow.json` (the run on a tracking server).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ HOW_IT_RUNS = {
         "log_examples",
     },
 }
-"""The keys that say how and where a run computes, not what: they may differ when it resumes."""
+"""Keys that determine how and where a run is computed, not what: they may differ when it resumes."""
 
 
 class RunRecord(BaseModel):
@@ -59,19 +59,19 @@ class RunFolder:
 
     @property
     def state(self) -> Location:
-        """The resume states."""
+        """The folder of the resume states."""
         return self.location.join("state")
 
     @property
     def logs(self) -> Location:
-        """Metrics and logs."""
+        """The folder of metrics and logs."""
         return self.location.join("logs")
 
     def claim(self, store_fingerprint: str) -> None:
-        """Begins the run, or goes on with it.
+        """Starts the run, or continues it.
 
         Raises:
-            UserError: the folder holds a finished run, a run of another configuration, or of another store.
+            UserError: the folder holds a finished run, or one with another configuration or store.
         """
         record = RunRecord(status="running", store_fingerprint=store_fingerprint, identity=identity(self.config))
         existing = self._read()
@@ -81,7 +81,7 @@ class RunFolder:
             return
         where = self.location.uri
         if existing.status == "finished":
-            raise UserError(f"{where}: this run is finished; choose another name=… or delete the folder to train anew")
+            raise UserError(f"{where}: this run is finished; choose another name=… or delete the folder to train again")
         if existing.store_fingerprint != store_fingerprint:
             raise UserError(
                 f"{where}: this run was started on another tile store (or the store {self.config.data.store} has "
@@ -91,7 +91,7 @@ class RunFolder:
             raise UserError(f"{where}: this run was started with {key}={old!r}, not {new!r}; choose another name=…")
 
     def is_finished(self) -> bool:
-        """Whether a run lies there that came to its end."""
+        """Whether the folder holds a finished run."""
         record = self._read()
         return record is not None and record.status == "finished"
 
@@ -108,19 +108,20 @@ class RunFolder:
         try:
             return RunRecord.model_validate_json(read_bytes(place))
         except ValidationError:
-            raise UserError(f"{place.uri}: damaged or of another version; choose another name=…") from None
+            raise UserError(f"{place.uri}: damaged or written by another version; choose another name=…") from None
 
     def _write(self, record: RunRecord) -> None:
         write_bytes_atomically(self.location.join("run.json"), record.model_dump_json(indent=2).encode())
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What must be equal for a run to be the same run."""
+    """The settings that must be equal for a run to count as the same."""
     return json.loads(config.model_dump_json(exclude=HOW_IT_RUNS))  # type: ignore[arg-type]
 
 
 def _completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A stored identity with the defaults of keys that came later; as it is where a key has gone since."""
+    """A stored identity with the defaults of keys that were added later; unchanged if one of its keys no longer
+    exists."""
     try:
         return identity(RunConfig.model_validate(stored))
     except ValidationError:

@@ -1,4 +1,5 @@
-"""What stays of a run's reports: `logs/metrics.jsonl` and TensorBoard events, validation pictures included."""
+"""The permanent record of a run's reports: `logs/metrics.jsonl` and TensorBoard events, including validation
+pictures."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from restore_dit.training.monitor import Report, SavingReport, StartedReport, St
 
 
 class RunLog:
-    """Writes beside the run; to object storage whenever a state is saved, since objects cannot grow."""
+    """Writes logs into the run's folder; on object storage only when a state is saved, since objects cannot be appended
+    to."""
 
     def __init__(self, logs: Location) -> None:
         self._logs = logs
@@ -30,7 +32,7 @@ class RunLog:
         """Records one report."""
         if isinstance(report, StartedReport):
             self._forget_after(report.step)
-            # Events of steps that are computed again after a resume are dropped by TensorBoard itself.
+            # TensorBoard itself drops events of steps that are computed again after resuming.
             self._writer = SummaryWriter(str(self._folder), purge_step=report.step)
         elif isinstance(report, StepReport):
             self._scalars(
@@ -51,7 +53,7 @@ class RunLog:
             self.flush()
 
     def flush(self) -> None:
-        """Brings everything to where the run lies."""
+        """Writes everything to the run's folder."""
         if self._lines:
             write_bytes_atomically(self._metrics, self._lines)
         if self._writer:
@@ -61,7 +63,7 @@ class RunLog:
                 write_bytes_atomically(self._logs.join("tensorboard", file.name), file.read_bytes())
 
     def close(self) -> None:
-        """The last flush."""
+        """Flushes a last time and closes the logs."""
         self.flush()
         if self._writer:
             self._writer.close()
@@ -76,6 +78,6 @@ class RunLog:
                 self._writer.add_scalar(name, value, step)
 
     def _forget_after(self, step: int) -> None:
-        """Steps after the last saved state are computed, and recorded, again."""
+        """Drops lines of steps after the last saved state, which are computed and recorded again."""
         kept = [line for line in self._lines.splitlines(keepends=True) if json.loads(line)["step"] <= step]
         self._lines = b"".join(kept)

@@ -1,4 +1,4 @@
-"""How fast steps go, and how much of their time passes in waiting for data."""
+"""The speed of training steps and the share of time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ItemT = TypeVar("ItemT")
 
 
 class StepClock:
-    """The time since the last report on one rank; pauses for validation and saving are left out."""
+    """Time since the last report on one rank, excluding pauses for validation and saving."""
 
     def __init__(self, step: int = 0) -> None:
         self._step = step
@@ -19,9 +19,9 @@ class StepClock:
         self._waited = 0.0
 
     def waiting_for(self, items: Iterator[ItemT]) -> Iterator[ItemT]:
-        """The same items; how long each let wait is counted.
+        """Yields the same items and adds up how long each took to arrive.
 
-        Every step ends with the host reading a number from the device, so that nothing computes while it waits here.
+        Every step ends with the host reading a number from the device, so no computation is in flight during this wait.
         """
         while True:
             begun = time.monotonic()
@@ -33,7 +33,7 @@ class StepClock:
             yield item
 
     def lap(self, step: int) -> tuple[float, float]:
-        """Steps a second, and the share of the time (0 to 1) that this rank waited for data, since the last lap."""
+        """Steps per second, and the share of time (0 to 1) that this rank waited for data, since the last lap."""
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
         speed, share = max(step - self._step, 1) / seconds, min(self._waited / seconds, 1.0)
@@ -42,7 +42,7 @@ class StepClock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out what happens inside."""
+        """Context whose duration is excluded."""
         begun = time.monotonic()
         yield
         self._since += time.monotonic() - begun

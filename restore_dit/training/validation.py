@@ -1,4 +1,4 @@
-"""The validation of a run: missing pixels of the fixed validation examples, sampled with the averaged weights."""
+"""Validation during training: fixed examples sampled with the averaged weights and scored on their missing pixels."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ AVERAGED = (*SCORES, "seconds")
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Averages over the validation series, on the published scale, missing pixels only (`ssim`: frames with any);
-    `seconds` that sampling one of them took; `picture` is a PNG of the first series (rank 0 only)."""
+    """Averages over the validation series on the published scale, for missing pixels only (`ssim`: frames with any);
+    `seconds` is the sampling time per series; `picture` is a PNG of the first series (rank 0 only)."""
 
     psnr: float
     mae: float
@@ -38,7 +38,7 @@ class ValidationResult:
 
 @torch.no_grad()
 def validate(setup: TrainingSetup, denoiser: AnyDenoiser, rank: int, world_size: int) -> ValidationResult:
-    """Each rank scores every `world_size`-th example; the averages are over all of them."""
+    """Scores the validation examples, every `world_size`-th on each rank, and averages over all ranks."""
     device = next(denoiser.parameters()).device
     prediction = Prediction.from_config(setup.config.diffusion)
     sums = torch.zeros(len(AVERAGED) + 1, dtype=torch.float64)
@@ -77,7 +77,7 @@ def _picture(
     unknown: NDArray[np.bool_],
     days: NDArray[np.float32],
 ) -> bytes:
-    from restore_dit.evaluation.figures import strip_figure, to_png  # Matplotlib, which only rank 0 needs
+    from restore_dit.evaluation.figures import strip_figure, to_png  # imports Matplotlib, which only rank 0 needs
 
     dates = DATE_ORIGIN + days.astype(np.int64).astype("timedelta64[D]")
     bands = setup.config.model.bands

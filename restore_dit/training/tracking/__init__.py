@@ -1,1 +1,2 @@
-"""Experiment tracking on a server, beside the run's own logs. Only the process that starts the run writes there."""
+"""Experiment tracking on a server, in addition to the run's own logs. Only the process that starts the run writes to
+it."""

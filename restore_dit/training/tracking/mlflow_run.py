@@ -1,4 +1,4 @@
-"""One run on an MLflow server; the same one after a resume. Every call may wait for the network."""
+"""A training run on an MLflow server, the same one after resuming. Every call may wait for the network."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from restore_dit.training.tracking.patient_sender import Refused, Unavailable
 from restore_dit.training.tracking.provenance import version_tags
 
 FILE = "mlflow.json"
-"""In the run's folder: which run on which server."""
+"""File in the run's folder that names the server and the run on it."""
 
 MOST_AT_ONCE = 100
-"""Parameters that a server takes in one request."""
+"""Maximum number of parameters in one request to the server."""
 
 
 class MlflowRun:
-    """The counterpart of a training run.
+    """The run on the server that corresponds to a training run.
 
     All methods raise `Refused` or `Unavailable`. Credentials come from MLflow's own variables (`MLFLOW_TRACKING_TOKEN`,
     or `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`).
     """
 
     def __init__(self, setup: TrainingSetup, uri: str, experiment: str) -> None:
-        # Before MLflow is loaded: no reports about its use, and no minutes of waiting for a server that is away.
+        # Before MLflow is imported: disable telemetry, and avoid waiting minutes for an unreachable server.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # one warning is ours to give
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # we give one warning ourselves
         self._setup = setup
         self._uri = uri
         self._experiment = experiment
@@ -46,37 +46,37 @@ class MlflowRun:
         self._begun = False
 
     def log_metrics(self, values: Mapping[str, float], step: int, milliseconds: int) -> None:
-        """Adds points of curves."""
+        """Adds points to the metric curves."""
         from mlflow.entities import Metric
 
         with self._server() as (client, run_id):
             client.log_batch(run_id, metrics=[Metric(*item, milliseconds, step) for item in values.items()])
 
     def log_picture(self, png: bytes, step: int) -> None:
-        """Adds a picture of the validation."""
+        """Adds a validation picture."""
         from PIL import Image
 
         with self._server() as (client, run_id):
             client.log_image(run_id, Image.open(io.BytesIO(png)).convert("RGB"), key="validation", step=step)
 
     def log_model(self, model: Location) -> None:
-        """Copies the model directory, wherever it lies, into the run's artifacts as `model`."""
+        """Copies the model directory, at any location, into the run's artifacts as `model`."""
         with self._server() as (client, run_id), tempfile.TemporaryDirectory() as folder:
             for name in list_names(model):
                 Path(folder, name).write_bytes(read_bytes(model.join(name)))
             client.log_artifacts(run_id, folder, "model")
 
     def end(self, status: str) -> None:
-        """Ends the run: `FINISHED`, `KILLED` (stopped, may go on), or `FAILED`."""
+        """Ends the run as `FINISHED`, `KILLED` (stopped, may continue) or `FAILED`."""
         with self._server() as (client, run_id):
             client.set_terminated(run_id, status)
 
     @contextmanager
     def _server(self) -> Iterator[tuple[Any, str]]:
-        """The client, and the run that exists by now; its errors in our words.
+        """The client and the id of the run, created if needed; translates errors to `Refused` and `Unavailable`.
 
-        Where the server keeps artifacts in a store of its own, this process writes there. What that store does not take
-        is refused: curves and the end of the run must not wait for it.
+        If the server keeps artifacts in a separate store, this process writes to it directly. An error of that store
+        counts as refused, because curves and the end of the run must not wait for it.
         """
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
@@ -91,7 +91,7 @@ class MlflowRun:
             kind = Refused if 400 <= status < 500 and status not in (401, 403, 408, 429) else Unavailable
             raise kind(_first_line(error)) from None
         except (Boto3Error, BotoCoreError, ClientError) as error:
-            raise Refused(f"its store of artifacts: {_first_line(error)}") from None
+            raise Refused(f"its artifact store: {_first_line(error)}") from None
         except (OSError, UserError) as error:
             raise Unavailable(_first_line(error)) from None
 
@@ -105,7 +105,7 @@ class MlflowRun:
         return self._run_id
 
     def _known(self, client: Any) -> str | None:
-        """The run that an earlier part of this training began, unless it is gone."""
+        """The run started by an earlier part of this training, unless it has been deleted."""
         from mlflow.exceptions import MlflowException
 
         if not exists(self._place):
@@ -127,12 +127,13 @@ class MlflowRun:
         return client.create_run(number, run_name=self._setup.config.name).info.run_id
 
     def _describe(self, client: Any, run_id: str) -> None:
-        """Parameters and tags. A server never lets a parameter change: those of the first part of a run stay."""
+        """Sets parameters and tags. MLflow does not allow parameters to change, so those of the first part of a run
+        stay."""
         from mlflow.entities import Param, RunTag
 
-        there = client.get_run(run_id).data.params
+        existing = client.get_run(run_id).data.params
         tree = self._setup.config.model_dump(mode="json", exclude={"tracking"})
-        params = [Param(key, value) for key, value in flattened(tree).items() if key not in there]
+        params = [Param(key, value) for key, value in flattened(tree).items() if key not in existing]
         for start in range(0, len(params), MOST_AT_ONCE):
             client.log_batch(run_id, params=params[start : start + MOST_AT_ONCE])
         tags = version_tags() | {

@@ -1,4 +1,4 @@
-"""The reports of a training, on their way to an MLflow server that may be away."""
+"""Sends the reports of a training to an MLflow server that may be unavailable."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from restore_dit.training.tracking.patient_sender import PatientSender
 
 
 def require_mlflow() -> None:
-    """Raises `UserError` where MLflow is not installed."""
+    """Raises `UserError` if MLflow is not installed."""
     if importlib.util.find_spec("mlflow") is None:
         raise UserError("tracking.mlflow needs MLflow's client: pip install 'restore-dit[mlflow]'")
 
 
 class MlflowSink:
-    """Parameters, curves and pictures as they come, the model at the end.
+    """Sends parameters, curves and pictures as they arrive, and the model at the end.
 
     Args:
-        warn: gets one line if the server cannot be used; the training goes on without it.
+        warn: called with one line if the server cannot be used; the training continues without it.
     """
 
     def __init__(self, setup: TrainingSetup, warn: Callable[[str], None]) -> None:
@@ -36,13 +36,13 @@ class MlflowSink:
         self._run = MlflowRun(setup, uri, tracking.experiment)
         self._sender = PatientSender(
             lambda reason: warn(
-                f"{uri}: MLflow cannot be used ({reason}); the training goes on, its logs are complete without it"
+                f"{uri}: MLflow cannot be used ({reason}); the training continues, and its own logs are complete"
             )
         )
         self._status = "FAILED"
 
     def show(self, report: Report) -> None:
-        """Queues what the server should have of a report."""
+        """Queues what the server should receive from a report."""
         if isinstance(report, StartedReport):
             self._metrics(report.step, workers=report.world_size, parameters=report.parameters)
         elif isinstance(report, StepReport):
@@ -65,7 +65,7 @@ class MlflowSink:
             self._status = "FINISHED" if report.finished else "KILLED"
 
     def close(self) -> None:
-        """Sends the model of a finished run and ends the run on the server, if that still answers."""
+        """Sends the model of a finished run and ends the run on the server, if it still responds."""
         if self._status == "FINISHED" and exists(self._model):
             self._sender.add(partial(self._run.log_model, self._model))
         self._sender.add(partial(self._run.end, self._status))

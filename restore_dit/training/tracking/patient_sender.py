@@ -1,4 +1,4 @@
-"""Sends things to a server from a thread, in order, and again later when it fails: nobody waits for the server."""
+"""Sends calls to a server from a thread, in order and with retries, so that the caller never waits for the server."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Callable
 
 SECONDS_BEFORE_RETRY = 30.0
 SECONDS_TO_FINISH = 90.0
-"""For what is left at the end, the model among it."""
+"""Time for sending what is left at the end, including the model."""
 MOST_WAITING = 10_000
-"""Things that wait for a server that is away; the oldest are given up beyond."""
+"""Maximum number of queued calls while a server is unavailable; beyond it, the oldest are dropped."""
 
 
 class Refused(Exception):
-    """The server does not want this, and never will."""
+    """The server rejected the request permanently."""
 
 
 class Unavailable(Exception):
-    """The server cannot be reached, or does not let us in; it may later."""
+    """The server cannot be reached or denies access; it may accept the request later."""
 
 
 class PatientSender:
-    """A queue of calls that raise `Refused` or `Unavailable`; anything else that they raise counts as refused.
+    """A queue of calls that raise `Refused` or `Unavailable`; any other exception counts as refused.
 
     Args:
-        warn: gets one line, the first time that something fails.
+        warn: called with one line the first time a call fails.
     """
 
     def __init__(self, warn: Callable[[str], None]) -> None:
@@ -38,19 +38,19 @@ class PatientSender:
         self._thread.start()
 
     def add(self, call: Callable[[], None]) -> None:
-        """Makes the call as soon as those before it have succeeded."""
+        """Queues a call, made once all calls before it have succeeded or been refused."""
         with self._changed:
             self._waiting.append(call)
             self._changed.notify()
 
     def close(self) -> None:
-        """Waits for what is left: as long as the server takes it, and `SECONDS_TO_FINISH` at most."""
+        """Waits until the queue is empty, the server becomes unavailable, or `SECONDS_TO_FINISH` have passed."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(SECONDS_TO_FINISH)
         if self._thread.is_alive():
-            self._complain("it did not answer until the end")
+            self._warn_once("it did not respond before the end")
 
     def _run(self) -> None:
         while True:
@@ -63,21 +63,21 @@ class PatientSender:
             try:
                 call()
             except Unavailable as error:
-                self._complain(str(error))
+                self._warn_once(str(error))
                 with self._changed:
                     if self._closing:
                         return
                     self._changed.wait_for(lambda: self._closing, SECONDS_BEFORE_RETRY)
                 continue
             except Refused as error:
-                self._complain(str(error))
-            except Exception as error:  # noqa: BLE001  of some library; what comes next may still be taken
-                self._complain(f"{type(error).__name__}: {error}".splitlines()[0][:160])
+                self._warn_once(str(error))
+            except Exception as error:  # noqa: BLE001  from a library; later calls may still succeed
+                self._warn_once(f"{type(error).__name__}: {error}".splitlines()[0][:160])
             with self._changed:
-                if self._waiting and self._waiting[0] is call:  # else the queue was full and dropped it
+                if self._waiting and self._waiting[0] is call:  # otherwise the queue was full and dropped it
                     self._waiting.popleft()
 
-    def _complain(self, reason: str) -> None:
+    def _warn_once(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
             self._warn(reason)

@@ -1,4 +1,4 @@
-"""Which version of this program runs."""
+"""Which version of this program is running."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 import restore_dit
 
 COMMIT_VARIABLE = "RESTORE_DIT_COMMIT"
-"""Names the commit where the program lies without its repository, as on a cluster."""
+"""Environment variable with the commit where the program runs outside its repository, such as on a cluster."""
 
 
 def version_tags() -> dict[str, str]:
-    """The package's version; the commit where it is known, with `-changed` where files differ from it."""
+    """The package's version and, if known, the commit, with `-changed` appended if files differ from it."""
     tags = {"restore_dit.version": restore_dit.__version__}
     commit = os.environ.get(COMMIT_VARIABLE) or commit_of(Path(restore_dit.__file__).resolve().parent.parent)
     return tags | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
 def commit_of(checkout: Path, *paths: str) -> str | None:
-    """The commit that is checked out, with `-changed` where files differ from it; None where there is no checkout.
+    """The commit that is checked out, with `-changed` appended if files differ from it; None if there is no checkout.
 
     Args:
         checkout: the repository's folder.
-        paths: only these count, new files in them included. None: every file that git keeps.
+        paths: consider only these, including new files in them; if empty, every tracked file.
     """
-    if not (checkout / ".git").exists():  # never that of a repository which merely holds the environment
+    if not (checkout / ".git").exists():  # never the commit of a repository that merely contains the environment
         return None
     try:
         commit = _git(checkout, "rev-parse", "HEAD")
@@ -38,7 +38,7 @@ def commit_of(checkout: Path, *paths: str) -> str | None:
 
 
 def _git(checkout: Path, *arguments: str) -> str:
-    # Variables such as GIT_DIR, set while a hook runs, would lead to another repository.
+    # Variables such as GIT_DIR, which are set while a hook runs, would point to another repository.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(checkout), *arguments]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10, check=True)

@@ -1,4 +1,4 @@
-"""`restore-dit …`: puts the commands together. Each module of `restore_dit.commands` declares its own in `add_to`."""
+"""The program `restore-dit`. Each module of `restore_dit.commands` declares its commands in `add_to`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from restore_dit.commands import clouds, cluster, data, inspect, models, quickst
 from restore_dit.commands.arguments import settle
 
 MODULES = (data, inspect, clouds, models, tune, serve, cluster, submit, quickstart)
-"""In the order in which `--help` lists their commands."""
+"""Modules with commands, in the order in which `--help` lists them."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point; the exit status: 0, 1 (failed), 2 (bad usage) or 130 (interrupted)."""
+    """Entry point. Returns the exit status: 0, 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
     from jobs.entry import exit_status
 
     top = parser()
@@ -24,11 +24,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All commands and their arguments."""
+    """The argument parser with all commands."""
     top = argparse.ArgumentParser(
         prog="restore-dit",
-        description="Gap-free Sentinel-2 series from what is visible, the radar series and the dates.",
-        epilog="restore-dit COMMAND --help explains a command with an example.",
+        description="Fill the gaps of Sentinel-2 time series from clear observations, Sentinel-1 radar and dates.",
+        epilog="Run restore-dit COMMAND --help for the arguments of a command and an example.",
     )
     top.add_argument("--version", action="version", version=f"restore-dit {__version__}")
     top.set_defaults(main=main)  # quickstart runs other commands

@@ -1,4 +1,4 @@
-"""Series without gaps from a program: of a running service, or in this very process, by the same calls.
+"""Reconstruct series from Python, through a running service or in this process, with the same calls.
 
 client = Client("http://127.0.0.1:8000", token)      # or LocalClient("runs/site/model")
 clear = client.reconstruct(series, seed=1)
@@ -32,48 +32,50 @@ from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NEVER_OBSERVED, THICK_CLOUD, TileSeries
 
 TIMEOUT = 600.0
-"""Seconds without a byte from the service."""
+"""Seconds without a byte from the service after which a request fails."""
 
 PATIENCE = 600.0
-"""Seconds for which a call is repeated that the service has no room for, and a reconstruction is asked after while
-nobody answers."""
+"""Seconds for which a request is retried while the service is busy, and a job is polled while the service does not
+answer."""
 
 
 class NoAnswer(UserError):
-    """Nobody answers, or an answer breaks off."""
+    """The service does not answer, or its response breaks off."""
 
 
 @dataclass(frozen=True)
 class Clear:
-    """A series without gaps, and where it had them [T, H, W]."""
+    """A reconstructed series, and the mask of its gaps, [T, H, W]."""
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
 
     @property
     def never_observed(self) -> NDArray[np.bool_]:
-        """[H, W], true where a pixel is observed on no date of the series that was sent."""
+        """[H, W], true where no date of the input series observes the pixel."""
         return self.series.layers[NEVER_OBSERVED] == 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """A reconstruction that the service does in its own time."""
+    """A reconstruction that runs asynchronously on the service."""
 
     client: Client
     id: str
 
     def state(self) -> dict[str, Any]:
-        """Its status, windows done and in all, files."""
+        """The job's status, progress in windows, and links to its files."""
         return self.client.get(f"/v1/reconstructions/{self.id}")
 
     def wait(self, on_progress: Callable[[int, int], None] = lambda done, total: None) -> dict[str, Any]:
-        """Until it is done; the last state. The service may be stopped and started meanwhile, which its reconstructions
-        outlive.
+        """Waits until the job is done and returns its last state. The job survives a restart of the service.
+
+        Args:
+            on_progress: called with the numbers of windows done and in total.
 
         Raises:
-            UserError: it failed or was cancelled.
-            NoAnswer: for `PATIENCE` seconds nobody answered.
+            UserError: the job failed or was cancelled.
+            NoAnswer: the service did not answer for `PATIENCE` seconds.
         """
         silent_since: float | None = None
         while True:
@@ -92,11 +94,11 @@ class Job:
             time.sleep(1)
 
     def cancel(self) -> None:
-        """Ends it, or removes what has ended."""
+        """Cancels the job, or deletes it if it has ended."""
         self.client.fetch("DELETE", f"/v1/reconstructions/{self.id}")
 
     def download(self, folder: str | Path) -> list[Path]:
-        """Its files, once it is done."""
+        """Waits until the job is done, downloads its files into `folder` and returns their paths."""
         state = self.wait()
         paths = []
         for name, link in state["files"].items():
@@ -115,26 +117,27 @@ class Job:
 
 @dataclass(frozen=True)
 class Client:
-    """A running service.
+    """A client of a running service.
 
     Args:
-        address: such as http://127.0.0.1:8000.
-        token: of the service; none where it asks for none.
+        address: for example http://127.0.0.1:8000.
+        token: access token; None for a service without authentication.
     """
 
     address: str
     token: str | None = field(default=None, repr=False)
 
     def reconstruct(self, series: TileSeries, **options: Any) -> Clear:
-        """The series without gaps. A series that the service does not answer at once is waited for.
+        """Fills the gaps of a series. If the service makes it a job, waits until the job is done.
 
         Args:
-            series: with cloud masks, or without, if the service is to find them.
-            options: as of `POST /v1/reconstructions`: model, steps, sampler, seed, mask_dilation, dates, outputs; with
-                `outputs="uncertainty"` the series has that layer, where the model estimates it.
+            series: with cloud masks, or without them if the service is to detect clouds.
+            options: those of `POST /v1/reconstructions`: model, steps, sampler, seed, mask_dilation, dates, outputs.
+                With `outputs="uncertainty"`, the result has that layer if the model estimates it.
 
         Raises:
-            UserError: what the service says, in one line.
+            UserError: the service's error message, on one line.
+            NoAnswer: the service does not answer.
         """
         query = {name: value for name, value in options.items() if value is not None}
         status, content = self._post(netcdf.encode(series), query | {"format": "netcdf"})
@@ -147,40 +150,45 @@ class Client:
         return Clear(found, found.clouds == THICK_CLOUD)
 
     def submit(self, series: TileSeries | str | Path, **options: Any) -> Job:
-        """Begins a reconstruction, of a series, or of an upload's file as it is.
+        """Submits a series as a job.
 
         Args:
-            options: as of `reconstruct`, and format: netcdf, geotiff, json; outputs: reflectance, ndvi, previews,
-                uncertainty.
+            series: a series, or the path of a NetCDF file or ZIP archive, which is uploaded unchanged.
+            options: those of `reconstruct`, and format: netcdf, geotiff or json. Outputs may be reflectance, ndvi,
+                previews and uncertainty.
+
+        Raises:
+            UserError: the service's error message, on one line.
+            NoAnswer: the service does not answer.
         """
         content = netcdf.encode(series) if isinstance(series, TileSeries) else Path(series).read_bytes()
         query = {name: value for name, value in options.items() if value is not None} | {"wait": "false"}
         return Job(self, json.loads(self._post(content, query)[1])["id"])
 
     def models(self) -> list[dict[str, Any]]:
-        """The models that are served."""
+        """Descriptions of the models that are served."""
         return self.get("/v1/models")
 
     def get(self, path: str) -> Any:
-        """What the service says at a path, as JSON."""
+        """The JSON response to `GET path`."""
         return json.loads(self.fetch("GET", path)[1])
 
     def fetch(self, method: str, path: str, content: bytes | None = None) -> tuple[int, bytes]:
-        """Status and content of an answer.
+        """Sends a request and returns the status and body of the response.
 
         Raises:
-            UserError: what the service says, in one line.
-            NoAnswer: nobody answers, or the answer breaks off.
+            UserError: the service's error message, on one line.
+            NoAnswer: the service does not answer, or the response breaks off.
         """
         with self.call(method, path, content) as answer, _unbroken(self.address):
             return answer.status, answer.read()
 
     def call(self, method: str, path: str, content: bytes | None = None) -> Any:
-        """An open answer. A call that the service has no room for is repeated when it says so.
+        """Sends a request and returns the open response. Retries after `Retry-After` while the service is busy.
 
         Raises:
-            UserError: what the service says, in one line.
-            NoAnswer: nobody answers.
+            UserError: the service's error message, on one line.
+            NoAnswer: the service does not answer.
         """
         headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
         if self.token is not None:
@@ -197,9 +205,9 @@ class Client:
                     error.close()
                     time.sleep(wait)
                     continue
-                raise UserError(f"{self.address}: {_said(error)}") from None
+                raise UserError(f"{self.address}: {_message(error)}") from None
             except (OSError, http.client.HTTPException) as error:
-                raise NoAnswer(f"{self.address}: nobody answers: {getattr(error, 'reason', error)}") from None
+                raise NoAnswer(f"{self.address}: no answer: {getattr(error, 'reason', error)}") from None
 
     def _post(self, content: bytes, query: dict[str, Any]) -> tuple[int, bytes]:
         for name in ("dates", "outputs"):
@@ -209,35 +217,35 @@ class Client:
 
 
 class LocalClient:
-    """The same in this process, by a model directory."""
+    """Reconstructs series in this process, with a model directory."""
 
     def __init__(self, model: Place, *, use_gpu: bool = False) -> None:
         self._model = load_model(model).on_device(use_gpu)
 
     def reconstruct(self, series: TileSeries, **options: Any) -> Clear:
-        """The series without gaps; options: those of `SamplingOptions`."""
+        """Fills the gaps of a series. The options are those of `SamplingOptions`."""
         clear, gap_mask, _ = fill_gaps(self._model, series, SamplingOptions(**options))
         return Clear(clear, gap_mask)
 
 
 @contextmanager
 def _unbroken(address: str) -> Iterator[None]:
-    """Raises `NoAnswer` where the answer that is read within breaks off."""
+    """Raises `NoAnswer` if the response that is read inside breaks off."""
     try:
         yield
     except (OSError, http.client.HTTPException) as error:
-        raise NoAnswer(f"{address}: the answer broke off: {error}") from None
+        raise NoAnswer(f"{address}: the response broke off: {error}") from None
 
 
 def _seconds(text: str | None) -> float:
-    """Of a `Retry-After`; a date, as some servers between say it, counts as a moment."""
+    """Seconds of a `Retry-After` header. A date, which some proxies send, counts as 5 s."""
     try:
         return max(0.0, float(text or 0))
     except ValueError:
         return 5.0
 
 
-def _said(error: urllib.error.HTTPError) -> str:
+def _message(error: urllib.error.HTTPError) -> str:
     try:
         return str(json.loads(error.read())["error"])
     except (ValueError, KeyError, TypeError):

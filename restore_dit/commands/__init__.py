@@ -1,2 +1,2 @@
-"""The commands: each module declares its own in `add_to` and says what they do; what one needs is imported when it
-runs. `restore_dit.cli.MODULES` names them all."""
+"""The commands of `restore-dit`. Each module declares its commands in `add_to` and implements them. A command imports
+what it needs only when it runs, which keeps `--help` fast. `restore_dit.cli.MODULES` lists the modules."""

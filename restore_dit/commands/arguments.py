@@ -1,6 +1,6 @@
-"""How a module of commands declares itself: `add_to(commands)` with `command`, `group` and `overrides`.
+"""Building blocks with which a module declares its commands: `command`, `group` and `overrides`.
 
-A command that does work takes `key=value` anywhere among its arguments: `settle` sorts out what argparse leaves.
+Commands that do work accept `key=value` anywhere among their arguments; `settle` assigns those that argparse leaves.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 OVERRIDES = "key=value"
 _OVERRIDE = re.compile(r"[\w.]+=")
-"""How an override begins where a store might stand, too: `s3://bucket/year=2019/site` is none."""
+"""Start of an override where a store is possible too; `s3://bucket/year=2019/site` is not an override."""
 
 
 def command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], int], description: str, example: str
 ) -> argparse.ArgumentParser:
-    """A command's parser; `name` has its group's before it, as messages call it: `ingest cube`."""
+    """Adds a command and returns its parser. `name` includes the name of its group, for example `ingest cube`."""
     parser = commands.add_parser(
         name.rpartition(" ")[2],
         help=description,
@@ -34,32 +34,32 @@ def command(
 
 
 def group(commands: Commands, name: str, description: str, *, of: str = "command") -> Commands:
-    """A command that only holds others, such as `ingest`, whose commands are called sources."""
+    """Adds a command that only has subcommands, for example `ingest`; `of` is what `--help` calls one of them."""
     return commands.add_parser(name, help=description).add_subparsers(title=f"{of}s", metavar=of.upper(), required=True)
 
 
 def overrides(parser: argparse.ArgumentParser) -> None:
-    """The changes to the configuration of a command that does work, and `--dry-run`."""
-    parser.add_argument("overrides", nargs="*", metavar=OVERRIDES, help="changes to the configuration")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and stop")
+    """Adds `key=value` overrides of the configuration, and `--dry-run`."""
+    parser.add_argument("overrides", nargs="*", metavar=OVERRIDES, help="configuration settings to override")
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and exit")
 
 
 def settle(parser: argparse.ArgumentParser, given: argparse.Namespace, rest: list[str]) -> None:
-    """Takes the overrides among the words that argparse did not place, and ends the program on any other word."""
-    # argparse takes positional arguments in one run only; key=value may stand between options too.
+    """Collects overrides among the words that argparse did not assign. Any other such word ends the program."""
+    # argparse accepts positional arguments only in one uninterrupted run, but key=value may stand between options.
     given.overrides = [*getattr(given, "overrides", ()), *(word for word in rest if _is_override(word))]
     _move_up(given)
     unknown = [word for word in rest if not _is_override(word) or "dry_run" not in given]
     if unknown:
-        parser.error(f"unrecognised: {' '.join(unknown)}; see restore-dit {given.name} --help")
-    if isinstance(getattr(given, "stores", None), list):  # several stores take the words that follow them, too
+        parser.error(f"unrecognised arguments: {' '.join(unknown)}; see restore-dit {given.name} --help")
+    if isinstance(getattr(given, "stores", None), list):  # a list of stores also swallows the overrides after it
         taken = [word for word in given.stores if _OVERRIDE.match(word) and not Path(word).is_dir()]
         given.overrides += taken
         given.stores = [word for word in given.stores if word not in taken]
 
 
 def _move_up(given: argparse.Namespace) -> None:
-    """Puts words to their places where the first was left out and argparse took an override for the last of them."""
+    """Shifts the positional arguments if the optional first one was omitted and an override took the last place."""
     names = getattr(given, "optional_first", ())
     if names and _OVERRIDE.match(getattr(given, names[-1])):
         first, *others = names

@@ -1,4 +1,4 @@
-"""Clouds: train a network, detect, compare masks."""
+"""Cloud masks: detect clouds, train a network, compare masks."""
 
 from __future__ import annotations
 
@@ -16,57 +16,63 @@ if TYPE_CHECKING:
     from restore_dit.commands.arguments import Commands
 
 FRAMES_OF_A_PICTURE = 24
-"""Of these, which agree least, the worst are shown; the others share their stretch."""
+"""Acquisitions with the lowest agreement that are kept; the worst are drawn, and all determine the stretch."""
 
 
 def add_to(commands: Commands) -> None:
     """`clouds detect`, `clouds train`, `clouds compare`."""
-    clouds = group(commands, "clouds", "Cloud and shadow masks.")
+    clouds = group(commands, "clouds", "Detect clouds and shadows, train a network for it, compare masks.")
     parser = command(
         clouds,
         "clouds detect",
         clouds_detect,
-        "Cloud and shadow masks for the tiles of a store.",
+        "Compute cloud and shadow masks for the tiles of a store.",
         "clouds detect stores/site --weights models/clouds",
     )
     parser.add_argument("store", help="tile store")
     parser.add_argument(
         "--method",
         choices=("network", "rule", "source", "s2cloudless"),
-        help="network: by --weights; rule: needs none; source, s2cloudless: masks that came with the tiles "
-        "(default network with --weights, else rule)",
+        help="network: requires --weights; rule: physical thresholds; source, s2cloudless: masks that came with the "
+        "tiles (default: network with --weights, else rule)",
     )
     parser.add_argument(
-        "--weights", metavar="W", help="model directory of `clouds train`, or a published state dict: a path or URI"
+        "--weights",
+        metavar="W",
+        help="path or URI of a model directory from `clouds train`, or of a published state dict",
     )
-    parser.add_argument("--tiles", metavar="A,B", help="only these tiles (default all)")
-    parser.add_argument("--workers", type=int, help="Ray actors (default one a CPU); 0: this process, no Ray")
+    parser.add_argument("--tiles", metavar="A,B", help="only these tiles (default: all)")
+    parser.add_argument(
+        "--workers", type=int, help="number of Ray actors (default: one per CPU); 0: run in this process"
+    )
     overrides(parser)
 
     parser = command(
         clouds,
         "clouds train",
         clouds_train,
-        "Train a network for cloud masks; Ctrl-C saves, the same command resumes.",
+        "Train a cloud-detection network. Ctrl-C saves the state; the same command resumes.",
         "clouds train stores/labelled stores/sim --output models/clouds",
     )
-    parser.add_argument("stores", nargs="+", metavar="store", help="tile store with masks to learn from")
-    parser.add_argument("--output", default="models/clouds", help="model directory to write (default models/clouds)")
+    parser.add_argument("stores", nargs="+", metavar="store", help="tile store with masks to train on")
+    parser.add_argument("--output", default="models/clouds", help="model directory to write (default: models/clouds)")
     overrides(parser)
 
     parser = command(
         clouds,
         "clouds compare",
         clouds_compare,
-        "Scores of one method's masks against another's.",
+        "Score the masks of one method against those of another.",
         "clouds compare stores/site --masks rule --against source",
     )
     parser.add_argument("store", help="tile store")
-    parser.add_argument("--masks", metavar="METHOD", help="network, rule, … (default the masks in use)")
-    parser.add_argument("--against", metavar="METHOD", default="source", help="taken for the truth (default source)")
-    parser.add_argument("--tiles", metavar="A,B", help="only these tiles (default all)")
-    parser.add_argument("--picture", metavar="FILE.png", help="draw the acquisitions that agree least")
-    parser.add_argument("--json", action="store_true", help="print it for machines")
+    parser.add_argument(
+        "--masks", metavar="METHOD", help="masks to score: network, rule, … (default: the masks in use)"
+    )
+    parser.add_argument("--against", metavar="METHOD", default="source", help="reference masks (default: source)")
+    parser.add_argument("--tiles", metavar="A,B", help="only these tiles (default: all)")
+    parser.add_argument("--picture", metavar="FILE.png", help="draw the acquisitions with the lowest agreement")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def clouds_detect(given: argparse.Namespace) -> int:
@@ -105,7 +111,7 @@ def clouds_compare(given: argparse.Namespace) -> int:
     from restore_dit.data.store.tile_store import TileStore
 
     if given.picture and not given.picture.endswith(".png"):
-        raise UserError(f"--picture {given.picture}: a picture's name ends in .png", status=2)
+        raise UserError(f"--picture {given.picture}: the file name must end in .png", status=2)
     store = TileStore.open(given.store)
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

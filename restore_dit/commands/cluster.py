@@ -1,4 +1,4 @@
-"""Cluster: a local one of several nodes."""
+"""Commands for a local Ray cluster of several nodes."""
 
 from __future__ import annotations
 
@@ -24,27 +24,39 @@ def add_to(commands: Commands) -> None:
         clusters,
         "cluster up",
         cluster_up,
-        "Start a head and workers as separate nodes on this machine, on loopback and with a token.",
+        "Start a head and worker nodes as separate processes on this machine, on loopback and with a token.",
         "cluster up --nodes 3 --cpus-per-node 1",
     )
-    parser.add_argument("--nodes", type=int, default=3, help="nodes, the head among them (default 3)")
-    parser.add_argument("--cpus-per-node", type=int, metavar="N", help="(default the machine's, shared out)")
-    parser.add_argument("--head-cpus", type=int, metavar="N", help="the head's, if others; 0: it runs no tasks")
-    parser.add_argument("--gpus-per-node", type=int, default=0, metavar="N", help="but for the head (default 0)")
-    parser.add_argument("--object-store", type=int, metavar="MIB", help="of each node (default at most 1024)")
-    parser.add_argument("--timeout", type=float, default=120, metavar="S", help="until all must be up (default 120)")
+    parser.add_argument("--nodes", type=int, default=3, help="number of nodes, including the head (default: 3)")
+    parser.add_argument(
+        "--cpus-per-node", type=int, metavar="N", help="CPUs per node (default: the machine's, divided by the nodes)"
+    )
+    parser.add_argument(
+        "--head-cpus", type=int, metavar="N", help="CPUs of the head (default: as the others); 0: it runs no tasks"
+    )
+    parser.add_argument(
+        "--gpus-per-node", type=int, default=0, metavar="N", help="GPUs per node, except the head (default: 0)"
+    )
+    parser.add_argument("--object-store", type=int, metavar="MIB", help="size per node (default: at most 1024)")
+    parser.add_argument(
+        "--timeout", type=float, default=120, metavar="S", help="seconds until all nodes must be up (default: 120)"
+    )
     parser.add_argument(
         "--python",
         metavar="FILE",
-        help="interpreter of another environment to run the nodes with; it needs the dependencies, not this project",
+        help="interpreter of another environment for the nodes; it needs the dependencies but not this project",
     )
-    parser.add_argument("--user", metavar="NAME", help="run the nodes as this user (only root may)")
+    parser.add_argument("--user", metavar="NAME", help="run the nodes as this user (requires root)")
     _named(parser)
 
-    parser = command(clusters, "cluster down", cluster_down, "End exactly what `cluster up` started.", "cluster down")
+    parser = command(
+        clusters, "cluster down", cluster_down, "Stop the processes that `cluster up` started.", "cluster down"
+    )
     _named(parser)
 
-    parser = command(clusters, "cluster status", cluster_status, "Nodes and jobs of the cluster.", "cluster status")
+    parser = command(
+        clusters, "cluster status", cluster_status, "List the nodes and jobs of the cluster.", "cluster status"
+    )
     _named(parser)
 
 
@@ -72,12 +84,12 @@ def cluster_down(given: argparse.Namespace) -> int:
 
     if not down(given.name_of_cluster):
         raise UserError(f"there is no local cluster '{given.name_of_cluster}'")
-    print(f"local cluster '{given.name_of_cluster}' ended")
+    print(f"local cluster '{given.name_of_cluster}' stopped")
     return 0
 
 
 def cluster_status(given: argparse.Namespace) -> int:
-    """0 if every node is alive, else 1."""
+    """Prints the nodes and jobs. Returns the exit status: 0 if every node is alive, else 1."""
     from cluster.local import dashboard
     from cluster.local.record import read_record
 
@@ -89,7 +101,7 @@ def cluster_status(given: argparse.Namespace) -> int:
     except OSError as error:
         raise UserError(
             f"the local cluster '{record.name}' does not answer at {record.dashboard} ({error}); its head may have "
-            "died: `restore-dit cluster down` clears what is left"
+            "died: run `restore-dit cluster down` to clean up"
         ) from None
     for node in sorted(nodes, key=lambda node: not node.is_head):
         state = "alive" if node.alive else "dead"
@@ -105,7 +117,7 @@ def cluster_status(given: argparse.Namespace) -> int:
 
 def _show(record: ClusterRecord) -> None:
     print(f"submit jobs with:  restore-dit submit JOB … --address {record.dashboard}")
-    print(f"this shell's Ray:  source {record.environment_file}")
+    print(f"use Ray directly:  source {record.environment_file}")
     print(f"token:             {record.token_file}")
 
 
@@ -115,5 +127,5 @@ def _named(parser: argparse.ArgumentParser) -> None:
         dest="name_of_cluster",
         default="default",
         metavar="NAME",
-        help="of several clusters (default default)",
+        help="name of the cluster, to tell several apart (default: default)",
     )

@@ -1,4 +1,4 @@
-"""Data in, and single series out: simulate, ingest, export."""
+"""Commands that simulate, ingest and export data."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ if TYPE_CHECKING:
     from restore_dit.commands.arguments import Commands
     from restore_dit.config.simulation import SimulationConfig
 
-_WORKERS = "Ray tasks at a time (default one a CPU, this process for few {}); 0: this process, no Ray"
+_WORKERS = "concurrent Ray tasks (default: one per CPU, or none for few {}); 0: run in this process"
 
 
 def add_to(commands: Commands) -> None:
     """`simulate`, `ingest cube`, `ingest pastis`, `export`."""
     parser = command(
-        commands, "simulate", simulate, "Write simulated tiles to a tile store.", "simulate stores/sim --tiles 24"
+        commands, "simulate", simulate, "Simulate tiles into a tile store.", "simulate stores/sim --tiles 24"
     )
-    parser.add_argument("out", help="tile store, a folder or URI")
+    parser.add_argument("out", help="folder or URI of the tile store")
     parser.add_argument(
         "--layout",
         choices=("store", "pastis", "netcdf"),
         default="store",
-        help="tile store, PASTIS-R's folder, or a folder of NetCDF files, one a tile (default store)",
+        help="tile store, a folder laid out like PASTIS-R, or a folder with one NetCDF file per tile (default: store)",
     )
     parser.add_argument("--dates", metavar="FILE", help="pastis: JSON with the acquisition dates of its four tiles")
     parser.add_argument(
-        "--bad-frames", metavar="FILE", help="pastis: bad_frames.json whose patches and lists to take over"
+        "--bad-frames", metavar="FILE", help="pastis: bad_frames.json from which to copy patches and lists"
     )
-    parser.add_argument("--tiles", type=int, default=24, help="number of tiles (default 24)")
-    parser.add_argument("--first", type=int, default=0, help="index of the first tile (default 0)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the simulated area (default 0)")
+    parser.add_argument("--tiles", type=int, default=24, help="number of tiles (default: 24)")
+    parser.add_argument("--first", type=int, default=0, help="index of the first tile (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulated area (default: 0)")
     parser.add_argument("--workers", type=int, help=_WORKERS.format("tiles"))
     overrides(parser)
 
-    sources = group(commands, "ingest", "Bring data into a tile store.", of="source")
+    sources = group(commands, "ingest", "Ingest data into a tile store.", of="source")
     parser = command(
         sources,
         "ingest cube",
         ingest_cube,
-        "Data cubes (NetCDF, Zarr, GeoTIFF) to a tile store.",
+        "Ingest data cubes (NetCDF, Zarr, GeoTIFF) into a tile store.",
         "ingest cube data/site stores/site",
     )
-    parser.add_argument("source", help="folder of one site's files, or of such folders, or a single file")
-    parser.add_argument("out", help="tile store, a folder or URI")
+    parser.add_argument("source", help="a folder with one site's files, a folder of such folders, or a single file")
+    parser.add_argument("out", help="folder or URI of the tile store")
     parser.add_argument(
         "--mapping",
         default="worldcereal",
         metavar="F",
-        help=f"YAML file, or shipped: {', '.join(shipped_cube_mappings())} (default worldcereal)",
+        help=f"YAML file, or a shipped mapping: {', '.join(shipped_cube_mappings())} (default: worldcereal)",
     )
-    parser.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although tiles were quarantined")
+    parser.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 even if tiles were quarantined")
     parser.add_argument("--workers", type=int, help=_WORKERS.format("sites"))
     overrides(parser)
 
@@ -66,29 +66,31 @@ def add_to(commands: Commands) -> None:
         sources,
         "ingest pastis",
         ingest_pastis,
-        "PASTIS-R, unpacked or as the published ZIP, to a tile store.",
+        "Ingest PASTIS-R, unpacked or as the published ZIP, into a tile store.",
         "ingest pastis 'https://zenodo.org/records/5735646/files/PASTIS-R.zip?download=1' s3://bucket/pastis",
     )
-    parser.add_argument("source", help="PASTIS-R's folder, or its ZIP: a path, s3:// or https://")
-    parser.add_argument("out", help="tile store, a folder or URI")
-    parser.add_argument("--radar", metavar="S1A,S1D", help="radar tracks to take (default both)")
-    parser.add_argument("--patches", metavar="10000,10001", help="only these patches (default all)")
-    parser.add_argument("--folds", metavar="1,2", help="only patches of these folds (default all)")
-    parser.add_argument("--bad-frames", metavar="FILE", help="bad_frames.json (default the one in the source)")
-    parser.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 although patches were quarantined")
-    parser.add_argument("--workers", type=int, help="Ray tasks at a time (default one a CPU); 0: this process, no Ray")
+    parser.add_argument("source", help="folder of PASTIS-R, or its ZIP: a path, s3:// or https://")
+    parser.add_argument("out", help="folder or URI of the tile store")
+    parser.add_argument("--radar", metavar="S1A,S1D", help="radar tracks to ingest (default: both)")
+    parser.add_argument("--patches", metavar="10000,10001", help="only these patches (default: all)")
+    parser.add_argument("--folds", metavar="1,2", help="only patches of these folds (default: all)")
+    parser.add_argument("--bad-frames", metavar="FILE", help="bad_frames.json (default: the one in the source)")
+    parser.add_argument("--allow-bad-tiles", action="store_true", help="exit with 0 even if patches were quarantined")
+    parser.add_argument(
+        "--workers", type=int, help="concurrent Ray tasks (default: one per CPU); 0: run in this process"
+    )
     overrides(parser)
 
     parser = command(
         commands,
         "export",
         export,
-        "One tile of a store as a NetCDF file, such as the endpoint takes.",
+        "Export one tile of a store as a NetCDF file, which the endpoint accepts.",
         "export stores/sim series.nc --tile sim-0-000001",
     )
-    parser.add_argument("store", help="tile store, a folder or URI")
-    parser.add_argument("out", help="NetCDF file to write, a path or URI")
-    parser.add_argument("--tile", metavar="T", help="tile id (default the first)")
+    parser.add_argument("store", help="folder or URI of the tile store")
+    parser.add_argument("out", help="path or URI of the NetCDF file to write")
+    parser.add_argument("--tile", metavar="T", help="tile id (default: the first)")
 
 
 def simulate(given: argparse.Namespace) -> int:
@@ -99,16 +101,16 @@ def simulate(given: argparse.Namespace) -> int:
 
     options = {name: getattr(given, name) for name in ("tiles", "first", "seed", "workers")}
     if given.tiles < 1:
-        raise UserError(f"--tiles {given.tiles}: at least 1", status=2)
+        raise UserError(f"--tiles {given.tiles}: must be at least 1", status=2)
     config = load_section(SimulationJobConfig, given.overrides, output=given.out, **options)
     if given.layout == "store" and (given.dates or given.bad_frames):
-        raise UserError("--dates and --bad-frames go with --layout pastis", status=2)
+        raise UserError("--dates and --bad-frames require --layout pastis", status=2)
     if given.layout == "pastis" and given.first:
-        raise UserError("--first: PASTIS-R's layout begins with its first patches; give --tiles alone", status=2)
+        raise UserError("--first: not available with --layout pastis, which starts with the first patches", status=2)
     if given.layout == "pastis" and given.workers:
-        raise UserError("--workers: PASTIS-R's layout is written by this process; leave it out", status=2)
+        raise UserError("--workers: not available with --layout pastis, which is written by this process", status=2)
     if given.layout == "netcdf" and given.workers:
-        raise UserError("--workers: NetCDF files are written by this process; leave it out", status=2)
+        raise UserError("--workers: not available with --layout netcdf, which is written by this process", status=2)
     if given.dry_run:
         return show(config)
     if given.layout == "netcdf":
@@ -126,7 +128,7 @@ def _simulate_pastis(given: argparse.Namespace, config: SimulationConfig, consol
     template = read_template(given.dates, given.bad_frames)
     with JobProgress("simulate", "patches", given.tiles, console) as progress:
         write_pastis(config, given.out, given.tiles, seed=given.seed, template=template, on_patch=progress.update)
-    print(f"{given.out}: {given.tiles} patches in PASTIS-R's layout")
+    print(f"{given.out}: {given.tiles} patches in the layout of PASTIS-R")
     return 0
 
 
@@ -150,7 +152,7 @@ def export(given: argparse.Namespace) -> int:
     store = TileStore.open(given.store)
     tile = given.tile or next(iter(store.tile_ids), "")
     if tile not in store.manifest.tiles:
-        raise UserError(f"{given.store}: no tile {tile!r}; restore-dit inspect {given.store} lists them")
+        raise UserError(f"{given.store}: no tile {tile!r}; `restore-dit inspect {given.store}` lists the tiles")
     series = store.load(tile).series()
     place = locate(given.out)
     write_bytes_atomically(place, netcdf.encode(series))
@@ -201,6 +203,6 @@ def ingest_pastis(given: argparse.Namespace) -> int:
         options["allow_bad_tiles"] = True
     config = load_section(PastisConfig, given.overrides, source=given.source, output=given.out, **options)
     if given.dry_run:
-        # The address may be signed: what is printed may end in a log.
+        # The address may be signed, and the output may end up in a log.
         return show(config.model_copy(update={"source": without_secrets(config.source)}))
     return run(config, console())

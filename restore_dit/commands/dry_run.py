@@ -1,4 +1,4 @@
-"""What `--dry-run` prints."""
+"""Implements `--dry-run`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from restore_dit.config import dump
 
 
 def show(config: BaseModel) -> int:
-    """Prints a resolved configuration; the exit status."""
+    """Prints a resolved configuration and returns exit status 0."""
     print(dump(config), end="")
     return 0

@@ -1,4 +1,4 @@
-"""Looking at a tile store, or at a model directory of either kind."""
+"""Inspect a tile store, or the directory of a reconstruction or cloud-detection model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from restore_dit.data.store.tile_store import TileStore
 
 TILES_OF_FRAMES = 4
-"""Whose frames are drawn where nobody chose."""
+"""Number of tiles whose frames are drawn by default."""
 
 
 def add_to(commands: Commands) -> None:
@@ -29,37 +29,37 @@ def add_to(commands: Commands) -> None:
         commands,
         "inspect",
         inspect,
-        "What is in a tile store or model directory.",
+        "Describe a tile store or model directory, verify it, or draw it.",
         "inspect stores/site data.targets.most_haze=0.05 --frames",
     )
     parser.add_argument("place", help="tile store or model directory")
-    parser.add_argument("--json", action="store_true", help="print it for machines")
-    parser.add_argument("--verify", action="store_true", help="compare every file of a tile store with its checksum")
-    parser.add_argument("--deep", action="store_true", help="with --verify: decode every acquisition, too")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--verify", action="store_true", help="check every file of a tile store against its checksum")
+    parser.add_argument("--deep", action="store_true", help="with --verify: also decode every acquisition")
     parser.add_argument(
         "--contact-sheet",
         nargs="?",
         const="",
         metavar="FILE.png",
-        help="draw a picture of up to 12 tiles of a store (default: the store's name, in the working folder)",
+        help="draw up to 12 tiles of a store (default file: the store's name, in the working directory)",
     )
     parser.add_argument(
         "--frames",
         nargs="?",
         const="",
         metavar="FILE.png",
-        help="draw every acquisition of up to 4 tiles: which may be targets, and why not (default: the store's name "
-        "with _frames, in the working folder)",
+        help="draw every acquisition of up to 4 tiles: whether it may be a training target, and why not (default file: "
+        "the store's name with _frames, in the working directory)",
     )
     parser.add_argument("--tiles", metavar="A,B", help="with --contact-sheet or --frames: the tiles to draw")
     parser.add_argument(
         "--config",
         default="default",
         metavar="F",
-        help="YAML file, or shipped: whose data.targets decides which frames may be targets (default default)",
+        help="YAML file, or a shipped configuration, whose data.targets selects the targets (default: default)",
     )
-    parser.add_argument("overrides", nargs="*", metavar=OVERRIDES, help="changes to that configuration")
-    parser.set_defaults(dry_run=False)  # key=value may stand between options, as where work is done
+    parser.add_argument("overrides", nargs="*", metavar=OVERRIDES, help="settings of that configuration to override")
+    parser.set_defaults(dry_run=False)  # makes `settle` accept key=value between options
 
 
 def inspect(given: argparse.Namespace) -> int:
@@ -88,14 +88,15 @@ def inspect(given: argparse.Namespace) -> int:
 
 def _check_options(given: argparse.Namespace) -> None:
     if given.deep and not given.verify:
-        raise UserError("--deep means nothing without --verify: add it", status=2)
+        raise UserError("--deep requires --verify", status=2)
     if given.tiles and given.contact_sheet is None and given.frames is None:
-        raise UserError("--tiles means nothing without --contact-sheet or --frames: add one", status=2)
+        raise UserError("--tiles requires --contact-sheet or --frames", status=2)
     for option in ("contact_sheet", "frames"):
         file = getattr(given, option)
         if file and not file.endswith(".png"):
             raise UserError(
-                f"--{option.replace('_', '-')} {file}: a picture's name ends in .png; give store and key=value first",
+                f"--{option.replace('_', '-')} {file}: the file name must end in .png; give the store and key=value "
+                "before this option",
                 status=2,
             )
 
@@ -104,11 +105,11 @@ def _refuse_options_of_stores(given: argparse.Namespace) -> None:
     for option in ("verify", "deep", "contact_sheet", "frames", "tiles"):
         if getattr(given, option) not in (None, False):
             name = option.replace("_", "-")
-            raise UserError(
-                f"{given.place}: a model directory, and --{name} is for tile stores: leave it out", status=2
-            )
+            raise UserError(f"{given.place}: a model directory, but --{name} applies only to tile stores", status=2)
     if given.overrides:
-        raise UserError(f"{given.place}: a model directory, and {given.overrides[0]} changes nothing in it", status=2)
+        raise UserError(
+            f"{given.place}: a model directory, but {given.overrides[0]} applies only to tile stores", status=2
+        )
 
 
 def _inspect_model(given: argparse.Namespace) -> int:
@@ -159,16 +160,18 @@ def _draw_frames(given: argparse.Namespace, store: TileStore, targets: TargetCon
 
 
 def _tiles_with_frames(store: TileStore, targets: TargetConfig) -> list[str]:
-    """Some of those that have acquisitions, and the masks by which they are decided."""
+    """A few evenly spaced tiles that have acquisitions and the masks needed to select targets."""
     from restore_dit.data.store.inspection import evenly
 
     records = store.manifest.tiles
     with_frames = [tile_id for tile_id in store.tile_ids if records[tile_id].optical.frames]
     if not with_frames:
-        raise UserError(f"{store.uri}: none of {len(records)} tiles has an acquisition that could be drawn")
+        raise UserError(f"{store.uri}: none of {len(records)} tiles has an acquisition to draw")
     decided = [tile for tile in with_frames if targets.by == "source_list" or records[tile].clouds is not None]
     if not decided:
-        raise UserError(f"{store.uri}: no tile with acquisitions has cloud masks to decide by; detect clouds first")
+        raise UserError(
+            f"{store.uri}: no tile with acquisitions has cloud masks, which select the targets; detect clouds first"
+        )
     return evenly(decided, TILES_OF_FRAMES)
 
 

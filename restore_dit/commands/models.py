@@ -1,4 +1,4 @@
-"""Models: train, evaluate, reconstruct, import."""
+"""Commands that train, evaluate, apply and import models."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def add_to(commands: Commands) -> None:
         commands,
         "train",
         train,
-        "Train a model; Ctrl-C saves, the same command resumes.",
+        "Train a model. Ctrl-C saves the state; the same command resumes.",
         "train --config own_site data.store=stores/site name=site",
     )
     parser.add_argument(
         "--config",
         default="default",
         metavar="F",
-        help=f"YAML file, or shipped: {', '.join(shipped())} (default default)",
+        help=f"YAML file, or a shipped configuration: {', '.join(shipped())} (default: default)",
     )
     parser.add_argument(
         "--init-from",
         metavar="MODEL",
-        help="model directory whose weights to begin with, or `default`, the shipped one",
+        help="model directory whose weights initialise the training; `default`: the shipped model",
     )
     overrides(parser)
 
@@ -42,44 +42,50 @@ def add_to(commands: Commands) -> None:
         commands,
         "evaluate",
         evaluate,
-        "The table and figures of a protocol, with baselines.",
+        "Evaluate a model by a protocol, against baselines, as a table and figures.",
         "evaluate runs/site/model stores/site --protocol paper --output evaluation",
     )
     _model_and(parser, store="tile store")
-    parser.add_argument("--protocol", choices=("paper", "missing-frame"), default="paper", help="(default paper)")
-    parser.add_argument("--output", default="evaluation", help="folder for table and figures (default evaluation)")
+    parser.add_argument(
+        "--protocol", choices=("paper", "missing-frame"), default="paper", help="evaluation protocol (default: paper)"
+    )
+    parser.add_argument("--output", default="evaluation", help="folder for table and figures (default: evaluation)")
     overrides(parser)
 
     parser = command(
         commands,
         "reconstruct",
         reconstruct,
-        "A series or an area without gaps, as Cloud-optimised GeoTIFFs or NetCDF.",
+        "Fill the gaps of series, and write them as Cloud-Optimized GeoTIFFs or NetCDF.",
         "reconstruct runs/site/model stores/site clear format=netcdf",
     )
-    _model_and(parser, input="tile store, or folder of a data cube", output="folder for the rasters")
+    _model_and(parser, input="tile store, or folder of a data cube", output="folder for the results")
     overrides(parser)
 
     parser = command(
         commands,
         "import-checkpoint",
         import_checkpoint,
-        "A published .pth to a model directory.",
+        "Convert a published checkpoint (.pth) to a model directory.",
         "import-checkpoint Model_best.pth models/paper --normalisation NORM_S1A_patch.json",
     )
     parser.add_argument("file", help="published checkpoint")
     parser.add_argument("out", help="model directory to write")
-    parser.add_argument("--heads", type=int, default=PRESETS["paper"]().model.heads, help="attention heads (default 4)")
     parser.add_argument(
-        "--bands", default=",".join(S2_BANDS), help="the network's bands in its order (default all ten)"
+        "--heads", type=int, default=PRESETS["paper"]().model.heads, help="attention heads (default: 4)"
     )
-    parser.add_argument("--radar", help="its radar channels in its order (default the first of VV,VH,VV-VH)")
+    parser.add_argument(
+        "--bands", default=",".join(S2_BANDS), help="the network's bands, in its order (default: all ten)"
+    )
+    parser.add_argument(
+        "--radar", help="the network's radar channels, in its order (default: the first of VV,VH,VV-VH)"
+    )
     parser.add_argument("--normalisation", help="NORM_S1A_patch.json that the checkpoint was trained with")
-    parser.add_argument("--store", help="tile store to take the radar's normalisation from instead")
+    parser.add_argument("--store", help="tile store from which to compute the radar normalisation instead")
 
 
 def _model_and(parser: argparse.ArgumentParser, **places: str) -> None:
-    """A model directory, which may be left out, before other places (name → help)."""
+    """Adds the optional argument `model` and further positional arguments (name → help) after it."""
     parser.add_argument("model", nargs="?", default=SHIPPED_MODEL, help="model directory (default: the shipped model)")
     for name, description in places.items():
         parser.add_argument(name, help=description)
@@ -148,7 +154,7 @@ def import_checkpoint(given: argparse.Namespace) -> int:
         normalisation = read_published_normalisation(given.normalisation, model.radar_channels)
     elif model.radar_channels:
         raise UserError(
-            "the checkpoint takes radar: give --normalisation NORM_S1A_patch.json or --store STORE", status=2
+            "the checkpoint uses radar: give --normalisation NORM_S1A_patch.json or --store STORE", status=2
         )
     save_model(given.out, config, weights, normalisation, {})
     print(f"{given.out}: {sum(tensor.numel() for tensor in weights.values()) / 1e6:.2f} M parameters")
@@ -156,11 +162,11 @@ def import_checkpoint(given: argparse.Namespace) -> int:
 
 
 def _names(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
-    """What an option lists with commas, each once."""
+    """The names in a comma-separated option. Raises `UserError` for an unknown or repeated one."""
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in known:
-            raise UserError(f"{option} {text}: {name or 'an empty name'} is none of {', '.join(known)}", status=2)
+            raise UserError(f"{option} {text}: {name or 'an empty name'} is not one of {', '.join(known)}", status=2)
         if names.count(name) > 1:
-            raise UserError(f"{option} {text}: names {name} twice", status=2)
+            raise UserError(f"{option} {text}: {name} is repeated", status=2)
     return names

@@ -1,4 +1,4 @@
-"""The shipped model on a series, then the whole way once with a model of one's own."""
+"""The quickstart: apply the shipped model to a series, then train and evaluate a small model."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ def add_to(commands: Commands) -> None:
         commands,
         "quickstart",
         quickstart,
-        "Fill a simulated series with the shipped model; then train a small one: minutes on a laptop.",
+        "Fill a simulated series with the shipped model, then train a small one. Takes minutes on a laptop.",
         "quickstart",
     )
-    parser.add_argument("--folder", default="quickstart", help="where everything goes (default quickstart)")
+    parser.add_argument(
+        "--folder", default="quickstart", help="folder for everything that is written (default: quickstart)"
+    )
 
 
 def quickstart(given: argparse.Namespace) -> int:
     folder = given.folder
     series, clear, store, run = (f"{folder}/{name}" for name in ("series", "clear", "store", "run"))
     filling = [
-        # A place, a year and an archive that the shipped model never saw: it learned from seed 1.
+        # Seed 7 gives a place, a year and an archive that the shipped model, trained on seed 1, has never seen.
         ["simulate", series, "--tiles", "1", "--seed", "7", "varied=true", "days=400", "height=64", "width=64"],
         ["reconstruct", series, clear],
         ["evaluate", series, "--output", f"{folder}/scores", "part=all"],
@@ -44,22 +46,22 @@ def quickstart(given: argparse.Namespace) -> int:
     if status:
         return status
     print(
-        f"\nThe shipped model filled a series: look at {clear} (rasters and a picture) and {folder}/scores (the table "
-        "above, figures). Next, a small model of your own is trained. Ctrl-C stops it; run the same command again to "
-        "continue."
+        f"\nThe shipped model has filled a series: see {clear} (rasters and a picture) and {folder}/scores (the table "
+        "above and figures). Next, a small model is trained. Press Ctrl-C to stop it; run the same command again to "
+        "resume."
     )
     status = _all_of(training, given)
     if not status:
-        print(f"\nLook at {folder}/evaluation (table and figures of your own model).")
+        print(f"\nSee {folder}/evaluation for the table and figures of your own model.")
     return status
 
 
 def _all_of(commands: Sequence[Sequence[str]], given: argparse.Namespace) -> int:
-    """One command after another until one fails; its status, or 0."""
+    """Runs the commands in turn until one fails. Returns its exit status, or 0."""
     for words in commands:
         print(f"\n$ restore-dit {shlex.join(words)}", flush=True)
         if words[0] == "train" and _is_finished(f"{given.folder}/run"):
-            print("already trained; delete the folder to train anew")
+            print("already trained; delete the folder to train again")
             continue
         status: int = given.main(list(words))
         if status:

@@ -1,4 +1,4 @@
-"""The endpoint on this machine or a cluster."""
+"""Run the endpoint on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def add_to(commands: Commands) -> None:
         commands,
         "serve",
         serve,
-        "Answer reconstructions over HTTP until Ctrl-C.",
+        "Serve reconstructions over HTTP until Ctrl-C.",
         "serve runs/site/model port=8000",
     )
     parser.add_argument(
         "models",
         nargs="?",
-        help="model directory, or a folder of such (may stand in the file; default: the shipped model)",
+        help="model directory, or a folder of model directories (default: as configured, else the shipped model)",
     )
-    parser.add_argument("--config", metavar="F", type=Path, help="YAML file, read anew on SIGHUP")
+    parser.add_argument("--config", metavar="F", type=Path, help="YAML file, which is read again on SIGHUP")
     overrides(parser)
 
 

@@ -1,4 +1,4 @@
-"""Sweeps over diffusion schedules: run one, and make its report anew."""
+"""Run a sweep, or regenerate its report."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def add_to(commands: Commands) -> None:
         commands,
         "tune",
         tune,
-        "Search diffusion schedules; the same command goes on with a sweep that was stopped. 'tune report SWEEP' makes "
-        "a sweep's report anew.",
+        "Run a hyperparameter sweep; the same command resumes a stopped one. 'tune report SWEEP' regenerates the "
+        "report of a sweep.",
         "tune --config small run.data.store=stores/sim name=first",
     )
     parser.add_argument(
         "--config",
         default="small",
         metavar="F",
-        help=f"YAML file, or shipped: {', '.join(shipped_sweeps())} (default small)",
+        help=f"YAML file, or a shipped configuration: {', '.join(shipped_sweeps())} (default: small)",
     )
     overrides(parser)
 
@@ -43,13 +43,13 @@ def tune(given: argparse.Namespace) -> int:
     if words[:1] == ["report"] and len(words) == len(given.overrides) == 2:
         return report(words[1])
     if words:
-        raise UserError(f"unrecognised: {' '.join(words)}; see restore-dit tune --help", status=2)
+        raise UserError(f"unrecognised arguments: {' '.join(words)}; see restore-dit tune --help", status=2)
     config = load_sweep(given.config, given.overrides)
     return show(config) if given.dry_run else run(config, console())
 
 
 def report(sweep: str) -> int:
-    """Makes a sweep's report anew."""
+    """Regenerates a sweep's report."""
     from restore_dit.data.storage import locate
     from tuning.records import SweepFolder
     from tuning.report import write_sweep_report

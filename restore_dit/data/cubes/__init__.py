@@ -1,1 +1,1 @@
-"""Data cubes (NetCDF files of one site) to tile series."""
+"""Reads data cubes (the NetCDF, Zarr or GeoTIFF files of one site) into tile series."""

@@ -1,6 +1,6 @@
-"""Several images of one day, from overlapping swaths or separate files, become one: per pixel the best.
+"""Merges several images of one day, from overlapping swaths or separate files, into one with the best value per pixel.
 
-The day of an image is that on which its overpass began: one that crosses midnight UTC is one acquisition.
+An image belongs to the day on which its overpass began: an overpass that crosses midnight UTC is one acquisition.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA
 def merge_days(
     values: NDArray[np.int16], times: NDArray[np.datetime64], clouds: NDArray[np.uint8] | None = None
 ) -> tuple[NDArray[np.int16], NDArray[np.datetime64], NDArray[np.uint8] | None]:
-    """One image a day, by the date on which its overpass began.
+    """One image per day, dated by when its overpass began.
 
-    Of a day's images each pixel comes from one that has all bands, rather clear than cloudy, rather cloudy than of
-    unknown class; of equals from the earliest. Only bands that are missing there are filled from the others.
+    Each pixel comes from the image that has all bands there, preferring clear over cloudy and cloudy over unknown, and
+    among equals the earliest. Only bands missing there are filled from the others.
 
     Args:
         values: int16 [N, C, H, W], `NO_DATA` where missing.
@@ -28,7 +28,7 @@ def merge_days(
         clouds: uint8 [N, H, W], or None where unknown.
 
     Returns:
-        values [T, C, H, W], dates datetime64[D] [T] ascending without repeats, clouds [T, H, W] or None.
+        values [T, C, H, W], dates datetime64[D] [T] strictly increasing, clouds [T, H, W] or None.
     """
     merged, dates, masks = merge_days_and_masks(values, times, () if clouds is None else (clouds,))
     return merged, dates, masks[0] if masks else None
@@ -37,9 +37,9 @@ def merge_days(
 def merge_days_and_masks(
     values: NDArray[np.int16], times: NDArray[np.datetime64], masks: Sequence[NDArray[np.uint8]]
 ) -> tuple[NDArray[np.int16], NDArray[np.datetime64], list[NDArray[np.uint8]]]:
-    """`merge_days` with any number of masks uint8 [N, H, W]. The first says which image is clear. The others have no
-    say: they are those of the image that each pixel comes from, or of what shares no band with it there, such as
-    another file of the same image whose time is seconds off."""
+    """`merge_days` with any number of masks uint8 [N, H, W]. The first determines which image is clear. The others do
+    not affect the choice: they are taken from the image that each pixel comes from, or from an image that shares no
+    band with it there, such as another file of the same image whose time differs by seconds."""
     days = overpass_days(times)
     order = np.lexsort((times, days))
     dates, first, count = np.unique(days[order], return_index=True, return_counts=True)
@@ -59,7 +59,7 @@ def _best(
     present = (values != NO_DATA).sum(axis=1)  # [n, H, W] bands
     rank = present * 4
     if masks:
-        # Clear counts for more than the cloudy only among pixels that have equally many bands.
+        # Being clear only decides between pixels with the same number of bands.
         rank += np.where(masks[0] == CLEAR, 2, np.where(masks[0] == CLOUD_NO_DATA, 0, 1))
     ranking = np.argsort(-rank, axis=0, kind="stable")
     best = chosen = np.take_along_axis(values, ranking[:1, None], axis=0)[0]

@@ -1,5 +1,5 @@
-"""What the attributes of a variable say of its stored values, as the NetCDF and CF conventions have it: which are no
-data, whether integers are unsigned, and the scale and offset of packed ones."""
+"""Interprets a variable's stored values by its attributes according to the NetCDF and CF conventions: no data, unsigned
+integers, and scale and offset of packed values."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _FILLS = ("_FillValue", "missing_value", "nodata")
 def stored_numbers(
     values: NDArray[Any], attributes: Mapping[str, Any], where: str
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The stored numbers, unsigned where `_Unsigned` says so, and which of them are no data: what is not finite, equals
-    a fill value (the library's own where the variable has none), or lies outside of the valid range.
+    """The stored numbers, unsigned where `_Unsigned` says so, and a mask of those that are no data: not finite, equal
+    to a fill value (the library's default if the variable has none), or outside the valid range.
 
     Args:
-        values: integers or floating-point numbers as they lie in the file.
-        attributes: of their variable.
+        values: integers or floating-point numbers as stored in the file.
+        attributes: attributes of their variable.
         where: file and variable, for errors.
 
     Raises:
-        UserError: an attribute that is no number.
+        UserError: an attribute is not a number.
     """
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     signed = values.dtype
@@ -39,13 +39,13 @@ def stored_numbers(
     def stated(name: str) -> NDArray[Any]:
         found = attribute_numbers(attributes, name, where)
         if reinterpreted and found.dtype.kind in "iu":
-            return found.astype(signed).view(values.dtype)  # 65535 may be said as -1
+            return found.astype(signed).view(values.dtype)  # 65535 may be written as -1
         return found
 
     missing = ~np.isfinite(values)
     for name in _FILLS:
         missing |= among(values, stated(name))
-    if "_FillValue" not in attributes and signed.itemsize > 1:  # every value of a byte may be meant
+    if "_FillValue" not in attributes and signed.itemsize > 1:  # for bytes, every value may be valid
         default = netCDF4.default_fillvals.get(signed.str[1:])
         missing |= among(values, np.array([] if default is None else [default], signed).view(values.dtype))
     limits = [stated(name) for name in ("valid_range", "valid_min", "valid_max")]
@@ -53,45 +53,45 @@ def stored_numbers(
     least, most = (one[0] if one.size else other for one, other in zip(limits[1:], (least, most), strict=True))
     compared: NDArray[Any] = values
     if values.dtype.kind in "iu" and any(one.dtype.kind == "f" for one in limits):
-        # Of packed integers, limits in floating-point numbers are meant in what those unpack to.
+        # Floating-point limits of packed integers refer to the unpacked values.
         scale, offset = scale_and_offset(attributes, 1, where)
         compared = values * scale + offset
     return values, missing | (compared < least) | (compared > most)
 
 
 def attribute_numbers(attributes: Mapping[str, Any], name: str, where: str) -> NDArray[Any]:
-    """The numbers of an attribute [n], none where it is absent.
+    """The numbers of an attribute [n], empty if it is absent.
 
     Raises:
-        UserError: it is no number.
+        UserError: the attribute is not a number.
     """
     stated = np.ravel(np.asarray([] if attributes.get(name) is None else attributes[name]))
     try:
         return stated if stated.dtype.kind in "iuf" else stated.astype(np.float64)
     except (ValueError, TypeError):
-        raise UserError(f"{where}: its {name} {str(attributes[name])[:40]!r} is no number: mend the file") from None
+        raise UserError(f"{where}: {name} {str(attributes[name])[:40]!r} is not a number: fix the file") from None
 
 
 def scale_and_offset(
     attributes: Mapping[str, Any], images: int, where: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """`scale_factor` and `add_offset`, 1 and 0 where absent: one for all images [1], or one each [images].
+    """`scale_factor` and `add_offset`, 1 and 0 where absent: one for all images [1], or one per image [images].
 
     Raises:
-        UserError: one that is no number, or several for one image.
+        UserError: one of them is not a number, or their count does not match the images.
     """
     found = []
     for name, otherwise in (("scale_factor", 1.0), ("add_offset", 0.0)):
         stated = attribute_numbers(attributes, name, where).astype(np.float64)
         if stated.size not in (0, 1, images) or not np.isfinite(stated).all():
-            raise UserError(f"{where}: its {name} {str(attributes[name])[:40]!r} is no number: mend the file")
+            raise UserError(f"{where}: {name} {str(attributes[name])[:40]!r} is not a number: fix the file")
         found.append(stated if stated.size else np.array([otherwise]))
     return found[0], found[1]
 
 
 def among(values: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which values are among the wanted ones, floating-point numbers as the shorter of the two types has them: 1e20 as
-    a double is 1e20 as a float."""
+    """Which values are among the wanted ones. Floating-point numbers are compared in the shorter of the two types, so
+    that 1e20 as a double equals 1e20 as a float."""
     if values.dtype.kind == "f" and wanted.dtype.kind == "f":
         shorter = min(values.dtype, wanted.dtype, key=lambda one: one.itemsize)
         with np.errstate(over="ignore"):

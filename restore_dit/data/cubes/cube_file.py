@@ -26,13 +26,13 @@ from restore_dit.errors import UserError
 ProductT = TypeVar("ProductT", OpticalProduct, RadarProduct)
 
 _DEGREES = {"y": ("latitude", "lat"), "x": ("longitude", "lon")}
-"""Names of the dimensions of cubes in degrees."""
+"""Alternative dimension names in cubes in degrees."""
 
 
 @dataclass(frozen=True)
 class CubeFile:
-    """An open file, or a series of GeoTIFFs: `times` datetime64[s] [T] in its own order, `grid` and `crs` of all its
-    images, which lie north up whatever their order in the file."""
+    """An open file or series of GeoTIFFs: `times` datetime64[s] [T] in file order, and the `grid` and `crs` of all its
+    images, presented north up whatever their order in the file."""
 
     uri: str
     dataset: xarray.Dataset
@@ -42,15 +42,15 @@ class CubeFile:
     crs: str
 
     def images(self, label: str, product: Product) -> xarray.DataArray:
-        """The stored values [T, h, w] of a variable, or of a band along the product's variable, not loaded yet.
+        """The stored values [T, h, w] of a variable, or of a band along the product's variable, not yet loaded.
 
         Raises:
-            UserError: no such variable or band, or other dimensions.
+            UserError: there is no such variable or band, or it has other dimensions.
         """
         array = self._array(label, product)
         wanted = (self.dimensions.time, self.dimensions.y, self.dimensions.x)
         if self.dataset[self.dimensions.time].ndim == 0:
-            array = array.expand_dims(self.dimensions.time)  # a single date is often no dimension
+            array = array.expand_dims(self.dimensions.time)  # a single date is often stored without a dimension
         if set(array.dims) != set(wanted):
             raise UserError(
                 f"{self.uri}: variable {array.name} has dimensions {', '.join(map(str, array.dims))}, not "
@@ -59,10 +59,10 @@ class CubeFile:
         return array.transpose(*wanted)
 
     def labels(self, product: Product) -> list[str]:
-        """What the product's bands may be named by: variables, or labels along the dimension of bands.
+        """The labels by which the product's bands may be referred to: variables, or labels along the band dimension.
 
         Raises:
-            UserError: not one variable with bands, or one whose bands have no names.
+            UserError: there is not exactly one variable with bands, or its bands have no names.
         """
         if product.variable is None:
             return [str(name) for name in self.dataset.variables]
@@ -70,10 +70,11 @@ class CubeFile:
         return [_text(value) for value in array[self.dimensions.band].values]
 
     def held_of(self, product: ProductT) -> ProductT | None:
-        """The product as this file has it: of an optional one only what is there, none without a band.
+        """The product as contained in this file: for an optional product only what is present, or None if it has no
+        band.
 
         Raises:
-            UserError: as `labels`.
+            UserError: as for `labels`.
         """
         if not product.optional:
             return product
@@ -82,7 +83,7 @@ class CubeFile:
         if not bands:
             return None
         if not isinstance(product, OpticalProduct):
-            return product  # whoever reads radar says which polarisation is missing
+            return product  # the radar reader reports which polarisation is missing
         probability = product.cloud_probability
         held: dict[str, Any] = {"bands": bands}
         held["classification"] = product.classification if product.classification in there else None
@@ -101,7 +102,11 @@ class CubeFile:
 
     def _along_bands(self, variable: str) -> xarray.DataArray:
         found = [str(name) for name in self.dataset.data_vars if fnmatch.fnmatchcase(str(name), variable)]
-        place = {self.dimensions.band, self.dimensions.y, self.dimensions.x}  # else it says something of the bands
+        place = {
+            self.dimensions.band,
+            self.dimensions.y,
+            self.dimensions.x,
+        }  # a variable without these dimensions describes the bands
         found = [name for name in found if place <= set(self.dataset[name].dims)]
         if len(found) != 1:
             raise UserError(
@@ -110,17 +115,19 @@ class CubeFile:
             )
         array = self.dataset[found[0]]
         if self.dimensions.band not in array.coords:
-            raise UserError(f"{self.uri}: dimension {self.dimensions.band} says no names of bands: write them into it")
+            raise UserError(
+                f"{self.uri}: dimension {self.dimensions.band} has no band names: add them as its coordinate"
+            )
         return array
 
     def _variables(self) -> str:
         return ", ".join(str(name) for name in self.dataset.data_vars) or "none"
 
     def stored(self, label: str, product: Product) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Stored values [T, h, w], and which of them are no data as the file itself says.
+        """Stored values [T, h, w], and a mask of those that are no data according to the file itself.
 
         Raises:
-            UserError: as `images`, values or fill values that are no numbers, or damaged data.
+            UserError: as for `images`; values or fill values that are not numbers; damaged data.
         """
         array = self.images(label, product)
         with readable(self.uri):
@@ -132,12 +139,12 @@ class CubeFile:
     def physical(
         self, label: str, product: Product, offset: float | NDArray[np.floating] | None = None
     ) -> NDArray[np.float32]:
-        """A band in the unit that the product's scale and offset lead to, [T, h, w], NaN where no data.
+        """A band [T, h, w] in the unit that the product's scale and offset lead to, NaN for no data.
 
         Args:
             label: variable, or band along the product's variable.
-            product: what its values mean.
-            offset: replaces the product's, one for all or for each acquisition [T].
+            product: the meaning of its values.
+            offset: replaces the product's offset, for all acquisitions or for each [T].
         """
         stored, missing = self.stored(label, product)
         missing |= among(stored, np.array(product.no_data))
@@ -151,18 +158,19 @@ class CubeFile:
         offsets = np.asarray(product.offset if offset is None else offset, np.float64)
         values = values * product.scale + offsets.reshape(-1, 1, 1)
         values[missing] = np.nan
-        with np.errstate(over="ignore"):  # a fill value that nobody declared; infinity is as much beyond all land
+        with np.errstate(over="ignore"):  # an undeclared fill value; infinity is just as implausible
             return values.astype(np.float32)
 
     def says(self, variable: str) -> bool:
-        """Whether `of_each_acquisition` finds it."""
+        """Whether the file has this variable or attribute for `of_each_acquisition`."""
         return variable in self.dataset or variable in self.dataset.attrs
 
     def of_each_acquisition(self, variable: str) -> list[str]:
-        """What a variable along time, or one or an attribute for all, says of each acquisition, as text [T].
+        """The value for each acquisition, as text [T], of a variable along time, or of a scalar variable or attribute
+        for all.
 
         Raises:
-            UserError: no such variable, or other dimensions.
+            UserError: there is no such variable, or it has other dimensions.
         """
         if variable not in self.dataset and variable in self.dataset.attrs:
             return [_text(self.dataset.attrs[variable])] * len(self.times)
@@ -182,17 +190,17 @@ def _text(value: Any) -> str:
     if isinstance(value, bytes):
         return value.decode(errors="replace").strip()
     if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))  # 15.0 is orbit 15
+        return str(int(value))  # 15.0 means orbit 15
     return str(value).strip()
 
 
 @contextmanager
 def open_cube_files(files: Sequence[storage.Location], product: Product, mapping: CubeMapping) -> Iterator[CubeFile]:
-    """A file, or the GeoTIFFs of a product together, opened without loading images.
+    """Opens a file, or the GeoTIFFs of a product together, without loading images.
 
     Raises:
-        UserError: not readable, a missing dimension or coordinate, times that are no dates, an irregular grid, no CRS
-            or one that does not fit the coordinates.
+        UserError: the file is not readable, lacks a dimension or coordinate, has invalid times or an irregular grid, or
+            has no CRS or one that does not match the coordinates.
     """
     first = files[0]
     if is_geotiff(first):
@@ -214,7 +222,7 @@ def _cube_file(uri: str, dataset: xarray.Dataset, mapping: CubeMapping) -> CubeF
             )
     with readable(uri):
         if not dataset[dimensions.time].size:
-            raise UserError(f"{uri}: holds no acquisition: {dimensions.time} is empty: fetch it again")
+            raise UserError(f"{uri}: contains no acquisition ({dimensions.time} is empty): download it again")
         times = acquisition_times(dataset, uri, dimensions.time)
     place = place_of_images(uri, dataset, (dimensions.y, dimensions.x), mapping.crs)
     grid = GeoBox((dataset.sizes[dimensions.y], dataset.sizes[dimensions.x]), Affine(*place.transform), place.crs)
@@ -233,7 +241,8 @@ def _cube_file(uri: str, dataset: xarray.Dataset, mapping: CubeMapping) -> CubeF
 
 
 def _named_in(dataset: xarray.Dataset, dimensions: Dimensions) -> Dimensions:
-    """The mapping's dimensions; where the file has none of that name for y or x, its latitude or longitude."""
+    """The mapping's dimensions, with y or x replaced by the file's latitude or longitude if it has no dimension of that
+    name."""
     found = {
         axis: name
         for axis, names in _DEGREES.items()

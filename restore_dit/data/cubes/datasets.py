@@ -1,4 +1,4 @@
-"""NetCDF files and Zarr stores opened as xarray datasets, from local folders and object storage alike."""
+"""Opens NetCDF files and Zarr stores as xarray datasets, from local folders and object storage alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from restore_dit.errors import UserError
 
 @contextmanager
 def open_dataset(location: storage.Location) -> Iterator[xarray.Dataset]:
-    """A NetCDF file or Zarr store without its images loaded. Everything stays as it is stored, dates too.
+    """Opens a NetCDF file or Zarr store without loading images. Values, including dates, are left as stored.
 
     Raises:
         UserError: not found, or damaged.
@@ -34,7 +34,7 @@ def open_dataset(location: storage.Location) -> Iterator[xarray.Dataset]:
 
 
 def _open_netcdf(location: storage.Location) -> xarray.Dataset:
-    # The NetCDF library reads classic files too, and what zstd, Blosc or szip compressed, which HDF5 alone does not.
+    # Unlike HDF5 alone, the NetCDF library also reads classic files and zstd, Blosc and szip compression.
     return _open(location.path if location.is_local else storage.read_bytes(location), engine="netcdf4")
 
 
@@ -52,7 +52,7 @@ def _open_zarr(location: storage.Location) -> xarray.Dataset:
     import zarr.storage
     from zarr.core.buffer import default_buffer_prototype
 
-    # A cube of one site is small: it is held in memory as a NetCDF file is.
+    # A cube of one site is small enough to be held in memory, as NetCDF files are.
     content = {path: storage.read_bytes(location.join(path)) for path in paths}
 
     def read(path: str, count: int | None) -> tuple[bytes, int]:
@@ -65,10 +65,10 @@ def _open_zarr(location: storage.Location) -> xarray.Dataset:
 
 
 def _with_fill_values(dataset: xarray.Dataset) -> xarray.Dataset:
-    """What Zarr gives for chunks that were never written is no data, as a variable's attribute says it.
+    """Declares the fill value of chunks that were never written as no data, through the variables' `_FillValue`.
 
-    Of Zarr 3 that is not so where it is 0, which every array has that nobody gave another and which may be meant. Of
-    Zarr 2 it is, but not of coordinates: the first date may be day 0.
+    Not for Zarr 3 if it is 0, the default of every array, which may be a valid value. For Zarr 2 a 0 does count, except
+    for coordinates: the first date may be day 0.
     """
     for array in dataset.variables.values():
         never_written = array.encoding.get("fill_value")
@@ -80,7 +80,7 @@ def _with_fill_values(dataset: xarray.Dataset) -> xarray.Dataset:
 
 
 def _files(folder: storage.Location) -> list[str]:
-    """Paths of all files below a folder, hidden ones too: Zarr 2 keeps what it knows in `.zarray`."""
+    """Paths of all files below a folder, including hidden ones: Zarr 2 keeps its metadata in `.zarray`."""
     with explained(folder.uri, "list"):
         entries = folder.filesystem.get_file_info(fs.FileSelector(folder.path, recursive=True))
     return [entry.path[len(folder.path) :].lstrip("/") for entry in entries if entry.type == fs.FileType.File]
@@ -88,16 +88,19 @@ def _files(folder: storage.Location) -> list[str]:
 
 def _open(source: Any, **options: Any) -> xarray.Dataset:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of fill values in coordinates and unconsolidated metadata: not our files
-        # Attributes of these files may be arrays: whatever xarray would decode from them is read here, by name.
+        warnings.simplefilter(
+            "ignore"
+        )  # about fill values in coordinates and unconsolidated metadata, which the user's files may have
+        # Attributes of these files may be arrays, so this package decodes them itself instead of xarray.
         return xarray.open_dataset(source, mask_and_scale=False, decode_times=False, decode_coords=False, **options)
 
 
 @contextmanager
 def readable(uri: str, kind: str = "NetCDF") -> Iterator[None]:
-    """What xarray and the libraries below it raise of a damaged file is not one kind of error: here it becomes one."""
+    """Context that turns the various exceptions that xarray and its libraries raise for damaged files into a
+    `UserError`."""
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError) as error:
         message = " ".join(str(error).split())[:200]
-        raise UserError(f"{uri}: cannot be read as {kind} ({message}): fetch or convert it again") from None
+        raise UserError(f"{uri}: cannot be read as {kind} ({message}): download or convert it again") from None

@@ -1,4 +1,4 @@
-"""Where a file's images lie, by all that it says of it: coordinates of pixel centres, a transform, a CRS."""
+"""Where a file's images lie, from everything it says about that: coordinates of pixel centres, a transform, a CRS."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _CRS_VARIABLES = ("spatial_ref", "crs")
 _CODE_VARIABLES = ("epsg", "proj:epsg", "proj:code")
 
 _TRANSFORM_ATTRIBUTES = ("GeoTransform", "transform")
-"""GDAL's, which rioxarray and odc-geo write; stackstac's, which is also that of older versions of xarray."""
+"""GDAL's attribute, which rioxarray and odc-geo write; and stackstac's, also used by older versions of xarray."""
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _SPEC = re.compile(r"bounds=\(([^)]*)\).*resolutions_xy=\(([^)]*)\)", re.DOTALL)
 _SHOWN_DIGITS = 0.005
-"""To which a transform is rounded that was written as the matrix in bars that `affine` shows."""
+"""Rounding error of a transform that was written as text in the matrix form printed by `affine`."""
 
 _DEGREE_NAMES = {"lat", "latitude", "lon", "longitude"}
 
@@ -39,21 +39,22 @@ Axes = tuple[str, str]
 
 
 def place_of_images(uri: str, dataset: xarray.Dataset, axes: Axes, fallback_crs: str | None = None) -> Georeference:
-    """Where the pixels of a dataset lie, in the order in which it has them.
+    """The georeference of a dataset's pixels, in the order of its rows and columns.
 
-    Coordinates are pixel centres. Where the file states a transform as well, and that lies up to half a pixel beside
-    them, the transform holds: some coordinates are those of corners (stackstac's default), or rounded. Where it lies
-    whole pixels beside them, the coordinates hold: a part was cut out of an image whose transform nobody changed.
+    Coordinates are taken as pixel centres. If the file also states a transform that differs by up to half a pixel, the
+    transform takes precedence, because some coordinates refer to pixel corners (stackstac's default) or are rounded. If
+    it differs by whole pixels, the coordinates take precedence: the file was cropped without updating the transform.
 
     Args:
         uri: the file, for errors.
         dataset: its content.
         axes: names of its dimensions y and x, which have coordinates.
-        fallback_crs: the CRS where the file says none.
+        fallback_crs: the CRS if the file states none.
 
     Raises:
-        UserError: coordinates that are no numbers or not evenly spaced, a single pixel without a transform, a
-            transform that contradicts the coordinates, no CRS, or one in which Sentinel's pixels cannot be so large.
+        UserError: coordinates that are not numbers or not evenly spaced, a single pixel without a transform, a
+            transform that contradicts the coordinates, no CRS, or one in which pixels of this size cannot be
+            Sentinel's.
     """
     y, x = (dataset[name].values for name in axes)
     holders = _grid_mappings(dataset)
@@ -71,7 +72,7 @@ def _grid_of_centres(uri: str, y: NDArray[Any], x: NDArray[Any], stated: Affine 
     steps = [_step(uri, name, centres) for name, centres in (("y", y), ("x", x))]
     down, right = steps
     if down is None and right is None and stated is None:
-        raise UserError(f"{uri}: a single pixel, whose size nobody can tell: give a larger cube")
+        raise UserError(f"{uri}: a single pixel of unknown size: provide a larger cube")
     if down is None:
         down = stated.e if stated is not None else -abs(right or 0)
     if right is None:
@@ -80,14 +81,14 @@ def _grid_of_centres(uri: str, y: NDArray[Any], x: NDArray[Any], stated: Affine 
 
 
 def _step(uri: str, name: str, centres: NDArray[Any]) -> float | None:
-    """From one centre to the next, None where there is one only."""
+    """The distance between neighbouring centres, or None if there is only one."""
     if centres.ndim != 1 or centres.dtype.kind not in "iuf" or not len(centres) or not np.isfinite(centres).all():
-        raise UserError(f"{uri}: the coordinates of {name} are no list of numbers: mend the file")
+        raise UserError(f"{uri}: the coordinates of {name} are not a list of numbers: fix the file")
     if len(centres) == 1:
         return None
     steps = np.diff(centres.astype(np.float64))
     step = float(steps.mean())
-    # Degrees of single precision are exact to some percent of a pixel.
+    # Degrees in single precision are accurate to a few percent of a pixel.
     rounding = 2 * float(np.spacing(abs(centres).max())) if centres.dtype.kind == "f" else 0.0
     if step == 0 or (abs(steps - step) > SAME_PIXEL * abs(step) + min(rounding, abs(step) / 4)).any():
         raise UserError(f"{uri}: the coordinates of {name} are not evenly spaced: resample the cube to a grid")
@@ -95,8 +96,8 @@ def _step(uri: str, name: str, centres: NDArray[Any]) -> float | None:
 
 
 def _grid_mappings(dataset: xarray.Dataset) -> list[dict[str, Any]]:
-    """Attributes of the variables that say where a dataset's images lie."""
-    # "name", or "name: coordinates …" of an image that lies in several systems
+    """Attributes of the variables that describe where a dataset's images lie."""
+    # "name", or "name: coordinates …" for an image with several coordinate systems
     stated = [dataset.attrs.get("grid_mapping"), *(array.attrs.get("grid_mapping") for array in dataset.values())]
     mapped = {text.split(":")[0].strip() for text in stated if isinstance(text, str)}
     return [
@@ -121,7 +122,8 @@ def _stated_transforms(dataset: xarray.Dataset, holders: list[dict[str, Any]], a
 
 
 def _affine(stated: Any) -> Affine | None:
-    """Six or nine numbers, in GDAL's order or that of `affine`; None for what is neither, or too coarse to tell."""
+    """The transform from six or nine numbers in the order of GDAL or of `affine`; None for anything else, or if rounded
+    too coarsely."""
     if isinstance(stated, str):
         numbers = [float(number) for number in _NUMBER.findall(stated)]
         rounding = _SHOWN_DIGITS if "|" in stated else 0.0
@@ -137,9 +139,9 @@ def _affine(stated: Any) -> Affine | None:
 
 
 def _reconciled(uri: str, centres: Affine, stated: Affine, size: tuple[int, int]) -> Affine:
-    """The transform by coordinates, or the stated one where that holds."""
+    """The transform given by the coordinates, or the stated one where it takes precedence."""
     height, width = size
-    # The order of rows and columns is that of the coordinates: GDAL states north up what it writes from the south.
+    # Rows and columns follow the coordinates: GDAL states a north-up transform even for files written south first.
     if stated.e * centres.e < 0:
         stated = stated @ Affine.translation(0, height) @ Affine.scale(1, -1)
     if stated.a * centres.a < 0:
@@ -152,23 +154,23 @@ def _reconciled(uri: str, centres: Affine, stated: Affine, size: tuple[int, int]
         if abs(begin - np.rint(begin)).max() <= SAME_PIXEL:
             return centres
     raise UserError(
-        f"{uri}: its coordinates say pixels of {abs(centres.e):.10g}×{abs(centres.a):.10g} from {centres.c:.10g}, "
-        f"{centres.f:.10g}, its transform {abs(stated.e):.10g}×{abs(stated.a):.10g} from {stated.c:.10g}, "
-        f"{stated.f:.10g}: mend or remove what is wrong"
+        f"{uri}: its coordinates describe pixels of {abs(centres.e):.10g}×{abs(centres.a):.10g} from {centres.c:.10g}, "
+        f"{centres.f:.10g}, but its transform {abs(stated.e):.10g}×{abs(stated.a):.10g} from {stated.c:.10g}, "
+        f"{stated.f:.10g}: fix or remove the wrong one"
     )
 
 
 def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: Axes) -> CRS:
-    """The CRS of a dataset: by text, by the parameters of its grid mapping, or by coordinates in degrees.
+    """The CRS of a dataset: from text, from the parameters of its grid mapping, or implied by coordinates in degrees.
 
     Args:
         uri: the file, for errors.
         dataset: its content.
-        fallback: the CRS where the file says none.
+        fallback: the CRS if the file states none.
         axes: names of its dimensions y and x.
 
     Raises:
-        UserError: no CRS.
+        UserError: there is no CRS.
     """
     mappings = _grid_mappings(dataset)
     images = [array.attrs for array in dataset.values() if {*axes} <= {*array.dims}]
@@ -178,7 +180,7 @@ def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: Axes) 
     for text in stated:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # "+init=epsg:…" is old but clear
+                warnings.simplefilter("ignore")  # "+init=epsg:…" is deprecated but unambiguous
                 return crs_from_text(str(text))
         except (CRSError, ValueError):
             continue
@@ -192,10 +194,10 @@ def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: Axes) 
         try:
             return crs_from_text(fallback)
         except CRSError:
-            raise UserError(f"{uri}: the mapping's crs {fallback!r} is unknown: give one such as EPSG:32631") from None
+            raise UserError(f"{uri}: the mapping's crs {fallback!r} is unknown: use one such as EPSG:32631") from None
     if all(_in_degrees(name, dataset[name]) for name in axes):
         return CRS.from_epsg(4326)
-    raise UserError(f"{uri}: says no CRS (crs_wkt, spatial_ref, crs or epsg): give it as `crs` in the mapping")
+    raise UserError(f"{uri}: has no CRS (crs_wkt, spatial_ref, crs or epsg): set `crs` in the mapping")
 
 
 def _in_degrees(name: str, axis: xarray.DataArray) -> bool:

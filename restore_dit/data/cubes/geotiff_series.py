@@ -1,4 +1,4 @@
-"""GeoTIFFs of one site, a file a date or a file a date and band, as one dataset; the date stands in the file's name."""
+"""GeoTIFFs of one site, one file per date or per date and band, as one dataset; dates come from the file names."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ from restore_dit.errors import UserError
 
 _SUFFIXES = (".tif", ".tiff")
 _BESIDE = (".msk", ".aux.xml")
-"""Of files with a raster's mask and tags: GDAL finds them beside one on a disk, not beside one in memory."""
+"""Suffixes of sidecar files with a raster's mask and tags, which GDAL finds next to a raster on disk but not next to
+one in memory."""
 
 
 def is_geotiff(location: storage.Location) -> bool:
-    """Whether a file's name says so."""
+    """Whether the file name has a GeoTIFF suffix."""
     return location.name.lower().endswith(_SUFFIXES)
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """Size and place of a raster: all of a product's must be the same pixels."""
+    """Size and position of a raster; all rasters of a product must have the same pixels."""
 
     shape: tuple[int, int]
     transform: tuple[float, ...]
@@ -49,14 +50,14 @@ class _Frame:
         return f"{height}×{width} pixels from {x:.12g}, {y:.12g} in {str(self.crs)[:40]}"
 
     def is_that_of(self, other: _Frame) -> bool:
-        """Whether both are the same pixels."""
+        """Whether both have the same pixels."""
         one, another = (GeoBox(frame.shape, Affine(*frame.transform), None) for frame in (self, other))
         return self.crs == other.crs and same_grid(one, another)
 
 
 @dataclass(frozen=True)
 class _Image:
-    """One band of one date [h, w], NaN where it has no data, with GDAL's scale and offset of packed values."""
+    """One band of one date [h, w], NaN for no data, with GDAL's scale and offset for packed values."""
 
     values: NDArray[np.floating]
     scale: float
@@ -69,14 +70,14 @@ def open_geotiff_series(
 ) -> Iterator[xarray.Dataset]:
     """The product's bands as variables [time, y, x] of a dataset in memory, with coordinates and CRS.
 
-    Bands are told apart by the product's pattern `band` in the file names; without one a file has all bands, named by
-    their descriptions or else by their numbers. Several products of one date, told apart by the rest of their names,
-    are several images of it. Images are floating-point numbers: NaN is what a raster's no-data value, mask or alpha
-    band hides, and a band that a date lacks. GDAL's scales and offsets become `scale_factor` and `add_offset`, one a
-    date; a tag with the processing baseline becomes a variable along time.
+    The product's pattern `band` identifies bands in the file names; without one, a file has all bands, named by their
+    descriptions or numbers. Several products of one date, distinguished by the rest of their names, are separate
+    images. Images are floating-point numbers, NaN where a raster's no-data value, mask or alpha band hides a pixel, or
+    where a date lacks the band. GDAL's scales and offsets become `scale_factor` and `add_offset`, one per date; a tag
+    with the processing baseline becomes a variable along time.
 
     Raises:
-        UserError: no date or band in a name, a file that cannot be read or lies elsewhere, a band that is missing.
+        UserError: a name without a date or band, a file that cannot be read or is on another grid, or a missing band.
     """
     wanted = _labels(product)
     found: dict[tuple[np.datetime64, str], dict[str, _Image]] = {}
@@ -93,7 +94,7 @@ def open_geotiff_series(
             first = first or frame
             if not frame.is_that_of(first):
                 raise UserError(
-                    f"{file.uri}: its {frame} are not the {first} of {files[0].name}: bring all rasters of "
+                    f"{file.uri}: its {frame} differ from the {first} of {files[0].name}: resample all rasters of "
                     f"{product.files} to one grid"
                 )
             images = found.setdefault((date, rest), {})
@@ -123,7 +124,8 @@ def _dates(files: Sequence[storage.Location], product: Product) -> NDArray[np.da
     for file in files:
         if product.date is None:
             raise UserError(
-                f"{file.uri}: a GeoTIFF says no date: give the product a pattern `date` in the mapping", status=2
+                f"{file.uri}: GeoTIFFs need dates in their names: add a `date` pattern to the product",
+                status=2,
             )
         match = re.search(product.date, file.name)
         if match is None or match.group(1) is None:
@@ -133,7 +135,7 @@ def _dates(files: Sequence[storage.Location], product: Product) -> NDArray[np.da
 
 
 def _band(file: storage.Location, product: Product) -> tuple[str | None, str]:
-    """The band in a file's name, and the name without it, which all bands of an image share."""
+    """The band in a file's name, and the rest of the name, which all bands of an image share."""
     if product.band is None:
         return None, file.name
     match = re.search(product.band, file.name)
@@ -144,7 +146,7 @@ def _band(file: storage.Location, product: Product) -> tuple[str | None, str]:
 
 @contextmanager
 def _open(file: storage.Location, names: Sequence[str]) -> Iterator[DatasetReader]:
-    """A raster; `names` are those in its folder on object storage."""
+    """Opens a raster; `names` are the file names in its folder on object storage."""
     try:
         if file.is_local:
             with rasterio.open(file.path) as raster:
@@ -158,7 +160,7 @@ def _open(file: storage.Location, names: Sequence[str]) -> Iterator[DatasetReade
             yield stack.enter_context(rasterio.open(f"/vsimem/{folder}/{file.name}"))
     except RasterioError as error:
         message = " ".join(str(error).split())[:200]
-        raise UserError(f"{file.uri}: cannot be read as GeoTIFF ({message}): fetch it again") from None
+        raise UserError(f"{file.uri}: cannot be read as GeoTIFF ({message}): download it again") from None
 
 
 def _frame(raster: DatasetReader) -> _Frame:
@@ -168,13 +170,13 @@ def _frame(raster: DatasetReader) -> _Frame:
 def _numbers(
     raster: DatasetReader, name: str | None, wanted: Sequence[str], product: Product, file: storage.Location
 ) -> list[tuple[str, int]]:
-    """(label, band number in the file) of what is wanted of this file."""
+    """(label, band number in the file) of the wanted bands that this file has."""
     if name is not None:
         return [(name, 1)]
     labels = {description: at for at, description in enumerate(raster.descriptions, start=1) if description}
     labels |= {str(at): at for at in raster.indexes}
     there = [label for label in wanted if label in labels]
-    # Radar is at times acquired in one polarisation; who reads it leaves that out.
+    # Radar is sometimes acquired in a single polarisation; the radar reader skips such files.
     if len(there) < len(wanted) and not (there and isinstance(product, RadarProduct)):
         lacking = next(label for label in wanted if label not in labels)
         raise UserError(f"{file.uri}: no band {lacking}; it has {', '.join(labels)}: correct the mapping")
@@ -182,9 +184,9 @@ def _numbers(
 
 
 def read_masked(raster: DatasetReader, number: int) -> np.ma.MaskedArray:
-    """A band [h, w] as it is stored, masked where the raster's no-data value, mask or alpha band hides it."""
+    """A band [h, w] as stored, masked where the raster's no-data value, mask or alpha band hides it."""
     stored = raster.read(number, masked=True)
-    # GDAL itself heeds the alpha band of two or four bands only.
+    # GDAL itself applies an alpha band only in rasters of two or four bands.
     for alpha in (at for at, meaning in enumerate(raster.colorinterp, start=1) if meaning == ColorInterp.alpha):
         if alpha != number:
             stored = np.ma.masked_where(raster.read(alpha) == 0, stored)
@@ -193,7 +195,7 @@ def read_masked(raster: DatasetReader, number: int) -> np.ma.MaskedArray:
 
 def _image(raster: DatasetReader, number: int) -> _Image:
     stored = read_masked(raster, number)
-    # The shortest type that holds the numbers and NaN.
+    # The smallest type that can represent the numbers and NaN.
     values = np.ma.filled(stored.astype(np.result_type(stored.dtype, np.float32)), np.nan)
     return _Image(values, raster.scales[number - 1], raster.offsets[number - 1])
 
@@ -207,14 +209,14 @@ def _dataset(
     keys = sorted(found)
     a, b, c, d, e, f = frame.transform
     if b or d:
-        raise UserError(f"the rasters of {keys[0][0]} are rotated: warp them to north-up")
+        raise UserError(f"the rasters of {keys[0][0]} are rotated: warp them to a north-up grid")
     height, width = frame.shape
     absent = _Image(np.full(frame.shape, np.nan, np.float32), 1.0, 0.0)
     variables = {}
     for label in wanted:
         images = [found[key].get(label, absent) for key in keys]
         if all(image is absent for image in images):
-            continue  # the reader names what is missing and what there is
+            continue  # the reader reports which labels are missing and which exist
         attributes = {
             "scale_factor": np.array([image.scale for image in images]),
             "add_offset": np.array([image.offset for image in images]),

@@ -1,6 +1,6 @@
-"""Which pixels of two grids are the same, and bringing an image from one grid to another in the same CRS, axis by axis.
+"""Compares grids, and resamples an image from one grid to another in the same CRS, axis by axis.
 
-A grid is a `GeoBox`, north up: shape, affine of the upper left corners, CRS.
+A grid is a north-up `GeoBox`: shape, affine transform of the upper left corners, CRS.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ from rasterio.transform import Affine
 Method = Literal["nearest", "bilinear"]
 
 _FINER = 0.75
-"""A source whose pixels are smaller than this share of the target's is averaged instead of interpolated."""
+"""Sources with pixels smaller than this share of the target's are averaged instead of interpolated."""
 
 SAME_PIXEL = 0.01
-"""Pixels that lie closer than this share of a pixel are one: coordinates are rounded, and warped with noise."""
+"""Tolerance, as a share of a pixel, within which two pixels are the same: coordinates may be rounded, or noisy after
+warping."""
 
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a file's images lie: `covers`, by its coordinates, the pixels that it holds; `content`, of the same shape,
-    where they truly belong once products are registered to each other."""
+    """Where a file's images lie: `covers` are the pixels that it contains according to its coordinates; `content`, of
+    the same shape, is where they really belong once products are registered to each other."""
 
     covers: GeoBox
     content: GeoBox
 
 
 def on_lattice(grid: GeoBox, lattice: GeoBox) -> GeoBox | None:
-    """The grid as a part of the lattice that another one's pixels make when continued; None where its pixels are not
-    those of the lattice."""
+    """The grid as a part of the infinite lattice of another grid's pixels, or None if its pixels do not coincide with
+    the lattice."""
     to_pixels = ~lattice.affine @ grid.affine
     height, width = grid.shape
     corners = np.array([to_pixels @ (0, 0), to_pixels @ (width, height)])
@@ -47,21 +48,21 @@ def on_lattice(grid: GeoBox, lattice: GeoBox) -> GeoBox | None:
 
 
 def same_grid(one: GeoBox, other: GeoBox) -> bool:
-    """Whether two grids are the same pixels."""
+    """Whether two grids have the same pixels."""
     moved = on_lattice(one, other)
     return moved is not None and moved == other
 
 
 def resample(images: NDArray[np.floating], source: Placement, target: GeoBox, method: Method) -> NDArray[np.float32]:
-    """Images [T, h, w] on `source` brought to `target`: float32 [T, H, W], NaN where there is no data.
+    """Images [T, h, w] resampled from `source` to `target`: float32 [T, H, W], NaN for no data.
 
-    A target pixel has data where the source pixel nearest to its centre has. Bilinear interpolation and averages
-    leave out source pixels without data.
+    A target pixel has data if the source pixel nearest to its centre does. Bilinear interpolation and averaging ignore
+    source pixels without data.
     """
     nearest_rows, nearest_columns = (_nearest(source, target, axis) for axis in (0, 1))
     inside = (nearest_rows >= 0)[:, None] & (nearest_columns >= 0)
     picked = np.where(inside, images[:, nearest_rows][:, :, nearest_columns], np.nan)
-    if on_lattice(source.content, target) is not None:  # as most files are
+    if on_lattice(source.content, target) is not None:  # true for most files
         return picked.astype(np.float32)
     rows, columns = (_weights(source, target, axis, method) for axis in (0, 1))
     known = ~np.isnan(images)
@@ -72,19 +73,19 @@ def resample(images: NDArray[np.floating], source: Placement, target: GeoBox, me
 
 
 def resample_classes(classes: NDArray[np.uint8], source: Placement, target: GeoBox, outside: int) -> NDArray[np.uint8]:
-    """Classes uint8 [T, h, w] of the nearest source pixel [T, H, W], `outside` where the source does not reach."""
+    """Classes uint8 [T, H, W] of the nearest source pixel, `outside` where the source does not reach."""
     rows, columns = (_nearest(source, target, axis) for axis in (0, 1))
     inside = (rows >= 0)[:, None] & (columns >= 0)
     return np.where(inside, classes[:, rows][:, :, columns], np.uint8(outside)).astype(np.uint8)
 
 
 def overlaps(source: Placement, target: GeoBox) -> bool:
-    """Whether the source covers the middle of any pixel of the target."""
+    """Whether the source covers the centre of any target pixel."""
     return all((_nearest(source, target, axis) >= 0).any() for axis in (0, 1))
 
 
 def _positions(source: GeoBox, target: GeoBox, axis: int) -> NDArray[np.float64]:
-    """Where the middle of each row (axis 0) or column (1) of the target lies, in rows or columns of the source."""
+    """Positions of the centres of the target's rows (axis 0) or columns (1), in rows or columns of the source."""
     along = ~source.affine @ target.affine
     step, start = (along.e, along.f) if axis == 0 else (along.a, along.c)
     return step * (np.arange(target.shape[axis]) + 0.5) + start - 0.5
@@ -93,27 +94,27 @@ def _positions(source: GeoBox, target: GeoBox, axis: int) -> NDArray[np.float64]
 def _nearest(source: Placement, target: GeoBox, axis: int) -> NDArray[np.intp]:
     """Index of the source pixel nearest to each target centre, -1 where the source does not cover that centre.
 
-    What is registered may lie up to a pixel beside what it covers: there the outermost pixel stands in.
+    Registered content may be shifted by up to a pixel against what it covers; there the outermost pixel is used.
     """
     last = source.covers.shape[axis] - 1
     covered = _positions(source.covers, target, axis)
     position = _positions(source.content, target, axis)
     inside = (covered >= -0.5 - _ROUNDING) & (covered <= last + 0.5 + _ROUNDING)
     near = (position >= -1 - _ROUNDING) & (position <= last + 1 + _ROUNDING)
-    # Of two equally near ones the first, whatever rounding says.
+    # Of two equally near pixels always the first, regardless of rounding.
     index = np.clip(np.ceil(position - 0.5 - _ROUNDING), 0, last).astype(np.intp)
     return np.where(inside & near, index, -1)
 
 
 def _weights(source: Placement, target: GeoBox, axis: int, method: Method) -> NDArray[np.float64]:
-    """Weight of each source pixel in each target pixel [target, source]; zero rows outside."""
+    """Weights of the source pixels in each target pixel, [target, source]; zero rows outside."""
     nearest = _nearest(source, target, axis)
     inside = nearest >= 0
     many, few = target.shape[axis], source.content.shape[axis]
     weights = np.zeros((many, few))
     position = _positions(source.content, target, axis)
     along = ~source.content.affine @ target.affine
-    step = abs(along.e if axis == 0 else along.a)  # source pixels in one of the target
+    step = abs(along.e if axis == 0 else along.a)  # source pixels per target pixel
     if 1 / step < _FINER:
         pixel = np.arange(few)
         lower, upper = position[:, None] - step / 2, position[:, None] + step / 2

@@ -1,4 +1,4 @@
-"""Data cubes to a tile store: bad sites are quarantined, the others go on."""
+"""Ingests data cubes into a tile store; bad sites are quarantined without affecting the others."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from restore_dit.errors import UserError
 from restore_dit.series import S2_ALL_BANDS
 
 TASK_MEMORY = 1 << 30
-"""What a task may need, in bytes, where the configuration does not say: a site of about 500×500 pixels."""
+"""Default memory in bytes reserved per task, enough for a site of about 500×500 pixels."""
 
 
 @dataclass(frozen=True)
 class SiteIngest:
-    """Reads and writes sites: a callable that any process may have."""
+    """Reads and writes sites; can be sent to any process."""
 
     mapping: CubeMapping
     store: storage.Location
 
     def __call__(self, sites: Sequence[Site]) -> Iterator[Outcome]:
-        """Each site, whatever is wrong with it."""
+        """Yields the outcome of each site, including failures."""
         for site in sites:
             outcome = written(self.store, site.tile_id, partial(read_cube, site, self.mapping))
             if outcome.reason and site.files and not site.files[0].is_local:
@@ -38,7 +38,7 @@ class SiteIngest:
 
 
 def _failure(file: storage.Location) -> str:
-    """What is wrong with the storage itself, of which no site is to blame; empty if it answers."""
+    """The error of the storage itself, which is not any site's fault; empty if it responds."""
     try:
         storage.exists(file)
     except UserError as error:
@@ -54,14 +54,14 @@ def plan_cubes(
     commit_every: int = 16,
     task_memory: int = TASK_MEMORY,
 ) -> IntakePlan:
-    """Looks at source and store; writes nothing.
+    """Examines source and store without writing anything.
 
     Args:
-        source: the folder of one site, or of several, or a single file.
-        store_uri: the store, made where it is missing.
-        mapping: what the files hold.
-        commit_every: sites between two commits of the store.
-        task_memory: bytes that a task may need.
+        source: the folder of one site or of several, or a single file.
+        store_uri: the store, created if missing.
+        mapping: mapping of the files' contents.
+        commit_every: sites between commits of the store.
+        task_memory: bytes reserved per task.
 
     Raises:
         UserError: nothing in the folder matches the mapping, or the store cannot be read.
@@ -87,13 +87,13 @@ def ingest_cubes(
     mapping: CubeMapping,
     on_tile: Callable[[Outcome, int, int], object] | None = None,
 ) -> Manifest:
-    """Adds every site of a folder to a tile store, new or half written, in this process, and commits it.
+    """Adds every site of a folder that is not yet complete in a tile store, in this process, and commits the store.
 
-    A site that cannot be read is quarantined, with the reason, and the others go on. Interrupted, it commits what it
-    has written.
+    A site that cannot be read is quarantined, with the reason, without affecting the others. If interrupted, commits
+    what has been written.
 
     Returns:
-        The manifest as committed: `tiles`, and `quarantined` with the reasons.
+        the manifest as committed: `tiles`, and `quarantined` with the reasons.
 
     Raises:
         UserError: nothing in the folder matches the mapping, or the store cannot be written.

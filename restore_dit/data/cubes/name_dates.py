@@ -1,4 +1,4 @@
-"""Dates in file names: read by the format that the mapping states, or by the only one that fits all names."""
+"""Dates in file names, parsed with the mapping's format or with the only order that fits all names."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ _ORDERS = {
     "day-month-year": re.compile(rf"(?P<d>\d{{2}})([-_./]?)(?P<m>\d{{2}})\2(?P<Y>\d{{4}}){_CLOCK}"),
     "month-day-year": re.compile(rf"(?P<m>\d{{2}})([-_./]?)(?P<d>\d{{2}})\2(?P<Y>\d{{4}}){_CLOCK}"),
 }
-"""In which order digits may say a date: two digits of a year say too little."""
+"""Supported orders of digits; two-digit years would be ambiguous."""
 
 
 def dates_in_names(texts: Sequence[str], date_format: str | None, names: Sequence[str]) -> NDArray[np.datetime64]:
-    """Times as datetime64[s] [N] that texts out of file names say.
+    """Times as datetime64[s] [N] parsed from parts of file names.
 
     Args:
-        texts: what the mapping's pattern found in each name.
-        date_format: as `strptime` has it; none: the one order that fits all of them.
+        texts: what the mapping's pattern captured in each name.
+        date_format: strptime format; None for the one order that fits all texts.
         names: the files, for errors.
 
     Raises:
-        UserError: a text that is no date, or texts that may mean several.
+        UserError: a text is not a date, or the texts are ambiguous.
     """
     if date_format is not None:
         return np.array([_stated(text, date_format, name) for text, name in zip(texts, names, strict=True)])
     for text, name in zip(texts, names, strict=True):
         if all(_read(text, order) is None for order in _ORDERS):
             raise UserError(
-                f"{name}: {text!r} in its name is no date: correct the mapping's `date`, or state its `date_format`, "
+                f"{name}: {text!r} in its name is not a date: correct the mapping's `date`, or set its `date_format`, "
                 "such as '%d%b%Y'"
             )
     found = {order: [_read(text, order) for text in texts] for order in _ORDERS}
     fitting = {order: dates for order, dates in found.items() if None not in dates}
     if len({tuple(dates) for dates in fitting.values()}) != 1:
-        fault = f"fit {' and '.join(fitting)}" if fitting else "fit no one order of day, month and year"
+        fault = f"fit {' and '.join(fitting)}" if fitting else "fit no single order of day, month and year"
         raise UserError(
-            f"{names[0]}: the dates in the names, such as {texts[0]}, {fault}: state the mapping's `date_format`, such "
+            f"{names[0]}: the dates in the names, such as {texts[0]}, {fault}: set the mapping's `date_format`, such "
             "as '%d-%m-%Y'"
         )
     return np.array(next(iter(fitting.values())), "datetime64[s]")
@@ -57,7 +57,7 @@ def _stated(text: str, date_format: str, name: str) -> np.datetime64:
         found = datetime.datetime.strptime(text, date_format)
     except ValueError:
         raise UserError(
-            f"{name}: {text!r} in its name is no date of the form {date_format}: correct the mapping's `date` or "
+            f"{name}: {text!r} in its name is not a date of the form {date_format}: correct the mapping's `date` or "
             "`date_format`"
         ) from None
     if found.tzinfo is not None:
@@ -66,7 +66,7 @@ def _stated(text: str, date_format: str, name: str) -> np.datetime64:
 
 
 def _read(text: str, order: str) -> np.datetime64 | None:
-    """What a text says if its digits come in this order; None if that is no date of the age of satellites."""
+    """The date if the text's digits come in this order; None if that is not a date in the satellite era."""
     match = _ORDERS[order].fullmatch(text)
     if match is None:
         return None

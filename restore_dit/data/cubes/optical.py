@@ -1,4 +1,4 @@
-"""The optical files of a site as one series of reflectance on one grid, with cloud masks."""
+"""The optical files of a site as one reflectance series on one grid, with cloud masks."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, S2_ALL_BANDS, THICK_CLOUD, Acquisitions
 
 S2CLOUDLESS = "s2cloudless"
-"""The method of masks by cloud probability."""
+"""Name of the mask method based on cloud probability."""
 
 _IMPLAUSIBLE = (-0.1, 2.0)
-"""Outside of these no series of land and cloud has its median reflectance."""
+"""Plausible range of the median reflectance of a series over land."""
 
 _UNSAID = ("", "nan", "None")
-"""How files write a processing baseline that an item lacks."""
+"""How files represent a missing processing baseline."""
 
 _LARGEST = np.iinfo(np.int16).max / REFLECTANCE_SCALE
 
@@ -44,11 +44,13 @@ class OpticalFile:
 def read_optical(
     optical: Sequence[OpticalFile], grid: GeoBox, mapping: CubeMapping, remarks: list[str]
 ) -> tuple[Acquisitions, NDArray[np.uint8] | None, dict[str, NDArray[np.uint8]]]:
-    """All bands of all files on one grid, masks by the scene classification, and masks by other methods; files join on
-    their times, and what a file lacks has no data. Where several files hold the same pixel of the same acquisition, the
-    first that has data there holds. Acquisitions without a single pixel of data are left out. Of a day's several images
-    each pixel keeps the masks of the image that it comes from, by the classification the clear one; where there is
-    none, the other method's masks say which is clear. `remarks` gains a line on values that a series cannot hold.
+    """All bands of all files on one grid, masks from the scene classification, and masks by other methods.
+
+    Files are joined by time; what a file lacks has no data. Where several files contain the same pixel of the same
+    acquisition, the first with data is used. Acquisitions without any data are left out. For several images on one day,
+    each pixel keeps the masks of the image that it comes from, which is the clear one according to the classification,
+    or according to the other method's masks if there is no classification. A line is added to `remarks` if values
+    exceed the range of a series.
 
     Raises:
         UserError: a missing or damaged variable, an unknown class, or values that cannot be reflectance.
@@ -59,12 +61,12 @@ def read_optical(
     values = np.full((len(times), len(bands), *grid.shape), NO_DATA, np.int16)
     products = [entry.product for entry in optical]
     unknown = np.broadcast_to(np.uint8(CLOUD_NO_DATA), (len(times), *grid.shape))
-    masks: dict[str, NDArray[np.uint8]] = {}  # by method; the first one chooses between images of a day
+    masks: dict[str, NDArray[np.uint8]] = {}  # by method; the first one decides between images of a day
     if any(product.classification for product in products):
         masks[SOURCE] = unknown.copy()
     if any(product.cloud_probability for product in products):
         masks[S2CLOUDLESS] = unknown.copy()
-    beyond = 0  # values that int16 does not hold
+    beyond = 0  # number of values outside the range of int16
     for entry, own_times in zip(optical, times_of, strict=True):
         at = np.searchsorted(times, own_times)
         offset = acquisition_offsets(entry.product, entry.file)
@@ -74,7 +76,7 @@ def read_optical(
             beyond += int((np.isnan(held) & ~np.isnan(reflectance)).sum())
             resampled = resample(held, entry.placement, grid, entry.product.resampling)
             images = stored_integers(resampled, REFLECTANCE_SCALE)
-            # Another file may have held a part of the same acquisition.
+            # Another file may already have contributed a part of the same acquisition.
             earlier = values[at, bands.index(band)]
             values[at, bands.index(band)] = np.where(earlier == NO_DATA, images, earlier)
         of_file: dict[str, NDArray[np.uint8]] = {}
@@ -89,11 +91,11 @@ def read_optical(
     _require_reflectance(values, beyond, optical[0].file.uri)
     if beyond:
         remarks.append(
-            f"{optical[0].file.uri}: {beyond} values of the site lie beyond a reflectance of ±{_LARGEST:.4f}, the most "
-            "that a series holds: they count as no data"
+            f"{optical[0].file.uri}: {beyond} values of the site exceed a reflectance of ±{_LARGEST:.4f}, the range of "
+            "a series: they count as no data"
         )
     merged, dates, merged_masks = merge_days_and_masks(values, times, list(masks.values()))
-    # A cube that radar and optical share has images without a single pixel on the other's dates.
+    # A cube shared by radar and optical has empty optical images on the radar's dates.
     seen = (merged != NO_DATA).any(axis=(1, 2, 3))
     merged, dates = merged[seen], dates[seen]
     nothing = (merged == NO_DATA).all(axis=1)
@@ -105,10 +107,10 @@ def read_optical(
 
 
 def acquisition_offsets(product: OpticalProduct, file: CubeFile) -> NDArray[np.float64]:
-    """The offset of each acquisition [T]: the product's, or that of the last of `offsets` whose condition holds.
+    """The offset of each acquisition [T]: that of the last of `offsets` whose condition holds, otherwise the product's.
 
     Raises:
-        UserError: the file does not say the processing baseline that alone decides one of `offsets`.
+        UserError: the file does not state the processing baseline, and no date is given to decide instead.
     """
     offsets = np.full(len(file.times), product.offset)
     baselines = _baselines(product, file)
@@ -123,7 +125,7 @@ def acquisition_offsets(product: OpticalProduct, file: CubeFile) -> NDArray[np.f
 
 
 def _baselines(product: OpticalProduct, file: CubeFile) -> NDArray[np.float64]:
-    """The processing baseline of each acquisition [T], NaN where the file says none and a date will do."""
+    """The processing baseline of each acquisition [T], NaN where the file states none and a date can decide instead."""
     needed = any(change.since is None for change in product.offsets)
     if product.baseline is None or not (needed or file.says(product.baseline)):
         return np.full(len(file.times), np.nan)
@@ -131,7 +133,7 @@ def _baselines(product: OpticalProduct, file: CubeFile) -> NDArray[np.float64]:
     try:
         return np.array([np.nan if text in _UNSAID and not needed else baseline_number(text) for text in texts])
     except ValueError as error:
-        raise UserError(f"{file.uri}: {product.baseline}: {error}: mend the file or the mapping's baseline") from None
+        raise UserError(f"{file.uri}: {product.baseline}: {error}: fix the file or the mapping's baseline") from None
 
 
 def _probable_clouds(entry: OpticalFile, probability: CloudProbability) -> NDArray[np.uint8]:
@@ -152,8 +154,8 @@ def _cloud_classes(entry: OpticalFile, label: str, mapping: CubeMapping) -> NDAr
     if not known.all():
         unknown = ", ".join(f"{value:g}" for value in np.unique(scene[~known])[:5])
         raise UserError(
-            f"{entry.file.uri}: {label} holds class {unknown}, which the mapping's `classes` do not list: add it, as "
-            "no_data if nobody knows what it is"
+            f"{entry.file.uri}: {label} contains class {unknown}, which the mapping's `classes` do not list: add it "
+            "(as no_data if its meaning is unknown)"
         )
     return clouds
 
@@ -163,11 +165,11 @@ def _require_reflectance(values: NDArray[np.int16], beyond: int, uri: str) -> No
     if not known.size and not beyond:
         raise UserError(
             f"{uri}: no pixel of any optical band has data: check no_data and no_data_at_or_below of the mapping, or "
-            "fetch the site again"
+            "download the site again"
         )
     median = float(np.median(known)) / REFLECTANCE_SCALE if known.size > beyond else _LARGEST
     if not _IMPLAUSIBLE[0] <= median <= _IMPLAUSIBLE[1]:
         raise UserError(
-            f"{uri}: reads as a reflectance of {median:.3g} {'or more ' if known.size <= beyond else ''}in the median, "
-            "which no land has: correct scale and offset of the mapping (stored reflectance × 10000 has scale 1.0e-4)"
+            f"{uri}: has a median reflectance of {median:.3g}{' or more' if known.size <= beyond else ''}, which is "
+            "implausible for land: correct scale and offset of the mapping (reflectance × 10000 has scale 1.0e-4)"
         )

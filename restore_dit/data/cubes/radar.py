@@ -1,4 +1,4 @@
-"""The radar files of a site as one series a track, in dB, on one grid."""
+"""The radar files of a site as one series per track, in dB, on one grid."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, S1_BANDS, Acquisitions
 
 _IMPLAUSIBLE = (-50.0, -0.5)
-"""dB outside of which no land has its median backscatter across polarisations."""
+"""Plausible range in dB of the median backscatter of land in VH."""
 
 _APART = np.timedelta64(31, "D")
-"""Between the optical series and radar of another time: what lies so far off says nothing of the land."""
+"""Maximum time between the optical and the radar series; radar further away says nothing about the land."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,9 @@ class RadarFile:
 def read_radar(
     radar: Sequence[RadarFile], grid: GeoBox, optical_dates: NDArray[np.datetime64], remarks: list[str]
 ) -> dict[str, Acquisitions]:
-    """Track → its series. Acquisitions are left out in which no pixel has both polarisations, and tracks without any
-    other or of another time than the optical series; `remarks` gains a line on each file or track that is missing.
+    """Track → its series. Leaves out acquisitions in which no pixel has both polarisations, and tracks that have no
+    other acquisitions or do not overlap the optical series in time; adds a line to `remarks` for each file or track
+    left out.
 
     Raises:
         UserError: a missing or damaged variable, an orbit without a name, or values that cannot be backscatter.
@@ -47,9 +48,9 @@ def read_radar(
     for entry in radar:
         product, file = entry.product, entry.file
         known = file.labels(product)
-        lacking = [band for band in S1_BANDS if product.bands[band] not in known]
-        if len(lacking) == 1:  # with neither, the mapping is wrong
-            remarks.append(f"{file.uri}: no {lacking[0]}, as of radar in one polarisation: left out")
+        absent_bands = [band for band in S1_BANDS if product.bands[band] not in known]
+        if len(absent_bands) == 1:  # with neither, the mapping is wrong
+            remarks.append(f"{file.uri}: has only one polarisation, no {absent_bands[0]}: left out")
             continue
         images = np.stack([_band(entry, band, grid, remarks) for band in S1_BANDS], axis=1)
         tracks = np.array(acquisition_tracks(product, file))
@@ -64,7 +65,7 @@ def read_radar(
             remarks.append(f"radar {track}: no pixel of any acquisition has both VV and VH: left out")
         elif dates[-1] < optical_dates[0] - _APART or dates[0] > optical_dates[-1] + _APART:
             remarks.append(
-                f"radar {track}: {dates[0]} to {dates[-1]} is another time than {optical_dates[0]} to "
+                f"radar {track}: {dates[0]} to {dates[-1]} does not overlap {optical_dates[0]} to "
                 f"{optical_dates[-1]} of the optical series: left out"
             )
         else:
@@ -76,7 +77,7 @@ def acquisition_tracks(product: RadarProduct, file: CubeFile) -> list[str]:
     """The track of each acquisition [T].
 
     Raises:
-        UserError: the file does not say the orbit, or one that the mapping does not name.
+        UserError: the file does not state the orbit, or states one that the mapping does not name.
     """
     if isinstance(product.track, str):
         return [product.track] * len(file.times)
@@ -91,17 +92,20 @@ def acquisition_tracks(product: RadarProduct, file: CubeFile) -> list[str]:
 
 
 def _band(entry: RadarFile, band: str, grid: GeoBox, remarks: list[str]) -> NDArray[np.int16]:
-    """dB × 100 [T, H, W]. What is finer than the grid is averaged in linear power, in which speckle adds up."""
+    """A band in dB × 100, [T, H, W]. Sources finer than the grid are averaged in linear power, as multilooking
+    requires."""
     values = entry.file.physical(entry.product.bands[band], entry.product).astype(np.float64)
     if entry.product.unit != "db":
-        positive = np.where(values > 0, values, np.nan)  # neither the border of a swath nor removed noise is land
+        positive = np.where(values > 0, values, np.nan)  # swath borders and pixels zeroed by noise removal have no data
         values = (20 if entry.product.unit == "amplitude" else 10) * np.log10(positive)
     if band == "VH":
         _require_backscatter(values, entry)
     held = within_range(values, DECIBEL_SCALE)
     beyond = int((np.isnan(held) & ~np.isnan(values)).sum())
     if beyond:
-        remarks.append(f"{entry.file.uri}: {beyond} values of {band} are no backscatter in dB: they count as no data")
+        remarks.append(
+            f"{entry.file.uri}: {beyond} values of {band} are not plausible backscatter in dB: they count as no data"
+        )
     decibel = 10 * np.log10(resample(10 ** (held / 10), entry.placement, grid, "nearest").astype(np.float64))
     return stored_integers(decibel, DECIBEL_SCALE)
 
@@ -112,6 +116,6 @@ def _require_backscatter(decibel: NDArray[np.floating], entry: RadarFile) -> Non
     median = float(np.nanmedian(decibel))
     if not _IMPLAUSIBLE[0] <= median <= _IMPLAUSIBLE[1]:
         raise UserError(
-            f"{entry.file.uri}: VH reads as {median:.3g} dB in the median, which no land has: correct unit, scale and "
-            f"offset of the mapping (it says unit {entry.product.unit})"
+            f"{entry.file.uri}: VH has a median of {median:.3g} dB, which is implausible for land: correct unit, scale "
+            f"and offset of the mapping (its unit is {entry.product.unit})"
         )

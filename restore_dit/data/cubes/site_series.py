@@ -1,9 +1,9 @@
-"""One site of a family of data cubes as a tile series.
+"""Reads one site of a family of data cubes as a tile series.
 
-All products of a site come to one grid, north up: that of its finest optical files together, which may hold different
-dates or different parts of the place. Reflectance comes to it bilinearly (as the mapping says), classes and radar by
-nearest pixel, so that the radar keeps its speckle; what is finer than the grid is averaged, radar in linear power. What
-no file covers has no data.
+All products of a site are resampled to one north-up grid: the union of its finest optical files, which may cover
+different dates or different parts of the site. Reflectance is interpolated bilinearly (or as the mapping says), classes
+and radar use the nearest pixel, which preserves the radar's speckle; sources finer than the grid are averaged, radar in
+linear power. Pixels that no file covers have no data.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from restore_dit.errors import UserError
 from restore_dit.series import Georeference, TileSeries
 
 _LEAST_COVERED = 0.5
-"""Share of a tile that its files cover together; below it they lie in different places."""
+"""Minimum share of a tile that its files must cover together; below it they lie in different places."""
 
 
 def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMapping) -> TileSeries:
     """One site as a tile series.
 
     Args:
-        source: the site's folder, its files, or a `Site` of `find_sites`.
-        mapping: what its files hold.
+        source: the site's folder, its files, or a `Site` from `find_sites`.
+        mapping: mapping of the files' contents.
 
     Raises:
-        UserError: no or several sites there, or a file that cannot be read or does not fit the mapping.
+        UserError: there is no site or more than one, or a file cannot be read or does not match the mapping.
     """
     site = source if isinstance(source, Site) else _only_site(source, mapping)
     with ExitStack() as stack:
@@ -54,8 +54,8 @@ def read_cube(source: str | Path | Sequence[str | Path] | Site, mapping: CubeMap
         if not optical_files:
             patterns = ", ".join(product.files for product in mapping.optical)
             raise UserError(
-                f"{site.uri}: no optical file of {site.tile_id} matches {patterns} and has its bands: add it or mend "
-                "the mapping"
+                f"{site.uri}: no optical file of {site.tile_id} matches {patterns} and has its bands: add it or "
+                "correct the mapping"
             )
         radar_files = [entry for product in mapping.radar for entry in opened(product)]
         _require_one_system([file for _, file in (*optical_files, *radar_files)])
@@ -88,7 +88,7 @@ def _only_site(source: str | Path | Sequence[str | Path], mapping: CubeMapping) 
         files = [storage.locate(file) for file in source]
         sites = sites_of_files(files, _folder_of(files[0]), mapping) if files else []
     if len(sites) != 1:
-        raise UserError(f"{source}: holds {len(sites)} sites, expected one: give the folder of a single site")
+        raise UserError(f"{source}: contains {len(sites)} sites instead of one: specify the folder of a single site")
     return sites[0]
 
 
@@ -98,7 +98,7 @@ def _folder_of(file: storage.Location) -> storage.Location:
 
 
 def _files_of(product: OpticalProduct | RadarProduct, site: Site) -> list[list[storage.Location]]:
-    """What is opened together, in the order of names: each file on its own, GeoTIFFs all at once."""
+    """The files to open together, sorted by name: each file on its own, but all GeoTIFFs at once."""
     matching = sorted(
         (file for file in site.files if fnmatch.fnmatchcase(file.name, product.files)), key=lambda file: file.name
     )
@@ -107,7 +107,7 @@ def _files_of(product: OpticalProduct | RadarProduct, site: Site) -> list[list[s
 
 
 def _finest(optical: Sequence[tuple[OpticalProduct, CubeFile]]) -> list[tuple[OpticalProduct, CubeFile]]:
-    """The files of the smallest pixels; of masks alone only where there is nothing else."""
+    """The files with the smallest pixels; files that only hold masks count only if there are no others."""
     choice = [entry for entry in optical if entry[0].bands] or list(optical)
     least = min(_pixel_area(file) for _, file in choice)
     return [entry for entry in choice if _pixel_area(entry[1]) <= (1 + SAME_PIXEL) * least]
@@ -118,7 +118,7 @@ def _pixel_area(file: CubeFile) -> float:
 
 
 def _common_grid(files: Sequence[CubeFile]) -> GeoBox:
-    """The grid of all pixels that any of the files covers, and of what lies between them."""
+    """The grid that encloses all pixels of the files."""
     first = files[0]
     parts = [first.grid]
     for file in files[1:]:
@@ -126,24 +126,24 @@ def _common_grid(files: Sequence[CubeFile]) -> GeoBox:
         if part is None:
             right, down = ~first.grid.affine @ (file.grid.affine @ (0, 0))
             raise UserError(
-                f"{file.uri}: its pixels begin {right:.6g} columns and {down:.6g} rows from those of {first.uri}, in "
-                "part of a pixel or in another size: resample one of the two to the grid of the other"
+                f"{file.uri}: its pixels are offset by {right:.6g} columns and {down:.6g} rows from those of "
+                f"{first.uri}, a fraction of a pixel, or differ in size: resample one of the two to the other's grid"
             )
         parts.append(part)
     grid = geobox_union_conservative(parts)
     covered = unary_union([part.extent for part in parts])
-    assert covered is not None  # as it is of nothing
+    assert covered is not None  # None only without any parts
     if covered.area < _LEAST_COVERED * grid.extent.area:
         height, width = grid.shape
         raise UserError(
-            f"{files[0].uri} and {len(files) - 1} more of its site leave most of the {height}×{width} pixels around "
-            "them empty: give each place a folder of its own"
+            f"{files[0].uri} and {len(files) - 1} more files of its site leave most of the {height}×{width} pixels "
+            "that enclose them empty: put each place into a folder of its own"
         )
     return grid
 
 
 def _placement(product: Product, file: CubeFile, leader: OpticalProduct, leading: CubeFile) -> Placement:
-    """Where a file's images lie beside those of the leading file, whose coordinates hold for the tile."""
+    """Where a file's images lie relative to those of the leading file, whose coordinates define the tile's grid."""
     covers = on_lattice(file.grid, leading.grid) or file.grid
     content = covers.translate_pix(*product.registration)
     registered = leading.grid.translate_pix(*leader.registration)
@@ -164,5 +164,5 @@ def _require_overlap(optical: Sequence[OpticalFile], radar: Sequence[RadarFile],
     for entry in entries:
         if not overlaps(entry.placement, grid):
             raise UserError(
-                f"{entry.file.uri}: does not overlap {optical[0].file.uri}: check that both are of one site"
+                f"{entry.file.uri}: does not overlap {optical[0].file.uri}: check that both belong to the same site"
             )

@@ -1,4 +1,4 @@
-"""Which files of a folder make up which site of a family of data cubes."""
+"""Which files of a folder belong to which site of a family of data cubes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from restore_dit.data.store.manifest import is_safe_name
 from restore_dit.errors import UserError
 
 _SUFFIXES = (".nc", ".nc4", ".netcdf", ".cdf", ".h5", ".hdf5", ".zarr", ".tif", ".tiff")
-"""Of what may be a cube's file, whatever a pattern matches; Zarr stores are folders."""
+"""Suffixes of files that may belong to a cube, whatever the patterns match; Zarr stores are folders."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """The files of one tile, by the `name` that the source gives it; `problem` says why it cannot be taken, whatever
-    they hold."""
+    """The files of one tile under the `name` that the source gives it; `problem` says why it cannot be ingested
+    regardless of their contents."""
 
     name: str
     uri: str
@@ -32,9 +32,9 @@ class Site:
 
     @cached_property
     def tile_id(self) -> str:
-        """The name, or where it cannot be part of every path, what is left of it and a checksum of the whole: the same
-        wherever it is ingested, and another one for every other name."""
-        name = unicodedata.normalize("NFC", self.name)  # macOS takes letters apart
+        """The name or, if it is not safe in every path, its safe characters and a checksum of the whole name: the same
+        wherever it is ingested, and different for every other name."""
+        name = unicodedata.normalize("NFC", self.name)  # macOS decomposes accented letters
         if is_safe_name(name):
             return name
         letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
@@ -43,16 +43,16 @@ class Site:
 
     @property
     def renamed(self) -> bool:
-        """Whether the tile's id is not the name."""
+        """Whether the tile's id differs from the name."""
         return self.tile_id != self.name
 
 
 def find_sites(source: str | Path, mapping: CubeMapping) -> list[Site]:
-    """The sites of a source: a single file or Zarr store, a folder that holds the files of one or several sites, or one
-    that holds a folder for each.
+    """The sites of a source: a single file or Zarr store, a folder with the files of one or several sites, or a folder
+    with one folder per site.
 
     Raises:
-        UserError: no such folder, or nothing in it matches the mapping.
+        UserError: there is no such folder, or nothing in it matches the mapping.
     """
     folder = storage.locate(source)
     if _matches(folder, mapping):
@@ -67,15 +67,15 @@ def find_sites(source: str | Path, mapping: CubeMapping) -> list[Site]:
         if not any(site.files for site in sites):
             patterns = ", ".join(product.files for product in mapping.optical)
             raise UserError(
-                f"{folder.uri}: no file matches {patterns}, here or one folder down: check folder and mapping"
+                f"{folder.uri}: no file matches {patterns}in this folder or its subfolders: check folder and mapping"
             )
     return _without_namesakes(sorted(sites, key=lambda site: site.tile_id))
 
 
 def sites_of_files(files: Sequence[storage.Location], folder: storage.Location, mapping: CubeMapping) -> list[Site]:
-    """The sites that these files of a folder belong to; files that no product of the mapping names are left out.
+    """The sites that these files of a folder belong to; files that match no product of the mapping are ignored.
 
-    Without a pattern for tile ids the folder is the site, named without the suffix of a single file.
+    Without a pattern for tile ids, the folder is the site; a single file is named without its suffix.
     """
     groups: dict[str, list[storage.Location]] = {}
     for file in files:
@@ -90,14 +90,14 @@ def _stem(folder: storage.Location, file: storage.Location) -> str:
 
 
 def _matches(file: storage.Location, mapping: CubeMapping) -> bool:
-    # A hidden file is no cube: macOS puts one with what it knows beside each that it copies.
+    # Hidden files are not cubes: macOS adds one with metadata for each file that it copies.
     if not file.name.lower().endswith(_SUFFIXES) or file.name.startswith("."):
         return False
     return any(fnmatch.fnmatchcase(file.name, product.files) for product in (*mapping.optical, *mapping.radar))
 
 
 def _without_namesakes(sites: Sequence[Site]) -> list[Site]:
-    """Of several folders with the same tile id nobody knows which is meant: one site that says so stands for them."""
+    """Replaces folders with the same tile id, which would be ambiguous, by one site with a `problem`."""
     by_id: dict[str, list[Site]] = {}
     for site in sites:
         by_id.setdefault(site.tile_id, []).append(site)
@@ -108,7 +108,8 @@ def _without_namesakes(sites: Sequence[Site]) -> list[Site]:
             same[0].name,
             same[0].uri,
             (),
-            f"{same[0].uri}: the id {tile_id} is also that of {same[1].uri}: rename one, or mend the mapping's tile_id",
+            f"{same[0].uri}: the id {tile_id} is also that of {same[1].uri}: "
+            "rename one, or correct the mapping's tile_id",
         )
         for tile_id, same in by_id.items()
     ]

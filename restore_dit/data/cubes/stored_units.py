@@ -1,6 +1,6 @@
-"""From reflectance and dB to the whole numbers that a series holds.
+"""Converts reflectance and dB to the integers that a series stores.
 
-One rule for both: what these numbers cannot hold is no data, never the nearest number that they can.
+The same rule applies to both: a value outside the range of these integers becomes no data and is never clipped.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ _LARGEST = np.iinfo(np.int16).max
 
 
 def within_range(values: NDArray[np.floating], scale: int) -> NDArray[np.floating]:
-    """The values, NaN where ±32767 steps of 1/scale are too few: before an image is interpolated, so that what lies
-    beside such a value is not drawn towards it."""
+    """The values, NaN where they exceed ±32767 steps of 1/scale. Applied before interpolation, so that neighbouring
+    pixels are not affected by such values."""
     with np.errstate(invalid="ignore"):
         return np.where(np.abs(np.rint(values * scale)) <= _LARGEST, values, np.nan)
 
 
 def stored_integers(values: NDArray[np.floating], scale: int) -> NDArray[np.int16]:
-    """int16 of values · scale, `NO_DATA` for NaN and for what int16 does not hold beside it."""
+    """values · scale as int16, `NO_DATA` for NaN and for values outside the range."""
     held = within_range(values, scale)
     missing = np.isnan(held)
     return np.where(missing, NO_DATA, np.rint(np.where(missing, 0.0, held) * scale).astype(np.int16))

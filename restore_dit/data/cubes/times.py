@@ -1,4 +1,4 @@
-"""When a file's images were acquired, however the file says it, and which of them one overpass made."""
+"""Acquisition times of a file's images, in whatever form the file states them, and grouping by overpass."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ from numpy.typing import NDArray
 from restore_dit.errors import UserError
 
 EARLIEST, LATEST = np.datetime64("1980-01-01"), np.datetime64("2100-01-01")
-"""Outside of these no satellite of these acquired anything."""
+"""Plausible range of acquisition times."""
 
 OVERPASS = np.timedelta64(15, "m")
-"""What lies less than this after the first image belongs to the same overpass; the next one comes more than an hour
+"""Images less than this after the first one belong to the same overpass; the next overpass is more than an hour
 later."""
 
 _NUMBERS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-"""Digits of a number or text → what they say."""
+"""Number of digits → date format."""
 
 
 def acquisition_times(dataset: xarray.Dataset, uri: str, name: str) -> NDArray[np.datetime64]:
     """Times as datetime64[s] [T] in UTC, in the file's order.
 
     Args:
-        dataset: a file's content as it is stored.
+        dataset: a file's content as stored.
         uri: the file, for errors.
-        name: its coordinate with dates: numbers with CF's units, texts in ISO 8601, or whole numbers such as YYYYMMDD.
+        name: its date coordinate: numbers with CF units, ISO 8601 text, or whole numbers such as YYYYMMDD.
 
     Raises:
-        UserError: something else, an acquisition without a date, or one long before or after there were satellites.
+        UserError: the values are not dates, an acquisition has no date, or a date lies outside the satellite era.
     """
     try:
         stored = xarray.decode_cf(dataset[[name]], decode_coords=False, decode_timedelta=False)[name].values
-    except (ValueError, TypeError, OverflowError):  # units that mean no time, or numbers beyond the calendar
+    except (ValueError, TypeError, OverflowError):  # units that are not times, or numbers outside the calendar
         stored = dataset[name].values
     stored = np.atleast_1d(stored)
     times = _times(stored)
     if times is None:
         calendar = dataset[name].attrs.get("calendar", "usual")
         raise UserError(
-            f"{uri}: {name} holds no dates of our calendar, but {stored.dtype} such as {str(stored[0])!r:.40}, "
-            f"calendar {calendar}: give it units such as 'days since 2018-01-01' of the standard calendar, or write "
-            "dates as 2019-01-31 or 20190131"
+            f"{uri}: {name} contains no dates of the standard calendar, but {stored.dtype} such as "
+            f"{str(stored[0])!r:.40}, calendar {calendar}: use units such as 'days since 2018-01-01' of the standard "
+            "calendar, or write dates as 2019-01-31 or 20190131"
         )
     missing = int(np.isnat(times).sum())
     if missing:
-        raise UserError(f"{uri}: {missing} of {len(times)} acquisitions have no date in {name}: mend the file")
+        raise UserError(f"{uri}: {missing} of {len(times)} acquisitions have no date in {name}: fix the file")
     if ((times < EARLIEST) | (times >= LATEST)).any():
         raise UserError(
-            f"{uri}: {name} goes from {times.min()} to {times.max()}, which no satellite of these did: mend its units"
+            f"{uri}: {name} ranges from {times.min()} to {times.max()}, outside the satellites' lifetime: fix its units"
         )
     return times
 
@@ -80,9 +80,9 @@ def _times(stored: NDArray[Any]) -> NDArray[np.datetime64] | None:
 
 
 def repeated_apart(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
-    """The same times as datetime64[us], where the second image of a second comes a microsecond later, and so on.
+    """The same times as datetime64[us], with the second image of the same second one microsecond later, and so on.
 
-    So images of the same second stay apart in one file, and still meet their counterparts in another.
+    This keeps images of the same second in one file distinct and still matches them with their counterparts in another.
     """
     order = np.argsort(times, kind="stable")
     ordered = times[order]
@@ -95,7 +95,7 @@ def repeated_apart(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
 def overpass_days(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
     """The day of each acquisition [N]: that on which its overpass began.
 
-    A time of midnight to the second is a date without a clock, and never the end of yesterday's overpass.
+    A time of exactly midnight is a date without a time of day, and never the end of the previous day's overpass.
     """
     order = np.argsort(times, kind="stable")
     days = times.astype("datetime64[D]")

@@ -1,4 +1,4 @@
-"""Truncated chunks of Zarr stores: Blosc decodes them without a word, into whatever lies in memory behind them."""
+"""Detects truncated chunks of Zarr stores, which Blosc silently decodes into arbitrary memory contents."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _METADATA = (".zarray", "zarr.json")
 
 
 def require_whole_chunks(uri: str, paths: Iterable[str], read: Callable[[str, int | None], tuple[bytes, int]]) -> None:
-    """Compare the length of every chunk that Blosc wrote with the one in its header.
+    """Compares the length of every Blosc chunk with the length in its header.
 
     Args:
         uri: the store, for errors.
         paths: all its files, relative to it.
-        read: path, number of bytes (all by default) → so many first bytes of the file, and its size.
+        read: (path, number of bytes or None for all) → that many first bytes of the file, and its size.
 
     Raises:
-        UserError: a chunk that is shorter or longer than it was.
+        UserError: a chunk is shorter or longer than its header says.
     """
     files = list(paths)
     arrays = [
@@ -36,15 +36,17 @@ def require_whole_chunks(uri: str, paths: Iterable[str], read: Callable[[str, in
             header, size = read(path, _HEADER)
             # Bytes 12 to 15 of a Blosc chunk: its length in compressed bytes.
             if len(header) < _HEADER or struct.unpack_from("<I", header, 12)[0] != size:
-                raise UserError(f"{uri}: chunk {path} is truncated, {size} bytes: fetch or convert the store again")
+                raise UserError(
+                    f"{uri}: chunk {path} is truncated to {size} bytes: download or convert the store again"
+                )
 
 
 def _is_blosc(metadata: bytes) -> bool:
-    """Whether an array's chunks are Blosc's as they lie there; inside a shard they have a checksum."""
+    """Whether an array's chunks are stored as plain Blosc; inside a shard they have a checksum."""
     try:
         tree: dict[str, Any] = json.loads(metadata)
     except ValueError:
-        return False  # opening the store says so
+        return False  # opening the store reports this
     compressor = tree.get("compressor") or {}
     codecs = tree.get("codecs") or [{}]
     return compressor.get("id") == "blosc" or codecs[-1].get("name") == "blosc"

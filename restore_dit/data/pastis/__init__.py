@@ -1,1 +1,1 @@
-"""PASTIS-R: its published layout read into tile series, and written from simulated ones."""
+"""PASTIS-R: reads its published layout into tile series, and writes simulated ones in that layout."""

@@ -1,4 +1,4 @@
-"""A simulated landscape as PASTIS-R annotates one: crops, parcels, instances."""
+"""Annotates a simulated landscape in the style of PASTIS-R: crops, parcels, instances."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ CROP_CLASSES = {
     "sugar beet": 9,
     "potato": 13,
 }
-"""Cover of the simulator → class of PASTIS; every other cover is background."""
+"""Land cover of the simulator → class in PASTIS; every other cover is background."""
 
 _SMALLEST_PARCEL = 4
-"""Pixels; what is smaller is background."""
+"""Minimum parcel size in pixels; smaller parcels are background."""
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """`target` uint8 [3, H, W], whose first channel is the crop and the others 0; `parcel_ids` int32 [H, W], 0 none;
-    `instances` int32 [H, W] parcels numbered from 1; `heatmap` float32 [H, W], 1 at a parcel's centre and 0 at its
-    edge; `zones` int32 [H, W] the nearest parcel of each pixel."""
+    """Annotations of a patch.
+
+    - `target`: uint8 [3, H, W]; the first channel is the crop, the others are 0.
+    - `parcel_ids`: int32 [H, W], 0 for none.
+    - `instances`: int32 [H, W], parcels numbered from 1.
+    - `heatmap`: float32 [H, W], 1 at a parcel's centre and 0 at its edge.
+    - `zones`: int32 [H, W], the nearest parcel of each pixel.
+    """
 
     target: NDArray[np.uint8]
     parcel_ids: NDArray[np.int32]
@@ -40,17 +45,17 @@ class Annotations:
 
     @property
     def parcels(self) -> int:
-        """How many parcels there are."""
+        """Number of parcels."""
         return int(self.instances.max())
 
     @property
     def cover(self) -> float:
-        """The share of the patch that is parcels."""
+        """Share of the patch covered by parcels."""
         return float((self.instances > 0).mean())
 
 
 def annotate(land: LandCover, first_parcel: int) -> Annotations:
-    """The annotations of a landscape; `parcel_ids` are counted from `first_parcel`."""
+    """The annotations of a landscape; `parcel_ids` are numbered from `first_parcel`."""
     to_class = np.array([CROP_CLASSES.get(name, 0) for name in land.names], np.uint8)
     crops = to_class[land.classes]
     instances = np.zeros(crops.shape, np.int32)
@@ -70,7 +75,7 @@ def annotate(land: LandCover, first_parcel: int) -> Annotations:
 
 
 def _centredness(instances: NDArray[np.int32]) -> NDArray[np.float32]:
-    """Distance from a parcel's edge as a share of the parcel's largest."""
+    """Distance from the parcel's edge as a share of the largest such distance in the parcel."""
     heatmap = np.zeros(instances.shape, np.float32)
     for parcel in range(1, int(instances.max()) + 1):
         depth = ndimage.distance_transform_edt(np.pad(instances == parcel, 1))[1:-1, 1:-1]

@@ -1,4 +1,4 @@
-"""The files of a PASTIS-R source by their names in the layout: an unpacked folder or a ZIP, wherever it lies."""
+"""The files of a PASTIS-R source, by their names in the layout: an unpacked folder or a ZIP, at any location."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class FolderFile:
     name: str
 
     def read(self) -> bytes:
-        """The content.
+        """The file's content.
 
         Raises:
             UserError: this file cannot be read.
-            SourceUnreachable: neither can the storage that it lies on.
+            SourceUnreachable: the storage that holds it cannot be read either.
         """
         try:
             return storage.read_bytes(self.location)
@@ -42,23 +42,23 @@ class FolderFile:
 
 
 class SourceFile(Protocol):
-    """A file of the source, wherever it lies; it passes pickling."""
+    """A file of the source, at any location; can be pickled."""
 
     def read(self) -> bytes:
-        """The content; raises as `FolderFile.read` does."""
+        """The file's content; raises the same errors as `FolderFile.read`."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What there is to read: `files` by their names in the layout, such as `DATA_S2/S2_10000.npy`; `remote` where a web
-    server answers for them, request by request."""
+    """The files available, by their names in the layout, such as `DATA_S2/S2_10000.npy`; `remote` if they are requested
+    from a web server."""
 
     uri: str
     files: Mapping[str, SourceFile]
     remote: bool = False
 
     def origin(self, name: str) -> str:
-        """How messages name one of its files."""
+        """How messages refer to one of its files."""
         return f"{self.uri}: {name}"
 
 
@@ -66,13 +66,13 @@ def open_source(config: PastisConfig) -> Source:
     """The source's files, found by listing folders or by reading an archive's directory.
 
     Raises:
-        UserError: nothing there, not PASTIS-R, no ZIP, a web server that does not serve ranges.
+        UserError: nothing is there, it is not PASTIS-R or not a ZIP, or the web server does not serve ranges.
     """
     if config.source.lower().startswith(("http://", "https://")):
         return _archive_source(RemoteArchive(RemoteFile(config.source, config.transfer)))
     location = storage.locate(config.source)
     if not storage.exists(location):
-        raise UserError(f"{location.uri}: no such folder or file: give PASTIS-R's folder or its ZIP")
+        raise UserError(f"{location.uri}: no such folder or file: specify PASTIS-R's folder or its ZIP")
     if storage.is_folder(location):
         return _folder_source(location)
     return _archive_source(StoredArchive(location))
@@ -83,7 +83,7 @@ def _folder_source(location: storage.Location) -> Source:
     if METADATA not in names and ARCHIVE_FOLDER in names:
         return _folder_source(location.join(ARCHIVE_FOLDER))
     if METADATA not in names:
-        raise UserError(f"{location.uri}: not PASTIS-R (no {METADATA}): give the folder that the archive unpacks to")
+        raise UserError(f"{location.uri}: not PASTIS-R (no {METADATA}): specify the folder that the archive unpacks to")
     files = {name: FolderFile(location.join(name), name) for name in names if name.endswith((".json", ".geojson"))}
     for folder in _FOLDERS:
         if folder in names:
@@ -98,14 +98,14 @@ def _files_of(location: storage.Location, folder: str) -> dict[str, FolderFile]:
 
 
 def cloud_mask_files(uri: str) -> dict[str, FolderFile]:
-    """The masks of a folder that lies apart from the source, by their names in the layout.
+    """The masks of a folder outside the source, by their names in the layout.
 
     Raises:
-        UserError: no such folder.
+        UserError: there is no such folder.
     """
     location = storage.locate(uri)
     if not storage.is_folder(location):
-        raise UserError(f"{location.uri}: no such folder: give the one that holds <patch>.npy")
+        raise UserError(f"{location.uri}: no such folder: specify the one that contains <patch>.npy")
     return _files_of(location, "REAL_MASKS")
 
 
@@ -113,7 +113,7 @@ def _archive_source(archive: Archive) -> Source:
     members = read_directory(archive)
     roots = [name.removesuffix(METADATA) for name in members if name == METADATA or name.endswith(f"/{METADATA}")]
     if not roots:
-        raise UserError(f"{archive.uri}: not PASTIS-R (no {METADATA} in the archive): give PASTIS-R.zip")
+        raise UserError(f"{archive.uri}: not PASTIS-R (no {METADATA} in the archive): specify PASTIS-R.zip")
     root = min(roots, key=len)
     files = {name.removeprefix(root): member for name, member in members.items() if name.startswith(root)}
     return Source(archive.uri, files, remote=isinstance(archive, RemoteArchive))

@@ -1,7 +1,7 @@
-"""A patch's footprint in Lambert-93 and the affine transform that fits it.
+"""A patch's footprint in Lambert-93, and the affine transform that fits it.
 
-The pixels are squares of 10 m in the UTM zone of their Sentinel-2 tile. In Lambert-93 the patch is a quadrilateral that
-is turned by up to 5° and stretched by up to 0.1 %; over 1280 m an affine transform follows it to centimetres.
+Pixels are squares of 10 m in the UTM zone of their Sentinel-2 tile. In Lambert-93, a patch is a quadrilateral rotated
+by up to 5° and stretched by up to 0.1 %; over 1280 m an affine transform approximates it to within centimetres.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ _LARGEST_STRETCH = 0.02
 
 @dataclass(frozen=True)
 class Footprint:
-    """`georeference` of the patch's pixels, None where the footprint is not that of such a square; `residual` the
-    largest distance in metres between a corner of the footprint and the corner of the grid."""
+    """`georeference` of the patch's pixels, None if the footprint is not that of such a square; `residual` is the
+    largest distance in metres between a corner of the footprint and the corresponding corner of the grid; `polygon` is
+    the footprint as WKT."""
 
     georeference: Georeference | None
     residual: float
@@ -29,7 +30,7 @@ class Footprint:
 
 
 def fit_footprint(ring: NDArray[np.float64], size: tuple[int, int]) -> Footprint:
-    """The affine transform of least squares from the grid's corners to the footprint's.
+    """The least-squares affine transform from the grid's corners to the footprint's.
 
     Args:
         ring: [n, 2] easting and northing in metres, closed or not, in any order and direction; may be empty.
@@ -39,7 +40,7 @@ def fit_footprint(ring: NDArray[np.float64], size: tuple[int, int]) -> Footprint
     if len(np.unique(ring, axis=0)) < 4:
         return Footprint(None, float("nan"), polygon)
     height, width = size
-    # Turned by a few degrees only, so each corner is the ring's farthest point in its own direction.
+    # Rotated by only a few degrees, so each corner is the ring's farthest point in its diagonal direction.
     directions = np.array([(-1, 1), (1, 1), (1, -1), (-1, -1)])  # upper left, upper right, lower right, lower left
     corners = ring[np.argmax(ring @ directions.T, axis=0)]
     grid = np.array([(0, 0, 1), (width, 0, 1), (width, height, 1), (0, height, 1)], np.float64)

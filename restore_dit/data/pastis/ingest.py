@@ -1,4 +1,4 @@
-"""PASTIS-R to a tile store: what is to be read, and how a patch is."""
+"""Ingests PASTIS-R into a tile store: plans what to read, and reads and writes patches."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ from restore_dit.errors import UserError
 SOURCE = "PASTIS-R"
 
 TASK_MEMORY = 768 << 20
-"""What a task may need, in bytes: some patches as they lie in the archive; one unpacked, sorted and packed again."""
+"""Memory in bytes reserved per task: several compressed patches, and one being unpacked, sorted and compressed
+again."""
 
 
 @dataclass(frozen=True)
 class PatchIngest:
-    """Reads and writes patches: a callable that any process may have."""
+    """Reads and writes patches; can be sent to any process."""
 
     config: PastisConfig
     store: storage.Location
 
     def __call__(self, sources: Sequence[PatchSource]) -> Iterator[Outcome]:
-        """Some patches, whatever is wrong with them. Where there are several, their files are fetched by as few
-        requests as may be."""
+        """Yields the outcome of each patch, including failures. The files of several patches are fetched with as few
+        requests as possible."""
         begin = time.perf_counter()
         if len(sources) > 1:
             try:
@@ -57,10 +58,10 @@ class PatchIngest:
 
 
 def plan_ingest(config: PastisConfig) -> IntakePlan:
-    """Looks at source and store; writes nothing.
+    """Examines source and store without writing anything.
 
     Raises:
-        UserError: either cannot be read, broken metadata, patches or folds asked for that are not there.
+        UserError: either cannot be read, the metadata are broken, or requested patches or folds do not exist.
     """
     source = open_source(config)
     origin = source.origin(METADATA)
@@ -93,7 +94,7 @@ def plan_ingest(config: PastisConfig) -> IntakePlan:
 def _chosen(
     config: PastisConfig, patches: list[Patch], bad: dict[str, str], origin: str
 ) -> tuple[list[Patch], dict[str, str]]:
-    """The patches that the configuration asks for."""
+    """The patches that the configuration selects."""
     if config.patches:
         known = {patch.patch for patch in patches} | set(bad)
         unknown = [patch for patch in config.patches if patch not in known]
@@ -119,7 +120,7 @@ def _bad_frames(config: PastisConfig, source: Source) -> dict[str, list[int]] | 
 
 
 def _files(files: Mapping[str, SourceFile], patch: str) -> dict[str, SourceFile]:
-    """Of all files only this patch's, which is what a task gets to know."""
+    """Only this patch's files, which are all that a task receives."""
     names = [
         *(data_file(sensor, patch) for sensor in ("S2", "S1A", "S1D")),
         labels_file(patch),

@@ -1,4 +1,5 @@
-"""Names, types and shapes of PASTIS-R as published (Zenodo record 5735646), with what RESTORE-DiT's authors add."""
+"""Names, types and shapes of PASTIS-R as published (Zenodo record 5735646), with the additions of RESTORE-DiT's
+authors."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ ARCHIVE_FOLDER = "PASTIS-R"
 """Folder that the published ZIP unpacks to."""
 
 CRS = "EPSG:2154"
-"""Lambert-93, in which `metadata.geojson` gives footprints. The pixels themselves are those of each tile's UTM zone."""
+"""Lambert-93, the CRS of the footprints in `metadata.geojson`. The pixels themselves follow each tile's UTM zone."""
 
 PIXEL = 10.0
-"""Side of a pixel in metres."""
+"""Pixel size in metres."""
 
 PATCH_SIZE = 128
 
@@ -26,37 +27,40 @@ UTM_ORIGINS = {
     "t31tfm": ("EPSG:32631", 600_000.0, 5_200_000.0),
     "t32ulu": ("EPSG:32632", 300_000.0, 5_400_000.0),
 }
-"""The four Sentinel-2 tiles → CRS and upper left corner of their square in the military grid, metres."""
+"""The four Sentinel-2 tiles → CRS and upper left corner of their MGRS square in metres."""
 
 TILES = tuple(UTM_ORIGINS)
-"""A patch's number begins with its tile's place in this list: 10000 lies in t30uxv, 40561 in t32ulu."""
+"""A patch's number begins with its tile's position in this list, counted from 1: 10000 lies in t30uxv, 40561 in
+t32ulu."""
 
 
 def data_file(sensor: str, patch: str) -> str:
-    """The series of one sensor: int16 [T, 10, H, W] in reflectance × 10000, or float [T, 3, H, W] in dB."""
+    """Series of one sensor: int16 [T, 10, H, W] in reflectance × 10000, or float [T, 3, H, W] in dB."""
     return f"DATA_{sensor}/{sensor}_{patch}.npy"
 
 
 def labels_file(patch: str) -> str:
-    """uint8 [3, H, W]; the first channel is the crop: 0 background, 1–18 crops, 19 void."""
+    """Labels uint8 [3, H, W]; the first channel is the crop: 0 background, 1–18 crops, 19 void."""
     return f"ANNOTATIONS/TARGET_{patch}.npy"
 
 
 def parcel_ids_file(patch: str) -> str:
-    """int32 [H, W]: the parcel of each pixel, 0 none."""
+    """Parcel ids int32 [H, W], 0 for none."""
     return f"ANNOTATIONS/ParcelIDs_{patch}.npy"
 
 
 def instance_file(kind: Literal["INSTANCES", "HEATMAP", "ZONES"], patch: str) -> str:
-    """[H, W]: parcels numbered within the patch, centredness in 0 … 1, nearest parcel of each pixel."""
+    """Instance annotations [H, W]: parcels numbered within the patch, centredness from 0 to 1, or nearest parcel of
+    each pixel."""
     return f"INSTANCE_ANNOTATIONS/{kind}_{patch}.npy"
 
 
 def cloud_file(patch: str) -> str:
-    """int8 [T, 1, H, W]: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow. Not in the archive: RESTORE-DiT adds it."""
+    """Cloud masks int8 [T, 1, H, W]: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow. Not in the archive; added by
+    RESTORE-DiT."""
     return f"REAL_MASKS/{patch}.npy"
 
 
 def normalisation_file(sensor: str) -> str:
-    """`{"Fold_1": {"mean": […], "std": […]}, …}`, an entry a channel."""
+    """`{"Fold_1": {"mean": […], "std": […]}, …}`, one entry per channel."""
     return f"NORM_{sensor}_patch.json"

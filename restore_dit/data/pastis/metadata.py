@@ -1,4 +1,4 @@
-"""`metadata.geojson`: which patches there are, and what is said of each."""
+"""`metadata.geojson`: the list of patches and the information about each."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _EXTENT = (0.0, 1_300_000.0, 6_000_000.0, 7_200_000.0)  # metres, of France in L
 
 @dataclass(frozen=True)
 class Patch:
-    """A feature of the file: its number, what it says, and `place`, how messages name it. Nothing of `properties` is
-    checked before it is used, so that one bad patch spoils no other."""
+    """A feature of the file: its number, properties and footprint `ring`, and `place`, how messages refer to it.
+    `properties` are only checked when used, so that one bad patch does not affect others."""
 
     patch: str
     properties: dict[str, Any]
@@ -30,32 +30,32 @@ class Patch:
 
     @property
     def fold(self) -> int:
-        """1 to 5.
+        """The fold, 1 to 5.
 
         Raises:
-            UserError: missing, or no such number.
+            UserError: missing, or not such a number.
         """
         fold = str(self.properties.get("Fold"))
         if fold not in {"1", "2", "3", "4", "5"}:
-            raise UserError(f"{self.place}: Fold is {self.properties.get('Fold')!r}, must be 1 to 5; mend the file")
+            raise UserError(f"{self.place}: Fold is {self.properties.get('Fold')!r}, must be 1 to 5; correct the file")
         return int(fold)
 
     def dates(self, sensor: Sensor) -> NDArray[np.datetime64]:
         """The acquisition dates of a sensor, datetime64[D], in the order of its frames.
 
         Raises:
-            UserError: none, or one that does not exist.
+            UserError: there are none, or one of them does not exist.
         """
         key = f"dates-{sensor}"
         given = self.properties.get(key)
-        if isinstance(given, str):  # what GDAL makes of nested values when it rewrites the file
+        if isinstance(given, str):  # GDAL turns nested values into text when it rewrites the file
             given = _parsed(given)
         try:
             entries = [given[str(index)] for index in range(len(given))] if isinstance(given, dict) else given
         except KeyError as error:
-            raise UserError(f"{self.place}: {key} has no entry {error}; mend the file") from None
+            raise UserError(f"{self.place}: {key} has no entry {error}; correct the file") from None
         if not isinstance(entries, list) or not entries:
-            raise UserError(f"{self.place}: no {key}; mend the file or leave that sensor out")
+            raise UserError(f"{self.place}: no {key}; correct the file or leave that sensor out")
         return np.array([self._date(key, entry) for entry in entries], "datetime64[D]")
 
     def _date(self, key: str, entry: object) -> np.datetime64:
@@ -65,7 +65,7 @@ class Patch:
                 raise ValueError
             return np.datetime64(datetime.strptime(text, "%Y%m%d").date(), "D")
         except ValueError:
-            raise UserError(f"{self.place}: {key}: {entry!r} is no date (YYYYMMDD); mend the file") from None
+            raise UserError(f"{self.place}: {key}: {entry!r} is not a date (YYYYMMDD); correct the file") from None
 
 
 def _parsed(text: str) -> Any:
@@ -76,17 +76,17 @@ def _parsed(text: str) -> Any:
 
 
 def read_metadata(content: bytes, origin: str) -> tuple[list[Patch], dict[str, str]]:
-    """The patches of the file in its order, and those that cannot be told apart: name → what is wrong.
+    """The patches in file order, and those that are unusable or ambiguous: name → what is wrong.
 
     Raises:
-        UserError: not JSON, no features, coordinates in another CRS.
+        UserError: the file is not JSON, has no features, or has coordinates in another CRS.
     """
     try:
         tree = json.loads(content)
     except (UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{origin}: not JSON ({' '.join(str(error).split())}); fetch it again") from None
     if not isinstance(tree, dict) or tree.get("type") != "FeatureCollection":
-        raise UserError(f"{origin}: not a GeoJSON FeatureCollection; give PASTIS-R's own file")
+        raise UserError(f"{origin}: not a GeoJSON FeatureCollection; use PASTIS-R's own file")
     features = tree.get("features")
     if not isinstance(features, list) or not features:
         raise UserError(f"{origin}: no features; fetch it again")
@@ -99,7 +99,7 @@ def read_metadata(content: bytes, origin: str) -> tuple[list[Patch], dict[str, s
             bad[f"feature-{index}"] = str(error)
             continue
         if patch.patch in patches:
-            bad[patch.patch] = f"{origin}: patch {patch.patch} occurs twice; mend the file"
+            bad[patch.patch] = f"{origin}: patch {patch.patch} occurs twice; correct the file"
         patches[patch.patch] = patch
     _check_crs(tree.get("crs"), [patch.ring for patch in patches.values()], origin)
     return [patch for patch in patches.values() if patch.patch not in bad], bad
@@ -108,16 +108,16 @@ def read_metadata(content: bytes, origin: str) -> tuple[list[Patch], dict[str, s
 def _patch(feature: Any, place: str, origin: str) -> Patch:
     properties = feature.get("properties") if isinstance(feature, dict) else None
     if not isinstance(properties, dict):
-        raise UserError(f"{place}: no properties; mend the file")
+        raise UserError(f"{place}: no properties; correct the file")
     number = properties.get("ID_PATCH")
     if not isinstance(number, int | str) or isinstance(number, bool):
-        raise UserError(f"{place}: ID_PATCH is {number!r}, must be the patch's number; mend the file")
+        raise UserError(f"{place}: ID_PATCH is {number!r}, must be the patch's number; correct the file")
     patch = check_name(str(number), "patch number")
     return Patch(patch, properties, _ring(feature.get("geometry")), f"{origin}: patch {patch}")
 
 
 def _ring(geometry: Any) -> NDArray[np.float64]:
-    """The outer ring [n, 2] of a polygon, or of the only part of a multi-polygon; empty where there is none."""
+    """The outer ring [n, 2] of a polygon, or of a multi-polygon with a single part; empty if there is none."""
     empty = np.empty((0, 2))
     if not isinstance(geometry, dict):
         return empty
@@ -134,27 +134,28 @@ def _ring(geometry: Any) -> NDArray[np.float64]:
 
 
 def _check_crs(crs: Any, rings: list[NDArray[np.float64]], origin: str) -> None:
-    """Footprints must be in Lambert-93. A file without a CRS, as some libraries write it, is judged by its numbers."""
+    """Footprints must be in Lambert-93. If the file names no CRS, as some libraries write it, this is judged by the
+    coordinates."""
     if crs is not None:
         try:
             name = crs["properties"]["name"]
         except (KeyError, TypeError):
             name = crs
         if str(name) not in _LAMBERT_93:
-            raise UserError(f"{origin}: CRS {name} instead of {CRS}; give PASTIS-R's own file")
+            raise UserError(f"{origin}: CRS {name} instead of {CRS}; use PASTIS-R's own file")
         return
     west, east, south, north = _EXTENT
     for ring in rings:
         x, y = ring.T
         if not ((x > west) & (x < east) & (y > south) & (y < north)).all():
-            raise UserError(f"{origin}: says no CRS, and its coordinates are not {CRS}; give PASTIS-R's own file")
+            raise UserError(f"{origin}: names no CRS, and its coordinates are not in {CRS}; use PASTIS-R's own file")
 
 
 def read_bad_frames(content: bytes, origin: str) -> dict[str, list[int]]:
-    """`bad_frames.json`: patch → indices of optical frames that are not clear enough to be a target.
+    """`bad_frames.json`: patch → indices of optical frames that are not clear enough to be targets.
 
     Raises:
-        UserError: not JSON, or not such a mapping.
+        UserError: the file is not JSON, or not such a mapping.
     """
     try:
         tree = json.loads(content)

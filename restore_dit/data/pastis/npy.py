@@ -1,4 +1,4 @@
-"""One array out of the bytes of a `.npy` file. Nothing is ever unpickled."""
+"""Reads an array from the bytes of a `.npy` file. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from restore_dit.errors import UserError
 
 
 def read_npy(content: bytes, origin: str) -> NDArray[Any]:
-    """The array, read-only, on the bytes themselves.
+    """The array, read-only, as a view of the bytes.
 
     Raises:
-        UserError: not a `.npy` file, pickled objects, more or fewer bytes than its header says.
+        UserError: not a `.npy` file, pickled objects, or more or fewer bytes than its header says.
     """
     stream = io.BytesIO(content)
     try:
@@ -31,9 +31,9 @@ def read_npy(content: bytes, origin: str) -> NDArray[Any]:
         why = "it is empty" if not content else " ".join(str(error).split())[:120]
         raise UserError(f"{origin}: not a .npy file ({why}); fetch it again") from None
     if dtype.hasobject:
-        raise UserError(f"{origin}: holds pickled Python objects, which are never loaded; fetch the published file")
+        raise UserError(f"{origin}: contains pickled Python objects, which are never loaded; fetch the published file")
     if not dtype.itemsize or not all(type(length) is int and length >= 0 for length in shape):
-        raise UserError(f"{origin}: not a .npy file ({str(shape)[:60]} of {dtype} is no array); fetch it again")
+        raise UserError(f"{origin}: not a .npy file ({str(shape)[:60]} of {dtype} is not an array); fetch it again")
     expected = math.prod(shape) * dtype.itemsize
     found = len(content) - stream.tell()
     if found != expected:

@@ -1,4 +1,4 @@
-"""One patch of PASTIS-R as a tile series, checked in everything that can be wrong with it."""
+"""Reads one patch of PASTIS-R as a tile series, with checks of everything that can be wrong with it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _LARGEST_DECIBEL = 300.0
 
 @dataclass(frozen=True)
 class PatchSource:
-    """All that one patch is made of: what the metadata say, its files by name, its bad frames if a list is there."""
+    """The sources of one patch: its metadata, its files by name, and its bad frames if there is a list."""
 
     patch: Patch
     files: Mapping[str, SourceFile]
@@ -51,11 +51,11 @@ class PatchSource:
 def read_patch(source: PatchSource, config: PastisConfig) -> TileSeries:
     """The patch as a tile.
 
-    Frames are sorted by date; several of one day become one. Layers: `labels` uint8 [3, H, W], `parcel_ids` int32
-    [H, W], `bad_frames` uint8 [T] with 1 for a bad one.
+    Frames are sorted by date; several frames of one day are merged. Layers: `labels` uint8 [3, H, W], `parcel_ids`
+    int32 [H, W], `bad_frames` uint8 [T] with 1 for a bad frame.
 
     Raises:
-        UserError: what is wrong with it, and in which file.
+        UserError: the patch is faulty; the message names the file and the fault.
         SourceUnreachable: the source as a whole cannot be read.
     """
     patch = source.patch
@@ -101,7 +101,7 @@ def _read(source: PatchSource, name: str) -> NDArray[Any]:
 
 
 def _optical(source: PatchSource, config: PastisConfig) -> tuple[NDArray[np.int16], NDArray[np.datetime64]]:
-    """Values int16 [N, 10, H, W], `NO_DATA` where missing, and dates [N], as they come."""
+    """Values int16 [N, 10, H, W], `NO_DATA` where missing, and dates [N], in file order."""
     name = data_file("S2", source.patch.patch)
     dates = source.patch.dates("S2")
     values = _read(source, name)
@@ -111,7 +111,7 @@ def _optical(source: PatchSource, config: PastisConfig) -> tuple[NDArray[np.int1
     side = config.patch_size
     if side is not None and values.shape[2:] != (side, side):
         raise UserError(
-            f"{name}: {_by(values.shape[2:])} pixels instead of {_by((side, side))}; fetch it again, or say "
+            f"{name}: {_by(values.shape[2:])} pixels instead of {_by((side, side))}; fetch it again, or set "
             "patch_size=N"
         )
     stored = values.astype(np.int16)
@@ -140,14 +140,14 @@ def _radar(source: PatchSource, track: Sensor, size: tuple[int, int], config: Pa
         decibel[:, ~known] = 0
         if np.abs(decibel).max(initial=0) > _LARGEST_DECIBEL:
             raise UserError(
-                f"{name}: {np.abs(decibel).max():.6g} in frame {index} is no backscatter in dB; fetch it again"
+                f"{name}: {np.abs(decibel).max():.6g} in frame {index} is not a backscatter in dB; fetch it again"
             )
         if config.ratio_tolerance is not None:
             _check_ratio(name, index, decibel, values.dtype, config.ratio_tolerance)
         stored[index] = np.where(known, np.rint(decibel[:2] * DECIBEL_SCALE).astype(np.int16), NO_DATA)
     if missing and config.radar_nan == "quarantine":
         raise UserError(
-            f"{name}: {missing} of {stored[:, 0].size} pixels are NaN or infinite; fetch it again, or take them for no "
+            f"{name}: {missing} of {stored[:, 0].size} pixels are NaN or infinite; fetch it again, or treat them as no "
             "data with radar_nan=no_data"
         )
     merged, days, _ = merge_days(stored, dates)
@@ -155,14 +155,14 @@ def _radar(source: PatchSource, track: Sensor, size: tuple[int, int], config: Pa
 
 
 def _check_ratio(name: str, index: int, decibel: NDArray[np.float32], dtype: np.dtype[Any], tolerance: float) -> None:
-    """The third channel is VV − VH, up to `tolerance` and to what rounding each of the three to `dtype` does."""
+    """Checks that the third channel is VV − VH, up to `tolerance` and the rounding of the three channels to `dtype`."""
     vv, vh, ratio = decibel
     rounding = np.finfo(dtype).eps * (np.abs(vv) + np.abs(vh) + np.abs(ratio))
     excess = np.abs(vv - vh - ratio) - rounding
     if excess.max(initial=0) > tolerance:
         raise UserError(
             f"{name}: the third channel differs from VV - VH by up to {np.abs(vv - vh - ratio).max():.3g} dB (frame "
-            f"{index}): channels mixed up? If it is known to be right, say ratio_tolerance=null"
+            f"{index}): channels mixed up? If it is known to be right, set ratio_tolerance=null"
         )
 
 
@@ -176,18 +176,22 @@ def _check_series(name: str, values: NDArray[Any], dates: int, channels: int, se
 
 
 def _clouds(source: PatchSource, frames: int, size: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    """The masks uint8 [N, H, W], or None where nobody made any."""
+    """The masks uint8 [N, H, W], or None if there are none."""
     name = cloud_file(source.patch.patch)
     if name not in source.files:
         return None
     masks = _read(source, name)
     if masks.shape != (frames, 1, *size):
-        raise UserError(f"{name}: shape {_by(masks.shape)} instead of {_by((frames, 1, *size))}; make the masks anew")
+        raise UserError(
+            f"{name}: shape {_by(masks.shape)} instead of {_by((frames, 1, *size))}; create the masks again"
+        )
     if masks.dtype.kind not in "iu":
-        raise UserError(f"{name}: {masks.dtype} instead of int8; make the masks anew")
+        raise UserError(f"{name}: {masks.dtype} instead of int8; create the masks again")
     if masks.size and (masks.min() < 0 or masks.max() > SHADOW):
         wrong = masks[(masks < 0) | (masks > SHADOW)].flat[0]
-        raise UserError(f"{name}: class {wrong} is unknown (0 clear, 1 thick, 2 thin, 3 shadow); make the masks anew")
+        raise UserError(
+            f"{name}: class {wrong} is unknown (0 clear, 1 thick, 2 thin, 3 shadow); create the masks again"
+        )
     return masks[:, 0].astype(np.uint8)
 
 
@@ -207,7 +211,7 @@ def _layers(
         outside = [frame for frame in source.bad_frames if not 0 <= frame < len(dates)]
         if outside:
             raise UserError(
-                f"bad_frames.json: patch {patch} has no frame {outside[0]}, only 0 to {len(dates) - 1}; take the list "
+                f"bad_frames.json: patch {patch} has no frame {outside[0]}, only 0 to {len(dates) - 1}; use the list "
                 "that belongs to this data"
             )
         layers["bad_frames"] = np.isin(days, dates[list(source.bad_frames)]).astype(np.uint8)
@@ -222,7 +226,7 @@ def _annotation(source: PatchSource, name: str, shape: tuple[int, ...], dtype: n
         raise UserError(f"{name}: shape {_by(values.shape)} instead of {_by(shape)}; fetch it again")
     limits = np.iinfo(dtype)
     if values.min() < limits.min or values.max() > limits.max:
-        raise UserError(f"{name}: values beyond {dtype}; fetch the published file")
+        raise UserError(f"{name}: values outside the range of {dtype}; fetch the published file")
     return values.astype(dtype)
 
 

@@ -1,4 +1,5 @@
-"""Several patches' members of one archive by few reads: servers count requests, and members often lie side by side."""
+"""Reads several patches' members of one archive with few requests, since servers limit requests and members are often
+adjacent."""
 
 from __future__ import annotations
 
@@ -10,23 +11,23 @@ from restore_dit.data.pastis.read import PatchSource
 from restore_dit.data.pastis.zip_archive import ArchiveMember
 
 _LARGEST_GAP = 1 << 12
-"""Bytes between two members that cost less to read along than another request does."""
+"""Gap in bytes between two members up to which reading across it is cheaper than another request."""
 
 
 @dataclass(frozen=True)
 class FetchedMember:
-    """A member whose packed bytes are here."""
+    """A member whose compressed bytes have been fetched."""
 
     member: ArchiveMember
     raw: memoryview
 
     def read(self) -> bytes:
-        """The unpacked content; raises `UserError` where it is damaged."""
+        """The uncompressed content; raises `UserError` if it is damaged."""
         return self.member.unpack(self.raw)
 
 
 def in_archive_order(sources: Iterable[PatchSource]) -> tuple[PatchSource, ...]:
-    """The patches in the order of their optical files in the archive, so that neighbours there are fetched together."""
+    """The patches in the order of their optical files in the archive, so that adjacent ones are fetched together."""
 
     def place(source: PatchSource) -> int:
         file = source.files.get(data_file("S2", source.patch.patch))
@@ -36,10 +37,10 @@ def in_archive_order(sources: Iterable[PatchSource]) -> tuple[PatchSource, ...]:
 
 
 def fetch_together(sources: Sequence[PatchSource]) -> list[PatchSource]:
-    """The same patches with their archive members fetched, one read for each run of members that lie side by side.
+    """The same patches with their archive members fetched, one read per run of adjacent members.
 
     Raises:
-        SourceUnreachable: the archive cannot be read any more.
+        SourceUnreachable: the archive can no longer be read.
     """
     members = {member for source in sources for member in source.files.values() if isinstance(member, ArchiveMember)}
     fetched = {member: FetchedMember(member, raw) for run in _runs(members) for member, raw in _read(run)}

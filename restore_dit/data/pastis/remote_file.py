@@ -1,4 +1,4 @@
-"""A file on a web server, read by ranges: what breaks off is taken up where it ended, what fails is tried again."""
+"""Reads a file on a web server by ranges; resumes broken transfers where they stopped and retries failures."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from restore_dit.errors import UserError
 _CHUNK = 1 << 18
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ADVICE = {
-    401: "the server asks for a login, which this program has not",
-    403: "the server refuses access: check the address and its rights",
+    401: "the server requires a login, which this program does not support",
+    403: "the server denies access: check the address and its permissions",
     404: "not found: check the address",
-    410: "the file is gone from there: check the address",
+    410: "the file no longer exists there: check the address",
     416: "the file is shorter than its directory says: it was cut off or replaced; check the address",
 }
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
 
 
 class _Passing(Exception):
-    """A failure that may be over at the next attempt."""
+    """A transient failure, worth retrying."""
 
 
 class _Limited(_Passing):
-    """The server counts requests, and asks to come again after `wait` seconds."""
+    """The server limits requests and asks to retry after `wait` seconds."""
 
     def __init__(self, why: str, wait: float) -> None:
-        super().__init__(f"{why}, asks to wait {wait:.0f} s")
+        super().__init__(f"{why}, server asks to wait {wait:.0f} s")
         self.wait = wait
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file at an `http://` or `https://` address. It passes pickling; a request is a connection of its own."""
+    """A file at an `http://` or `https://` address. Can be pickled; every request uses its own connection."""
 
-    url: str = field(repr=False)  # a presigned one holds a right to read
+    url: str = field(repr=False)  # a presigned address grants access
     transfer: TransferConfig
     sleep: Callable[[float], object] = field(default=time.sleep, compare=False)
 
@@ -57,25 +57,25 @@ class RemoteFile:
         except ValueError:
             raise UserError(f"{self.shown}: not a valid address") from None
         if address.username or address.password:
-            # Not echoed: the message may end in a log.
-            raise UserError(f"{address.scheme}://…@{address.hostname}: credentials do not belong in an address")
+            # Not echoed, since the message may end up in a log.
+            raise UserError(f"{address.scheme}://…@{address.hostname}: the address must not contain credentials")
 
     @property
     def shown(self) -> str:
-        """The address for messages, which end in logs and in the store: without its query."""
+        """The address without its query, for messages that end up in logs and in the store."""
         return storage.without_secrets(self.url)
 
     def size(self) -> int:
-        """Bytes in the file.
+        """Size of the file in bytes.
 
         Raises:
             UserError: the server does not have it, or does not serve ranges.
-            SourceUnreachable: the server does not answer.
+            SourceUnreachable: the server does not respond.
         """
         return self._read(0, 1)[1]
 
     def read_range(self, start: int, stop: int) -> bytes:
-        """Bytes `start` up to, not including, `stop`; fewer where the file ends before.
+        """Bytes `start` up to but not including `stop`; fewer if the file ends before.
 
         Raises:
             UserError: the server does not have the file, or does not serve ranges.
@@ -93,10 +93,10 @@ class RemoteFile:
             try:
                 total = self._request(start + before, stop, received)
                 if len(received) == before:
-                    raise _Passing("an answer without content")
+                    raise _Passing("a response without content")
             except (_Passing, OSError, http.client.HTTPException) as error:
                 _raise_if_final(self.shown, error)
-                # What came before the connection broke is kept: the next request begins behind it.
+                # Bytes received before the connection broke are kept; the next request continues after them.
                 if len(received) > before:
                     failures, waited = 0, 0.0
                 if isinstance(error, _Limited) and waited + error.wait <= self.transfer.longest_limit:
@@ -107,7 +107,7 @@ class RemoteFile:
                 if failures >= self.transfer.attempts or isinstance(error, _Limited):
                     raise SourceUnreachable(
                         f"{self.shown}: gave up after {failures} failures in a row ({_reason(error)}); check the "
-                        "network and the server, then run the same command again: what is done is kept"
+                        "network and the server, then run the same command again: finished work is kept"
                     ) from None
                 self.sleep(self._wait(failures))
             else:
@@ -115,7 +115,7 @@ class RemoteFile:
         return bytes(received), total
 
     def _request(self, start: int, stop: int, received: bytearray) -> int:
-        """One request, whose body is added to `received` as it comes; the size of the whole file."""
+        """Sends one request, appends its body to `received` as it arrives, and returns the size of the whole file."""
         request = urllib.request.Request(
             self.url,
             headers={
@@ -138,7 +138,7 @@ class RemoteFile:
             if answer.status != 206 or found is None:
                 raise UserError(
                     f"{self.shown}: the server does not serve parts of a file (byte ranges): download the archive and "
-                    "give its path"
+                    "specify its path"
                 )
             if int(found[1]) != start:
                 raise _Passing(f"bytes from {found[1]} instead of {start}")
@@ -156,7 +156,7 @@ class RemoteFile:
 
 
 def _raise_if_final(shown: str, error: Exception) -> None:
-    """Some connection failures will be the same for ever."""
+    """Raises `UserError` for connection failures that retrying cannot fix."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
         raise UserError(f"{shown}: the server's certificate is not trusted ({cause.verify_message})") from None
@@ -165,7 +165,7 @@ def _raise_if_final(shown: str, error: Exception) -> None:
 
 
 def _retry_after(header: str | None) -> float:
-    """Seconds that the server asks to wait; a date instead of a number is taken for no wish."""
+    """Seconds that the server asks to wait; 0 if the header is a date instead of a number."""
     return float(header) if header and header.isdigit() else 0.0
 
 

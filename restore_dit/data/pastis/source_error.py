@@ -1,7 +1,7 @@
-"""The failure that is not one patch's: the place that they all come from has gone."""
+"""The error for a source that is unavailable as a whole."""
 
 from restore_dit.errors import UserError
 
 
 class SourceUnreachable(UserError):
-    """The source as a whole cannot be read any more: no patch is to blame, and the ingest must stop."""
+    """The source as a whole can no longer be read: no individual patch is at fault, and the ingest must stop."""

@@ -1,7 +1,7 @@
-"""Simulated land in PASTIS-R's exact layout: file names, types, shapes, dates, metadata.
+"""Writes simulated land in the exact layout of PASTIS-R: file names, types, shapes, dates, metadata.
 
-Every file appears as a whole, a patch's entry in `.simulated` once all of its files are there, `metadata.geojson` last:
-a run that was killed is repaired by running it again, and a later run may add patches.
+Every file is written atomically, a patch's entry in `.simulated` once all of its files exist, and `metadata.geojson`
+last: a killed run is completed by running it again, and a later run may add patches.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, DECIBEL_SCALE, NO_DATA, THICK_CLOUD, TileSeries
 
 NO_DATA_PUBLISHED = -10_000
-"""What the layout has where there is no data: the fill value of THEIA's products."""
+"""No-data value of the layout: the fill value of THEIA's products."""
 
 CLEAR_SHARE = 0.95
-"""Least share of clear pixels in a frame that is not bad."""
+"""Minimum share of clear pixels for a frame not to be bad."""
 
 _DONE = ".simulated"
 _SETTINGS = "settings.json"
@@ -60,21 +60,22 @@ def write_pastis(
     template: Template | None = None,
     on_patch: Callable[[int], object] | None = None,
 ) -> int:
-    """Write `patches` simulated patches to a folder, new or half written; how many were missing.
+    """Writes `patches` simulated patches to a new or partially written folder and returns how many were missing.
 
-    Patch i lies in the i-th of the four tiles, in turn. Where the template gives dates, they are the tile's exactly;
-    where it gives bad frames, its patches and lists are used, and frames that a list calls clear have no clouds.
+    Patches are assigned to the four tiles in turn. If the template has dates, they are used exactly for each tile; if
+    it has bad frames, its patches and lists are used, and frames that a list does not name are simulated without clouds
+    if they are too cloudy.
 
     Args:
         config: what the land looks like.
-        out: the folder, by custom named `PASTIS-R`.
-        patches: how many.
-        seed: of the simulated area.
+        out: the folder, conventionally named `PASTIS-R`.
+        patches: number of patches.
+        seed: seed of the simulated area.
         template: real dates and lists.
         on_patch: called with the number of patches done.
 
     Raises:
-        UserError: the folder holds something else, or the template does not fit.
+        UserError: the folder contains something else, or the template does not fit.
     """
     folder = storage.locate(out)
     template = template or Template()
@@ -104,7 +105,7 @@ def write_pastis(
 
 
 def _claim(folder: storage.Location, config: SimulationConfig, seed: int, template: Template) -> None:
-    """A folder is of one configuration: what another run left there must be of the same."""
+    """Ensures that the folder is new or was written with the same configuration."""
     given = json.dumps([template.dates, template.bad_frames], sort_keys=True).encode()
     settings = {
         "simulation": config.model_dump(mode="json"),
@@ -114,11 +115,11 @@ def _claim(folder: storage.Location, config: SimulationConfig, seed: int, templa
     place = folder.join(_DONE, _SETTINGS)
     if storage.exists(place):
         if json.loads(storage.read_bytes(place)) != settings:
-            raise UserError(f"{folder.uri}: was simulated with other settings; give a new folder, or the same settings")
+            raise UserError(f"{folder.uri}: was simulated with other settings; use a new folder, or the same settings")
         return
     names = storage.list_names(folder)
     if names:
-        raise UserError(f"{folder.uri}: holds {names[0]}, which no simulation wrote; give a new or empty folder")
+        raise UserError(f"{folder.uri}: contains {names[0]}, which no simulation wrote; use a new or empty folder")
     _write_json(place, settings)
 
 
@@ -139,7 +140,7 @@ def _write_patch(
     for track, radar in series.radar.items():
         decibel = np.where(radar.values == NO_DATA, np.nan, radar.values / np.float32(DECIBEL_SCALE)).astype(np.float32)
         files[data_file(track, patch)] = np.concatenate([decibel, decibel[:, :1] - decibel[:, 1:]], axis=1)
-    # The layout has no class for "no data": users of the masks take everything but 0 for missing.
+    # The layout has no class for "no data"; users of the masks treat everything except 0 as missing.
     masks = np.where(series.clouds == CLOUD_NO_DATA, THICK_CLOUD, series.clouds).astype(np.int8)
     files[cloud_file(patch)] = masks[:, None]
     files |= _annotation_files(annotations, patch)
@@ -155,7 +156,7 @@ def _write_patch(
 
 
 def _clear_but(series: TileSeries, truth: TileSeries, bad: list[int], patch: str) -> TileSeries:
-    """The series with the truth below the clouds in every frame that is not bad, if it is too cloudy for a good one."""
+    """The series with the cloud-free truth in every frame that is not listed as bad but is too cloudy to be good."""
     frames = len(series.optical)
     if bad and max(bad) >= frames:
         raise UserError(f"--bad-frames: patch {patch} has no frame {max(bad)}, only 0 to {frames - 1}; see --dates")
@@ -205,8 +206,8 @@ def _feature(series: TileSeries, annotations: Annotations, number: int, tile: st
 
 
 def _ring(tile: str, turn: int, size: tuple[int, int]) -> list[list[float]]:
-    """The footprint in Lambert-93 of the patch at a place of its tile: side by side in rows, closed, from the upper
-    left."""
+    """The closed footprint in Lambert-93 of the patch at this position of its tile; patches are laid out in rows from
+    the upper left."""
     crs, left, top = UTM_ORIGINS[tile]
     row, column = divmod(turn, _PATCHES_A_ROW)
     height, width = size[0] * PIXEL, size[1] * PIXEL
@@ -217,7 +218,7 @@ def _ring(tile: str, turn: int, size: tuple[int, int]) -> list[list[float]]:
 
 
 def _sums(values: NDArray[Any]) -> list[list[float]]:
-    """Count, sum and sum of squares of each channel of [T, C, H, W], over pixels that have data."""
+    """Count, sum and sum of squares of each channel of [T, C, H, W], over pixels with data."""
     known = np.isfinite(values) & (values != NO_DATA_PUBLISHED)
     numbers = np.where(known, values, 0).astype(np.float64)
     over = (0, 2, 3)
@@ -225,7 +226,7 @@ def _sums(values: NDArray[Any]) -> list[list[float]]:
 
 
 def _normalisation(entries: list[dict[str, Any]], sensor: str) -> dict[str, dict[str, list[float]]]:
-    """Mean and standard deviation of each channel over all pixels of a fold's patches."""
+    """Mean and standard deviation of each channel over all pixels of each fold's patches."""
     folds: dict[int, NDArray[np.float64]] = {}
     for entry in entries:
         if sensor in entry["sums"]:

@@ -1,4 +1,5 @@
-"""The members of a ZIP that is neither unpacked nor fetched as a whole: its directory once, each member by one read."""
+"""Reads the members of a ZIP without unpacking or downloading it as a whole: its directory once, each member with one
+read."""
 
 from __future__ import annotations
 
@@ -27,20 +28,20 @@ class StoredArchive:
 
     @property
     def uri(self) -> str:
-        """Where it lies, for messages."""
+        """Its URI, for messages."""
         return self.location.uri
 
     def size(self) -> int:
-        """Bytes in the file."""
+        """Size of the file in bytes."""
         with storage.open_file(self.location) as file:
             return int(file.size())
 
     def read_range(self, start: int, stop: int) -> bytes:
-        """Bytes `start` up to `stop`; fewer where the file ends before."""
+        """Bytes `start` up to but not including `stop`; fewer if the file ends before."""
         try:
             return bytes(storage.read_ranges(self.location, [(start, stop - start)])[0])
         except UserError as error:
-            # All members lie in this one file: where it cannot be read, no single patch is to blame.
+            # All members are in this one file: if it cannot be read, no individual patch is at fault.
             raise SourceUnreachable(str(error)) from None
 
 
@@ -52,19 +53,19 @@ class RemoteArchive:
 
     @property
     def uri(self) -> str:
-        """Its address, as it may be shown."""
+        """Its address without secrets."""
         return self.file.shown
 
     def size(self) -> int:
-        """Bytes in the file."""
+        """Size of the file in bytes."""
         return self.file.size()
 
     def read_range(self, start: int, stop: int) -> bytes:
-        """Bytes `start` up to `stop`; fewer where the file ends before."""
+        """Bytes `start` up to but not including `stop`; fewer if the file ends before."""
         try:
             return self.file.read_range(start, stop)
         except UserError as error:
-            # Such as a right to read that has run out.
+            # For example, a presigned address that has expired.
             raise SourceUnreachable(str(error)) from None
 
 
@@ -73,7 +74,7 @@ Archive = StoredArchive | RemoteArchive
 
 @dataclass(frozen=True)
 class ArchiveMember:
-    """Where a member lies: `span` bytes from `offset` hold its header and its content."""
+    """A member's position: `span` bytes from `offset` contain its header and its content."""
 
     archive: Archive
     name: str
@@ -86,20 +87,20 @@ class ArchiveMember:
     flags: int
 
     def read(self) -> bytes:
-        """The unpacked content, by one read of the archive.
+        """The uncompressed content, with one read of the archive.
 
         Raises:
-            UserError: damaged, cut off, encrypted or packed in a way that is not supported.
-            SourceUnreachable: the archive cannot be read any more.
+            UserError: damaged, truncated, encrypted or compressed with an unsupported method.
+            SourceUnreachable: the archive can no longer be read.
         """
         return self.unpack(self.archive.read_range(self.offset, self.offset + self.span))
 
     def unpack(self, raw: bytes | memoryview) -> bytes:
-        """The content out of `span` bytes of the archive from `offset` on; raises as `read` does."""
+        """The content from the `span` bytes of the archive that begin at `offset`; raises the same errors as `read`."""
         if self.flags & _ENCRYPTED:
-            raise UserError(f"{self.name}: encrypted in the archive; give the published archive")
+            raise UserError(f"{self.name}: encrypted in the archive; use the published archive")
         if self.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(f"{self.name}: packed by method {self.method}, which is not supported; pack with deflate")
+            raise UserError(f"{self.name}: compressed with unsupported method {self.method}; compress with deflate")
         if self.size > _MOST_BYTES:
             raise UserError(
                 f"{self.name}: unpacks to {self.size} bytes, more than any file of PASTIS-R; fetch it again"
@@ -115,7 +116,7 @@ class ArchiveMember:
             raise UserError(f"{self.name}: cut off in the archive; fetch the archive again")
         content = bytes(packed) if self.method == zipfile.ZIP_STORED else self._inflate(packed)
         if len(content) != self.size or zlib.crc32(content) != self.crc:
-            raise UserError(f"{self.name}: damaged in the archive (its checksum is wrong); fetch the archive again")
+            raise UserError(f"{self.name}: damaged in the archive (wrong checksum); fetch the archive again")
         return content
 
     def _inflate(self, packed: memoryview) -> bytes:
@@ -129,7 +130,7 @@ def read_directory(archive: Archive) -> dict[str, ArchiveMember]:
     """The members by name, from the directory at the archive's end.
 
     Raises:
-        UserError: no ZIP, or one that was cut off.
+        UserError: not a ZIP, or a truncated one.
         SourceUnreachable: the archive cannot be read.
     """
     stream = io.BufferedReader(_RangeReader(archive.size(), archive.read_range), 1 << 16)
@@ -138,9 +139,9 @@ def read_directory(archive: Archive) -> dict[str, ArchiveMember]:
             entries = sorted(directory.infolist(), key=lambda entry: entry.header_offset)
             ends = [*(entry.header_offset for entry in entries[1:]), directory.start_dir]
         if not entries:
-            raise ValueError("it holds nothing")
+            raise ValueError("it is empty")
         if not 0 <= entries[0].header_offset <= entries[-1].header_offset <= ends[-1]:
-            raise ValueError("its directory is damaged: it names places outside the archive")
+            raise ValueError("its directory is damaged: it refers to positions outside the archive")
     except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
@@ -151,7 +152,7 @@ def read_directory(archive: Archive) -> dict[str, ArchiveMember]:
             archive=archive,
             name=entry.filename,
             offset=entry.header_offset,
-            # A header's own length is known only from the header: what lies between two members holds it in any case.
+            # A header's length is only stated in the header itself; the span up to the next member includes it.
             span=min(end - entry.header_offset, entry.compress_size + _HEADER.size + 2 * 0xFFFF),
             compressed_size=entry.compress_size,
             size=entry.file_size,
@@ -165,7 +166,7 @@ def read_directory(archive: Archive) -> dict[str, ArchiveMember]:
 
 
 class _RangeReader(io.RawIOBase):
-    """What `zipfile` wants: a seekable stream, here on ranges."""
+    """The seekable stream that `zipfile` requires, backed by range reads."""
 
     def __init__(self, size: int, read_range: Callable[[int, int], bytes]) -> None:
         self._size = size
@@ -181,7 +182,7 @@ class _RangeReader(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         if position < 0:
-            raise ValueError("a position before the beginning")
+            raise ValueError("a position before the start")
         self._position = position
         return position
 

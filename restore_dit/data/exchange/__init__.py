@@ -1,1 +1,1 @@
-"""Series as files that others can read and write: one NetCDF file, or GeoTIFFs in a ZIP archive."""
+"""Series as files for exchange with other software: one NetCDF file, or GeoTIFFs in a ZIP archive."""

@@ -1,4 +1,4 @@
-"""A tile's place in NetCDF's terms: a grid mapping and pixel centres, to and from a georeference."""
+"""Converts a tile's georeference to and from NetCDF's terms: a grid mapping and coordinates of pixel centres."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from restore_dit.series import Georeference
 
 
 def grid_mapping(georeference: Georeference) -> dict[str, Any]:
-    """Attributes of the grid mapping variable: CF's parameters and `crs_wkt`; `spatial_ref` and `GeoTransform` are
-    GDAL's."""
+    """Attributes of the grid mapping variable: CF parameters and `crs_wkt`, and GDAL's `spatial_ref` and
+    `GeoTransform`."""
     crs = coordinate_system(georeference)
     a, b, c, d, e, f = georeference.transform
     return {
@@ -28,15 +28,14 @@ def grid_mapping(georeference: Georeference) -> dict[str, Any]:
 
 
 def pixel_centres(georeference: Georeference, height: int, width: int) -> dict[str, tuple]:
-    """The coordinates y [H] and x [W] of pixel centres, in units of the coordinate system.
+    """The coordinates y [H] and x [W] of pixel centres, in units of the CRS.
 
     Raises:
-        UserError: the grid is rotated against its coordinate system, which one coordinate for each row and column
-            cannot say.
+        UserError: the grid is rotated relative to its CRS, which one coordinate per row and column cannot express.
     """
     a, b, c, d, e, f = georeference.transform
     if b or d:
-        raise UserError("NetCDF cannot hold a grid rotated against its coordinate system: write GeoTIFFs instead")
+        raise UserError("NetCDF cannot represent a grid rotated relative to its CRS: write GeoTIFFs instead")
     geographic = coordinate_system(georeference).is_geographic
     names = ("latitude", "longitude") if geographic else ("projection_y_coordinate", "projection_x_coordinate")
     units = ("degrees_north", "degrees_east") if geographic else ("m", "m")
@@ -47,10 +46,10 @@ def pixel_centres(georeference: Georeference, height: int, width: int) -> dict[s
 
 
 def georeference_of(uri: str, dataset: xarray.Dataset) -> Georeference | None:
-    """Where a file's pixels lie, by its coordinates y and x and its CRS; None where it has no coordinates.
+    """A file's georeference, from its coordinates y and x and its CRS; None without coordinates.
 
     Raises:
-        UserError: as `place_of_images`.
+        UserError: as for `place_of_images`.
     """
     if "y" not in dataset.coords or "x" not in dataset.coords:
         return None

@@ -1,8 +1,8 @@
-"""One series as a ZIP archive of GeoTIFFs, a file a date, named as `reconstruct` names its own.
+"""One series as a ZIP archive of GeoTIFFs, one file per date, with the file names that `reconstruct` uses.
 
-`SITE_2019-05-03.tif` has the bands, told by their descriptions (`B02`, …); `SITE_2019-05-03_clouds.tif` the classes (0
-clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `SITE_2019-05-03_gap.tif` what is missing (1);
-`SITE_2019-05-03_S1A.tif` radar of track S1A in dB, bands VV and VH. `SITE_2019-05-03_ndvi.tif` is passed over.
+`SITE_2019-05-03.tif` has the bands, identified by their descriptions (`B02`, …); `SITE_2019-05-03_clouds.tif` has the
+classes (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data), or `SITE_2019-05-03_gap.tif` marks what is missing (1);
+`SITE_2019-05-03_S1A.tif` has radar of track S1A in dB, bands VV and VH. `SITE_2019-05-03_ndvi.tif` is ignored.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from restore_dit.series import (
 _NAME = re.compile(r"(?:(?P<tile>[^/\\]*?)_)?(?P<date>\d{4}-?\d{2}-?\d{2})(?:_(?P<kind>[A-Za-z0-9]+))?\.tiff?", re.I)
 _MASKS = {"clouds": SHADOW, "gap": 1}
 _COMPUTED = ("ndvi", UNCERTAINTY)
-"""Kinds of files that `reconstruct` writes and nobody reads."""
+"""Kinds of files that `reconstruct` writes and that are ignored when reading."""
 
 _Place = tuple[tuple[int, int], Georeference | None]
 """Size and georeference of a raster."""
 
 MOST_MEMBERS = 5000
-"""Files in an archive."""
+"""Maximum number of files in an archive."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class ArchiveReader:
     """Reads one archive.
 
     Args:
-        content: of the ZIP file.
-        name: of it, for errors.
-        limits: sizes beyond which nothing is read.
+        content: bytes of the ZIP file.
+        name: name of the file, for errors.
+        limits: maximum sizes; larger files are not read.
     """
 
     def __init__(self, content: bytes, name: str, limits: SeriesLimits) -> None:
@@ -81,7 +81,7 @@ class ArchiveReader:
         self.place: _Place | None = None
 
     def series(self) -> TileSeries:
-        """All that the archive holds."""
+        """The series in the archive; raises the same errors as `decode`."""
         members = self._members()
         kinds: dict[str, list[_Member]] = defaultdict(list)
         for member in members:
@@ -104,7 +104,7 @@ class ArchiveReader:
     def _members(self) -> list[_Member]:
         infos = [info for info in self.archive.infolist() if not info.is_dir()]
         if len(infos) > MOST_MEMBERS:
-            raise TooLarge(f"{self.name}: {len(infos)} files; at most {MOST_MEMBERS} are taken")
+            raise TooLarge(f"{self.name}: {len(infos)} files; at most {MOST_MEMBERS} are accepted")
         found = []
         for info in infos:
             match = _NAME.fullmatch(info.filename.rpartition("/")[2])
@@ -116,7 +116,7 @@ class ArchiveReader:
             try:
                 date = np.datetime64(f"{digits[:4]}-{digits[4:6]}-{digits[6:]}", "D")
             except ValueError:
-                raise UserError(f"{self.name}: {match['date']} is no date") from None
+                raise UserError(f"{self.name}: {match['date']} is not a date") from None
             kind = match["kind"] or ""
             if kind.lower() in _COMPUTED:
                 continue
@@ -145,20 +145,22 @@ class ArchiveReader:
         frames = []
         for date in dates:
             if date not in by_date:
-                raise UserError(f"{self.name}: no file {kind} of {date}; every image needs one, or none has any")
+                raise UserError(
+                    f"{self.name}: no file {kind} for {date}; either every image needs one, or none may have one"
+                )
             with self._open(by_date[date], len(dates)) as raster:
                 stored = read_masked(raster, 1)
             unknown = (np.ma.getmaskarray(stored) | (stored.data == CLOUD_NO_DATA)) & (kind == "clouds")
             values = np.where(unknown, 0, stored.data)
             if not ((values >= 0) & (values <= _MASKS[kind])).all():
-                raise UserError(f"{self.name}: {by_date[date].info.filename[:60]} has values that are no class")
+                raise UserError(f"{self.name}: {by_date[date].info.filename[:60]} has values that are not classes")
             frames.append(np.where(unknown, CLOUD_NO_DATA, values).astype(np.uint8))
         return np.stack(frames)
 
     def _require_distinct(self, members: list[_Member]) -> None:
         for before, after in itertools.pairwise(members):
             if before.date == after.date:
-                raise UserError(f"{self.name}: two images of {after.date}; one a day is taken: merge them")
+                raise UserError(f"{self.name}: two images of {after.date}; only one per day is accepted: merge them")
 
     def _read(
         self, member: _Member, known: tuple[str, ...], scale: int, limit: float, count: int
@@ -184,7 +186,12 @@ class ArchiveReader:
         return _Opened(self, member, count)
 
     def check_place(self, member: _Member, raster: DatasetReader, count: int) -> None:
-        """Refuses a raster that is too large or lies elsewhere than the first."""
+        """Checks a raster's size, and that it has the same pixels as the first.
+
+        Raises:
+            TooLarge: the raster is too large.
+            UserError: it has another size, position or CRS than the first.
+        """
         self.limits.require(self.name, count, raster.height, raster.width, raster.count)
         georeference = None
         if raster.crs is not None:
@@ -197,13 +204,13 @@ class ArchiveReader:
             self.place = place
         elif not _is_one_place(place, self.place):
             raise UserError(
-                f"{self.name}: {member.info.filename[:60]} is of another size, place or coordinate system than the "
-                "first; bring all to one grid"
+                f"{self.name}: {member.info.filename[:60]} differs from the first in size, position or CRS; resample "
+                "all to one grid"
             )
 
 
 def _is_one_place(one: _Place, other: _Place) -> bool:
-    """Whether two rasters are the same pixels."""
+    """Whether two rasters have the same pixels."""
     (size, where), (other_size, elsewhere) = one, other
     if where is None or elsewhere is None:
         return one == other
@@ -213,7 +220,7 @@ def _is_one_place(one: _Place, other: _Place) -> bool:
 
 
 class _Opened:
-    """A member as a raster, checked, and closed at the end."""
+    """Context that opens a member as a raster, checks it and closes it at the end."""
 
     def __init__(self, reader: ArchiveReader, member: _Member, count: int) -> None:
         self.reader, self.member, self.count = reader, member, count
@@ -234,7 +241,7 @@ class _Opened:
             self.reader.check_place(self.member, self.raster, self.count)
         except RasterioError:
             self.memory.close()
-            raise UserError(f"{name}: {info.filename[:60]} is no GeoTIFF, or damaged") from None
+            raise UserError(f"{name}: {info.filename[:60]} is not a GeoTIFF, or is damaged") from None
         return self.raster
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
@@ -248,14 +255,14 @@ def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> Til
     """The series in an archive.
 
     Raises:
-        UserError: no archive, damaged, no image, too large, dates twice, images of several places or with different
-            bands, masks that lack a date.
+        UserError: the content is not an archive, is damaged or too large, or has no image, duplicate dates, images with
+            different grids or bands, or masks that lack a date.
     """
     return ArchiveReader(content, name, limits or SeriesLimits()).series()
 
 
 def encode(files: Mapping[str, bytes]) -> bytes:
-    """An archive of files by name. GeoTIFFs are compressed as they are."""
+    """An archive of files by name, stored without compression, since GeoTIFFs are compressed themselves."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in files.items():

@@ -1,4 +1,4 @@
-"""How large a series may be that somebody else's file holds."""
+"""Size limits for series in files of unknown origin."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from dataclasses import dataclass
 from restore_dit.errors import UserError
 
 MOST_TRACKS = 4
-"""Radar series of one site: two directions of flight, two orbits of each."""
+"""Maximum number of radar series of one site: two orbit directions with two relative orbits each."""
 
 
 class TooLarge(UserError):
-    """A file holds more than is taken."""
+    """A file exceeds the size limits."""
 
 
 @dataclass(frozen=True)
 class SeriesLimits:
-    """Sizes beyond which a file is refused before its images are read."""
+    """Maximum sizes; a larger file is rejected before its images are read."""
 
     side: int = 4096
-    """Pixels of a side."""
+    """Pixels per side."""
     dates: int = 1000
     values: int = 2_000_000_000
-    """Numbers in all: dates × bands × pixels, of one sensor."""
+    """Total number of values of one sensor: dates × bands × pixels."""
 
     def require_tracks(self, name: str, tracks: int) -> None:
-        """Refuses too many radar series, each of which may be as large as the optical one.
+        """Rejects too many radar series, each of which may be as large as the optical one.
 
         Raises:
-            TooLarge: naming the limit.
+            TooLarge: with the limit in the message.
         """
         if tracks > MOST_TRACKS:
-            raise TooLarge(f"{name}: {tracks} radar tracks; at most {MOST_TRACKS} are taken")
+            raise TooLarge(f"{name}: {tracks} radar tracks; at most {MOST_TRACKS} are accepted")
 
     def require(self, name: str, dates: int, height: int, width: int, bands: int) -> None:
-        """Refuses what is too large.
+        """Rejects a series that is too large.
 
         Raises:
-            TooLarge: naming the limit.
+            TooLarge: with the limit in the message.
         """
         if max(height, width) > self.side:
-            raise TooLarge(f"{name}: {height}×{width} pixels; at most {self.side} a side are taken")
+            raise TooLarge(f"{name}: {height}×{width} pixels; at most {self.side} per side are accepted")
         if dates > self.dates:
-            raise TooLarge(f"{name}: {dates} dates; at most {self.dates} are taken")
+            raise TooLarge(f"{name}: {dates} dates; at most {self.dates} are accepted")
         if dates * height * width * bands > self.values:
             raise TooLarge(
                 f"{name}: {dates} dates × {bands} bands × {height}×{width} pixels are {dates * bands * height * width} "
-                f"values; at most {self.values} are taken"
+                f"values; at most {self.values} are accepted"
             )

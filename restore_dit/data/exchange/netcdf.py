@@ -1,9 +1,10 @@
-"""One series as one NetCDF 4 file under the CF conventions: what `reconstruct` writes and the endpoint takes.
+"""One series as one NetCDF 4 file following the CF conventions: the format that `reconstruct` writes and the endpoint
+accepts.
 
-Dimensions `time`, `y`, `x`. A variable a band (`B02`, …), int16 reflectance × 10000 with its scale beside it; `clouds`
-(0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `gap_mask` (1: missing); radar as `S1A_VV`, `S1A_VH` over its own
-dates `S1A_time`, int16 dB × 100; of a result `never_observed` over y and x. Reading takes floating-point and other
-integers, too. Indices, such as `NDVI`, are written, never read.
+Dimensions `time`, `y`, `x`. One variable per band (`B02`, …), int16 reflectance × 10000 with `scale_factor`; `clouds`
+(0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `gap_mask` (1: missing); radar as `S1A_VV`, `S1A_VH` with its own
+dates `S1A_time`, int16 dB × 100; results also have `never_observed` over y and x. Floating-point and other integer
+types are accepted when reading. Indices such as `NDVI` are written but never read.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from restore_dit.series import (
 )
 
 _CHUNK = 256
-"""Side of a chunk in pixels; a chunk holds one date of one band."""
+"""Side length of a chunk in pixels; a chunk covers one date of one band."""
 
 _DAYS = {"units": "days since 1970-01-01", "calendar": "standard"}
 _DIMENSIONS = ("time", "y", "x")
 
 _library = threading.Lock()
-"""The NetCDF library is for one thread at a time."""
+"""The NetCDF library is not thread-safe."""
 
 
 def encode(
@@ -61,12 +62,15 @@ def encode(
 ) -> bytes:
     """The file's content.
 
-    gap_mask: [T, H, W], true where a pixel was reconstructed. attributes: what made the series, kept as attributes of
-    the file. indices: what is computed from the bands, between -1 and 1 [T, H, W], by name. The series' layers
-    `NEVER_OBSERVED` and `UNCERTAINTY` become variables, the latter one a band (`B04_uncertainty`).
+    Args:
+        series: its layers `NEVER_OBSERVED` and `UNCERTAINTY` become variables, the latter one per band
+            (`B04_uncertainty`).
+        gap_mask: [T, H, W], true where a pixel was reconstructed.
+        attributes: provenance of the series, stored as attributes of the file.
+        indices: indices computed from the bands, by name: [T, H, W] between -1 and 1.
 
     Raises:
-        UserError: the grid is rotated against its coordinate system.
+        UserError: the grid is rotated relative to its CRS.
     """
     cube = _cube(series, gap_mask, attributes or {}, indices or {})
     with _library:
@@ -105,8 +109,8 @@ def _cube(
     attributes: Mapping[str, str],
     indices: Mapping[str, NDArray[np.floating]],
 ) -> xarray.Dataset:
-    """The series under the CF conventions. The integers stay as they are: scale and fill value are plain attributes,
-    so that nothing is rounded on its way through floating point."""
+    """The series as a CF dataset. Integers are stored unchanged, with scale and fill value as plain attributes, so that
+    nothing is rounded by a conversion through floating point."""
     optical = series.optical
     reference = {"grid_mapping": "spatial_ref"} if series.georeference else {}
 
@@ -160,22 +164,23 @@ def _cube(
 def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> TileSeries:
     """The series in a file.
 
-    A file without `clouds` and without `gap_mask` has no cloud masks; with `gap_mask` alone what it marks counts as
-    thick cloud.
+    A file without `clouds` and `gap_mask` has no cloud masks; with `gap_mask` only, the pixels it marks count as thick
+    cloud.
 
     Args:
-        name: of the file, for errors.
-        limits: sizes beyond which nothing is read.
+        name: name of the file, for errors.
+        limits: maximum sizes; larger files are not read.
 
     Raises:
-        UserError: no NetCDF 4 file, damaged, referring to other files, without bands or dates, too large; dates that do
-            not ascend, a variable of another shape, a value that no reflectance has.
+        UserError: the content is not a NetCDF 4 file, is damaged or too large, refers to other files, lacks bands or
+            dates, or has dates that are not strictly increasing, a variable of the wrong shape, or implausible
+            reflectance.
     """
     if content[:8] != b"\x89HDF\r\n\x1a\n":
         raise UserError(f"{name}: not a NetCDF 4 file")
     with readable(name):
         require_self_contained(content, name)
-    # Not by its own name: the library takes what looks like an address for one.
+    # Not under its own name: the library would open a name that looks like a URL.
     with readable(name), _library, netCDF4.Dataset("series", memory=content) as file:
         file.set_auto_maskandscale(False)
         dataset = _read(file, name, limits or SeriesLimits())
@@ -184,19 +189,19 @@ def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> Til
 
 
 def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Dataset:
-    """What a series is made of, as it is in the file, once it is known to be within the limits."""
+    """The parts of the file that make up a series, unconverted, after checking the limits."""
     bands = [band for band in S2_ALL_BANDS if band in file.variables]
     if not bands:
-        raise UserError(f"{name}: no variable is a band: name them {', '.join(S2_ALL_BANDS[1:4])}, …")
+        raise UserError(f"{name}: no variable is a band: name bands {', '.join(S2_ALL_BANDS[1:4])}, …")
     sizes = {dimension: len(found) for dimension, found in file.dimensions.items()}
     for dimension in _DIMENSIONS:
         if not sizes.get(dimension):
             raise UserError(f"{name}: no dimension {dimension}; a band is a variable over time, y, x")
     frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
-    said = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
-    limits.require(name, frames, height, width, len(bands) + len(said))
+    uncertainties = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
+    limits.require(name, frames, height, width, len(bands) + len(uncertainties))
     wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
-    wanted |= dict.fromkeys(said, _DIMENSIONS)
+    wanted |= dict.fromkeys(uncertainties, _DIMENSIONS)
     wanted[NEVER_OBSERVED] = _DIMENSIONS[1:]
     limits.require_tracks(name, len(_tracks(file.variables)))
     for track in _tracks(file.variables):
@@ -209,7 +214,7 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     for variable, dimensions in wanted.items():
         if variable in file.variables:
             _require_shape(file.variables[variable], name, variable, dimensions)
-    # Of the others those that may say where and when: one number, or one along a dimension.
+    # Other variables that may describe position and time: scalars, or along one dimension.
     largest = max(limits.side, limits.dates)
     small = [one for one, found in file.variables.items() if found.ndim < 2 and found.size <= largest]
     contents = {}
@@ -226,10 +231,10 @@ def _tracks(variables: Iterable[str]) -> list[str]:
 
 
 def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
-    """The series in a dataset that is laid out as such a file; `name` says in errors where it comes from.
+    """The series in a dataset with the layout of such a file; `name` is its origin, for errors.
 
     Raises:
-        UserError: dates that do not ascend, a value that no reflectance has.
+        UserError: dates are not strictly increasing, or a value is not a plausible reflectance.
     """
     bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
     dates = _dates(dataset, name, "time")
@@ -245,7 +250,8 @@ def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
 
 
 def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[str, NDArray[np.integer]]:
-    """What a result says of its pixels: which are observed on no date, and how sure the reconstructed ones are."""
+    """A result's information about its pixels: which are observed on no date, and the uncertainty of reconstructed
+    ones."""
     layers: dict[str, NDArray[np.integer]] = {}
     if NEVER_OBSERVED in dataset:
         layers[NEVER_OBSERVED] = (dataset[NEVER_OBSERVED].values == 1).astype(np.uint8)
@@ -266,7 +272,7 @@ def _require_shape(found: netCDF4.Variable, name: str, variable: str, dimensions
         shown = ", ".join(found.dimensions) or "nothing"
         raise UserError(f"{name}: {variable} is over {shown}; it must be over {', '.join(dimensions)}")
     if getattr(found.dtype, "kind", "") not in "iuf":
-        raise UserError(f"{name}: {variable} has no numbers")
+        raise UserError(f"{name}: {variable} is not numeric")
 
 
 def _days(dates: NDArray[np.datetime64]) -> NDArray[np.int32]:
@@ -278,13 +284,15 @@ def _dates(dataset: xarray.Dataset, name: str, variable: str) -> NDArray[np.date
         raise UserError(f"{name}: no variable {variable} with the dates")
     dates = acquisition_times(dataset, name, variable).astype("datetime64[D]")
     if not (np.diff(dates) > np.timedelta64(0, "D")).all():
-        raise UserError(f"{name}: the dates of {variable} must ascend, one image a day: sort or merge them")
+        raise UserError(
+            f"{name}: the dates of {variable} must be strictly increasing, one image per day: sort or merge them"
+        )
     return dates
 
 
 def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit: float) -> NDArray[np.int16]:
-    """The variable as int16 in steps of 1/scale, `NO_DATA` where it has none. Integers without a scale are such steps
-    already, floating-point numbers are the quantity itself."""
+    """The variable as int16 in steps of 1/scale, `NO_DATA` where missing. Integers without a scale are taken as such
+    steps, floating-point numbers as the quantity itself."""
     array, where = dataset[variable], f"{name}: {variable}"
     raw, missing = stored_numbers(array.values, array.attrs, where)
     factor, offset = scale_and_offset(array.attrs, 1, where)
@@ -299,7 +307,7 @@ def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
         unknown = (missing | (values == CLOUD_NO_DATA)) & (variable == "clouds")
         if not (unknown | ((values >= 0) & (values <= most))).all():
             allowed = "0 to 3 and 255" if variable == "clouds" else "0 and 1"
-            raise UserError(f"{name}: {variable} has other values than {allowed}")
+            raise UserError(f"{name}: {variable} has values other than {allowed}")
         return np.where(unknown, CLOUD_NO_DATA, np.rint(np.where(unknown, 0, values))).astype(np.uint8)
     return None
 
@@ -314,10 +322,10 @@ def _radar(dataset: xarray.Dataset, name: str) -> dict[str, Acquisitions]:
 
 
 def without_radar(series: TileSeries) -> TileSeries:
-    """The optical part of a series."""
+    """The series without its radar."""
     return replace(series, radar={})
 
 
 def never_observed_count(series: TileSeries) -> dict[str, str]:
-    """The attribute of a result that says how many pixels are observed on no date; none where nobody looked."""
+    """A result's attribute with the number of pixels observed on no date; empty if that was not determined."""
     return {"NEVER_OBSERVED": str(int(series.layers[NEVER_OBSERVED].sum()))} if NEVER_OBSERVED in series.layers else {}

@@ -1,4 +1,4 @@
-"""Somebody's numbers as the integers that a series holds."""
+"""Converts values from files of unknown origin to the integers that a series stores."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from restore_dit.series import INDEX_SCALE, NO_DATA
 def to_stored(
     raw: NDArray[Any], missing: NDArray[np.bool_], factor: float, offset: float, scale: int, limit: float, where: str
 ) -> NDArray[np.int16]:
-    """raw · factor + offset in steps of 1/scale, `NO_DATA` where it is missing or no number. Integers without factor
-    and offset are such steps already.
+    """raw · factor + offset in steps of 1/scale, `NO_DATA` where missing or not finite. Integers without factor and
+    offset are taken as such steps already.
+
+    Args:
+        where: description of the values, for errors.
 
     Raises:
-        UserError: values beyond ±limit, or that a factor makes no numbers; `where` says of what.
+        UserError: values beyond ±limit, or a factor that makes them non-finite.
     """
     if raw.dtype.kind == "f":
         missing = missing | ~np.isfinite(raw)
@@ -26,14 +29,14 @@ def to_stored(
     if raw.dtype.kind == "f" or (factor, offset) != (1.0, 0.0):
         steps = steps * (factor * scale) + offset * scale
     largest = np.abs(steps).max(initial=0) / scale
-    if not largest <= limit:  # neither is what is no number
+    if not largest <= limit:  # also false for NaN
         raise UserError(
-            f"{where} has values up to {largest:.4g}, beyond ±{limit:g}: give it its scale, offset and no-data value"
+            f"{where} has values up to {largest:.4g}, beyond ±{limit:g}: set its scale, offset and no-data value"
         )
     return np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16)
 
 
 def index_to_stored(index: NDArray[np.floating]) -> NDArray[np.int16]:
-    """A vegetation index between -1 and 1 in steps of 1/`INDEX_SCALE`, `NO_DATA` where it is not defined."""
+    """A vegetation index between -1 and 1 in steps of 1/`INDEX_SCALE`, `NO_DATA` where it is undefined."""
     known = np.isfinite(index)
     return np.where(known, np.rint(INDEX_SCALE * np.where(known, index, 0).clip(-1, 1)), NO_DATA).astype(np.int16)

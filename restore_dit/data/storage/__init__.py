@@ -1,9 +1,9 @@
 """Files at any URI: a plain path, `file://` or `s3://`.
 
-Every function takes a URI or a `Location`, which passes pickling. For `s3://` the address comes from
-`AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, the region from `AWS_REGION` or `AWS_DEFAULT_REGION`, credentials from
-AWS's usual chain (environment, profile, instance role); they are never part of a URI nor of a pickle. Whatever goes
-wrong is a `UserError` of one line.
+Every function takes a URI or a `Location`, which can be pickled. For `s3://`, the endpoint comes from
+`AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, the region from `AWS_REGION` or `AWS_DEFAULT_REGION`, and credentials from
+AWS's usual chain (environment, profile, instance role); they are never part of a URI or a pickle. Every failure is a
+one-line `UserError`.
 """
 
 from restore_dit.data.storage.addresses import without_secrets

@@ -1,4 +1,4 @@
-"""Addresses: which scheme one has, and how it may be shown: messages end in logs, and some in a store's manifest."""
+"""The scheme of an address, and what of it may be shown in messages, which end up in logs and in stores' manifests."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ _WEB_ADDRESS = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?([^/?#]*)(
 _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(:\d*)?")
 
 _NAMES = ("file", "s3")
-"""Schemes whose addresses have neither query nor fragment: `?` and `#` may stand in the name of a file."""
+"""Schemes whose addresses have neither query nor fragment: `?` and `#` may be part of a file name."""
 
 
 def scheme_of(address: str) -> str | None:
-    """Such as `s3`, in lower case; None for a plain path. `s3:/bucket`, as `pathlib` leaves an address, is no path."""
+    """The scheme in lower case, such as `s3`; None for a plain path. `s3:/bucket`, which `pathlib` makes of an address,
+    counts as an address."""
     match = _SCHEME.match(address)
     return match[1].lower() if match else None
 
 
 def without_secrets(address: str) -> str:
-    """The address without `user:password@`, and one of the web without query and fragment, where signatures and tokens
-    are; a plain path as it is. A secret may have a slash in it: what follows a colon and is no port is not shown."""
+    """The address without `user:password@`; a web address also without query and fragment, which may contain signatures
+    and tokens; a plain path unchanged. Since a secret may contain a slash, anything after a colon that is not a port is
+    hidden."""
     scheme = scheme_of(address)
     if scheme in _NAMES:
         host = address.partition("://")[2].partition("/")[0]
@@ -37,8 +39,8 @@ def without_secrets(address: str) -> str:
 
 
 def on_loopback(url: str) -> bool:
-    """Whether it is reached without a network: on this machine, or through a tunnel that begins here. Such requests go
-    past the proxies that the environment names: a proxy's own loopback is another, and it would see tokens."""
+    """Whether the address is reached without a network: on this machine, or through a tunnel that starts here. Such
+    requests bypass the proxies in the environment: a proxy's loopback is a different one, and it would see tokens."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -47,5 +49,5 @@ def on_loopback(url: str) -> bool:
 
 
 def web_opener(url: str) -> urllib.request.OpenerDirector:
-    """What opens this address: through the environment's proxies, but for loopback."""
+    """The opener for this address, using the environment's proxies except for loopback."""
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if on_loopback(url) else []))

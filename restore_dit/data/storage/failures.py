@@ -1,4 +1,4 @@
-"""Failures of storage as one line: what, where, what to do."""
+"""Storage failures as one line: what failed, where, and what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from restore_dit.errors import StorageAway, UserError
 _OVERLOADED = "the storage server is overloaded or failing: try again later"
 _UNREACHABLE = "the storage server cannot be reached: check AWS_ENDPOINT_URL, the network, and that the server runs"
 
-# What a server or the AWS client says, and what the user can do about it; the first that matches counts.
+# Messages of servers and of the AWS client, and what the user can do about them; the first match counts.
 _ADVICE = (
     (
         r"NO_SUCH_BUCKET|NoSuchBucket|InvalidBucketName|Bucket '.*' not found",
@@ -24,7 +24,7 @@ _ADVICE = (
     (
         r"INVALID_ACCESS_KEY_ID|InvalidAccessKeyId|SIGNATURE_DOES_NOT_MATCH|SignatureDoesNotMatch|INVALID_SIGNATURE"
         r"|UNRECOGNIZED_CLIENT|TokenRefreshRequired|EXPIRED_TOKEN|ExpiredToken|INVALID_CLIENT_TOKEN_ID|InvalidToken",
-        "the server refuses these keys: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
+        "the server rejects these keys: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
     ),
     (
         r"Unable to locate credentials|Partial credentials",
@@ -32,15 +32,15 @@ _ADVICE = (
     ),
     (
         r"RequestTimeTooSkewed|REQUEST_TIME_TOO_SKEWED|RequestExpired",
-        "the server refuses requests of this time: set this machine's clock",
+        "the server rejects the time of the request: correct this machine's clock",
     ),
     (
         r"PermanentRedirect|TemporaryRedirect|IncorrectEndpoint|AuthorizationHeaderMalformed|IllegalLocationConstraint",
-        "the bucket lies in another region: set AWS_REGION to it",
+        "the bucket is in another region: set AWS_REGION to that region",
     ),
     (
         r"ACCESS_DENIED|AccessDenied|AllAccessDisabled|HTTP status 403|\(403\)|Forbidden",
-        "access denied: check the keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and their rights on this bucket",
+        "access denied: check the keys (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY) and their permissions on this bucket",
     ),
     (
         r"SlowDown|SLOW_DOWN|ServiceUnavailable|InternalError|HTTP status 50[0234]|\(50[0234]\)",
@@ -56,24 +56,24 @@ _ADVICE = (
         _UNREACHABLE,
     ),
     (r"NO_SUCH_KEY|NoSuchKey|Path does not exist|RESOURCE_NOT_FOUND", "not found: check the path"),
-    # A code that is a number was not said by S3, whose errors have names.
+    # S3 error codes are names; a numeric code comes from some other server.
     (
         r"error occurred \(\d+\)|[Uu]nable to parse response|HTTP status 501",
-        "what answers is no S3 server: check AWS_ENDPOINT_URL",
+        "the server that responds is not an S3 server: check AWS_ENDPOINT_URL",
     ),
 )
 
 
 @contextmanager
 def explained(uri: str, action: str) -> Iterator[None]:
-    """Turn a storage failure into one line: what, where, what to do."""
+    """Context that turns a storage failure into a one-line `UserError`: what failed, where, and what to do."""
     try:
         yield
     except FileNotFoundError:
         raise UserError(f"{uri}: not found: check the path") from None
     except PermissionError:
         raise UserError(
-            f"{uri}: cannot {action}: permission denied: check the rights of the file and its folder"
+            f"{uri}: cannot {action}: permission denied: check the permissions of the file and its folder"
         ) from None
     except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"{uri}: cannot {action}: {error.strerror or _first_line(error)}; check the path") from None
@@ -81,7 +81,7 @@ def explained(uri: str, action: str) -> Iterator[None]:
         message = str(error)
         advice = next((advice for pattern, advice in _ADVICE if re.search(pattern, message)), None)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = "no space left: free some or choose another place"
+            advice = "no space left: free some space or choose another location"
         kind = StorageAway if advice in (_OVERLOADED, _UNREACHABLE) else UserError
         raise kind(f"{uri}: cannot {action}: {advice or _first_line(error)}") from None
 

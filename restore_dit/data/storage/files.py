@@ -1,4 +1,4 @@
-"""Whole files and folders: read, write, look up, list, delete."""
+"""Whole files and folders: read, write, check, list, delete."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def read_bytes(place: Place) -> bytes:
 
 
 def open_file(place: Place) -> pa.NativeFile:
-    """The file, open for reading at any position."""
+    """The file, opened for random access."""
     location = locate(place)
     with explained(location.uri, "read"):
         try:
             return location.filesystem.open_input_file(location.path)
         except OSError:
             if not location.is_local:
-                objects.object_exists(location)  # says what the matter is, where the client here knows a status only
+                objects.object_exists(location)  # raises a more informative error than this client's bare status
             raise
 
 
 def write_bytes_atomically(place: Place, content: bytes | pa.Buffer) -> None:
-    """Write a file so that others see all of it or nothing, whenever this process dies."""
+    """Writes a file so that others see either all of it or nothing, even if this process dies."""
     location = locate(place)
     with explained(location.uri, "write"):
         if location.is_local:
@@ -44,7 +44,7 @@ def write_bytes_atomically(place: Place, content: bytes | pa.Buffer) -> None:
 
 
 def exists(place: Place) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a file or folder exists."""
     location = locate(place)
     with explained(location.uri, "look up"):
         if location.is_local:
@@ -53,15 +53,15 @@ def exists(place: Place) -> bool:
 
 
 def is_folder(place: Place) -> bool:
-    """Whether a folder is there; on an S3 server, whether any key begins with it."""
+    """Whether a folder exists; on an S3 server, whether any key begins with it."""
     location = locate(place)
     with explained(location.uri, "look up"):
         return os.path.isdir(location.path) if location.is_local else objects.folder_exists(location)
 
 
 def list_names(place: Place) -> list[str]:
-    """The names in a folder, sorted; none for a folder that is not there. Hidden names (unfinished writes) are left
-    out."""
+    """The names in a folder, sorted; empty if the folder does not exist. Hidden names (unfinished writes) are
+    omitted."""
     location = locate(place)
     with explained(location.uri, "list"):
         if not location.is_local:
@@ -72,7 +72,7 @@ def list_names(place: Place) -> list[str]:
 
 
 def delete(place: Place) -> None:
-    """Remove one file; nothing happens where there is none."""
+    """Removes a file, if it exists."""
     location = locate(place)
     with explained(location.uri, "delete"):
         if location.is_local:
@@ -82,7 +82,7 @@ def delete(place: Place) -> None:
 
 
 def delete_folder(place: Place) -> None:
-    """Remove a folder and all that is in it; nothing happens where there is none."""
+    """Removes a folder and everything in it, if it exists."""
     location = locate(place)
     with explained(location.uri, "delete"):
         if not location.is_local:
@@ -92,8 +92,8 @@ def delete_folder(place: Place) -> None:
 
 
 def delete_abandoned_writes(place: Place, older_than: float = 3600.0) -> None:
-    """Remove what killed writers left in a folder, but for writes younger than `older_than` seconds: they may live. On
-    an S3 server that is in a folder and all below it."""
+    """Removes what killed writers left in a folder, except for writes younger than `older_than` seconds, which may
+    still be in progress. On an S3 server this includes everything below the folder."""
     location = locate(place)
     with explained(location.uri, "clean"):
         if location.is_local:

@@ -1,4 +1,4 @@
-"""Files on this machine: written as a whole or not at all, whenever the writer dies."""
+"""Files on this machine, written as a whole or not at all, even if the writer dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PARTIAL = ".partial"
 
 
 def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write a file, and its folder where there is none."""
+    """Writes a file atomically, creating its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
     try:
@@ -28,14 +28,14 @@ def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
         raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name, too, survives a power cut
+        os.fsync(folder)  # so that the new name survives a power failure, too
     finally:
         os.close(folder)
 
 
 def delete_partial_files(folder: Path, older_than: float) -> None:
-    """Remove what killed writers left in a folder more than `older_than` seconds ago."""
+    """Removes what killed writers left in a folder more than `older_than` seconds ago."""
     for partial in folder.glob(f".*{_PARTIAL}"):
-        with suppress(FileNotFoundError):  # its writer lives, and has just given it its name
+        with suppress(FileNotFoundError):  # its writer is alive and has just renamed it
             if time.time() - partial.stat().st_mtime > older_than:
                 partial.unlink()

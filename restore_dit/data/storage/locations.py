@@ -1,4 +1,4 @@
-"""What a URI or a path names: a file or folder on this machine or on an S3 server."""
+"""What a URI or path refers to: a file or folder on this machine or on an S3 server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_NAME = re.compile("[\0\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder: `uri` as shown to the user, `path` as its `filesystem` names it, `s3` its server if any."""
+    """A file or folder: `uri` as shown to the user, `path` as named by its `filesystem`, `s3` its server, if any."""
 
     uri: str
     path: str
@@ -28,7 +28,7 @@ class Location:
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The file system that it lies on."""
+        """The file system that it is on."""
         return self.s3.filesystem() if self.s3 else fs.LocalFileSystem()
 
     @property
@@ -38,17 +38,17 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on this machine's own file system."""
+        """Whether it is on this machine's own file system."""
         return self.s3 is None
 
     @property
     def bucket_and_key(self) -> tuple[str, str]:
-        """On an S3 server: its bucket, and its key there."""
+        """Bucket and key on an S3 server."""
         bucket, _, key = self.path.partition("/")
         return bucket, key
 
     def join(self, *parts: str) -> Location:
-        """The location below this one, such as `join("tiles", "a.parquet")`; names are taken as they are."""
+        """The location below this one, such as `join("tiles", "a.parquet")`; names are used verbatim."""
         path = "/".join((self.path.rstrip("/"), *parts))
         if scheme_of(self.uri) == "file":
             return Location(file_uri(path), path)
@@ -56,17 +56,18 @@ class Location:
 
 
 Place = Location | str | Path
-"""What every function of storage takes: a URI, a plain path, or a location already built from one."""
+"""Anything that storage functions accept: a URI, a plain path, or a `Location`."""
 
 
 def locate(uri: Place) -> Location:
-    """The location that a URI or plain path names. Nothing is contacted yet, but for an S3 bucket's unknown region.
+    """The location that a URI or plain path refers to. Nothing is contacted yet, except to find an S3 bucket's unknown
+    region.
 
-    What stands after `s3://bucket/` is the key, as it is; `path_of` says how `file://` is read. The `uri` of the answer
-    leads back to the same place.
+    Everything after `s3://bucket/` is the key, verbatim; see `path_of` for `file://`. The result's `uri` refers to the
+    same location.
 
     Raises:
-        UserError: a scheme that nobody here serves, a URI without a bucket, or one that carries credentials.
+        UserError: an unsupported scheme, a URI without a bucket, or one that contains credentials.
     """
     if isinstance(uri, Location):
         return uri
@@ -77,23 +78,23 @@ def locate(uri: Place) -> Location:
     if scheme not in (None, "file"):
         raise UserError(f"{without_secrets(text)}: unknown scheme '{scheme}://'; use a path, file:// or s3://")
     if not text:
-        raise UserError("an empty path: give a folder or a URI such as s3://bucket/folder")
+        raise UserError("an empty path: specify a folder or a URI such as s3://bucket/folder")
     path = os.path.abspath(path_of(text) if scheme else os.path.expanduser(text))
     if _NO_NAME.search(path):
-        raise UserError(f"{text!a}: holds what no name in UTF-8 does: rename the file or folder")
+        raise UserError(f"{text!a}: contains characters that are invalid in UTF-8 names: rename the file or folder")
     return Location(file_uri(path) if scheme else text, path)
 
 
 def split_s3(uri: str) -> tuple[str, str]:
-    """Bucket and key, without asking anybody.
+    """Bucket and key, without contacting a server.
 
     Raises:
-        UserError: there is no bucket, or credentials stand before it.
+        UserError: there is no bucket, or credentials precede it.
     """
     bucket, _, key = uri.partition("://")[2].partition("/")
     if "@" in bucket or ":" in bucket:
-        # Not echoed: the message may end in a log.
-        raise UserError("s3://…@…: credentials do not belong in a URI; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        # Not echoed, since the message may end up in a log.
+        raise UserError("s3://…@…: a URI must not contain credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", bucket):
         raise UserError(f"{uri}: no valid bucket name; write s3://bucket/folder")
     return bucket, key

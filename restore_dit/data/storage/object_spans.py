@@ -1,9 +1,9 @@
-"""Reading parts of objects, which readers of tiles do hundreds of times a second.
+"""Reads parts of objects, which tile readers do hundreds of times per second.
 
-boto3's own way to a request costs about 1.4 ms of a processor, with the interpreter's lock held; an address that it has
-signed, asked for over a connection that stays open, about 1 ms. Where anything else than the bytes comes back, boto3
-goes its way: it tries more often, and says what the matter is. (pyarrow's files need 0.4 ms, but fill up with whatever
-was in memory where an object has become shorter since they were opened.)
+A request through boto3 costs about 1.4 ms of CPU time with the interpreter's lock held; a presigned URL requested over
+a persistent connection about 1 ms. If anything other than the expected bytes is returned, the request is repeated
+through boto3, which retries and reports what is wrong. (pyarrow's files need 0.4 ms, but return arbitrary memory
+contents if an object has become shorter since it was opened.)
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _PARTIAL_CONTENT = 206
 
 
 def read_span(location: Location, start: int, stop: int) -> bytes:
-    """The object's bytes from `start` up to `stop`, or fewer where it ends before. Failures are those of boto3."""
+    """The object's bytes from `start` up to but not including `stop`, or fewer if it ends before. Raises boto3's
+    errors."""
     from botocore.awsrequest import AWSRequest
     from botocore.response import StreamingBody
 
@@ -46,7 +47,7 @@ def read_span(location: Location, start: int, stop: int) -> bytes:
 
 
 def _server(address: str) -> str:
-    """Scheme and host: what connections can be kept for. On AWS the host has the bucket in its name."""
+    """Scheme and host, by which connections are kept. On AWS the host name includes the bucket."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}"
 

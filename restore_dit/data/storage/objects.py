@@ -1,7 +1,7 @@
-"""Objects of an S3 server, taken as files and folders. Failures are those of boto3: `explained` says them.
+"""Objects of an S3 server, treated as files and folders. Raises boto3's errors, which `explained` translates.
 
-A file is read or written with one request, without a look-up before it and without the empty objects that stand for
-folders elsewhere; where such objects exist they are no files.
+A file is read or written with one request, without a prior look-up and without the empty objects that represent folders
+elsewhere; existing ones do not count as files.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 PART = 16 << 20
-"""Larger contents go up in parts of so many bytes, each of which may be repeated by itself."""
+"""Larger contents are uploaded in parts of this many bytes, each of which can be retried separately."""
 
 _PARALLEL_PARTS = 4
 _PARALLEL_DELETIONS = 8
 
 
 def read_object(location: Location, span: tuple[int, int] | None = None) -> bytes:
-    """The object's content, or its bytes from span[0] up to span[1]. The client repeats a request that fails before
-    its answer begins; an answer that breaks off is repeated here."""
+    """The object's content, or its bytes from span[0] up to but not including span[1]. The client retries a request
+    that fails before its response begins; a response that breaks off is retried here."""
     return get_object(location, span)[0]
 
 
 def get_object(location: Location, span: tuple[int, int] | None = None) -> tuple[bytes, str]:
-    """The content as `read_object` gives it, and the object's ETag."""
+    """The content as from `read_object`, and the object's ETag."""
     request = {"Range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
     for attempt in range(1, ATTEMPTS + 1):
         answer = _client(location).get_object(**object_name(location), **request)
@@ -49,7 +49,7 @@ def get_object(location: Location, span: tuple[int, int] | None = None) -> tuple
 
 
 def write_object(location: Location, content: bytes | pa.Buffer) -> None:
-    """Write the object. It appears as a whole or not at all."""
+    """Writes the object, as a whole or not at all."""
     if len(content) <= PART:
         put_object(location, content)
         return
@@ -60,18 +60,18 @@ def write_object(location: Location, content: bytes | pa.Buffer) -> None:
 
 
 def put_object(location: Location, content: bytes | pa.Buffer, **condition: str) -> None:
-    """Write the object with one request, under a condition such as `IfMatch`."""
+    """Writes the object with one request, under a condition such as `IfMatch`."""
     _client(location).put_object(**object_name(location), Body=_stream(content), **condition)
 
 
 def _stream(content: bytes | pa.Buffer) -> io.BytesIO | pa.NativeFile:
-    """The content as a file: sent block by block. Sent as one, it would have to pass within the time limit of one
-    operation on the connection, which a slow line cannot."""
+    """The content as a file, so that it is sent in blocks. Sent as one piece, it would have to be transferred within
+    the time limit of one socket operation, which a slow connection cannot meet."""
     return io.BytesIO(content) if isinstance(content, bytes) else pa.BufferReader(content)
 
 
 def object_name(location: Location) -> dict[str, str]:
-    """Bucket and key, as boto3 takes them."""
+    """Bucket and key as boto3 arguments."""
     bucket, key = location.bucket_and_key
     if not key:
         raise UserError(f"{location.uri}: a bucket, not a file; write s3://{bucket}/file")
@@ -79,7 +79,7 @@ def object_name(location: Location) -> dict[str, str]:
 
 
 def object_exists(location: Location) -> bool:
-    """Whether it is an object."""
+    """Whether the object exists."""
     _, key = location.bucket_and_key
     if not key:
         return False
@@ -89,8 +89,8 @@ def object_exists(location: Location) -> bool:
         status = error.response["Error"]["Code"]
         if not status.startswith(("3", "4")):
             raise
-        # The answer has no body to say more. Listing may: that the keys are wrong or have expired, that the bucket is
-        # not there or lies elsewhere.
+        # The response has no body with details. Listing may reveal them: wrong or expired keys, or a bucket that does
+        # not exist or is in another region.
         next(_page(location, MaxKeys=1))
         if status != "404":
             raise
@@ -99,29 +99,30 @@ def object_exists(location: Location) -> bool:
 
 
 def folder_exists(location: Location) -> bool:
-    """Whether any object lies below, or it is a bucket."""
+    """Whether any object lies below it, or it is a bucket."""
     _, key = location.bucket_and_key
     return bool(next(_page(location, MaxKeys=1)).get("KeyCount")) or not key
 
 
 def names_below(location: Location) -> Iterator[str]:
-    """The names of the objects and folders right below, in no order."""
+    """The names of the objects and folders directly below, in no particular order."""
     prefix = _prefix(location)
     for page in _page(location, Delimiter="/"):
         for entry in page.get("Contents", ()):
-            if entry["Key"] != prefix:  # an empty object that stands for the folder
+            if entry["Key"] != prefix:  # an empty object that represents the folder
                 yield entry["Key"][len(prefix) :]
         for entry in page.get("CommonPrefixes", ()):
             yield entry["Prefix"][len(prefix) : -1]
 
 
 def delete_object(location: Location) -> None:
-    """Remove the object; nothing happens where there is none."""
+    """Removes the object, if it exists."""
     _client(location).delete_object(**object_name(location))
 
 
 def delete_below(location: Location) -> None:
-    """Remove every object below: one by one, since older servers know no other way, or ask for other rights then."""
+    """Removes every object below, one by one, since older servers do not support bulk deletion or require other
+    permissions for it."""
     bucket, _ = location.bucket_and_key
     client = _client(location)
 
@@ -134,7 +135,7 @@ def delete_below(location: Location) -> None:
 
 
 def abort_uploads_below(location: Location, older_than: float) -> None:
-    """Give up uploads in parts that began more than `older_than` seconds ago: their writers are dead."""
+    """Aborts multipart uploads that began more than `older_than` seconds ago, whose writers must be dead."""
     bucket, _ = location.bucket_and_key
     client = _client(location)
     for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=_prefix(location)):

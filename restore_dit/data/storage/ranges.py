@@ -1,4 +1,4 @@
-"""Parts of a file, without reading the rest."""
+"""Reads parts of a file without reading the rest."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from restore_dit.data.storage.object_spans import read_span
 from restore_dit.errors import UserError
 
 GAP = 256 << 10
-"""Bytes between two ranges that cost less to read along than another request does."""
+"""Gap in bytes between two ranges up to which reading across it is cheaper than another request."""
 
 _PIECE = 8 << 20
-"""A request of this size grows no further: more of them, side by side, are faster."""
+"""Size in bytes beyond which a request is not extended, since several parallel requests are faster."""
 
 _THREADS = 8
 
 
 @dataclass
 class _Piece:
-    """One request: the bytes from `start` to `stop`, which hold the ranges of these indices."""
+    """One request: the bytes from `start` to `stop`, which contain the ranges with these indices."""
 
     start: int
     stop: int
@@ -36,20 +36,21 @@ class _Piece:
 def read_ranges(
     place: Place, ranges: Sequence[tuple[int, int]], size: int | None = None, *, gap: int = GAP
 ) -> list[pa.Buffer]:
-    """The bytes of each (offset, length), in the order asked for.
+    """The bytes of each (offset, length), in the order requested.
 
-    On an S3 server ranges at most `gap` bytes apart are one request, whose buffer they share, and requests run side by
-    side; nothing but these ranges is asked of the server. On this machine every range is read by itself: not mapped
-    into memory, where a file that shrinks or a failing disk would end the process without a word.
+    On an S3 server, ranges at most `gap` bytes apart share one request and its buffer, and requests run in parallel;
+    nothing else is requested from the server. On this machine every range is read separately, without memory mapping:
+    with it, a file that shrinks or a failing disk would kill the process without an error.
 
     Args:
         place: the file.
         ranges: (offset, length), in any order; they may overlap or be empty.
-        size: bytes that the file has, if known; a range beyond it then fails before anything is read.
-        gap: bytes.
+        size: size of the file in bytes, if known; a range beyond it then fails before anything is read.
+        gap: maximum distance in bytes between ranges of one request.
 
     Raises:
-        UserError: a file that ends before a range does, or any failure of storage.
+        UserError: the file ends before a range does, or storage fails.
+        ValueError: a negative offset or length.
     """
     location = locate(place)
     if any(offset < 0 or length < 0 for offset, length in ranges):
@@ -74,7 +75,7 @@ def read_ranges(
 
 
 def _pieces(ranges: Sequence[tuple[int, int]], gap: int) -> list[_Piece]:
-    """The requests that hold all ranges, but for empty ones."""
+    """The requests that contain all non-empty ranges."""
     pieces: list[_Piece] = []
     for index in sorted((index for index, (_, length) in enumerate(ranges) if length), key=lambda index: ranges[index]):
         offset, length = ranges[index]
@@ -98,7 +99,7 @@ def _read_local(location: Location, ranges: Sequence[tuple[int, int]]) -> list[p
 
 def _read_at(location: Location, file: int, offset: int, length: int) -> pa.Buffer:
     content = os.pread(file, length, offset)
-    while len(content) < length:  # a call reads 2 GiB at most
+    while len(content) < length:  # one call reads at most 2 GiB
         more = os.pread(file, length - len(content), offset + len(content))
         if not more:
             raise _too_short(location, offset + length)

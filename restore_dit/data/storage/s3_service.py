@@ -1,4 +1,4 @@
-"""The S3 server that the environment names: its address, and how patiently this project talks to it."""
+"""The S3 server configured in the environment: its address, timeouts and retries."""
 
 from __future__ import annotations
 
@@ -18,44 +18,46 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 CONNECT_SECONDS = 5
-"""For a connection to be there, and for each block of a content to be taken."""
+"""Timeout for establishing a connection, and for sending each block of content."""
 
 REQUEST_SECONDS = 6
-"""For the next bytes of an answer. The client waits, in all, at most four times that and the pauses between."""
+"""Timeout for the next bytes of a response. In total, the client waits at most four times this long, plus the pauses
+between attempts."""
 
 ATTEMPTS = 4
-"""A request that fails in passing (500, 503 Slow Down, a broken connection) is sent so many times, with pauses that
-grow."""
+"""Number of attempts for a request that fails temporarily (500, 503 Slow Down, a broken connection), with increasing
+pauses."""
 
 CONNECTIONS = 64
-"""At most so many connections to a server a process keeps open: for eight threads that read tiles, each up to eight
-ranges side by side. With fewer, the rest would be opened, and encryption agreed on, anew for every request."""
+"""Maximum number of connections per server that a process keeps open: enough for eight threads that read tiles with up
+to eight parallel ranges each. With fewer, connections and TLS sessions would be set up anew for every further
+request."""
 
 
 @dataclass(frozen=True)
 class S3Service:
-    """Where a server is, without any credentials, so that it may be pickled: `endpoint` such as `http://host:9000`,
+    """Address of a server, without credentials, so that it can be pickled: `endpoint` such as `http://host:9000`, or
     None for AWS itself."""
 
     endpoint: str | None
     region: str
 
     def filesystem(self) -> fs.S3FileSystem:
-        """The server as pyarrow's file system, for libraries that take one."""
+        """The server as pyarrow's file system, for libraries that need one."""
         return _filesystem(self, _keys())
 
     def client(self) -> BaseClient:
-        """The server's own operations, each of which is one request."""
+        """The boto3 client of the server."""
         with _making_a_client:
             return _client(self, _keys())
 
 
 def s3_service(bucket: str) -> S3Service:
-    """The server that holds `bucket`. Nothing is contacted but AWS, for a bucket's region that the environment does
-    not say.
+    """The server that holds `bucket`. Nothing is contacted except AWS, for the region of a bucket if the environment
+    does not set it.
 
     Raises:
-        UserError: an endpoint that is not an address.
+        UserError: the endpoint is not a valid address.
     """
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -80,7 +82,7 @@ def _region_of(bucket: str) -> str:
 
 
 def _keys() -> tuple[str | None, ...]:
-    """What changes when somebody mends the keys in a process that goes on, such as a notebook."""
+    """Cache key that changes when the user corrects the credentials in a running process, such as a notebook."""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
     return tuple(os.environ.get(name) for name in names)
 
@@ -103,7 +105,7 @@ def _filesystem(service: S3Service, keys: tuple[str | None, ...]) -> fs.S3FileSy
     )
 
 
-_making_a_client = threading.Lock()  # boto3 makes clients in one thread at a time; made, they serve any
+_making_a_client = threading.Lock()  # creating boto3 clients is not thread-safe; using them is
 
 
 @lru_cache(maxsize=16)
@@ -120,7 +122,7 @@ def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
             read_timeout=REQUEST_SECONDS,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
             max_pool_connections=CONNECTIONS,
-            signature_version="s3v4",  # for signed addresses too, which otherwise have the old one in some regions
+            signature_version="s3v4",  # also for presigned URLs, which otherwise use the old version in some regions
             # Servers without a wildcard name need the bucket in the path.
             s3={"addressing_style": "path" if service.endpoint else "auto"},
             request_checksum_calculation="when_required",
@@ -131,8 +133,8 @@ def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
     client.meta.events.register("after-call.s3", _require_s3)
 
     def redirect_at_most_once(model: Any, params: dict[str, Any], **_: Any) -> None:
-        # botocore asks for the bucket's region whenever it is redirected, and again when that is redirected, without
-        # end. Servers other than AWS's have no regions to go to.
+        # botocore looks up the bucket's region whenever it is redirected, and again if that is redirected, without
+        # end. Servers other than AWS have no regions to redirect to.
         if service.endpoint or model.name == "HeadBucket":
             params["context"].setdefault("s3_redirect", {})["redirected"] = True
 
@@ -153,18 +155,19 @@ _ALWAYS_ANSWERED = {
 
 
 def _require_s3(http_response: Any, parsed: dict[str, Any], model: Any, **_: Any) -> None:
-    """A login page or a proxy that answers 200 to everything would pass for an empty bucket, and for a write that was
-    done: what every S3 server says must be there.
+    """Rejects responses that do not come from an S3 server. A login page or proxy that returns 200 for everything would
+    otherwise be mistaken for an empty bucket, or for a successful write. Every S3 server includes certain fields, which
+    must be present.
 
     Raises:
-        ClientError: with the status for its code, which `explained` knows for no S3 server's.
+        ClientError: with the HTTP status as its code, which `explained` recognises as not an S3 server's.
     """
     from botocore.exceptions import ClientError
 
     wanted = _ALWAYS_ANSWERED.get(model.name)
-    # To a deletion nothing is answered.
+    # Responses to deletions have no body.
     missing = wanted not in parsed if wanted else "html" in http_response.headers.get("Content-Type", "")
-    # botocore takes 200 with something else than XML for a 500, which would be worth another try.
+    # botocore treats a 200 without XML as a 500, which it would retry.
     status, code = http_response.raw.status, parsed.get("Error", {}).get("Code", "")
     if status < 300 and (code.isdigit() or (not code and missing)):
         raise ClientError({"Error": {"Code": str(status), "Message": "not as S3 does"}}, model.name)

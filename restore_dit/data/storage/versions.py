@@ -1,4 +1,4 @@
-"""Files that several writers change: nobody overwrites what they have not seen.
+"""Files that several writers change, without overwriting changes that they have not seen.
 
 content, version = read_versioned(place)
 while not write_if_version(place, changed(content), version):
@@ -26,21 +26,22 @@ _CHANGED = ("PreconditionFailed", "ConditionalRequestConflict", *_ABSENT)
 
 
 def read_versioned(place: Place) -> tuple[bytes | None, str | None]:
-    """The content of a file and the version that this is; None and None where there is no such file."""
+    """The content and version of a file; (None, None) if it does not exist."""
     location = locate(place)
     with explained(location.uri, "read"):
         return _read_local(location) if location.is_local else _read_object(location)
 
 
 def write_if_version(place: Place, content: bytes | pa.Buffer, version: str | None) -> bool:
-    """Write a file, as a whole or not at all, if it still is at `version` (None: if it is still absent).
+    """Writes a file, as a whole or not at all, if it is still at `version` (None: if it still does not exist).
 
-    On an S3 server this is one conditional request, decided there. A server that says it has none (older Ceph, some
-    appliances) gets the file looked at and then written: two writers within the same tenths of a second may then lose
-    one another's. On this machine a lock is held on a hidden file beside it; it ends with the process that holds it.
+    On an S3 server this is one conditional request, decided by the server. If the server does not support conditions
+    (older Ceph, some appliances), the file is checked and then written; two writers within the same tenths of a second
+    may then overwrite each other's changes. On this machine a hidden file next to it is locked; the lock ends with the
+    process that holds it.
 
     Returns:
-        False if another writer came first: read again, and decide anew.
+        False if another writer came first: read again and decide anew.
     """
     location = locate(place)
     with explained(location.uri, "write"):
@@ -65,7 +66,7 @@ def _read_local(location: Location) -> tuple[bytes | None, str | None]:
 def _locked(location: Location) -> Iterator[None]:
     path = Path(location.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Never removed: whoever opened it before would hold a lock that nobody else sees.
+    # Never removed: a process that opened it before would hold a lock that no other process sees.
     with path.with_name(f".{path.name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -81,7 +82,7 @@ def _read_object(location: Location) -> tuple[bytes | None, str | None]:
 
 
 def _put_if_version(location: Location, content: bytes | pa.Buffer, version: str | None) -> bool:
-    # Without its quotes, which older Ceph takes for a part of it.
+    # Without its quotes, which older Ceph versions treat as part of it.
     condition = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version.strip('"')}
     try:
         put_object(location, content, **condition)
@@ -92,7 +93,7 @@ def _put_if_version(location: Location, content: bytes | pa.Buffer, version: str
                 return False
             put_object(location, content)
         elif code in _CHANGED:
-            # Ours may be what is there: a write whose answer was lost is sent again, and then finds itself.
+            # It may be our own write: one whose response was lost is sent again and then finds itself.
             return _read_object(location)[0] == bytes(content)
         else:
             raise

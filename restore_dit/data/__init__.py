@@ -1,1 +1,1 @@
-"""Sources, tile store, training examples and their stream."""
+"""Data sources, the tile store, and training examples and their stream."""

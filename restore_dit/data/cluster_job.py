@@ -1,4 +1,4 @@
-"""What a Ray cluster has and may get: nodes, CPUs, GPUs, an autoscaler; and waiting for room on it, with a limit."""
+"""The resources of a Ray cluster (nodes, CPUs, GPUs, autoscaler), and waiting for them with a time limit."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from ray.util import placement_group, remove_placement_group
 from restore_dit.errors import UserError
 
 Bundle = dict[str, float]
-"""What one worker needs: CPU, GPU, memory in bytes."""
+"""Resources of one worker: CPU, GPU, memory in bytes."""
 
 LONGEST_WAIT = 30.0
-"""Minutes that a job waits where it is not told: for what others use, or for nodes that an autoscaler starts."""
+"""Default maximum wait in minutes, for resources in use or for nodes that an autoscaler starts."""
 
 FIRST_LINE_AFTER = 5.0
-"""Seconds. Room that is there is had in less."""
+"""Seconds before the first message; available resources are granted faster."""
 
 SECONDS_BETWEEN_LINES = 60.0
 
 
 def cpus() -> int:
-    """CPUs of the cluster as it is now, one at least."""
+    """Current number of CPUs in the cluster, at least one."""
     return max(1, int(ray.cluster_resources().get("CPU", 0)))
 
 
 def gpus() -> int:
-    """GPUs of the cluster as it is now, one at least: where there is none, whoever asks for it hears so."""
+    """Current number of GPUs in the cluster, at least one, so that a request on a cluster without GPUs fails with a
+    clear error."""
     return max(1, int(ray.cluster_resources().get("GPU", 0)))
 
 
 def description() -> str:
-    """The cluster in a line."""
+    """One-line summary of the cluster."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     present = ray.cluster_resources()
     growing = ", more on demand" if has_autoscaler() else ""
@@ -49,10 +50,10 @@ def description() -> str:
 
 
 def has_autoscaler() -> bool:
-    """Whether nodes are added on demand, as far as the cluster lets on.
+    """Whether nodes are added on demand, as far as the cluster reveals it.
 
-    Ray's monitor runs on every head. Its first generation, where it may only look on, names each node's type after the
-    node's own id; its second runs only where somebody asked for an autoscaler.
+    Ray's monitor runs on every head node. The v1 autoscaler in monitoring-only mode derives each node's type from the
+    node's own id; v2 runs only if an autoscaler was configured.
     """
     if is_autoscaler_v2(fetch_from_server=True):
         return True
@@ -71,28 +72,28 @@ def await_room(
     advice: str = "",
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """True once the cluster has room for all bundles at the same time, False once `stop` says so.
+    """Waits until the cluster has room for all bundles at the same time; returns False if `stop` ends the wait.
 
-    Where it could not have it even with nothing else running, and no autoscaler adds nodes, that is an error at once;
-    else it waits, saying so. The wait asks for the room by a placement group, which is what makes an autoscaler add
-    nodes, and which goes when this process does.
+    If the cluster could not provide the room even when idle, and no autoscaler adds nodes, this fails immediately;
+    otherwise it waits and reports progress. The room is requested through a placement group, which makes an autoscaler
+    add nodes and is removed when this process ends.
 
     Args:
-        bundles: what is needed, one entry a worker.
-        say: takes the lines.
-        strategy: how workers are to lie on nodes, as Ray's placement groups name it.
-        minutes: the longest wait; a number above 0 also waits for nodes that no autoscaler is known to add. None: 30,
-            and none for such nodes.
-        advice: what the user can do about it.
-        stop: asked every second.
+        bundles: the resources needed, one entry per worker.
+        say: called with each progress message.
+        strategy: placement strategy of Ray's placement groups.
+        minutes: maximum wait; a value above 0 also waits for nodes that no known autoscaler adds. None: 30, without
+            waiting for such nodes.
+        advice: what the user can do about missing resources, for messages.
+        stop: polled every second.
 
     Raises:
-        UserError: no such room, or none within the time.
+        UserError: the cluster cannot provide the room, or did not within the time.
     """
-    lacking = lacks(bundles, node_resources())
+    too_small = lacks(bundles, node_resources())
     hint = f"; {advice}" if advice else ""
-    if lacking and not minutes and not has_autoscaler():
-        raise UserError(f"the cluster is too small: {lacking}, and no autoscaler adds nodes{hint}")
+    if too_small and not minutes and not has_autoscaler():
+        raise UserError(f"the cluster is too small: {too_small}, and no autoscaler adds nodes{hint}")
     begin = time.monotonic()
     end = begin + 60 * (LONGEST_WAIT if minutes is None else minutes)
     next_line = begin + FIRST_LINE_AFTER
@@ -100,14 +101,14 @@ def await_room(
     try:
         while not group.wait(timeout_seconds=1):
             now = time.monotonic()
-            missing = lacks(bundles, node_resources()) or f"{_sum(bundles)} asked for, which others use"
+            missing = lacks(bundles, node_resources()) or f"{_total_text(bundles)} requested, which others are using"
             if stop():
                 return False
             if now >= max(end, begin + FIRST_LINE_AFTER):
                 raise UserError(f"the cluster had no room within {(end - begin) / 60:g} minutes: {missing}{hint}")
             if now >= next_line:
                 next_line = now + SECONDS_BETWEEN_LINES
-                say(f"waiting for the cluster, {math.ceil((end - now) / 60)} minutes at most: {missing}")
+                say(f"waiting for the cluster, for at most {math.ceil((end - now) / 60)} minutes: {missing}")
     finally:
         remove_placement_group(group)
     return True
@@ -118,20 +119,20 @@ def _totals(bundles: Sequence[Bundle]) -> Bundle:
     return {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names}
 
 
-def _sum(bundles: Sequence[Bundle]) -> str:
+def _total_text(bundles: Sequence[Bundle]) -> str:
     return " and ".join(_amount(name, value) for name, value in _totals(bundles).items())
 
 
 def node_resources() -> list[Bundle]:
-    """What each node that is alive has."""
+    """Total resources of each living node."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def lacks(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
-    """What of it these nodes could never give, all together or one of them to one bundle; empty if they could."""
+    """Describes what these nodes could never provide, in total or for one bundle on one node; empty if they could."""
     present = _totals(nodes)
     short = " and ".join(
-        f"{_amount(name, value)} asked for, {_amount(name, present.get(name, 0.0))} there"
+        f"{_amount(name, value)} requested, {_amount(name, present.get(name, 0.0))} available"
         for name, value in _totals(bundles).items()
         if value > present.get(name, 0.0) + 1e-6
     )
@@ -139,7 +140,7 @@ def lacks(bundles: Sequence[Bundle], nodes: Sequence[Bundle]) -> str:
         return short
     for bundle in bundles:
         if not any(all(value <= node.get(name, 0.0) + 1e-6 for name, value in bundle.items()) for node in nodes):
-            return f"{_sum([bundle])} asked for on one node, which none has"
+            return f"{_total_text([bundle])} requested on one node, which no node has"
     return ""
 
 

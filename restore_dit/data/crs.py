@@ -1,7 +1,7 @@
-"""Coordinate reference systems from text and parameters, of files that somebody else made.
+"""Coordinate reference systems from text and parameters in files of unknown origin.
 
-What rasterio and PROJ take for one may also be the name of a file or an address, which they would read and fetch.
-Here it must say itself what it is.
+rasterio and PROJ also accept file names and URLs as CRS definitions, which they would open or fetch. Here only
+self-contained definitions are accepted.
 """
 
 from __future__ import annotations
@@ -34,39 +34,40 @@ _GRIDS = re.compile(r"grids\s*=\s*(?!@null\b)|PARAMETERFILE", re.IGNORECASE)
 
 _DATUM, _ELLIPSOID = "horizontal_datum_name", "reference_ellipsoid_name"
 _AXES = Ellipsoidal2DCS(axis=Ellipsoidal2DCSAxis.LATITUDE_LONGITUDE)
-"""The order by which EPSG knows its systems; it says nothing of that of coordinates in files."""
+"""Axis order in EPSG definitions; says nothing about the order of coordinates in files."""
 
 _WGS_84 = {"semi_major_axis": 6378137.0, "inverse_flattening": 298.257223563}
 
 
 @lru_cache(maxsize=256)
 def crs_from_text(text: str) -> CRS:
-    """The system of an authority's code (`EPSG:32631`, `32631`), WKT or a PROJ string.
+    """The CRS for an authority code (`EPSG:32631`, `32631`), WKT or a PROJ string.
 
     Raises:
-        CRSError: it is none of these, needs grids of a file, or nobody knows it.
+        CRSError: the text is none of these, refers to grid files, or is unknown.
     """
     if not _GRIDS.search(text):
-        with rasterio.Env():  # without it GDAL prints its own line, too
+        with rasterio.Env():  # without it, GDAL also prints an error message of its own
             if _WKT.match(text):
                 return CRS.from_wkt(text)
             if _CODE.fullmatch(text) or _PROJ.fullmatch(text):
                 return CRS.from_user_input(int(text) if text.isdigit() else text)
-    raise CRSError("neither an authority's code nor WKT nor a PROJ string")
+    raise CRSError("neither an authority code nor WKT nor a PROJ string")
 
 
 def crs_from_parameters(attributes: Mapping[str, Any]) -> CRS:
-    """The system that the attributes of a CF grid mapping describe by numbers (CF conventions, appendix F).
+    """The CRS that the numeric attributes of a CF grid mapping describe (CF conventions, appendix F).
 
-    Without the name of a datum, WGS 84's ellipsoid stands for WGS 84, which is Sentinel's.
+    If no datum is named, the ellipsoid of WGS 84 implies the datum WGS 84, which Sentinel data use.
 
     Raises:
-        CRSError: no grid mapping, or parameters that do not make one.
+        CRSError: not a grid mapping, or its parameters do not define a CRS.
     """
     numbers = {
         key: np.asarray(value).tolist()
         for key, value in attributes.items()
-        if np.asarray(value).dtype.kind in "iuf"  # of texts only names that PROJ looks up in its own tables
+        if np.asarray(value).dtype.kind
+        in "iuf"  # text could refer to files; only names that PROJ looks up in its own tables are added below
     }
     names = {key: str(attributes[key]) for key in ("grid_mapping_name", _DATUM, _ELLIPSOID) if key in attributes}
     if _DATUM not in names and all(numbers.get(key) == value for key, value in _WGS_84.items()):
@@ -74,26 +75,26 @@ def crs_from_parameters(attributes: Mapping[str, Any]) -> CRS:
     try:
         return crs_from_text(pyproj.CRS.from_cf({**numbers, **names}, ellipsoidal_cs=_AXES).to_wkt())
     except (pyproj.exceptions.CRSError, KeyError, TypeError, ValueError) as error:
-        raise CRSError(f"no grid mapping by parameters: {error}") from None
+        raise CRSError(f"not a grid mapping defined by parameters: {error}") from None
 
 
 def crs_name(crs: CRS) -> str:
-    """An authority string such as EPSG:32631 where the CRS has one, else WKT."""
+    """An authority string such as EPSG:32631 if the CRS has one, otherwise WKT."""
     code = crs.to_epsg()
     return f"EPSG:{code}" if code else str(crs.to_wkt())
 
 
 def coordinate_system(georeference: Georeference) -> CRS:
-    """The reference system of a tile's coordinates.
+    """The CRS of a tile's coordinates.
 
     Raises:
-        UserError: nobody knows it.
+        UserError: the CRS is unknown.
     """
     try:
         return crs_from_text(georeference.crs)
     except CRSError:
         shown = georeference.crs if len(georeference.crs) <= 40 else f"{georeference.crs[:40]}…"
         raise UserError(
-            f"its coordinate reference system '{shown}' is unknown: ingest the tile again, or give one such as "
+            f"its coordinate reference system '{shown}' is unknown: ingest the tile again, or specify one such as "
             "EPSG:32631 or WKT"
         ) from None

@@ -1,4 +1,4 @@
-"""Planned examples in this very process: what a run without Ray, and a validation, read from."""
+"""Planned examples made in the current process: for training without Ray, and for validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, TRUE_CLOUDS
 from restore_dit.data.store.tile_store import StoredTile, TileStore
 
 KEPT_TILES = 512
-"""Open tiles that a process keeps at hand."""
+"""Maximum number of open tiles that a process caches."""
 
 _READS_AT_ONCE = 8
 
@@ -24,8 +24,8 @@ Result = TypeVar("Result")
 
 
 class TileReader:
-    """Opens tiles of a store and keeps the last of them at hand: their dates, where their frames lie, and their masks,
-    some 50 to 100 kB for a tile of PASTIS-R. Frames are read anew each time."""
+    """Opens tiles of a store and caches the most recent ones: their dates, the positions of their frames, and their
+    masks, about 50 to 100 kB for a tile of PASTIS-R. Frames are read anew each time."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class TileReader:
         self._tiles: OrderedDict[str, StoredTile] = OrderedDict()
 
     def __call__(self, tile_id: str) -> StoredTile:
-        """The tile, from memory or from the store."""
+        """The tile, from the cache or from the store."""
         tile = self._tiles.pop(tile_id, None) or self._load(tile_id)
         self._tiles[tile_id] = tile
         while len(self._tiles) > self.keep:
@@ -49,7 +49,7 @@ class TileReader:
         return tile
 
     def all(self, tile_ids: Sequence[str]) -> list[StoredTile]:
-        """Several tiles; those that are not at hand are opened side by side where the store is remote."""
+        """Several tiles; those not cached are opened in parallel if the store is remote."""
         unknown = [tile_id for tile_id in dict.fromkeys(tile_ids) if tile_id not in self._tiles]
         if len(unknown) > 1 and self.threads > 1:
             with ThreadPoolExecutor(self.threads) as pool:
@@ -58,7 +58,7 @@ class TileReader:
 
     @property
     def threads(self) -> int:
-        """How many reads to have under way: a server takes its time to answer, and answers many."""
+        """Number of concurrent reads: a server has latency, but answers many requests at once."""
         return 1 if self.store.location.is_local else _READS_AT_ONCE
 
     def _load(self, tile_id: str) -> StoredTile:
@@ -69,7 +69,7 @@ class TileReader:
 
 
 def tile_reader(store: TileStore, config: DataConfig, keep: int = KEPT_TILES) -> TileReader:
-    """Reads no more of a tile than examples of this configuration use."""
+    """A reader of only those parts of a tile that examples of this configuration use."""
     tracks: tuple[str, ...] | None = ()
     if config.radar is not None:
         tracks = None if config.radar.track == BOTH_TRACKS else (config.radar.track,)
@@ -80,7 +80,8 @@ def tile_reader(store: TileStore, config: DataConfig, keep: int = KEPT_TILES) ->
 def step_batches(
     plan: EpochPlan, reader: TileReader, maker: ExampleMaker, start: int, stop: int, micro_batch_size: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """For each optimiser step from `start` to `stop` its micro-batches as stacked columns, prepared one step ahead."""
+    """Yields, for each optimiser step from `start` to `stop`, its micro-batches as stacked columns, prepared one step
+    ahead."""
 
     def build(step: int) -> list[dict[str, Any]]:
         micro_batches = plan.share(step, 0, 1, micro_batch_size)
@@ -93,7 +94,7 @@ def step_batches(
 
 
 def ahead(build: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`build(item)` for each item in order, the next one being built while the caller works on the last."""
+    """Yields `build(item)` for each item in order, building the next one while the caller works on the current one."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         waiting: Future[Result] | None = None
         for item in items:

@@ -1,4 +1,4 @@
-"""How many metres a tile's pixels measure on the ground, whatever the units of its grid."""
+"""The size of a tile's pixels on the ground in metres, whatever the units of its grid."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from restore_dit.errors import UserError
 from restore_dit.series import Georeference
 
 _SMALLEST, _LARGEST = 1.0, 1000.0
-"""Metres between which the pixels of any Sentinel-2 series lie, however it was resampled."""
+"""Plausible range, in metres, of the pixel size of a Sentinel-2 series, however it was resampled."""
 
 _TRUE_TO_SCALE = 0.05
-"""A projection's unit counts as it is where it is that near to one on the ground: what is called 10 m in UTM stays
-10 m. Web Mercator's is half a metre at 60° north."""
+"""A projection's units are taken at face value if they are within this share of the true ground distance: 10 m in UTM
+stays 10 m. Web Mercator's unit is half a metre at 60° north."""
 
 _EARTH = pyproj.Geod(ellps="WGS84")
 
 
 def pixel_metres(georeference: Georeference, size: tuple[int, int]) -> NDArray[np.float64]:
-    """[2, 2]: takes pixels (down, right) in the middle of a tile of (H, W) pixels to metres (east, north); NaN where
-    there is no ground.
+    """Matrix [2, 2] that converts pixel offsets (down, right) in the middle of a tile of (H, W) pixels to metres (east,
+    north); NaN where the coordinates do not lie on Earth.
 
     Raises:
-        UserError: the tile's reference system is unknown.
+        UserError: the tile's CRS is unknown.
     """
     crs = coordinate_system(georeference)
     grid = Affine(*georeference.transform)
@@ -50,29 +50,29 @@ def pixel_sides(georeference: Georeference, size: tuple[int, int]) -> tuple[floa
     """Height and width in metres of a pixel in the middle of a tile of (H, W) pixels.
 
     Raises:
-        UserError: the tile's reference system is unknown.
+        UserError: the tile's CRS is unknown.
     """
     tall, wide = np.linalg.norm(pixel_metres(georeference, size), axis=0)
     return float(tall), float(wide)
 
 
 def require_sentinel_pixels(uri: str, georeference: Georeference, size: tuple[int, int]) -> None:
-    """Refuses a file whose coordinates and reference system do not belong together, such as degrees called UTM.
+    """Rejects a file whose coordinates and CRS do not match, such as degrees labelled as UTM.
 
     Raises:
-        UserError: pixels that no image of Sentinel-2 has, or that lie nowhere on Earth.
+        UserError: the pixels have a size that no Sentinel-2 image has, or do not lie on Earth.
     """
     sides = pixel_sides(georeference, size)
     if not all(_SMALLEST <= side <= _LARGEST for side in sides):
         right, down = georeference.transform[0], georeference.transform[4]
         found = "lie nowhere on Earth" if np.isnan(sides).any() else f"measure {sides[0]:.3g}×{sides[1]:.3g} m"
         raise UserError(
-            f"{uri}: steps of {abs(down):.6g} and {abs(right):.6g} in {georeference.crs[:40]} are pixels that {found}; "
-            f"Sentinel-2's measure {_SMALLEST:g} to {_LARGEST:g} m: correct its CRS or its coordinates"
+            f"{uri}: steps of {abs(down):.6g} and {abs(right):.6g} in {georeference.crs[:40]} mean pixels that {found};"
+            f" those of Sentinel-2 measure {_SMALLEST:g} to {_LARGEST:g} m: correct its CRS or its coordinates"
         )
 
 
 def shown_sides(sides: tuple[float, float]) -> str:
-    """`10` or `20.3×18.1`, to the decimetre: tiles of other projections are rarely of one size to the millimetre."""
+    """`10` or `20.3×18.1`, rounded to decimetres, since sizes in other projections rarely agree to the millimetre."""
     tall, wide = (f"{round(side, 1):g}" for side in sides)
     return tall if tall == wide else f"{tall}×{wide}"

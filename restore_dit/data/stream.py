@@ -1,9 +1,9 @@
 """Planned examples through Ray Data: read, decoded and cut in tasks, delivered in plan order to a training worker.
 
-A task makes one block: some examples of one micro-batch, as stacked columns. What it needs to know of the run (plan,
-manifest, configuration) is megabytes for a large store; it lies in the object store once and is unpickled once in each
-process, where the tiles' indexes stay too. A block goes through the object store as it was made, and a training worker
-that takes micro-batches of one block copies nothing.
+A task makes one block: some examples of one micro-batch, as stacked columns. The information about the run that it
+needs (plan, manifest, configuration) amounts to megabytes for a large store; it is put into the object store once and
+unpickled once per process, where the tiles' indexes are cached too. A block passes through the object store unchanged,
+and a training worker that uses micro-batches of one block copies nothing.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from restore_dit.data.examples.plan import EpochPlan, PlannedExample
 from restore_dit.data.loader import TileReader
 
 EXAMPLES_A_SEGMENT = 16384
-"""Examples of a rank that one Ray dataset covers: long enough to hide its start, short enough to plan at once."""
+"""Examples per rank covered by one Ray dataset: enough to hide its start-up, few enough to plan at once."""
 
 MOST_EXAMPLES_A_BLOCK = 8
-"""Examples that one task makes at most: about 50 MB of the published size, the unit that is scheduled and held in the
-object store."""
+"""Maximum number of examples that one task makes: about 50 MB at the published size, the unit of scheduling and of
+storage in the object store."""
 
 QUICK_SECONDS, MOST_QUICK_STEPS, PAUSE_SECONDS = 0.01, 10, 0.05
-"""The loop by which Ray Data runs a dataset waits for tasks. While the stream is ahead of training there is nothing to
-wait for, and the loop would keep a core busy, in the very process that trains: after so many quick steps in a row each
+"""Ray Data's execution loop waits for tasks. While the stream is ahead of training there is nothing to wait for, and
+the loop would keep a core busy in the training process itself; so after this many quick iterations in a row, each one
 is followed by a pause."""
 
 Decoded = dict[str, Any]
@@ -43,7 +43,7 @@ Decoded = dict[str, Any]
 
 
 class UnhurriedLoop:
-    """What Ray Data calls at each step of its loop (an `ExecutionCallback`)."""
+    """Throttles Ray Data's execution loop (an `ExecutionCallback`)."""
 
     def __init__(self) -> None:
         self._step_began = time.monotonic()
@@ -53,7 +53,7 @@ class UnhurriedLoop:
         """Nothing to do."""
 
     def on_execution_step(self, executor: Any) -> None:
-        """Pauses where the loop has had nothing to wait for."""
+        """Pauses if the loop had nothing to wait for."""
         quick = time.monotonic() - self._step_began < QUICK_SECONDS
         self._quick_steps = self._quick_steps + 1 if quick else 0
         if self._quick_steps > MOST_QUICK_STEPS:
@@ -76,7 +76,8 @@ class StreamSource:
     maker: ExampleMaker
 
     def block(self, planned: list[PlannedExample], decoded: Decoded | None = None) -> dict[str, Any]:
-        """The examples, stacked; truth values as bytes, since Arrow would pack them into bits and out again."""
+        """The examples, stacked; booleans as bytes, since Arrow would otherwise pack them into bits and unpack them
+        again."""
         tile_ids = [entry.tile_id for entry in planned]
         tiles: Sequence[Tile] = (
             self.reader.all(tile_ids) if decoded is None else ray.get([decoded[tile_id] for tile_id in tile_ids])
@@ -87,8 +88,8 @@ class StreamSource:
 
 @dataclass(frozen=True)
 class Share:
-    """A rank's part of the steps from `start` on, cut into blocks of `block_size` examples, which divides the
-    micro-batch."""
+    """A rank's part of the steps from `start` on, divided into blocks of `block_size` examples, a divisor of the
+    micro-batch size."""
 
     rank: int
     world_size: int
@@ -97,11 +98,11 @@ class Share:
     start: int
 
     def blocks_a_step(self, plan: EpochPlan) -> int:
-        """Blocks of this rank in an optimiser step."""
+        """Number of blocks of this rank per optimiser step."""
         return plan.batch_size // self.world_size // self.block_size
 
     def planned(self, plan: EpochPlan, block: int) -> list[PlannedExample]:
-        """The examples of the block with this number, counted from `start`."""
+        """The examples of a block, numbered from `start`."""
         step, index = divmod(block, self.blocks_a_step(plan))
         micro_batches = plan.share(self.start + step, self.rank, self.world_size, self.micro_batch_size)
         micro, position = divmod(index * self.block_size, self.micro_batch_size)
@@ -109,7 +110,7 @@ class Share:
 
 
 class Blocks(Datasource):
-    """The blocks of a rank's share as a source of Ray Data: one read task each, in order."""
+    """The blocks of a rank's share as a Ray Data source: one read task each, in order."""
 
     def __init__(
         self, source: ray.ObjectRef, plan: EpochPlan, share: Share, steps: int, decoded: Decoded | None
@@ -122,23 +123,23 @@ class Blocks(Datasource):
         self.count = steps * share.blocks_a_step(plan)
 
     def get_name(self) -> str:
-        """As Ray shows it."""
+        """The name that Ray displays."""
         return "Examples"
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Unknown: it follows from the tiles."""
+        """Unknown: it depends on the tiles."""
         return None
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ReadTask]:
-        """A task for each block, whatever the parallelism."""
+        """One task per block, regardless of `parallelism`."""
         metadata = BlockMetadata(num_rows=self.share.block_size, size_bytes=None, exec_stats=None)
         return [ReadTask(self._task(block), metadata) for block in range(self.count)]
 
     def _task(self, block: int) -> Callable[[], Iterable[Any]]:
         planned = self.share.planned(self.plan, block)
-        # With the task and not with the run: what a process keeps must not hold all tiles in the object store.
+        # Passed with the task, not with the run: a process's cache must not keep all tiles alive in the object store.
         decoded = None if self.decoded is None else {entry.tile_id: self.decoded[entry.tile_id] for entry in planned}
         return partial(_read, self.source, planned, decoded)
 
@@ -165,10 +166,11 @@ def step_batches(
     cpus_a_task: float,
     decoded: Decoded | None = None,
 ) -> Iterator[list[dict[str, Any]]]:
-    """For each optimiser step from `start` to `stop` this rank's micro-batches as stacked columns, in plan order.
+    """Yields, for each optimiser step from `start` to `stop`, this rank's micro-batches as stacked columns, in plan
+    order.
 
-    The position is `start`, the last committed step: what was prefetched and not computed is made again. Ray Data takes
-    this rank's share of the CPUs that all training workers (`cpus_for_training`) leave. `source` refers to a
+    `start` is the last saved step: examples that were prefetched but not computed are made again. Ray Data uses this
+    rank's share of the CPUs that all training workers together (`cpus_for_training`) leave free. `source` refers to a
     `StreamSource`; with `decoded` (see `cache_decoded`) no tile is read.
     """
     cpus = max((ray.cluster_resources().get("CPU", 0) - cpus_for_training) / world_size, cpus_a_task)
@@ -179,7 +181,7 @@ def step_batches(
         share = Share(rank, world_size, micro_batch_size, block_size, first)
         blocks_source = Blocks(source, plan, share, min(steps_a_segment, stop - first), decoded)
         dataset = ray.data.read_datasource(blocks_source, override_num_blocks=blocks_source.count, num_cpus=cpus_a_task)
-        dataset.context.target_max_block_size = None  # a block must stay whole: they are counted
+        dataset.context.target_max_block_size = None  # blocks must not be split: they are counted
         dataset.context.custom_execution_callback_classes = [UnhurriedLoop]
         options = dataset.context.execution_options
         options.preserve_order = True
@@ -210,8 +212,8 @@ def _column(name: str, parts: list[np.ndarray]) -> np.ndarray:
 
 
 def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: float) -> Decoded:
-    """Every tile decoded once into Ray's object store, from where the tasks of all epochs and ranks read it without a
-    copy. Worth it where the store fits into the cluster's object memory; Ray spills to disk what does not."""
+    """Decodes every tile once into Ray's object store, from which the tasks of all epochs and ranks read without
+    copying. Worthwhile if the store fits into the cluster's object memory; Ray spills the rest to disk."""
 
     @ray.remote(num_cpus=cpus_a_task)
     def decode(tile_id: str) -> Any:
@@ -223,7 +225,8 @@ def cache_decoded(reader: TileReader, tile_ids: tuple[str, ...], cpus_a_task: fl
 
 @lru_cache(maxsize=1)
 def silence() -> None:
-    """Ray Data's own log lines and bars say nothing to a user who follows a training run."""
+    """Turns off Ray Data's own log lines and progress bars, which are irrelevant to a user who follows a training
+    run."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -1,7 +1,7 @@
-"""Work on a cluster through Ray Data: tasks, or actors that keep something loaded; only small outcomes come back.
+"""Work on a cluster through Ray Data: tasks, or actors that keep something loaded; only small results are sent back.
 
-What is worked on is given out in groups. A group whose worker dies is worked on again, elsewhere; what a worker raises
-ends the job, in one line where a user can mend it.
+Items are distributed in groups. A group whose worker dies is processed again on another worker. An exception in a
+worker ends the job, with a one-line message if it is an error that the user can fix.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ Work = Callable[[Sequence[Item]], Iterable[Result]]
 
 @dataclass(frozen=True)
 class _Group:
-    """What a task is given, as one object: Ray Data would make columns of its fields."""
+    """A task's input as a single object: Ray Data would turn its fields into columns."""
 
     items: Sequence[Any]
 
 
 @dataclass(frozen=True)
 class _Refusal:
-    """A worker's `UserError`. It travels as an outcome: Ray Data lets go of actors only when nobody refers to them any
-    more, and after an error that is when the last one has forgotten it; what is broken off, it ends at once."""
+    """A worker's `UserError`, returned as an outcome instead of raised: after an exception Ray Data releases actors
+    only once nothing refers to them any more, whereas it ends them immediately when iteration stops."""
 
     message: str
     status: int
 
 
 def _rows(work: Work[Any, Any], group: _Group) -> list[dict[str, Any]]:
-    """A row `{"outcome": …}` for each result."""
+    """One row `{"outcome": …}` per result."""
     rows = []
     try:
         for outcome in work(group.items):
-            rows.append({"outcome": outcome})  # noqa: PERF401 - those before an error count
+            rows.append({"outcome": outcome})  # noqa: PERF401 - results before an error are kept
     except UserError as error:
         rows.append({"outcome": _Refusal(str(error), error.status)})
     return rows
 
 
 class _Task:
-    """Callable of `flat_map`: `{"group": …}` → rows."""
+    """Callable for `flat_map`: `{"group": …}` → rows."""
 
     def __init__(self, work: ray.ObjectRef) -> None:
         self.work = work
@@ -66,7 +66,7 @@ class _Task:
 
 
 class _Actor:
-    """The same as an actor, which has `work` once."""
+    """The same as an actor, which loads `work` once."""
 
     def __init__(self, work: ray.ObjectRef) -> None:
         self.work = ray.get(work)
@@ -78,23 +78,23 @@ class _Actor:
 def outcomes_of_tasks(
     work: Work[Item, Result], groups: Sequence[Sequence[Item]], workers: int | None, *, memory: int, where: str
 ) -> Iterator[Result]:
-    """What comes of each group, in whatever order tasks finish.
+    """Yields the results of all groups, in the order in which tasks finish.
 
     Args:
         work: called in a worker process with one group.
-        groups: what is worked on.
-        workers: tasks at a time; none: one a CPU of the cluster as it is now.
-        memory: bytes that a task may need.
+        groups: groups of items to process.
+        workers: concurrent tasks; None for one per CPU currently in the cluster.
+        memory: bytes reserved per task.
         where: what the job writes to, for messages.
 
     Raises:
-        UserError: the cluster has no room for a task; what a worker says that a user can mend; workers that die again
-            and again.
+        UserError: the cluster has no room for a task, a worker reports an error that the user can fix, or workers die
+            repeatedly.
     """
     cluster_job.await_room([{"CPU": 1.0, "memory": float(memory)}])
     count = cluster_job.cpus() if workers is None else workers
     with warnings.catch_warnings():
-        # Ray 2.60 announces another way to say `max_retries` but has none yet; unsaid, a task is tried for ever.
+        # Ray 2.60 deprecates `max_retries` without a replacement; without it, a task is retried for ever.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = _dataset(groups).flat_map(
             cast(Any, _Task(ray.put(work))),
@@ -115,18 +115,19 @@ def outcomes_of_actors(
     memory: int,
     where: str,
 ) -> Iterator[Result]:
-    """The same with `workers` actors (none: one a CPU, with `use_gpu` a GPU), each of which gets `work` once.
+    """Like `outcomes_of_tasks`, with `workers` actors (None: one per CPU, with `use_gpu` per GPU) that each load `work`
+    once.
 
     Raises:
-        UserError: as above; with `use_gpu` also a cluster that lacks a GPU for each.
+        UserError: as above; with `use_gpu` also if the cluster lacks a GPU for each actor.
     """
     bundle = {"CPU": 1.0, "memory": float(memory)} | ({"GPU": 1.0} if use_gpu else {})
     count = (cluster_job.gpus() if use_gpu else cluster_job.cpus()) if workers is None else workers
     count = min(count, len(groups))
-    advice = "set workers to at most as many, or use_gpu=false" if use_gpu else ""
+    advice = "set workers to at most that many, or use_gpu=false" if use_gpu else ""
     cluster_job.await_room([bundle] * (count if use_gpu else 1), advice=advice)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RayDeprecationWarning)  # of `max_restarts`, as above
+        warnings.simplefilter("ignore", RayDeprecationWarning)  # `max_restarts`, as above
         dataset = _dataset(groups).flat_map(
             cast(Any, _Actor),
             fn_constructor_args=(ray.put(work),),
@@ -141,7 +142,7 @@ def outcomes_of_actors(
 
 
 def _dataset(groups: Sequence[Sequence[Any]]) -> ray.data.Dataset:
-    # Ray Data's own bars and reports would stand between the lines of this program's.
+    # Ray Data's own progress bars and reports would be mixed with this program's output.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray.data.from_items([{"group": _Group(group)} for group in groups], override_num_blocks=len(groups))
 
@@ -161,8 +162,8 @@ def _outcomes(dataset: ray.data.Dataset, where: str) -> Iterator[Any]:
             if isinstance(error, WorkerCrashedError | RayActorError | NodeDiedError | OutOfMemoryError):
                 reason = " ".join(str(error).split())[:300]
                 raise UserError(
-                    f"{where}: a worker died {RETRIES + 1} times on the same work ({reason}); with fewer workers each "
-                    "has more memory; run the same command again: what is done is kept"
+                    f"{where}: a worker died {RETRIES + 1} times on the same work ({reason}); fewer workers have more "
+                    "memory each; run the same command again: finished work is kept"
                 ) from error
             raise
     if refusal is not None:

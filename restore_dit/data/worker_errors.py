@@ -1,4 +1,4 @@
-"""Errors from other processes of a cluster: what a user can mend stays one line."""
+"""Errors from other processes of a cluster, reduced to one line where the user can fix them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from restore_dit.errors import StorageAway, UserError
 
 
 def user_error_behind(error: BaseException) -> UserError | None:
-    """The `UserError` behind an exception, None if it is none. What a worker raises, Ray hands over as a text with the
-    whole way there, sometimes under our error's own class."""
+    """The `UserError` behind an exception, or None. Ray passes on a worker's exception as text that includes the whole
+    traceback, sometimes wrapped in a class derived from the original one."""
     found = re.search(r"restore_dit\.(?:\w+\.)*(UserError|StorageAway|TooLarge): (.+)", str(error))
     if found:
         return StorageAway(found[2]) if found[1] == "StorageAway" else UserError(found[2])

@@ -1,4 +1,5 @@
-"""`restore_dit.fill`: the gaps of an `xarray.Dataset`, in this process, without store, configuration or Ray."""
+"""`restore_dit.fill`: fills the gaps of an `xarray.Dataset` in this process, without a tile store, configuration or
+Ray."""
 
 from __future__ import annotations
 
@@ -24,27 +25,28 @@ _DIMENSIONS = ("time", "y", "x")
 def fill(
     dataset: xarray.Dataset, model: Place | Model = SHIPPED_MODEL, *, mask: str | None = None, **options: Any
 ) -> xarray.Dataset:
-    """A Sentinel-2 series without its gaps, in this process.
+    """Fills the gaps of a Sentinel-2 time series in this process.
 
     Args:
-        dataset: dimensions time, y, x; a variable a band (`B02`, …), as reflectance with NaN where it is missing, or
-            as integers of reflectance × 10000 (or with `scale_factor`, `add_offset` and `_FillValue` among its
-            attributes); dates that ascend. What more there is to go by: `clouds` (0 clear, 1 thick, 2 thin, 3 shadow,
-            255 no data) or `gap_mask` (true: missing) over the same dimensions; radar in dB as `S1A_VV`, `S1A_VH` over
-            `S1A_time`, y, x, and `S1D_…` of the descending track; coordinates and CRS as rioxarray writes them.
-        model: a model directory, or a loaded `Model`; `default` is the one that comes with the package.
-        mask: another variable that is true where a pixel is missing, in place of `clouds` and `gap_mask`.
-        options: of `SamplingOptions`, such as `mask_dilation`, `steps`, `seed`.
+        dataset: dimensions time, y, x, with ascending dates and one variable per band (`B02`, …). Values are
+            reflectance with NaN where missing, or integers of reflectance × 10000 (or scaled by the attributes
+            `scale_factor`, `add_offset` and `_FillValue`). Optional variables: `clouds` (0 clear, 1 thick, 2 thin,
+            3 shadow, 255 no data) or `gap_mask` (true: missing) over the same dimensions; radar in dB, as `S1A_VV` and
+            `S1A_VH` over `S1A_time`, y, x, and `S1D_…` for the descending track. Coordinates and CRS as rioxarray
+            writes them.
+        model: a model directory or a loaded `Model`; `default` is the model that comes with the package.
+        mask: name of another variable, true where a pixel is missing, to use instead of `clouds` and `gap_mask`.
+        options: passed to `SamplingOptions`, for example `mask_dilation`, `steps` or `seed`.
 
     Returns:
-        the same dataset with the gaps of the model's bands filled and every other value as it was. Filled, too, are
-        pixels near a cloud or a masked pixel, as many as the model was trained with (2 of the shipped one;
-        `mask_dilation=0`: none), since masks rarely reach a cloud's rim. Besides, `gap_mask` (what was filled),
-        `never_observed` (on no date at all), `uncertainty` (band, time, y, x: the standard deviation
-        of what was filled, in reflectance; of models that know it) and attributes that say how it was made.
+        The same dataset with the gaps in the model's bands filled and every other value unchanged. Because masks rarely
+        reach the very edge of a cloud, they are first dilated as in the model's training (by 2 pixels for the shipped
+        model), or by `mask_dilation` pixels. The result also has `gap_mask` (true where filled), `never_observed` (true
+        where no date is observed), `uncertainty` (band, time, y, x: standard deviation of each filled value, in
+        reflectance; only for models that estimate it) and attributes that record how it was made.
 
     Raises:
-        UserError: no band, too few for the model, other dimensions, nothing observed at all.
+        UserError: the dataset has no bands or too few for the model, other dimensions, or no observed pixel.
     """
     loaded = model if isinstance(model, Model) else load_model(model)
     given = _checked(dataset, mask)
@@ -65,7 +67,7 @@ def fill(
     )
     if UNCERTAINTY in filled.layers:
         deviation = filled.layers[UNCERTAINTY].swapaxes(0, 1) / np.float32(REFLECTANCE_SCALE)
-        described = {"long_name": "standard deviation of what was filled", "units": "1"}
+        described = {"long_name": "standard deviation of filled values", "units": "1"}
         result = result.assign_coords(band=list(filled.optical.bands))
         result = result.assign(uncertainty=(("band", *_DIMENSIONS), deviation.astype(np.float32), described))
     name = loaded.origin or loaded.config.name
@@ -74,21 +76,23 @@ def fill(
 
 
 def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
-    """The dataset with its dimensions in order and its mask under the name that a file would give it.
+    """The dataset with its dimensions in the order time, y, x and its mask renamed to `gap_mask`.
 
     Raises:
-        UserError: no band, other dimensions, or no such mask.
+        UserError: there is no band, a band has other dimensions, or the mask does not exist.
     """
     bands = [band for band in S2_ALL_BANDS if band in dataset.data_vars]
     if not bands:
-        raise UserError(f"dataset: no variable is a band: name them {', '.join(S2_ALL_BANDS[1:4])}, …")
+        raise UserError(f"dataset: contains no bands; name the variables {', '.join(S2_ALL_BANDS[1:4])}, …")
     for band in bands:
         if set(dataset[band].dims) != set(_DIMENSIONS):
             shown = ", ".join(map(str, dataset[band].dims)) or "nothing"
-            raise UserError(f"dataset: {band} is over {shown}; it must be over {', '.join(_DIMENSIONS)}: rename them")
+            raise UserError(f"dataset: {band} has dimensions {shown}; rename them to {', '.join(_DIMENSIONS)}")
     if mask is not None:
         if mask not in dataset.data_vars:
-            raise UserError(f"dataset: no mask {mask}; its variables are {', '.join(map(str, dataset.data_vars))}")
+            raise UserError(
+                f"dataset: no variable {mask} for the mask; its variables are {', '.join(map(str, dataset.data_vars))}"
+            )
         dataset = dataset.drop_vars("clouds", errors="ignore").assign(gap_mask=dataset[mask].astype(np.uint8))
     elif "gap_mask" in dataset.data_vars:
         dataset = dataset.assign(gap_mask=dataset["gap_mask"].astype(np.uint8))
@@ -97,7 +101,8 @@ def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
 
 
 def _with_gaps_filled(band: xarray.DataArray, gaps: np.ndarray, stored: np.ndarray) -> xarray.DataArray:
-    """The band as it was with stored values [T, H, W] in its gaps, in the numbers that it is given in."""
+    """The band with its gaps replaced by `stored` [T, H, W], reflectance × 10000, converted to the band's own encoding;
+    all other values are unchanged."""
     ordered = band.transpose(*_DIMENSIONS)
     reflectance = stored.astype(np.float64) / REFLECTANCE_SCALE
     if ordered.dtype.kind == "f":

@@ -1,1 +1,1 @@
-"""Model directories that ship with the package: `default`. `make model` makes it."""
+"""Model directories that ship with the package: `default`, which `make model` trains."""

@@ -1,1 +1,1 @@
-"""From a model and a cloudy series to a gap-free one."""
+"""Gap filling: applies a trained model to cloudy series."""

@@ -1,4 +1,4 @@
-"""Many series through the model, each written as soon as it is done, by whichever process has it.
+"""Reconstructs many series; each is written as soon as it is done, by the process that filled it.
 
 plan = plan_reconstruction(config)
 for outcome in outcomes(plan): ...
@@ -31,7 +31,7 @@ from restore_dit.series import NEVER_OBSERVED, TileSeries
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """One series before and after."""
+    """One series before and after gap filling, with the gap mask [T, H, W], true where a pixel was filled."""
 
     cloudy: TileSeries
     clear: TileSeries
@@ -40,10 +40,12 @@ class Reconstructed:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a tile: its dates, the share of pixels that were filled, how many pixels are observed on no date
-    `remarks` on what was left out of it and how the model did when it was `tried` on it, or the `reason` why it has no
-    results. Small: pixels never leave the
-    process that made them."""
+    """The outcome for one tile, without its pixels, which never leave the process that filled them.
+
+    dates: number of dates. reconstructed: share of the pixels that were filled. never_observed: number of pixels that
+    are observed on no date. remarks: what was left out of the input. tried: one line on the calibration; empty if there
+    was none. reason: why the tile has no results; empty if it has.
+    """
 
     tile_id: str
     dates: int = 0
@@ -56,7 +58,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class StoredInput:
-    """Series of a tile store."""
+    """Reads series from a tile store by tile id."""
 
     store: TileStore
 
@@ -66,7 +68,7 @@ class StoredInput:
 
 @dataclass(frozen=True)
 class CubeInput:
-    """Series of data cubes."""
+    """Reads series from data cubes by tile id."""
 
     sites: Mapping[str, Site]
     mapping: CubeMapping
@@ -77,24 +79,24 @@ class CubeInput:
 
 @dataclass(frozen=True)
 class TileReconstructor:
-    """Reads, fills and writes tiles: a callable that any process may have. It carries the model, so that workers need
-    no file of the process that made it."""
+    """Reads, fills and writes tiles. Any process can call it: it contains the model, so that workers need no access
+    to the files of the process that created it."""
 
     model: Model
     input: StoredInput | CubeInput
     config: ReconstructionConfig
     output: Location
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Tile id → what its results follow from, where that is known."""
+    """Tile id → key of its results; without one, no completion record is written."""
     picture: Callable[[Reconstructed], bytes] | None = None
     on_window: Callable[[str, int, int], object] = lambda tile_id, done, total: None
-    """Gets (tile, windows done, in all)."""
+    """Called with (tile id, windows done, windows in total)."""
 
     def __call__(self, tile_ids: Sequence[str]) -> Iterator[Outcome]:
-        """Each tile, whatever is wrong with it.
+        """Processes each tile and yields its outcome; an error in one tile does not stop the others.
 
         Raises:
-            UserError: a GPU is asked for, and this process sees none.
+            UserError: `sampling.use_gpu` is set, but this process sees no GPU.
         """
         model = self.model.on_device(self.config.sampling.use_gpu)
         for tile_id in tile_ids:
@@ -103,7 +105,7 @@ class TileReconstructor:
             except UserError as error:
                 yield Outcome(tile_id, reason=str(error))
             except torch.OutOfMemoryError:
-                yield Outcome(tile_id, reason=f"tile {tile_id}: too little GPU memory: lower sampling.batch_size")
+                yield Outcome(tile_id, reason=f"tile {tile_id}: out of GPU memory; reduce sampling.batch_size")
 
     def _one(self, model: Model, tile_id: str) -> Outcome:
         options = options_of(self.config)
@@ -145,7 +147,7 @@ class TileReconstructor:
 
 @dataclass(frozen=True)
 class ReconstructionPlan:
-    """What is to be done: `todo` the tiles without results, `there` how many have them."""
+    """The work of a job: `todo` lists the tiles without results, and `there` counts those that have them already."""
 
     config: ReconstructionConfig
     work: TileReconstructor
@@ -156,10 +158,10 @@ class ReconstructionPlan:
 def plan_reconstruction(
     config: ReconstructionConfig, picture: Callable[[Reconstructed], bytes] | None = None
 ) -> ReconstructionPlan:
-    """Looks at model, input and what is there already; writes nothing. `picture` draws a tile as PNG.
+    """Reads the model, lists the input and checks which results exist; writes nothing. `picture` draws a tile as PNG.
 
     Raises:
-        UserError: any of these cannot be read, or lacks a tile that is asked for.
+        UserError: the model or input cannot be read, or the input lacks a requested tile.
     """
     model, output = load_model(config.model), locate(config.output)
     picture = picture if config.figures else None
@@ -181,7 +183,7 @@ def _plan_of_cubes(
     output: Location,
     picture: Callable[[Reconstructed], bytes] | None,
 ) -> ReconstructionPlan:
-    """Cubes have no checksums, so that nobody knows which results are theirs: all are made."""
+    """A plan over all requested sites: cubes have no checksums, so existing results cannot be matched to them."""
     mapping = load_cube_mapping(config.mapping)
     sites = {site.tile_id: site for site in find_sites(config.input, mapping)}
     for site in sites.values():
@@ -198,17 +200,18 @@ def _plan_of_cubes(
 def outcomes(
     plan: ReconstructionPlan, on_window: Callable[[str, int, int], object] = lambda tile_id, done, total: None
 ) -> Iterator[Outcome]:
-    """What becomes of each tile, one after the other in this process; `on_window` gets (tile, windows done, in all)."""
+    """Fills the tiles one after the other in this process and yields their outcomes; `on_window` is called with
+    (tile id, windows done, windows in total)."""
     return replace(plan.work, on_window=on_window)(plan.todo)
 
 
 def options_of(config: ReconstructionConfig) -> SamplingOptions:
-    """The sampler's options, and by how much masks are widened."""
+    """The sampling options of a reconstruction, including the mask dilation."""
     return replace(sampling_options(config.sampling), mask_dilation=config.mask_dilation)
 
 
 def sampling_options(config: SamplingConfig) -> SamplingOptions:
-    """The sampler's options of a job's configuration."""
+    """The sampling options in a job's configuration."""
     return SamplingOptions(
         config.steps,
         config.seed,

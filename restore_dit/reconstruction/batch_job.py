@@ -1,4 +1,5 @@
-"""The tiles of a reconstruction on a cluster: a pool of actors, each with the model once, that read, fill and write."""
+"""Reconstruction on a cluster: a pool of Ray actors, each of which loads the model once, then reads, fills and writes
+tiles."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ from restore_dit.data.tasks_job import outcomes_of_actors
 from restore_dit.reconstruction.batch import Outcome, ReconstructionPlan
 
 ACTOR_MEMORY = 1 << 30
-"""What an actor may need, in bytes: a tile's whole series, the network and its activations."""
+"""Memory reserved per actor, in bytes: for a tile's whole series, the network and its activations."""
 
 
 def outcomes_on_cluster(plan: ReconstructionPlan) -> Iterator[Outcome]:
-    """What becomes of each tile, in whatever order actors finish. The tile of an actor that dies is done again.
+    """Yields the outcome of each tile, in the order in which actors finish. If an actor dies, its tile is retried.
 
     Raises:
-        UserError: the cluster lacks the GPUs; what a worker says that a user can mend and that is no tile's fault;
-            workers that die again and again.
+        UserError: the cluster lacks the GPUs, a worker reports an error that is not specific to one tile, or workers
+            die repeatedly.
     """
     return outcomes_of_actors(
         plan.work,

@@ -1,4 +1,5 @@
-"""What says that a tile's results are whole and what they were made from: `<tile>.json` beside them, written last."""
+"""The completion record of a tile, `<tile>.json`: written last, it marks the results as complete and identifies what
+they were made from."""
 
 from __future__ import annotations
 
@@ -22,21 +23,22 @@ _LOOK_UPS_AT_ONCE = 16
 
 
 class Completion(Section):
-    """A reconstructed tile: the names of its files, and the `key` of all that decides about their content."""
+    """The record of a reconstructed tile: the names of its files, and the `key` of everything that determines their
+    content."""
 
     key: str
     model: str
     files: tuple[str, ...]
     dates: int
     reconstructed: float
-    """Share of the pixels."""
+    """Share of the pixels that were filled."""
     never_observed: int
-    """Pixels that are observed on no date."""
+    """Number of pixels that are observed on no date."""
 
 
 def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions) -> str:
-    """A checksum of what the results of every tile follow from: weights, options, this package's version. How many
-    processes work, and how many windows at once, is none of it."""
+    """A checksum of everything that determines the results of all tiles: weights, options and the version of this
+    package. It does not depend on the number of processes or the batch size, which do not change the results."""
     weights = hashlib.blake2b(digest_size=16)
     for name, tensor in model.denoiser.state_dict().items():
         weights.update(name.encode())
@@ -57,7 +59,7 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
 
 
 def tile_key(run: str, record: TileRecord) -> str:
-    """The same with the tile's own pixels and masks."""
+    """A checksum of `run_key` and of the tile's own pixels and masks."""
     files = {name: file.checksum for name, file in sorted(record.objects.items())}
     return _checksum({"run": run, "files": files, "masks": record.masks_in_use})
 
@@ -67,17 +69,17 @@ def _checksum(content: object) -> str:
 
 
 def completion_name(tile_id: str) -> str:
-    """The name of a tile's record in the folder of results."""
+    """File name of a tile's completion record."""
     return f"{tile_id}.json"
 
 
 def write_completion(folder: Location, tile_id: str, completion: Completion) -> None:
-    """Says that the tile is done. After everything else."""
+    """Marks the tile as complete. Call it only after all other files are written."""
     write_bytes_atomically(folder.join(completion_name(tile_id)), completion.model_dump_json(indent=1).encode())
 
 
 def complete_tiles(folder: Location, keys: Mapping[str, str]) -> set[str]:
-    """The tiles whose results lie in the folder as a whole and are those of their key (tile id → key)."""
+    """The tiles whose results in the folder are complete and have the expected key (`keys`: tile id → key)."""
     names = set(list_names(folder))
     candidates = [tile_id for tile_id in keys if completion_name(tile_id) in names]
     with ThreadPoolExecutor(_LOOK_UPS_AT_ONCE) as pool:

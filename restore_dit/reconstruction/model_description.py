@@ -1,4 +1,4 @@
-"""What a model directory says of its model, without the model: its configuration and its scores."""
+"""Configuration and scores in a model directory, read without loading the weights."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from restore_dit.errors import UserError
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """A model's run, and its metrics at the step of its weights."""
+    """The configuration of a model's training run, and its validation metrics at the step of the saved weights."""
 
     config: RunConfig
     metrics: dict[str, float]
 
 
 def locate_model(place: Place) -> Location:
-    """Where a model directory lies: the shipped one where only its name is given and no folder bears it."""
+    """The location of a model directory. The name of the shipped model refers to it unless a folder has that name."""
     location = locate(place)
     if place == SHIPPED_MODEL and not is_folder(location):
         return locate(Path(str(resources.files("restore_dit.models"))) / SHIPPED_MODEL)
@@ -33,10 +33,10 @@ def locate_model(place: Place) -> Location:
 
 
 def describe_model(place: Place) -> ModelDescription:
-    """Reads a model directory's small files.
+    """Reads the configuration and metrics of a model directory.
 
     Raises:
-        UserError: no configuration there, or a damaged one.
+        UserError: the configuration is missing, or one of the files is damaged.
     """
     folder = locate_model(place)
     metrics = folder.join("metrics.json")
@@ -51,7 +51,7 @@ def read_config(folder: Location) -> RunConfig:
     """The configuration of a model directory.
 
     Raises:
-        UserError: it is not there, or no configuration.
+        UserError: it is missing or invalid.
     """
     place = folder.join("config.yaml")
     try:

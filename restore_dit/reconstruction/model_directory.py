@@ -1,8 +1,8 @@
-"""A model directory, at any URI: all that evaluation, reconstruction and serving need, and nothing to unpickle.
+"""A model directory, at any URI: everything that evaluation, reconstruction and serving need, without pickled files.
 
-`config.yaml` (the whole run), `model.safetensors` (averaged weights; its metadata names step and metrics, so that this
-one object says which weights these are), `normalisation.json`, `metrics.json`, `training_data.json` (which tiles it has
-seen; directories written earlier, and imported models, have none), `README.md` (the model card).
+`config.yaml` (configuration of the training run), `model.safetensors` (averaged weights, with the metrics as metadata,
+so that weights and metrics cannot come apart), `normalisation.json`, `metrics.json`, `training_data.json` (the tiles
+that training read; missing from older directories and imported models), `README.md` (model card).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from restore_dit.reconstruction.training_data import TrainingData
 
 @dataclass(frozen=True)
 class Model:
-    """A trained denoiser in evaluation mode with all that belongs to it."""
+    """A trained denoiser in evaluation mode, with its configuration, normalisation and provenance."""
 
     denoiser: AnyDenoiser
     config: RunConfig
@@ -42,7 +42,7 @@ class Model:
         """The bands of a series that the model fills: `ModelConfig.bands_of`.
 
         Raises:
-            UserError: the series, which `where` names, lacks bands that the model needs.
+            UserError: the series lacks bands that the model needs; `where` is what the message calls the series.
         """
         try:
             return self.config.model.bands_of(available)
@@ -50,10 +50,10 @@ class Model:
             raise UserError(f"{where}: {error}") from None
 
     def on_device(self, use_gpu: bool) -> Model:
-        """The same with its weights on the GPU or the CPU.
+        """The same model with its weights on the GPU or the CPU.
 
         Raises:
-            UserError: this process sees no GPU.
+            UserError: a GPU is requested, but this process sees none.
         """
         if use_gpu and not torch.cuda.is_available():
             raise UserError("sampling.use_gpu=true, but this process sees no GPU; set sampling.use_gpu=false")
@@ -69,7 +69,8 @@ def save_model(
     metrics: Mapping[str, float],
     training_data: TrainingData | None = None,
 ) -> None:
-    """Writes a model directory; the weights come last, so that they never stand beside nothing to read them with."""
+    """Writes a model directory. The weights come after the files needed to read them, so that a directory with weights
+    is usable even if writing was interrupted."""
     folder = locate(place)
     write_bytes_atomically(folder.join("config.yaml"), dump(config).encode())
     write_bytes_atomically(folder.join("normalisation.json"), normalisation.to_json())
@@ -85,10 +86,10 @@ def save_model(
 
 
 def load_model(place: Place) -> Model:
-    """The model in a directory that `save_model` wrote, or the shipped one by its name.
+    """Loads a model directory that `save_model` wrote, or the shipped model by its name.
 
     Raises:
-        UserError: no model there, or files that do not fit together.
+        UserError: there is no model, a file is damaged, or weights and configuration do not match.
     """
     folder = locate_model(place)
     if not exists(folder.join("model.safetensors")):
@@ -105,7 +106,7 @@ def load_model(place: Place) -> Model:
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise UserError(
-            f"{folder.uri}: model.safetensors does not fit config.yaml: {first}; copy the model again"
+            f"{folder.uri}: model.safetensors does not match config.yaml: {first}; copy the model again"
         ) from None
     name = SHIPPED_MODEL if place == SHIPPED_MODEL else folder.uri
     return Model(denoiser.eval(), config, normalisation, metrics, name, _read_training_data(folder))
@@ -134,7 +135,7 @@ def _card(config: RunConfig, metrics: Mapping[str, float]) -> str:
         f"pixels, {network.nearest} dates" if network.network == "pixels" else f"patches of {network.patch_size} pixels"
     )
     return f"""# {config.name}
-A RESTORE-DiT denoiser that fills gaps in Sentinel-2 series, written by restore-dit {__version__}.
+A RESTORE-DiT denoiser that fills gaps in Sentinel-2 time series, written by restore-dit {__version__}.
 
 | | |
 |---|---|
@@ -144,12 +145,12 @@ A RESTORE-DiT denoiser that fills gaps in Sentinel-2 series, written by restore-
 | trained on | {config.data.store} |
 | split | {config.data.split.by} |
 
-Metrics at the step of these weights (on the published scale clamp(DN, 0, 8000)/8000 unless named otherwise):
+Validation metrics at the step of these weights (on the published scale clamp(DN, 0, 8000)/8000 unless noted):
 
 | metric | value |
 |---|---|
 {rows}
 
 Use: `restore-dit reconstruct MODEL IN OUT`, `restore-dit evaluate MODEL STORE --protocol paper`.
-It was trained on the store above and should not be trusted on land cover, seasons or sensors that the store lacks.
+It was trained on the store above; do not rely on it for land cover, seasons or sensors that the store does not contain.
 """

@@ -1,4 +1,4 @@
-"""What is hidden of a series to see how well it can be filled: clear dates, in gaps as long as those to be filled."""
+"""Artificial gaps for calibration: parts of clear dates, hidden in gaps as long as the real gaps of the series."""
 
 from __future__ import annotations
 
@@ -11,37 +11,39 @@ from numpy.typing import NDArray
 from restore_dit.reconstruction.tiling import SpatialTile
 
 BLOCK = 16
-"""Side in pixels of the blocks in which dates are hidden."""
+"""Side length in pixels of the blocks in which dates are hidden."""
 
 WHOLE, PARTLY = 24, 12
-"""The most dates that are hidden in a whole block, and in half a block."""
+"""Maximum number of probes that hide a whole block, and of those that hide half a block."""
 
 _BEYOND_REACH = 2
-"""Clear dates on either side that the network is shown besides those that it looks at."""
+"""Clear dates on either side that are shown to the network in addition to those within its reach."""
 
 _LEAST_VISIBLE = 0.5
-"""Share of a block that a date must show to be hidden there."""
+"""Minimum visible share of a block for a date to be hidden there."""
 
 _NOTHING_VISIBLE = 0.02
-"""Share of an area up to which a date counts as hidden as a whole."""
+"""Maximum visible share of an area for a date to count as entirely hidden."""
 
 _MOST_PIXELS = 128
-"""Along each side of an area: larger ones are looked at in every second, third, … row and column."""
+"""Maximum pixels per side for measuring gap lengths: larger areas are subsampled by every second, third, … row and
+column."""
 
 _GOLDEN = (5**0.5 - 1) / 2
-"""Multiples of it, less their whole parts, fill [0, 1) evenly in whatever number, in an order that looks random."""
+"""Inverse of the golden ratio: the fractional parts of its multiples form a low-discrepancy sequence in [0, 1)."""
 
 
 class GapLength(NamedTuple):
-    """Days from a hidden date to the nearest visible ones, infinite where there is none."""
+    """Days from a hidden date to the nearest visible dates before and after it; infinite if there is none."""
 
     before: float
     after: float
 
 
 class Probe(NamedTuple):
-    """A date `frame` (an index among those to be filled) of a block, of which `hidden` [h, w] is taken away; with it
-    the dates `beside`, so that the gap is as long as those to be filled."""
+    """One artificial gap: the pixels `hidden` [h, w] of a block are hidden on the date `frame` (an index among the
+    frames to be filled) and on the neighbouring dates `beside`, which make the gap as long as a real one. `whole` is
+    true if the whole block is hidden."""
 
     block: SpatialTile
     frame: int
@@ -50,13 +52,13 @@ class Probe(NamedTuple):
     whole: bool
 
     def visible(self, visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """What its block still shows [n, h, w] of a series that shows the pixels `visible` [n, H, W]."""
+        """The pixels of the block that stay visible [n, h, w], given those of the series, `visible` [n, H, W]."""
         shown = visible[:, self.block.rows, self.block.columns].copy()
         shown[[self.frame, *self.beside]] &= ~self.hidden
         return shown
 
     def span(self, visible: NDArray[np.bool_], reach: int) -> tuple[int, int]:
-        """The frames [start, stop) that matter: `reach` and two more that show something on either side."""
+        """The frames [start, stop) to pass to the network, with up to `reach` + 2 visible dates on either side."""
         shown = _shows(self.visible(visible))
         before, after = np.flatnonzero(shown[: self.frame]), np.flatnonzero(shown[self.frame + 1 :]) + self.frame + 1
         reach += _BEYOND_REACH
@@ -66,9 +68,9 @@ class Probe(NamedTuple):
 
 
 def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> list[Probe]:
-    """Dates and blocks to hide of a series that shows the pixels `visible` [n, H, W] on its `days` [n]: dates spread
-    evenly over those that can be hidden, blocks in all quarters of the area in turn, in gaps whose lengths are those of
-    the series."""
+    """Chooses the probes of a series with the pixels `visible` [n, H, W] on its `days` [n]. The dates are spread evenly
+    over those that can be hidden, the blocks alternate between the quarters of the area, and the gap lengths are drawn
+    from those of the series."""
     blocks = _blocks(visible)
     shown = np.array([visible[:, block.rows, block.columns].mean(axis=(1, 2)) for block in blocks])  # [blocks, n]
     candidates = np.flatnonzero((shown >= _LEAST_VISIBLE).any(axis=0))
@@ -89,8 +91,8 @@ def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> lis
 
 
 def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole: bool) -> list[GapLength]:
-    """The gap around each date that lacks pixels, shortest first: of those hidden as a whole, or of the others, whose
-    gap is the median one of their hidden pixels."""
+    """The gaps around dates with hidden pixels, shortest first: with `whole`, around entirely hidden dates; otherwise,
+    around partly hidden ones, where it is the median over their hidden pixels."""
     share = visible.mean(axis=(1, 2))
     found = []
     if whole:
@@ -114,14 +116,14 @@ def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole
 
 
 def _days_since_visible(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Of each pixel and date [n, H, W] the days since the last visible one before or on it."""
+    """Days since each pixel was last visible, on or before each date, [n, H, W]."""
     each = days.astype(np.float32)[:, None, None]
     since: NDArray[np.float32] = each - np.maximum.accumulate(np.where(visible, each, np.float32(-np.inf)), axis=0)
     return since
 
 
 def _within(length: GapLength, frame: int, days: NDArray[np.floating], visible: NDArray[np.bool_]) -> tuple[int, ...]:
-    """The other dates that a gap of this length around a frame covers; none where no date would be left."""
+    """The other dates within a gap of this length around a frame; empty if no visible date would remain."""
     distance = days - days[frame]
     covered = (distance > -length.before) & (distance < length.after)
     if not _shows(visible)[~covered].any():
@@ -131,13 +133,14 @@ def _within(length: GapLength, frame: int, days: NDArray[np.floating], visible: 
 
 
 def _shows(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which dates show enough of a block [n, h, w]."""
+    """The dates on which enough of a block [n, h, w] is visible, [n]."""
     enough: NDArray[np.bool_] = visible.mean(axis=(1, 2)) >= _LEAST_VISIBLE
     return enough
 
 
 def _blocks(visible: NDArray[np.bool_]) -> list[SpatialTile]:
-    """In each quarter of the area the block that shows most; an area of less than two blocks a side is one quarter."""
+    """The block with the most visible pixels in each quarter of the area; a side shorter than two blocks is not
+    divided."""
     _, height, width = visible.shape
     side_h, side_w = min(BLOCK, height), min(BLOCK, width)
     seen = visible.mean(axis=0)
@@ -154,12 +157,12 @@ def _halves(extent: int, side: int) -> list[tuple[int, int]]:
 
 
 def _starts(first: int, stop: int, side: int) -> list[int]:
-    """Where blocks begin in [first, stop): side by side, and one that ends at its end."""
+    """Start positions of adjacent blocks in [first, stop), plus one that ends at `stop`."""
     return sorted({*range(first, stop - side + 1, side), stop - side})
 
 
 def _half(block: SpatialTile, number: int) -> NDArray[np.bool_]:
-    """One half of a block, another of the four for each number."""
+    """A mask of one half of a block; `number` cycles through left, top, right and bottom."""
     rows, columns = np.indices((block.height, block.width))
     across = block.width == 1 or (number % 2 == 1 and block.height > 1)
     first = rows < block.height / 2 if across else columns < block.width / 2

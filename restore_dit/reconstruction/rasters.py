@@ -1,11 +1,11 @@
-"""Writing one reconstructed series: Cloud-optimised GeoTIFFs, one a date, or one NetCDF 4 file.
+"""Writes a reconstructed series as Cloud-Optimized GeoTIFFs, one per date, or as one NetCDF 4 file.
 
-Both hold int16 reflectance × 10000 with its scale beside it, and say of every pixel whether it was observed or
-reconstructed, whether it is observed on any date at all, and how sure a reconstructed value is where the network says.
-In GeoTIFFs the former are the bands of a second file `<tile>_<date>_gap.tif`, not GDAL's internal mask: a mask there
-means "no data", and every reader would hide exactly the pixels that were reconstructed; the latter is a third file
-`<tile>_<date>_uncertainty.tif`. In NetCDF they are the variables `gap_mask`, `never_observed` and, for each band,
-`B04_uncertainty`. Every file is written as a whole or not at all.
+Both store int16 reflectance × 10000 with its scale, which pixels were observed and which reconstructed, which are never
+observed, and the standard deviation of reconstructed values where the network estimates it. With GeoTIFFs, the masks
+are the bands of a second file `<tile>_<date>_gap.tif` rather than GDAL's internal mask, which means "no data": readers
+would hide exactly the reconstructed pixels. The standard deviation is a third file `<tile>_<date>_uncertainty.tif`. In
+NetCDF they are the variables `gap_mask`, `never_observed` and, for each band, `B04_uncertainty`. Every file is written
+atomically.
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ def geotiffs(
     attributes: Mapping[str, str] | None = None,
     indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> Iterator[tuple[str, bytes]]:
-    """Name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series, of
-    `<tile>_<date>_ndvi.tif` for each index and of `<tile>_<date>_uncertainty.tif` where there is that layer; a series
-    without bands has the gap masks and indices only.
+    """Yields name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series, plus
+    `<tile>_<date>_ndvi.tif` for each index and `<tile>_<date>_uncertainty.tif` if the series has that layer. A series
+    without bands yields only gap masks and indices.
 
-    series: its layer `NEVER_OBSERVED`, if it has one, is the second band of each gap mask. gap_mask: [T, H, W], true
-    where a pixel was reconstructed. attributes: what made the series (model, version, seed), kept as tags of every
-    file. indices: what is computed from the bands, between -1 and 1 [T, H, W], by name.
+    series: its layer `NEVER_OBSERVED`, if there is one, becomes the second band of each gap mask.
+    gap_mask: [T, H, W], true where a pixel was reconstructed.
+    attributes: provenance (model, version, seed), stored as tags in every file.
+    indices: spectral indices [T, H, W] between -1 and 1, by name.
 
     Raises:
-        UserError: a tile id cannot name a file.
+        UserError: the tile id cannot be a file name.
     """
     tile_id = _file_name(series.tile_id)
     optical = series.optical
@@ -62,7 +63,7 @@ def geotiffs(
     for index, date in enumerate(optical.dates.astype("datetime64[D]").astype(str)):
         tags = {**attributes, "DATE": str(date), "TILE": series.tile_id}
         gaps = np.stack([gap_mask[index], *marks]).astype(np.uint8)
-        # The image last: whoever finds it finds its gap mask too.
+        # The image comes last, so that an image never lacks its gap mask.
         yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, names)
         for name, values in (indices or {}).items():
             stored = index_to_stored(values[index, None])
@@ -80,10 +81,10 @@ def geotiffs(
 def write_geotiffs(
     folder: Place, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
 ) -> list[str]:
-    """Writes the files of `geotiffs` into a folder at any URI, and returns their URIs.
+    """Writes the files of `geotiffs` to a folder at any URI and returns their URIs.
 
     Raises:
-        UserError: a file cannot be written, or a tile id cannot name one.
+        UserError: a file cannot be written, or the tile id cannot be a file name.
     """
     uris = []
     for name, content in geotiffs(series, gap_mask, attributes):
@@ -96,22 +97,24 @@ def write_geotiffs(
 def write_netcdf(
     uri: Place, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
 ) -> None:
-    """Writes the series as one NetCDF 4 file: dimensions time, y, x; a variable for each band, and `gap_mask`.
+    """Writes the series as one NetCDF 4 file with dimensions time, y, x, one variable per band, and `gap_mask`.
 
-    Parameters as `write_geotiffs`.
+    Parameters as in `write_geotiffs`.
 
     Raises:
-        UserError: the file cannot be written, or the grid is rotated against its coordinate system, which one
-            coordinate for each row and column cannot say.
+        UserError: the file cannot be written, or the grid is rotated relative to its CRS, which one-dimensional
+            coordinates cannot represent.
     """
     content = netcdf.encode(netcdf.without_radar(series), gap_mask, attributes)
     write_bytes_atomically(locate(uri), content)
 
 
 def _file_name(tile_id: str) -> str:
-    """The tile id, which becomes part of a path."""
+    """The tile id, checked because it becomes part of a path."""
     if not re.fullmatch(r"[\w][\w.-]*", tile_id):
-        raise UserError(f"tile {tile_id!r}: cannot name a file; use letters, digits, '.', '_' and '-' in tile ids")
+        raise UserError(
+            f"tile {tile_id!r}: not a valid file name; use only letters, digits, '.', '_' and '-' in tile ids"
+        )
     return tile_id
 
 
@@ -124,15 +127,16 @@ def _cog(
     scale: int | None = None,
     mixed: bool = True,
 ) -> bytes:
-    """A Cloud-optimised GeoTIFF of [C, H, W]: int16 in steps of 1/`scale`, or classes. Overviews of the former are
-    averages unless `mixed` is false: the uncertainty is 0 where a pixel is observed."""
+    """A Cloud-Optimized GeoTIFF of [C, H, W]: int16 in steps of 1/`scale`, or classes if there is no scale. Overviews
+    of classes are nearest neighbours, others averages unless `mixed` is false, as for the uncertainty, which is 0 where
+    a pixel is observed."""
     profile = {
         "driver": "COG",
         "dtype": bands.dtype.name,
         "count": bands.shape[0],
         "height": bands.shape[1],
         "width": bands.shape[2],
-        "compress": "DEFLATE",  # every reader has it; ZSTD is 5 % smaller
+        "compress": "DEFLATE",  # every reader supports it; ZSTD is only 5 % smaller
         "predictor": "STANDARD",
         "blocksize": _block_side(*bands.shape[1:]),
         "bigtiff": "IF_SAFER",
@@ -153,6 +157,6 @@ def _cog(
 
 
 def _block_side(height: int, width: int) -> int:
-    """Of the blocks of a file. Those of a small image are no larger than it: what lies outside is compressed too."""
+    """Side length of a file's blocks; smaller for small images, because the padding of a block is compressed too."""
     smallest = 1 << (max(height, width) - 1).bit_length()
     return min(max(smallest, _LEAST_BLOCK), _LARGEST_BLOCK)

@@ -1,7 +1,8 @@
-"""One series of any length and size through the model: windows in time, tiles in space, joined and blended.
+"""Reconstructs one series of any length and size: splits it into windows in time and tiles in space, runs the model,
+joins the windows and blends the tiles.
 
-Batch jobs, evaluation and the endpoint call the same function. Noise is a function of (seed, date, absolute pixel,
-band) and windows lie on a grid anchored to the input, so the result does not depend on how it was batched.
+Batch jobs, evaluation and the endpoint call the same function. The noise is a function of seed, date, absolute pixel
+and band, and windows lie on a grid anchored to the input, so the result does not depend on the batching.
 """
 
 from __future__ import annotations
@@ -29,18 +30,19 @@ from restore_dit.reconstruction.windows import time_windows
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, UNCERTAINTY, Acquisitions, TileSeries, days_since_origin
 
 DEFAULT_TILE = 128
-"""Side in pixels of the network's spatial tile where training saw whole tiles."""
+"""Side length in pixels of a spatial tile, for a network that was trained on whole tiles."""
 
 PIXELS_TILE = 64
-"""That of a network of pixels, which sees the whole series at once: a year of 70 dates takes 200 MB."""
+"""The same for a pixel network, which takes the whole series at once: 70 dates take 200 MB."""
 
 OnProgress = Callable[[int, int], None]
-"""Called with (windows done, windows in all), those on which the model is tried first among them."""
+"""Called with (windows done, windows in total), both including the windows used for calibration."""
 
 
 class Filled(NamedTuple):
-    """`values` [n, C, H, W] on the published scale, their standard `deviation` in the same shape and what is known of
-    the model's `own_errors` on this series; None of a network that does not say how sure it is."""
+    """`values` [n, C, H, W] on the published scale, their standard `deviation` in the same shape, and `own_errors`, the
+    calibration on this series. Without an estimate of uncertainty, `deviation` is None; without a calibration,
+    `own_errors` is None."""
 
     values: NDArray[np.float32]
     deviation: NDArray[np.float32] | None = None
@@ -48,7 +50,7 @@ class Filled(NamedTuple):
 
 
 class GapFree(NamedTuple):
-    """A `series` without gaps and `gap_mask` [T, H, W], what of it was filled; `own_errors` as of `Filled`."""
+    """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `own_errors` as in `Filled`."""
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
@@ -64,7 +66,7 @@ def reconstruct(
     on_progress: OnProgress = lambda done, total: None,
     sample: Sample | None = None,
 ) -> NDArray[np.float32]:
-    """The values alone of `reconstruct_with_deviation`, [n, C, H, W]."""
+    """The values of `reconstruct_with_deviation` without their deviation, [n, C, H, W]."""
     return reconstruct_with_deviation(model, series, frames, gaps, options, on_progress, sample).values
 
 
@@ -77,18 +79,21 @@ def reconstruct_with_deviation(
     on_progress: OnProgress = lambda done, total: None,
     sample: Sample | None = None,
 ) -> Filled:
-    """The given frames of a series without gaps.
+    """Fills the gaps in the given frames of a series.
 
     Args:
-        series: with cloud masks; radar of the model's track is used where it is there.
-        frames: [n] indices of the optical frames, ascending; no other frame is looked at.
-        gaps: [n, H, W] true where a pixel is hidden from the model besides the series' own clouds, widened, and missing
-            data.
-        sample: what samples the windows; none: this process.
+        series: with cloud masks; radar of the model's track is used if present.
+        frames: [n] ascending indices of optical frames; no other optical frame is used.
+        gaps: [n, H, W] true where a pixel is to be hidden from the model, in addition to missing data and to the
+            series' own clouds, dilated.
+        sample: samples the windows; if None, in this process.
 
     Returns:
-        on the published scale clamp(reflectance × 10000, 0, 8000) / 8000, the bands of `Model.bands_of`; observed
-        pixels are clamped to that scale and otherwise as they were, and their deviation means nothing.
+        The bands of `Model.bands_of`, on the published scale clamp(reflectance × 10000, 0, 8000) / 8000. Observed
+        pixels are clamped to that scale and otherwise unchanged; their deviation has no meaning.
+
+    Raises:
+        UserError: the series lacks a band that the model needs.
     """
     bands = model.bands_of(series.optical.bands, f"tile {series.tile_id}")
     hidden = gaps | _missing(model, series, options)[frames]
@@ -100,9 +105,9 @@ def reconstruct_with_deviation(
         side = model.config.data.crop or DEFAULT_TILE
     tiles = spatial_tiles(height, width, side, overlap=side // 4)
     weights = BlendWeights(height, width, side, overlap=side // 4)
-    of_model = len(model.config.model.bands)
-    says_deviation = model.config.model.says_how_sure
-    blend = Blend((len(frames), of_model * (1 + says_deviation)), SpatialTile(0, 0, height, width))
+    network_bands = len(model.config.model.bands)
+    has_deviation = model.config.model.says_how_sure
+    blend = Blend((len(frames), network_bands * (1 + has_deviation)), SpatialTile(0, 0, height, width))
     total, done = len(tiles) * len(windows), 0
     device = next(model.denoiser.parameters()).device
 
@@ -122,7 +127,7 @@ def reconstruct_with_deviation(
             yield prediction
 
     sample = sample or sampled_here(model, options)
-    places = np.array([model.config.model.bands.index(band) for band in bands])
+    band_indices = np.array([model.config.model.bands.index(band) for band in bands])
     order = [series.optical.bands.index(band) for band in bands]
     days = days_since_origin(series.optical.dates[frames])
 
@@ -135,20 +140,20 @@ def reconstruct_with_deviation(
         reach = network.depth * network.nearest
         probes = choose_probes(~hidden, days)
         total += len(probes)
-        trial = compare(
-            probes, published, ~hidden, days, places, reach, maker, lambda windows: counted(sample(windows))
+        comparisons = compare(
+            probes, published, ~hidden, days, band_indices, reach, maker, lambda windows: counted(sample(windows))
         )
-        own = learn(trial)
+        own = learn(comparisons)
     predictions = counted(sample(prepared()))
     for place in tiles:
         blend.add(place, join_windows(islice(predictions, len(windows)), windows), weights[place])
     blended = blend.result()
     del blend
-    values, deviation = blended[:, places], blended[:, of_model + places] if says_deviation else None
+    values, deviation = blended[:, band_indices], blended[:, network_bands + band_indices] if has_deviation else None
     del blended
     if own is not None and deviation is not None:
         beside = visible_nearby(~hidden)
-        for row in range(0, height, PIXELS_TILE):  # for the memory's sake
+        for row in range(0, height, PIXELS_TILE):  # in strips, to save memory
             strip = SpatialTile(row, 0, min(PIXELS_TILE, height - row), width)
             here = (slice(None), slice(None), strip.rows)
             own.temper(
@@ -164,25 +169,26 @@ def fill_gaps(
     on_progress: OnProgress = lambda done, total: None,
     sample: Sample | None = None,
 ) -> GapFree:
-    """The model's bands of the whole series with clouds, shadows and missing data replaced, and the gap mask of what
-    was: by the model's `data.gaps.dilation`, or the options', more than the masks say.
+    """Fills clouds, shadows and missing data in the model's bands of a whole series.
 
-    Observed pixels come out exactly as they went in. The layer `NEVER_OBSERVED` marks those that have no such date; the
-    layer `UNCERTAINTY` is there where the network says how sure it is.
+    The masks of cloud and shadow are first dilated by `mask_dilation` of the options or, if unset, by the model's
+    `data.gaps.dilation`. Observed pixels are returned unchanged. The layer `NEVER_OBSERVED` marks pixels that are
+    observed on no date; the layer `UNCERTAINTY`, if the network estimates it, holds standard deviations × 10000, 0
+    where a pixel is observed.
 
     Raises:
-        UserError: the series lacks a band or masks, or nothing of it is observed.
+        UserError: the series lacks cloud masks or a band that the model needs, or no pixel is observed.
     """
     bands = model.bands_of(series.optical.bands, f"tile {series.tile_id}")
     order = [series.optical.bands.index(band) for band in bands]
     if series.clouds is None:
-        raise UserError(f"tile {series.tile_id} has no cloud masks, so nobody knows its gaps; detect clouds first")
+        raise UserError(f"tile {series.tile_id} has no cloud masks, so its gaps are unknown; detect clouds first")
     observed = series.optical.values[:, order]
     series = replace(series, optical=Acquisitions(observed, series.optical.dates, bands))
     gaps = _missing(model, series, options)
     never_observed = gaps.all(axis=0)
     if never_observed.all():
-        raise UserError(f"tile {series.tile_id}: {_why_nothing_is_observed(model, series, options)}")
+        raise UserError(f"tile {series.tile_id}: {_reason_without_observations(model, series, options)}")
     filled = reconstruct_with_deviation(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
     values = np.where(gaps[:, None], published_scale_to_stored(filled.values), observed)
     marks: dict[str, NDArray[np.integer]] = {NEVER_OBSERVED: np.asarray(never_observed, np.uint8)}
@@ -194,24 +200,24 @@ def fill_gaps(
     return GapFree(clear, gaps, filled.own_errors)
 
 
-def _why_nothing_is_observed(model: Model, series: TileSeries, options: SamplingOptions) -> str:
+def _reason_without_observations(model: Model, series: TileSeries, options: SamplingOptions) -> str:
     empty = (series.optical.values == NO_DATA).all(axis=(0, 2, 3))
     if empty.any():
         bands = ", ".join(band for band, lacks in zip(series.optical.bands, empty, strict=True) if lacks)
-        return f"no pixel has data of {bands} on any date, which leaves nothing to fill from; take a model without"
+        return f"no pixel has data in {bands} on any date, so there is nothing to fill from; use a model without them"
     if series.missing().all():
         return (
-            f"no pixel is observed on any of its {len(series.optical)} dates: all are cloud, shadow or no data, which "
-            "leaves nothing to fill from; take more dates, or other masks"
+            f"no pixel is observed on any of its {len(series.optical)} dates: all are cloud, shadow or no data, so "
+            "there is nothing to fill from; use more dates or other masks"
         )
     return (
-        f"no pixel is observed on any of its {len(series.optical)} dates: clouds and shadows, widened by "
-        f"{mask_dilation(model, options)} pixels, hide all; set mask_dilation=0, or take more dates"
+        f"no pixel is observed on any of its {len(series.optical)} dates: clouds and shadows, dilated by "
+        f"{mask_dilation(model, options)} pixels, cover everything; set mask_dilation=0 or use more dates"
     )
 
 
 def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFree) -> dict[str, str]:
-    """What made a series, and what was found out on the way, as results say it; `name` is the model's."""
+    """Provenance and calibration of a result, as its attributes; `name` is the model's name."""
     sampler, steps = options.solver(model)
     own = filled.own_errors
     found = {} if own is None else own.attributes(filled.series.optical.bands)
@@ -226,19 +232,19 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
 
 
 def mask_dilation(model: Model, options: SamplingOptions) -> int:
-    """Pixels by which clouds and shadows are widened."""
+    """Pixels by which masks of cloud and shadow are dilated."""
     chosen = options.mask_dilation
     return model.config.data.gaps.dilation if chosen is None else chosen
 
 
 def _missing(model: Model, series: TileSeries, options: SamplingOptions) -> NDArray[np.bool_]:
-    """What the model is not to see of a series [T, H, W]: cloud and shadow, widened, and missing data."""
+    """The pixels hidden from the model [T, H, W]: dilated cloud and shadow, and missing data."""
     missing = series.missing()
     return missing if series.clouds is None else missing | hidden_pixels(series.clouds, mask_dilation(model, options))
 
 
 def _cut(series: TileSeries, place: SpatialTile) -> DecodedTile:
-    """The part of a series below one spatial tile; views, no copies."""
+    """The part of a series within one spatial tile, as views."""
 
     def cut(acquisitions: Acquisitions) -> Acquisitions:
         values = acquisitions.values[..., place.rows, place.columns]

@@ -1,4 +1,4 @@
-"""Windows of series as the network takes them, and the network over several of them at once, of one series or many."""
+"""Prepares windows of series as input to the network, and samples batches of windows, from one series or several."""
 
 from __future__ import annotations
 
@@ -29,14 +29,20 @@ from restore_dit.reconstruction.tiling import SpatialTile, pad_to_multiple
 _EVERY_ACQUISITION = 100_000
 
 Sample = Callable[[Iterable["PreparedWindow"]], Iterator[NDArray[np.float32]]]
-"""Takes windows as they come and yields the prediction of each, in their order: [t, C, h, w] on the published scale."""
+"""Yields the prediction of each window in order, [t, C, h, w] on the published scale; see `sample_windows`."""
 
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How to sample. `steps`, `sampler` and `mask_dilation` (pixels by which clouds and shadows are widened) None: as
-    the model's configuration says; `batch_size`: windows at once; `calibrate`: whether clear dates of a series are
-    hidden first, to see how well it can be filled (networks that say how sure they are, in one step)."""
+    """How to sample.
+
+    steps, sampler: if None, as in the model's configuration.
+    seed: seed of the initial noise.
+    batch_size: windows per forward pass.
+    mask_dilation: pixels by which masks of cloud and shadow are dilated; if None, as in the model's configuration.
+    calibrate: first hide and fill clear dates of the series to measure the errors; only applies to networks that
+        estimate their uncertainty, sampled in one step.
+    """
 
     steps: int | None = None
     seed: int = 0
@@ -47,33 +53,34 @@ class SamplingOptions:
     calibrate: bool = True
 
     def solver(self, model: Model) -> tuple[SamplerName, int]:
-        """Sampler and steps for a model.
+        """Sampler and number of steps for a model.
 
         Raises:
-            UserError: this sampler cannot follow the model's noise schedule.
+            UserError: the sampler does not support the model's noise schedule.
         """
         diffusion = model.config.diffusion
         sampler = self.sampler or diffusion.sampler
         try:
             diffusion.require_sampler(sampler)
         except ValueError as error:
-            raise UserError(f"sampling.sampler={sampler}: {error}; leave it out to take the model's own") from None
+            raise UserError(f"sampling.sampler={sampler}: {error}; omit it to use the model's own") from None
         return sampler, self.steps or diffusion.sampling_steps
 
     def tries(self, model: Model) -> bool:
-        """Whether the model is tried on a series before it fills it. Not where several steps make samples of it, which
-        are no means."""
+        """Whether to calibrate the model on a series before filling it. With several steps there is no calibration,
+        because the results are random samples, not means."""
         return self.calibrate and model.config.model.says_how_sure and self.solver(model)[1] == 1
 
 
 @dataclass(frozen=True)
 class PreparedWindow:
-    """A window of one spatial tile, all that its prediction depends on.
+    """A window of one spatial tile, with everything that its prediction depends on.
 
-    columns: the example, padded to T frames and to sides that the patch size divides.
-    noise: float32 [t, C, H, W], t real frames; anchor: the same of what the other dates of the whole series say, on the
-    network's scale, None for a model without an anchor.
-    size: (h, w) of the spatial tile.
+    columns: the example, padded to T frames and to sides that are multiples of the patch size.
+    noise: float32 [t, C, H, W] for the t real frames.
+    anchor: float32 [t, C, H, W], interpolation from the other dates of the whole series, on the network's scale; None
+        for a model without an anchor.
+    size: (h, w) of the spatial tile, without padding.
     """
 
     columns: Example
@@ -83,7 +90,7 @@ class PreparedWindow:
 
     @property
     def shape(self) -> tuple[tuple[int, ...], ...]:
-        """What windows have in common that can be sampled together."""
+        """The shapes of the columns; windows can be sampled together if they are equal."""
         return tuple(self.columns[name].shape for name in sorted(self.columns))
 
 
@@ -91,11 +98,12 @@ class WindowMaker:
     """Prepares windows of one spatial tile of a series.
 
     Args:
-        tile: the series below the spatial tile.
-        frames: [n] indices of its frames that are reconstructed.
-        place: where the tile lies; noise depends on it.
-        gaps: [n, h, w] what is hidden of the tile.
-        device: where the anchor is computed.
+        tile: the series within the spatial tile.
+        place: position of the spatial tile in the area; the noise depends on it.
+        frames: [n] indices of the frames to reconstruct.
+        gaps: [n, h, w] true where a pixel is hidden.
+        seed: seed of the noise.
+        device: device on which the anchor is computed.
     """
 
     def __init__(
@@ -110,15 +118,15 @@ class WindowMaker:
     ) -> None:
         self._model, self._tile, self._place = model, tile, place
         self._frames, self._gaps, self._seed = frames, gaps, seed
-        # What is hidden is decided already, with the clouds beyond this spatial tile.
+        # `gaps` is final: dilation must take clouds outside this spatial tile into account, so it comes before cutting.
         network, data = model.config.model, model.config.data.model_copy(update={"gaps": GapConfig()})
-        if network.network == "pixels" and data.radar is not None:  # that of training is for its memory's sake
+        if network.network == "pixels" and data.radar is not None:  # training only limits it to save memory
             data = data.model_copy(update={"radar": data.radar.model_copy(update={"frames": _EVERY_ACQUISITION})})
         self._cutter = Cutter(data, network.bands, network.any_bands)
         self._patch = network.patch_size if network.network == "patches" else 1
         self._anchor = None
         if network.network == "patches" and network.anchor == "linear":
-            self._anchor = self._from_other_dates(device)
+            self._anchor = self._interpolated_anchor(device)
 
     def __call__(self, start: int, stop: int) -> PreparedWindow:
         """The window of the frames [start, stop)."""
@@ -137,8 +145,8 @@ class WindowMaker:
         images = [name for name in ("optical", "valid", "gap_mask", "radar") if name in example]
         return example | {name: pad_to_multiple(example[name], self._patch) for name in images}
 
-    def _from_other_dates(self, device: torch.device) -> NDArray[np.float32]:
-        """[n, C, H, W]; a window sees only its own dates."""
+    def _interpolated_anchor(self, device: torch.device) -> NDArray[np.float32]:
+        """The anchor [n, C, H, W] from all dates of the series, whereas a window contains only its own."""
         whole = self._example(0, len(self._frames), padded=False)
         batch = to_batch(stack([whole]), self._model.normalisation, device=device)
         gaps, dates = batch.conditioning.gap_mask, batch.conditioning.optical_dates
@@ -155,7 +163,7 @@ class WindowMaker:
 
 
 def sampled_here(model: Model, options: SamplingOptions) -> Sample:
-    """Samples in this process, `batch_size` windows at once, while the next are prepared."""
+    """Samples in this process, `batch_size` windows per forward pass, while a thread prepares the next ones."""
 
     def sample(windows: Iterable[PreparedWindow]) -> Iterator[NDArray[np.float32]]:
         groups = _groups(windows, options.batch_size)
@@ -169,7 +177,7 @@ def sampled_here(model: Model, options: SamplingOptions) -> Sample:
 
 
 def _groups(windows: Iterable[PreparedWindow], most: int) -> Iterator[list[PreparedWindow]]:
-    """Neighbouring windows of one shape, `most` at once."""
+    """Groups of up to `most` consecutive windows of the same shape."""
     for _, alike in groupby(windows, lambda window: window.shape):
         while group := list(islice(alike, most)):
             yield group
@@ -179,9 +187,9 @@ def _groups(windows: Iterable[PreparedWindow], most: int) -> Iterator[list[Prepa
 def sample_windows(
     model: Model, windows: Sequence[PreparedWindow], options: SamplingOptions
 ) -> list[NDArray[np.float32]]:
-    """The prediction of each window [t, C, h, w] on the published scale; windows of one `shape`, of any series. The
-    options' seed is in the windows' noise already. Of a network that says how sure it is, [t, 2·C, h, w]: the values,
-    then their standard deviations."""
+    """The prediction of each window, [t, C, h, w] on the published scale. A network that estimates its uncertainty
+    returns [t, 2·C, h, w]: the values, then their standard deviations. The windows must have the same `shape` but can
+    come from different series. The seed of the options is not used: the noise is in the windows."""
     device = next(model.denoiser.parameters()).device
     sampler, steps = options.solver(model)
     columns = stack([window.columns for window in windows])
@@ -194,7 +202,7 @@ def sample_windows(
     predicted = Prediction.from_config(model.config.diffusion)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
         if isinstance(model.denoiser, PixelDenoiser):
-            filled, deviation = _with_deviation(model.denoiser, noise, conditioning, predicted, steps, sampler)
+            filled, deviation = _sample_with_deviation(model.denoiser, noise, conditioning, predicted, steps, sampler)
             parts = [to_unit_range(filled.float()), deviation.float() / 2]
         else:
             filled = sample_inpainting(model.denoiser, noise, conditioning, predicted, steps, sampler=sampler)
@@ -206,7 +214,7 @@ def sample_windows(
     ]
 
 
-def _with_deviation(
+def _sample_with_deviation(
     denoiser: PixelDenoiser,
     noise: torch.Tensor,
     conditioning: Conditioning,
@@ -214,12 +222,13 @@ def _with_deviation(
     steps: int,
     sampler: SamplerName,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What sampling fills in, and the standard deviation of the network's first answer, which is all that one step
-    asks for; both like `noise`, on the network's scale."""
-    if len(noise) > 1:  # one by one: what is known of a long series takes hundreds of megabytes
+    """The sampled series and the standard deviation of the network's first estimate, both in the shape of `noise`, on
+    the network's scale. With one step, the first estimate is the result."""
+    if len(noise) > 1:  # one by one, because the evidence of a long series takes hundreds of megabytes
         each = [slice(index, index + 1) for index in range(len(noise))]
         answers = [
-            _with_deviation(denoiser, noise[one], conditioning.examples(one), predicted, steps, sampler) for one in each
+            _sample_with_deviation(denoiser, noise[one], conditioning.examples(one), predicted, steps, sampler)
+            for one in each
         ]
         filled, deviations = zip(*answers, strict=True)
         return torch.cat(filled), torch.cat(deviations)
@@ -228,15 +237,15 @@ def _with_deviation(
     assert observed is not None
     conditioning = replace(conditioning, evidence=evidence_of(conditioning))
     step = torch.full((len(noise),), sampling_times(predicted.schedule, steps)[0], device=noise.device)
-    told = replace(conditioning, levels=predicted.schedule.levels(step))
-    mean, deviation = denoiser.estimate(noise, step, told)
+    first_conditioning = replace(conditioning, levels=predicted.schedule.levels(step))
+    mean, deviation = denoiser.estimate(noise, step, first_conditioning)
     if steps == 1:
         return torch.where(missing, mean, observed), deviation
     return sample_inpainting(denoiser, noise, conditioning, predicted, steps, sampler=sampler), deviation
 
 
 def _stacked(parts: Sequence[NDArray[np.float32]], like: torch.Tensor) -> torch.Tensor:
-    """Parts [t, C, h, w] in a tensor of the shape of `like`, zero where a part is shorter than the window."""
+    """Stacks parts [t, C, h, w] into a tensor with the shape of `like`; frames that a part lacks are zero."""
     stacked = torch.zeros_like(like)
     for index, part in enumerate(parts):
         stacked[index, : len(part)] = torch.from_numpy(part)

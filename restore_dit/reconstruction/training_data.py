@@ -1,5 +1,5 @@
-"""What a model has seen of which store: `training_data.json` of a model directory, by which an evaluation on places
-that training never saw knows them from others."""
+"""The tiles that a model was trained on: `training_data.json` of a model directory, by which an evaluation recognises
+tiles that training never saw."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from restore_dit.errors import UserError
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The store's fingerprint, and the tiles that training or validation read, with the checksum of each one's file: a
-    copy of the store at another address, or a store that grew, holds the same files."""
+    """The store's fingerprint and the tiles that training or validation read, with the checksums of their files. The
+    checksums also identify the tiles in a copy of the store at another address, or in a store that has grown."""
 
     store_fingerprint: str
     tiles: Mapping[str, str]
@@ -26,11 +26,12 @@ class TrainingData:
         return cls(store.fingerprint, {tile_id: _checksum(store, tile_id) for tile_id in sorted(tile_ids)})
 
     def after(self, earlier: TrainingData | None) -> TrainingData:
-        """This with the tiles that the model that the run began with had seen."""
+        """A copy that also contains the tiles seen by the model from which the run was initialised."""
         return self if earlier is None else TrainingData(self.store_fingerprint, {**earlier.tiles, **self.tiles})
 
     def seen(self, store: TileStore, tile_ids: Sequence[str]) -> list[str]:
-        """Those of a store's tiles that are here, too, by name (a longer series of the same place) or by content."""
+        """The tiles of a store that training has seen: by id (it may be a longer series of the same place) or by
+        content."""
         known = set(self.tiles.values())
         return [tile_id for tile_id in tile_ids if tile_id in self.tiles or _checksum(store, tile_id) in known]
 
@@ -40,10 +41,10 @@ class TrainingData:
 
     @classmethod
     def from_json(cls, content: bytes, origin: str) -> TrainingData:
-        """What `to_json` wrote; `origin` names the file in errors.
+        """Parses the output of `to_json`; `origin` is what messages call the file.
 
         Raises:
-            UserError: another content.
+            UserError: the content is invalid.
         """
         try:
             fields = json.loads(content)

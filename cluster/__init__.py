@@ -1,1 +1,1 @@
-"""Clusters to run on: local, AWS, Kubernetes."""
+"""Ray clusters: local, on AWS, on Kubernetes."""

@@ -1,4 +1,4 @@
-"""EC2 nodes that are bought on the spot market, and on demand where the market has none."""
+"""EC2 nodes bought on the spot market, with a fallback to on-demand instances."""
 
 from __future__ import annotations
 
@@ -11,26 +11,32 @@ from ray.autoscaler.node_launch_exception import NodeLaunchException
 logger = logging.getLogger(__name__)
 
 NO_SPOT = frozenset({"InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded", "SpotMaxPriceTooLow"})
-"""EC2's errors that say that there is no spot instance to be had, while one on demand might be."""
+"""EC2 error codes that mean that no spot instance is available, although an on-demand one may be."""
 
 
 class SpotThenOnDemand(AWSNodeProvider):
-    """Ray's own provider of EC2 nodes, but for what it does when a spot request is refused.
+    """Ray's EC2 node provider, except that it falls back to on-demand instances when a spot request is refused.
 
-    Ray would ask for the same spot instances again and again: its autoscaler passes over a group of nodes only when
-    they were granted and did not come up in time, not when they were refused (`CloudResourceMonitor`). Here the same
-    request goes out once more without the market options. The node keeps its group and its tags, so that Ray counts it
-    as what it asked for. It stays on demand until it is idle or the cluster ends; the next node is asked of the spot
-    market first again.
+    Ray would request the same spot instances over and over: its autoscaler skips a node group only if instances were
+    granted but did not come up in time, not if the request was refused (`CloudResourceMonitor`). This provider repeats
+    a refused request without the market options. The node keeps its group and tags, so Ray counts it as the one it
+    requested. It stays on demand until it is idle or the cluster ends; the next node is requested from the spot market
+    again.
     """
 
     def create_node(self, node_config: dict[str, Any], tags: dict[str, str], count: int) -> dict[str, Any]:
-        """Starts up to `count` instances; by instance id. Raises `NodeLaunchException` where neither kind is there."""
+        """Starts up to `count` instances and returns them by instance id.
+
+        Raises:
+            NodeLaunchException: neither a spot nor an on-demand instance is available.
+        """
         try:
             return super().create_node(node_config, dict(tags), count)
         except NodeLaunchException as refused:
             if "InstanceMarketOptions" not in node_config or refused.category not in NO_SPOT:
                 raise
-            logger.warning("no spot instance of %s (%s): on demand", node_config["InstanceType"], refused.category)
+            logger.warning(
+                "no spot instance of %s (%s): using on-demand", node_config["InstanceType"], refused.category
+            )
         on_demand = {name: value for name, value in node_config.items() if name != "InstanceMarketOptions"}
         return super().create_node(on_demand, dict(tags), count)

@@ -1,7 +1,7 @@
-"""What a training is likely to take on a number of GPUs: `python -m cluster.estimate [--gpus 1 8 64] …`.
+"""Estimates the time and cost of a training on a number of GPUs: `python -m cluster.estimate [--gpus 1 8 64] …`.
 
-An estimate on paper, from measured rates and what is assumed of the GPU, which was not at hand.
-The reasoning is in docs/cluster.md.
+The estimate combines measured rates with assumptions about a GPU on which nothing was measured. docs/cluster.md
+explains the reasoning.
 """
 
 from __future__ import annotations
@@ -10,53 +10,54 @@ import argparse
 from dataclasses import dataclass
 
 STEP_GFLOP = 3 * 326.9
-"""Arithmetic of one example of 15×128×128 in a training step: three times its forward pass (`make bench`)."""
+"""GFLOP for one example of 15×128×128 in a training step: three times the forward pass (`make bench`)."""
 
 EXAMPLE_REQUESTS = 4.9
-"""S3 requests for one example of the published size (docs/data.md)."""
+"""S3 requests per example of the published size (docs/data.md)."""
 
 EXAMPLE_MB = 4.7
-"""What these bring, in MB."""
+"""MB read per example by these requests."""
 
 EXAMPLES_A_CORE = 22.0
-"""Examples a second that one core reads from S3, decodes and cuts (docs/results.md: 45 to 47 on two)."""
+"""Examples per second that one core reads from S3, decodes and crops (docs/results.md: 45 to 47 on two cores)."""
 
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the estimate rests on besides the measured rates; every one has an option."""
+    """Assumptions of the estimate besides the measured rates. Each has a command-line option."""
 
     examples: int = 1946 * 3000
-    """Folds 1 to 4 of PASTIS-R, as often as the published training sees them."""
+    """Examples of the whole training: folds 1 to 4 of PASTIS-R, as often as the published training sees them."""
     peak_tflops: float = 121.0
-    """Of a GPU in dense bf16 products; an L4's, as in g6.2xlarge, which cluster/aws.yaml buys."""
+    """Peak rate of a GPU for dense bf16 products. The default is an L4's, as in the g6.2xlarge of cluster/aws.yaml."""
     utilisation: float = 0.15
-    """Share of that peak which a training reaches: on an H200 0.11 with 4 examples, 0.15 with 16 (docs/results.md)."""
+    """Share of the peak that a training reaches: on an H200 0.11 with 4 examples, 0.15 with 16 (docs/results.md)."""
     micro_batch: int = 4
-    """Examples that a GPU computes between two all-reduces."""
+    """Examples that a GPU processes between two all-reduces."""
     parameters: float = 9.8e6
     gradient_bytes: int = 4
     network_gbit: float = 10.0
-    """Between two GPUs of different nodes."""
+    """Bandwidth between two GPUs on different nodes."""
     network_share: float = 0.5
-    """Of that rate which an all-reduce reaches."""
+    """Share of the bandwidth that an all-reduce reaches."""
     cores_a_gpu: float = 4.0
-    """For the data stream, beside the one that drives the GPU."""
+    """Cores per GPU for the data stream, besides the one that drives the GPU."""
     requests_limit: float = 5500.0
-    """S3 reads a second below one prefix before it asks to slow down."""
+    """S3 reads per second and prefix above which S3 throttles."""
     price: float = 1.0
-    """Dollars an hour for a GPU with its share of the node: about that of such an instance on demand."""
+    """Dollars per hour for a GPU with its share of the node: about the on-demand price of such an instance."""
     price_thousand_requests: float = 0.0004
+    """Dollars per thousand S3 reads."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One column of the table."""
+    """An estimate for one number of GPUs: a column of the table."""
 
     gpus: int
     examples_per_second: float
     efficiency: float
-    """Of `gpus` times the rate of one that waits for nothing."""
+    """Rate relative to `gpus` times that of a single GPU that never waits."""
     bound_by: str
     hours: float
     dollars: float
@@ -68,12 +69,12 @@ class Estimate:
 
     @property
     def gpu_hours(self) -> float:
-        """Over all GPUs."""
+        """GPU hours of the whole training."""
         return self.hours * self.gpus
 
 
 def estimate(gpus: int, given: Assumptions) -> Estimate:
-    """A training on so many GPUs; gradients are reduced after the backward pass, nothing overlaps."""
+    """Estimate for a number of GPUs. Assumes that gradients are reduced after the backward pass, without overlap."""
     compute = given.micro_batch * STEP_GFLOP / (given.peak_tflops * 1e3 * given.utilisation)
     reduce = all_reduce_seconds(gpus, given)
     alone = given.micro_batch / compute
@@ -105,13 +106,13 @@ def estimate(gpus: int, given: Assumptions) -> Estimate:
 
 
 def all_reduce_seconds(gpus: int, given: Assumptions) -> float:
-    """A ring moves 2 (n - 1) / n of the gradients over every link."""
+    """Time of a ring all-reduce, in seconds: it moves 2 (n - 1) / n of the gradients over every link."""
     moved = 2 * (gpus - 1) / gpus * given.parameters * given.gradient_bytes
     return moved / (given.network_gbit * given.network_share * 1e9 / 8)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints the table."""
+    """Prints a table of estimates."""
     parser = argparse.ArgumentParser(prog="python -m cluster.estimate", description=__doc__)
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64])
     for name, value in vars(Assumptions()).items():
@@ -129,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
         ("GPU hours", [f"{each.gpu_hours:.0f}" for each in columns]),
         ("dollars for GPUs", [f"{each.dollars:.0f}" for each in columns]),
         ("from S3, MB/s", [f"{each.megabytes_per_second:.0f}" for each in columns]),
-        ("S3 requests a second", [f"{each.requests_per_second:.0f}" for each in columns]),
+        ("S3 requests/s", [f"{each.requests_per_second:.0f}" for each in columns]),
         ("S3 requests, millions", [f"{each.requests / 1e6:.0f}" for each in columns]),
         ("dollars for requests", [f"{each.dollars_requests:.0f}" for each in columns]),
         ("from S3, TB", [f"{each.terabytes:.0f}" for each in columns]),

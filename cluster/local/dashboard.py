@@ -1,4 +1,4 @@
-"""Questions to a cluster's dashboard."""
+"""Requests to a cluster's dashboard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS_TO_ANSWER = 10
 
 @dataclass(frozen=True)
 class NodeStatus:
-    """A node as the cluster sees it."""
+    """State of a node, as reported by the cluster."""
 
     is_head: bool
     alive: bool
@@ -22,22 +22,22 @@ class NodeStatus:
     cpus: float
     gpus: float
     object_store: int
-    """Bytes."""
+    """Size of the object store, in bytes."""
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job that was submitted."""
+    """State of a submitted job."""
 
     job_id: str
     status: str
 
 
 def nodes(record: ClusterRecord) -> list[NodeStatus]:
-    """The nodes that the cluster knows, dead ones included.
+    """The nodes that the cluster knows, including dead ones.
 
     Raises:
-        OSError: nobody answers, or not as a dashboard does.
+        OSError: no answer, or the server is not a Ray dashboard.
     """
     found = []
     for node in ask(record, "/nodes?view=summary")["data"]["summary"]:
@@ -57,7 +57,7 @@ def nodes(record: ClusterRecord) -> list[NodeStatus]:
 
 
 def jobs(record: ClusterRecord) -> list[JobStatus]:
-    """Jobs that were submitted, in no order.
+    """The submitted jobs, in no particular order.
 
     Raises:
         OSError: as `nodes`.
@@ -68,7 +68,7 @@ def jobs(record: ClusterRecord) -> list[JobStatus]:
 
 
 def ask(record: ClusterRecord, path: str) -> Any:
-    """The answer to a question, from JSON.
+    """The decoded JSON response to a GET request.
 
     Raises:
         OSError: as `nodes`.
@@ -80,4 +80,4 @@ def ask(record: ClusterRecord, path: str) -> Any:
         try:
             return json.load(response)
         except ValueError:
-            raise OSError(f"{record.dashboard} is no Ray dashboard") from None
+            raise OSError(f"{record.dashboard} is not a Ray dashboard") from None

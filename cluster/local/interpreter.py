@@ -1,4 +1,4 @@
-"""Which interpreters Ray can start its processes with."""
+"""Checks that Ray can start its processes with an interpreter."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import re
 
 from restore_dit.errors import UserError
 
-_TO_A_SHELL = re.compile(r"[\s\"'\\$`&|;<>()*?#~!{}\[\]]")
+_SPECIAL_TO_SHELL = re.compile(r"[\s\"'\\$`&|;<>()*?#~!{}\[\]]")
 
 
 def require_startable(python: str) -> None:
-    """Ray starts workers by `bash -c "exec PYTHON …"`, without quotes: its servers come up, and no worker ever does.
+    """Refuses paths from which Ray's servers would start but its workers never would, because Ray runs
+    `bash -c "exec PYTHON …"` without quotes.
 
     Raises:
-        UserError: the interpreter's path has a space in it, or whatever else a shell takes for more than a letter.
+        UserError: the interpreter's path contains a space or another character that is special to a shell.
     """
-    found = _TO_A_SHELL.search(python)
+    found = _SPECIAL_TO_SHELL.search(python)
     if found:
         raise UserError(
-            f"{python}: Ray cannot start workers from a path with {found[0]!r} in it: make the environment in another "
-            "folder"
+            f"{python}: Ray cannot start workers from a path that contains {found[0]!r}: create the environment in "
+            "another folder"
         )

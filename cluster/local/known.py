@@ -1,4 +1,4 @@
-"""Which local clusters this user has."""
+"""Lists this user's local clusters."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from cluster.local.record import ClusterRecord, read_record, state_folder
 
 
 def records() -> Iterator[ClusterRecord]:
-    """Every local cluster that is on record, by name; some may have died.
+    """All recorded local clusters, sorted by name. Some may have died.
 
     Raises:
         UserError: a record is damaged.
     """
     for path in sorted(state_folder().glob("*.json")):
         record = read_record(path.stem)
-        if record is not None:  # it may be gone since
+        if record is not None:  # it may have been removed meanwhile
             yield record

@@ -1,4 +1,4 @@
-"""A local cluster's life: up, down."""
+"""Starts and stops local clusters."""
 
 from __future__ import annotations
 
@@ -26,49 +26,49 @@ from cluster.local.record import ClusterRecord, read_record, record_file, write_
 from restore_dit.errors import UserError
 
 DASHBOARD_PORT = 8265
-"""Ray's own; another where it is taken."""
+"""Ray's default port; if it is taken, a free one is used."""
 
 SECONDS_TO_END = 10
-"""For processes that were asked to end, before they are killed."""
+"""How long processes may take to end before they are killed."""
 
 MOST_OBJECT_STORE = 1 << 30
 SHARE_OF_MEMORY = 0.6
-"""Of the machine's memory, for tasks on all nodes together."""
+"""Share of the machine's memory that tasks on all nodes together may reserve."""
 
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """What `up` starts."""
+    """Configuration of a local cluster."""
 
     nodes: int = 3
-    """The head among them."""
+    """Including the head."""
     cpus_per_node: int = 1
     head_cpus: int | None = None
-    """None: as the other nodes."""
+    """None: the same as on the other nodes."""
     gpus_per_node: int = 0
     object_store: int | None = None
-    """Bytes of each node's object store; None: a tenth of the memory, at most 1 GiB, shared out."""
+    """Bytes of each node's object store; None: a tenth of the memory divided by the nodes, at most 1 GiB each."""
     name: str = "default"
     seconds: float = 120.0
-    """Until every node must be alive."""
+    """Time limit for all nodes to be alive."""
     runner: Runner = field(default_factory=lambda: Runner(sys.executable))
     environment: Mapping[str, str] = field(default_factory=dict)
-    """For the nodes and all that runs on them, beside the caller's."""
+    """Environment variables for the nodes and everything that runs on them, in addition to the caller's."""
 
 
 def up(plan: ClusterPlan, say: Callable[[str], None] = lambda line: None) -> ClusterRecord:
-    """Starts a cluster and waits until every node is alive; what fails half-way is ended again.
+    """Starts a cluster and waits until every node is alive. If that fails, stops what was started.
 
     Raises:
-        UserError: bad numbers, a cluster of this name runs, a node did not come up.
+        UserError: invalid numbers, a running cluster with this name, or a node that did not come up.
     """
     _check(plan)
-    with _alone(plan.name):
+    with _exclusive(plan.name):
         existing = read_record(plan.name)
         if existing is not None:
             if existing.alive:
                 raise UserError(
-                    f"a local cluster '{plan.name}' runs already, at {existing.dashboard}; end it with "
+                    f"a local cluster '{plan.name}' is already running at {existing.dashboard}; stop it with "
                     f"`restore-dit cluster down{_named(plan.name)}`, or give another --name"
                 )
             _end(existing)
@@ -76,7 +76,7 @@ def up(plan: ClusterPlan, say: Callable[[str], None] = lambda line: None) -> Clu
 
 
 def _start(plan: ClusterPlan, say: Callable[[str], None]) -> ClusterRecord:
-    # Short, since Ray puts sockets below it, whose paths may not be long.
+    # A short path, because Ray puts Unix sockets below it, and the length of their paths is limited.
     folder = Path(tempfile.mkdtemp(prefix="rdc-"))
     gcs_port, client_port, other_port, head_metrics, scaler_metrics, *agent_ports = free_ports(plan.nodes + 5)
     dashboard_port = DASHBOARD_PORT if is_free(DASHBOARD_PORT) else other_port
@@ -90,12 +90,12 @@ def _start(plan: ClusterPlan, say: Callable[[str], None]) -> ClusterRecord:
         "--head", "--port", str(gcs_port), "--include-dashboard", "true", "--dashboard-host", LOOPBACK,
         "--dashboard-port", str(dashboard_port), "--ray-client-server-port", str(client_port),
     ]  # fmt: skip
-    # Of these two Ray has one each for a whole machine, unless told otherwise.
+    # By default, Ray uses one fixed port of each kind per machine, so two clusters would collide.
     metrics = {"DASHBOARD_METRIC_PORT": str(head_metrics), "AUTOSCALER_METRIC_PORT": str(scaler_metrics)}
     try:
         write_record(record)
         if plan.runner.user is not None:
-            folder.chmod(0o711)  # the other user may pass through, to the node's own folder
+            folder.chmod(0o711)  # lets the other user reach the folders of its nodes
         record.token_file.touch(mode=0o600)
         record.token_file.write_text(secrets.token_hex(32))
         record.environment_file.write_text(_shell_lines(record))
@@ -114,7 +114,7 @@ def _start(plan: ClusterPlan, say: Callable[[str], None]) -> ClusterRecord:
 
 
 def down(name: str = "default") -> bool:
-    """Ends exactly what `up` started, whatever has become of it; whether there was anything."""
+    """Stops everything that `up` started, in whatever state it is. Returns whether there was a cluster."""
     record = read_record(name)
     if record is None:
         return False
@@ -123,28 +123,28 @@ def down(name: str = "default") -> bool:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Of two that start a cluster of one name, the second is refused, or the first's would be lost from sight."""
+def _exclusive(name: str) -> Iterator[None]:
+    """Refuses a second concurrent start under the same name, whose record would overwrite the first one's."""
     lock = record_file(name).with_suffix(".lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = lock.open("w")
     except OSError as error:
         raise UserError(
-            f"{lock.parent}: cannot be written ({error.strerror}), where local clusters are kept on record; set "
-            "XDG_STATE_HOME to a folder of yours"
+            f"{lock.parent}: local clusters cannot be recorded there ({error.strerror}); set XDG_STATE_HOME to a "
+            "writable folder"
         ) from None
     with held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"a local cluster '{name}' is being started at this moment") from None
+            raise UserError(f"a local cluster '{name}' is being started by another process") from None
         yield
 
 
 @contextmanager
 def running(plan: ClusterPlan) -> Iterator[ClusterRecord]:
-    """A cluster for as long as the block runs."""
+    """Starts a cluster and stops it at the end of the block."""
     record = up(plan)
     try:
         yield record
@@ -153,7 +153,7 @@ def running(plan: ClusterPlan) -> Iterator[ClusterRecord]:
 
 
 def client_environment(record: ClusterRecord) -> dict[str, str]:
-    """What a process needs to talk to the cluster, through its dashboard or as a driver on this machine."""
+    """Environment variables for a process that uses the cluster, through its dashboard or as a local driver."""
     return LOOPBACK_ONLY | {
         "RAY_ADDRESS": record.address,
         "RAY_API_SERVER_ADDRESS": record.dashboard,
@@ -164,22 +164,22 @@ def client_environment(record: ClusterRecord) -> dict[str, str]:
 
 def _check(plan: ClusterPlan) -> None:
     if plan.nodes < 1:
-        raise UserError(f"--nodes {plan.nodes}: a cluster has at least one node, its head", status=2)
+        raise UserError(f"--nodes {plan.nodes}: must be at least 1, the head", status=2)
     counts = {"cpus-per-node": plan.cpus_per_node, "gpus-per-node": plan.gpus_per_node, "head-cpus": plan.head_cpus}
     for option, count in counts.items():
         if count is not None and count < 0:
-            raise UserError(f"--{option} {count}: at least 0", status=2)
+            raise UserError(f"--{option} {count}: must be at least 0", status=2)
     if not plan.name.replace("-", "").replace("_", "").isalnum():
-        raise UserError(f"--name {plan.name}: letters, digits, - and _ only", status=2)
+        raise UserError(f"--name {plan.name}: may contain only letters, digits, - and _", status=2)
     if plan.object_store is not None and plan.object_store < 80 << 20:
-        raise UserError("--object-store: Ray asks for at least 80 MiB a node", status=2)
+        raise UserError("--object-store: Ray requires at least 80 MiB per node", status=2)
     if not Path(plan.runner.python).is_file():
         raise UserError(f"--python {plan.runner.python}: no such file", status=2)
     require_startable(plan.runner.python)
     if plan.runner.user is None:
         return
     if os.geteuid() != 0:
-        raise UserError("--user: only root may run nodes as somebody else", status=2)
+        raise UserError("--user: only root may run nodes as another user", status=2)
     try:
         ids(plan.runner.user)
     except KeyError:
@@ -204,14 +204,12 @@ def _node_plans(plan: ClusterPlan, agent_ports: list[int]) -> list[NodePlan]:
 
 
 def _wait(record: ClusterRecord, count: int, seconds: float, say: Callable[[str], None]) -> None:
-    """Until `count` nodes are alive."""
+    """Waits until `count` nodes are alive."""
     until, alive = time.monotonic() + seconds, 0
     while True:
         for node in record.nodes:
             if node.process() is None:
-                raise UserError(
-                    f"{node.name} of the local cluster ended at its start: {_last_words(record, node.name)}"
-                )
+                raise UserError(f"{node.name} of the local cluster failed to start: {_log_excerpt(record, node.name)}")
         with suppress(OSError, KeyError, TypeError):
             found = sum(node.alive for node in dashboard.nodes(record))
             if found > alive:
@@ -222,42 +220,43 @@ def _wait(record: ClusterRecord, count: int, seconds: float, say: Callable[[str]
         if time.monotonic() > until:
             raise UserError(
                 f"{alive} of {count} nodes of the local cluster were alive after {seconds:.0f} s: "
-                f"{_last_words(record, record.nodes[-1].name)}; is the machine too small or too busy? Try fewer --nodes"
+                f"{_log_excerpt(record, record.nodes[-1].name)}; the machine may be too small or too busy, try fewer "
+                "--nodes"
             )
         time.sleep(0.5)
 
 
-def _last_words(record: ClusterRecord, node: str) -> str:
-    """The line of a node's log that says most."""
+def _log_excerpt(record: ClusterRecord, node: str) -> str:
+    """The most informative line of a node's log: the last one with an error, else the last one."""
     lines = (record.folder / node / "ray_start.log").read_text(errors="replace").splitlines()
-    said = [" ".join(line.split()) for line in lines if line.strip()]
-    telling = [line for line in said if "rror" in line] or said
-    return telling[-1][:300] if telling else "it said nothing"
+    filled = [" ".join(line.split()) for line in lines if line.strip()]
+    informative = [line for line in filled if "rror" in line] or filled
+    return informative[-1][:300] if informative else "its log is empty"
 
 
 def _end(record: ClusterRecord) -> None:
-    """Asks every process of the cluster to end, kills those that do not, and removes its files."""
-    keepers = [process for node in record.nodes if (process := node.process())]
-    # Ray's processes end with their keeper, the workers' first: the head's end would be an accident to them.
-    for process in reversed(keepers):
+    """Terminates every process of the cluster, kills those that do not end in time, and removes its files."""
+    parents = [process for node in record.nodes if (process := node.process())]
+    # A node's processes end with its `ray start`. Workers go first, since they would treat a lost head as a failure.
+    for process in reversed(parents):
         with suppress(psutil.NoSuchProcess):
             try:
                 process.terminate()
             except psutil.AccessDenied:
                 owner = process.username()
                 raise UserError(
-                    f"the local cluster '{record.name}' is {owner}'s: only {owner} or root may end it"
+                    f"the local cluster '{record.name}' belongs to {owner}: only {owner} or root may stop it"
                 ) from None
-    _, deaf = psutil.wait_procs(keepers, timeout=SECONDS_TO_END)
-    for process in deaf:
+    _, remaining = psutil.wait_procs(parents, timeout=SECONDS_TO_END)
+    for process in remaining:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     left = _marked(record)
     for process in left:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
-    _, deaf = psutil.wait_procs(left, timeout=SECONDS_TO_END / 2)
-    for process in [*deaf, *_marked(record)]:
+    _, remaining = psutil.wait_procs(left, timeout=SECONDS_TO_END / 2)
+    for process in [*remaining, *_marked(record)]:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     shutil.rmtree(record.folder, ignore_errors=True)
@@ -265,8 +264,8 @@ def _end(record: ClusterRecord) -> None:
 
 
 def _marked(record: ClusterRecord) -> list[psutil.Process]:
-    """Every process that has the cluster's mark in its environment, but for this one: drivers of jobs among them, which
-    are in sessions of their own."""
+    """All processes, except this one, with the cluster's mark in their environment. They include drivers of jobs, which
+    run in sessions of their own."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):

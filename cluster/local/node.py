@@ -1,4 +1,4 @@
-"""One node of a local cluster: a raylet, and on the head Ray's servers, below a process that keeps them."""
+"""One node of a local cluster: a `ray start` process with its raylet and, on the head, Ray's servers as children."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from restore_dit import threads
 from serving.proxy import ENVIRONMENT as PROXY_ENVIRONMENT
 
 MARK = "RESTORE_DIT_CLUSTER"
-"""Set to the cluster's folder in the environment of every process of it, so that `down` finds just these."""
+"""Environment variable of every process of a cluster, set to the cluster's folder, by which `down` finds them."""
 
-# Ray turns a loopback address into the host's own, on which its servers then listen to everybody; and it refuses
-# several nodes where it does not. It has no option for several nodes on loopback: both are set before its command runs.
+# Ray replaces a loopback address by the host's own, on which its servers would accept connections from anywhere, and
+# otherwise refuses to run several nodes. It has no option for several nodes on loopback, so both are patched before its
+# command runs.
 KEEPER = """
 from ray._private import ray_constants, services
 ray_constants.ENABLE_RAY_CLUSTER = True
@@ -27,25 +28,25 @@ main()
 """
 
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""What every process that talks to the cluster needs in its environment, so that Ray keeps to the loopback address."""
+"""Environment of every process that connects to the cluster, which makes Ray keep the loopback address."""
 
 
 @dataclass(frozen=True)
 class NodePlan:
-    """What a node is to be."""
+    """Configuration of a node."""
 
     name: str
     cpus: int
     gpus: int
     memory: int
-    """Bytes that tasks may ask for."""
+    """Bytes that tasks may reserve."""
     object_store: int
-    """Bytes of its object store."""
+    """Size of its object store, in bytes."""
     agent_port: int
-    """Of its dashboard agent: distinct, or job submission finds no agent."""
+    """Port of its dashboard agent. It must be unique, or job submission finds no agent."""
 
     def arguments(self, folder: Path) -> list[str]:
-        """Of `ray start`, for a worker and the head alike."""
+        """Arguments of `ray start` that the head and workers share."""
         return [
             "start", "--block", "--node-ip-address", LOOPBACK, "--disable-usage-stats", "--log-color", "false",
             "--num-cpus", str(self.cpus), "--num-gpus", str(self.gpus), "--memory", str(self.memory),
@@ -56,7 +57,7 @@ class NodePlan:
 
 @dataclass(frozen=True)
 class Runner:
-    """Who runs the nodes and with what: another interpreter that has the dependencies, another user (needs root)."""
+    """The interpreter and the user that run the nodes. The interpreter needs the dependencies; another user, root."""
 
     python: str
     user: str | None = None
@@ -65,12 +66,15 @@ class Runner:
 def start_node(
     plan: NodePlan, place: list[str], folder: Path, token_file: Path, runner: Runner, extra: Mapping[str, str]
 ) -> NodeRecord:
-    """Starts a node's keeper in a session of its own; it may take seconds until the node is alive.
+    """Starts a node's `ray start` process in a session of its own. The node may take seconds to be alive.
 
     Args:
-        place: the arguments that make it the head, or name the head.
-        folder: the cluster's; the node gets one in it, with its log.
-        extra: environment for the node and all that runs on it.
+        plan: the node's configuration.
+        place: arguments of `ray start` that make it the head, or that name the head.
+        folder: the cluster's folder; the node gets its own folder in it, with its log.
+        token_file: file of the cluster's token.
+        runner: interpreter and user.
+        extra: environment variables for the node and everything that runs on it.
     """
     home = folder / plan.name
     home.mkdir(mode=0o700)
@@ -97,8 +101,9 @@ def start_node(
 
 
 def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
-    """The caller's environment, S3 address and credentials included: that is how they reach the nodes. What is meant
-    for another Ray cluster stays out, and so does what names the caller's own home where another user runs the node."""
+    """Environment of a node: the caller's, including S3 endpoint and credentials, which reach the nodes in this way.
+    Variables meant for another Ray cluster are left out and, if another user runs the node, so are those that refer to
+    the caller's home directory."""
     ours = threads.of_ray_processes(os.environ)
     ours = {name: value for name, value in ours.items() if not name.startswith("RAY_")}
     ours |= LOOPBACK_ONLY | {
@@ -107,7 +112,7 @@ def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         **PROXY_ENVIRONMENT,
-        # A worker group that starts on a machine that is several nodes is slow, not broken.
+        # Starting a worker group is slow when one machine acts as several nodes.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
         "PATH": f"{Path(runner.python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
@@ -122,7 +127,11 @@ def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
 
 
 def ids(user: str) -> tuple[int, int]:
-    """User and primary group."""
+    """User id and primary group id of a user.
+
+    Raises:
+        KeyError: no such user.
+    """
     import pwd
 
     entry = pwd.getpwnam(user)

@@ -1,4 +1,4 @@
-"""What is known of a local cluster: a small file in the user's state folder, written by `up`, gone after `down`."""
+"""Record of a local cluster: a small file in the user's state folder, written by `up` and removed by `down`."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from restore_dit.errors import UserError
 
 
 class NodeRecord(BaseModel):
-    """A node: the process that keeps its raylet, and when that began, so that another with its number is not mistaken
+    """A node: its `ray start` process, and when that started, so that a later process with the same pid is not mistaken
     for it."""
 
     name: str
     pid: int
     begun: str
-    """As `beginning` tells it."""
+    """Start time, as returned by `beginning`."""
 
     def process(self) -> psutil.Process | None:
-        """The process, if it still runs."""
+        """The process; None if it no longer runs."""
         try:
             process = psutil.Process(self.pid)
             alive = beginning(self.pid) == self.begun and process.status() != psutil.STATUS_ZOMBIE
@@ -31,8 +31,8 @@ class NodeRecord(BaseModel):
 
 
 def beginning(pid: int) -> str:
-    """When a process began, in ticks since the machine was started, and which start that was. A time of day would
-    change with the clock.
+    """Boot id, and start time of a process in clock ticks since boot. Unlike a time of day, it does not change when the
+    clock is set.
 
     Raises:
         OSError: there is no such process.
@@ -42,49 +42,49 @@ def beginning(pid: int) -> str:
 
 
 class ClusterRecord(BaseModel):
-    """A local cluster."""
+    """Record of a local cluster."""
 
     name: str
     folder: Path
-    """Everything of the cluster: its token, its nodes' logs and temporary files."""
+    """Folder with the cluster's token, its nodes' logs and temporary files."""
     dashboard: str
-    """Address for `submit`: `http://127.0.0.1:PORT`."""
+    """Address for `restore-dit submit`: `http://127.0.0.1:PORT`."""
     address: str
     """Address for `RAY_ADDRESS`: `127.0.0.1:PORT`."""
     nodes: list[NodeRecord] = []
 
     @property
     def token_file(self) -> Path:
-        """The token that the cluster asks for; readable by its owner only."""
+        """File of the cluster's token, readable only by its owner."""
         return self.folder / "token"
 
     @property
     def environment_file(self) -> Path:
-        """Shell lines that make the cluster this shell's own; holds the token's path, not the token."""
+        """Shell script to `source` to use the cluster. It contains the path of the token, not the token."""
         return self.folder / "environment"
 
     @property
     def alive(self) -> bool:
-        """Whether any of its nodes runs."""
+        """Whether any node is running."""
         return any(node.process() for node in self.nodes)
 
 
 def state_folder() -> Path:
-    """Where local clusters are kept."""
+    """Folder with the records of local clusters."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "restore-dit" / "clusters"
 
 
 def record_file(name: str) -> Path:
-    """The file of the cluster with this name."""
+    """Path of the record of the cluster with this name."""
     return state_folder() / f"{name}.json"
 
 
 def read_record(name: str = "default") -> ClusterRecord | None:
-    """The local cluster of this name, None if none was started; it may have died since.
+    """Record of the local cluster with this name; None if none was started. The cluster may have died since.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the record cannot be read.
     """
     path = record_file(name)
     try:
@@ -92,11 +92,13 @@ def read_record(name: str = "default") -> ClusterRecord | None:
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise UserError(f"{path}: cannot be read ({type(error).__name__}); delete it once no raylet runs") from None
+        raise UserError(
+            f"{path}: cannot be read ({type(error).__name__}); delete it once no raylet is running"
+        ) from None
 
 
 def write_record(record: ClusterRecord) -> None:
-    """Writes the file whole or not at all."""
+    """Writes the record atomically."""
     path = record_file(record.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")

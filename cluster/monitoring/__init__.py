@@ -1,1 +1,1 @@
-"""Watching a cluster: Prometheus' configuration and alert rules, a Grafana dashboard."""
+"""Monitoring a cluster: Prometheus configuration, alert rules, Grafana dashboard."""

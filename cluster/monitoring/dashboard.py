@@ -1,4 +1,7 @@
-"""The Grafana dashboard: `python -m cluster.monitoring.dashboard > cluster/monitoring/grafana-dashboard.json`."""
+"""Generates the Grafana dashboard:
+
+python -m cluster.monitoring.dashboard > cluster/monitoring/grafana-dashboard.json
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Any
 
 JOB = '{job_name=~"$job_name", run=~"$run", submission=~"$submission"}'
 ONE_JOB = "SessionName, job_name, run, submission"
-"""Two jobs may have one name, and one Prometheus may watch several clusters."""
+"""Labels that identify a job. Names alone do not: two jobs may share one, and Prometheus may watch several clusters."""
 NAME = "{{job_name}} {{run}} {{submission}}"
 TRAINING = "{{run}} {{submission}}"
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -17,7 +20,7 @@ COLUMNS, WIDTH, HEIGHT = 24, 8, 7
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart over time: each expression with the name of its lines."""
+    """A time-series chart. Each query is an expression and the legend of its lines."""
 
     title: str
     queries: tuple[tuple[str, str], ...]
@@ -28,17 +31,17 @@ class Panel:
 
 
 def training(name: str, labels: str = ONE_JOB) -> str:
-    """One line a training."""
+    """Expression with one line per training."""
     return f"max by ({labels}) (ray_restore_dit_training_{name}{JOB})"
 
 
 def job(name: str) -> str:
-    """One line a job."""
+    """Expression with one line per job."""
     return f"max by ({ONE_JOB}) (ray_restore_dit_{name}{JOB})"
 
 
 def node(expression: str) -> tuple[tuple[str, str], ...]:
-    """One line a node."""
+    """Query with one line per node."""
     return ((f"max by (instance) ({expression})", "{{instance}}"),)
 
 
@@ -51,7 +54,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         ),
         Panel("Tiles failed", ((job("tiles_failed"), NAME),)),
         Panel(
-            "Tiles a second",
+            "Tiles per second",
             ((f"max by ({ONE_JOB}) (deriv(ray_restore_dit_tiles_done{JOB}[5m]))", NAME),),
             "cps",
         ),
@@ -60,22 +63,22 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Optimiser step", ((training("step"), TRAINING), (training("steps_planned"), f"{TRAINING} planned"))),
         Panel("Loss", ((training("loss"), TRAINING),), log=True),
         Panel("Learning rate", ((training("learning_rate"), TRAINING),), "sci"),
-        Panel("Validation PSNR of missing pixels", ((training("validation_psnr_db"), TRAINING),), "dB"),
-        Panel("Validation MAE of missing pixels", ((training("validation_mae"), TRAINING),)),
+        Panel("Validation PSNR of gap pixels", ((training("validation_psnr_db"), TRAINING),), "dB"),
+        Panel("Validation MAE of gap pixels", ((training("validation_mae"), TRAINING),)),
         Panel("Gradient norm before clipping", ((training("gradient_norm"), TRAINING),), log=True),
-        Panel("Examples a second", ((training("examples_per_second"), TRAINING),), "cps"),
+        Panel("Examples per second", ((training("examples_per_second"), TRAINING),), "cps"),
         Panel(
             "Waiting for data",
             ((training("data_wait_share"), TRAINING),),
             "percentunit",
-            "Share of the time in which the slowest worker waits for its next batch. Above 0.3 it is starved.",
+            "Share of time that the slowest worker waits for its next batch. An alert fires above 0.3.",
             most=1,
         ),
         Panel(
-            "Time since it came further",
+            "Time since last progress",
             ((f"time() - {training('last_progress_timestamp_seconds')}", TRAINING),),
             "s",
-            "Includes validation and saving. After 15 minutes an alert fires.",
+            "Includes validation and saving. An alert fires after 15 minutes.",
         ),
         Panel(
             "GPU memory of a worker's tensors",
@@ -87,7 +90,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "bytes",
         ),
         Panel(
-            "Workers, and how often they began",
+            "Workers and worker group starts",
             ((training("workers"), f"{TRAINING} workers"), (training("worker_group_starts"), f"{TRAINING} starts")),
         ),
         Panel(
@@ -100,10 +103,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Nodes",
             (
                 ("sum(ray_cluster_active_nodes)", "alive"),
-                ("sum(ray_node_failure_total)", "gone so far"),
+                ("sum(ray_node_failure_total)", "gone in total"),
                 (job("job_nodes_lost"), f"lost by {NAME}"),
             ),
-            description="Gone are also those that the autoscaler took away, being idle; lost are the others.",
+            description="Gone: all nodes that left, including idle ones removed by the autoscaler. Lost: the rest.",
         ),
         Panel("CPU", node("ray_node_cpu_utilization"), "percent", most=100),
         Panel("Memory", node("ray_node_mem_used / ray_node_mem_total"), "percentunit", most=1),
@@ -139,7 +142,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 
 
 def dashboard() -> dict[str, Any]:
-    """What Grafana imports."""
+    """The dashboard as Grafana imports it."""
     panels: list[dict[str, Any]] = []
     top = 0
     for title, row in ROWS.items():
@@ -229,7 +232,7 @@ def _variable(name: str, label: str, metric: str) -> dict[str, Any]:
 
 
 def text() -> str:
-    """The file's content."""
+    """The dashboard as JSON text."""
     return json.dumps(dashboard(), indent=1) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Prometheus on this machine for a cluster whose head runs here: `python -m cluster.monitoring.prometheus`."""
+"""Runs Prometheus on this machine for a cluster whose head runs here: `python -m cluster.monitoring.prometheus`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from restore_dit.errors import UserError
 
 FOLDER = Path(__file__).resolve().parent
 NODES_FILE = "prom_metrics_service_discovery.json"
-"""What Ray calls the list of a cluster's nodes, in the temporary folder of its head."""
+"""Ray's name of the file with the list of a cluster's nodes, in the temporary folder of its head."""
 
 
 def nodes_file(local_cluster: str | None) -> Path:
-    """Where the head keeps the list of nodes: that of a local cluster, or of a Ray with its usual folder.
+    """Path of the node list of a local cluster or, if None, of a Ray head with the default temporary folder.
 
     Raises:
         UserError: no such local cluster.
@@ -32,13 +32,14 @@ def nodes_file(local_cluster: str | None) -> Path:
 
 
 def configuration(nodes: Path) -> str:
-    """The shipped configuration, for another list of nodes and from any folder."""
+    """The shipped configuration with this node list, and with absolute paths, so that it works in any folder."""
     text = (FOLDER / "prometheus.yaml").read_text(encoding="utf-8")
     return text.replace(f"/tmp/ray/{NODES_FILE}", str(nodes)).replace("- alerts.yaml", f"- {FOLDER / 'alerts.yaml'}")
 
 
 def command(folder: Path, nodes: Path, port: int) -> list[str]:
-    """Writes the configuration into `folder`, which also takes the data, and says how Prometheus starts on it.
+    """Writes the configuration into `folder`, in which Prometheus will also store its data, and returns the command
+    line that starts Prometheus.
 
     Raises:
         UserError: Prometheus is not installed.
@@ -56,15 +57,17 @@ def command(folder: Path, nodes: Path, port: int) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Becomes Prometheus; Ctrl-C ends it."""
+    """Replaces this process by Prometheus, which runs until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m cluster.monitoring.prometheus",
         description="Starts Prometheus on this machine with the shipped configuration and alerts.",
         epilog="example: python -m cluster.monitoring.prometheus --cluster default",
     )
-    parser.add_argument("--cluster", metavar="NAME", help="a local cluster; none: a Ray whose folder is /tmp/ray")
-    parser.add_argument("--port", type=int, default=9090)
-    parser.add_argument("--folder", type=Path, default=Path("prometheus"), help="for its data (./prometheus)")
+    parser.add_argument("--cluster", metavar="NAME", help="local cluster (default: a Ray head that uses /tmp/ray)")
+    parser.add_argument("--port", type=int, default=9090, help="port of Prometheus (default: 9090)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("prometheus"), help="folder for its data (default: ./prometheus)"
+    )
     given = parser.parse_args(argv)
 
     def start() -> int:

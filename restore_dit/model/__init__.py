@@ -1,1 +1,1 @@
-"""The denoiser, and weights published elsewhere."""
+"""The denoising networks, and the import of published weights."""

@@ -1,4 +1,4 @@
-"""Attention among the tokens of a frame and among the frames of a position, always fused: no score matrix in memory."""
+"""Spatial attention among the tokens of a frame and temporal attention among the frames at a position."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from restore_dit.model import attention_gradient
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None = None) -> Tensor:
-    """Multi-head attention along the last but one axis: query [A, B, Q, D], key and value [A, B, K, D] to
-    [A, B, Q, D]. `key_mask` [A, K] is true where a key may be looked at; some key must be, for each A."""
+    """Multi-head attention along the second-to-last axis: query [A, B, Q, D], key and value [A, B, K, D] to
+    [A, B, Q, D]. `key_mask` [A, K] is true where a key may be attended to; each A needs at least one such key."""
     first, second, queries, features = query.shape
 
     def split(tensor: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tens
 
 
 class MultiHeadAttention(nn.Module):
-    """Attention of tokens [B, T, N, D] in space or in time, once query, key and value are there."""
+    """Attention of tokens [B, T, N, D] in space or in time, given query, key and value; subclasses compute these."""
 
     def __init__(self, hidden_size: int, heads: int) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class MultiHeadAttention(nn.Module):
         self.output = nn.Linear(hidden_size, hidden_size)
 
     def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Among the N tokens of each frame."""
+        """Attention among the N tokens of each frame."""
         changed: Tensor = self.output(attend(query, key, value, self.heads).contiguous())
         return changed
 
     def mix_frames(self, query: Tensor, key: Tensor, value: Tensor, key_mask: Tensor | None) -> Tensor:
-        """Among the frames of each position; those outside `key_mask` [B, frames] are not looked at."""
-        # Tokens stay in the order of frames: the kernel takes and gives strided views, so nothing is copied.
+        """Attention among the frames at each position; frames outside `key_mask` [B, frames] are not attended to."""
+        # The kernel reads and writes strided views, so transposing the tokens copies nothing.
         query, key, value = (tensor.transpose(1, 2) for tensor in (query, key, value))
         mixed = attend(query, key, value, self.heads, key_mask).transpose(1, 2)
         changed: Tensor = self.output(mixed.contiguous())
@@ -52,7 +52,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class SelfAttention(MultiHeadAttention):
-    """Among tokens [B, T, N, D], with query, key and value from one product."""
+    """Self-attention of tokens [B, T, N, D], with query, key and value from one matrix product."""
 
     def __init__(self, hidden_size: int, heads: int) -> None:
         super().__init__(hidden_size, heads)
@@ -60,14 +60,14 @@ class SelfAttention(MultiHeadAttention):
 
 
 class SpatialAttention(SelfAttention):
-    """Among the N tokens of each frame."""
+    """Self-attention among the N tokens of each frame."""
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.mix(*self.query_key_value(tokens).chunk(3, dim=-1))
 
 
 class TemporalAttention(SelfAttention):
-    """Among the T frames of each position; frames outside `frame_mask` [B, T] are not looked at."""
+    """Self-attention among the T frames at each position; frames outside `frame_mask` [B, T] are not attended to."""
 
     def forward(self, tokens: Tensor, frame_mask: Tensor | None) -> Tensor:
         query, key, value = self.query_key_value(tokens).chunk(3, dim=-1)
@@ -75,7 +75,7 @@ class TemporalAttention(SelfAttention):
 
 
 class CrossAttention(MultiHeadAttention):
-    """From tokens [B, T, N, D] to others [B, S, N, D]."""
+    """Attention from tokens [B, T, N, D] to other tokens [B, S, N, D]."""
 
     def __init__(self, hidden_size: int, heads: int) -> None:
         super().__init__(hidden_size, heads)
@@ -84,15 +84,15 @@ class CrossAttention(MultiHeadAttention):
 
 
 class SpatialCrossAttention(CrossAttention):
-    """From each frame's N tokens to the N tokens of the other frame beside it; S = T."""
+    """Attention from the N tokens of each frame to the N tokens of the paired other frame; S = T."""
 
     def forward(self, tokens: Tensor, others: Tensor) -> Tensor:
         return self.mix(self.query(tokens), *self.key_value(others).chunk(2, dim=-1))
 
 
 class TemporalCrossAttention(CrossAttention):
-    """From the T frames of a position to its S others; those outside `key_mask` [B, S] are not looked at, and for a
-    series that has none at all the result is zero."""
+    """Attention from the T frames at a position to the S other frames there. Frames outside `key_mask` [B, S] are not
+    attended to; for a series whose mask is false throughout, the result is zero."""
 
     def forward(self, tokens: Tensor, others: Tensor, key_mask: Tensor | None) -> Tensor:
         key, value = self.key_value(others).chunk(2, dim=-1)

@@ -1,4 +1,4 @@
-"""The denoiser's block: radar cross-attention, attention in time, attention in space, MLP, each under adaptive norm."""
+"""The denoiser's block: radar cross-attention, temporal and spatial attention and an MLP, each with adaptive norm."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from restore_dit.model.attention import (
 )
 
 TOKENS_AT_ONCE = 4096
-"""Of width 256: what lies between two layers of the MLP is then 8 MB in bf16."""
+"""Tokens processed together on a CPU: with width 256, the MLP's hidden activations then take 8 MB in bf16."""
 
 
 @dataclass(frozen=True)
 class RadarTokens:
-    """Radar as tokens [B, S, N, D] with `mask` [B, S], true where an acquisition may be looked at (None: all)."""
+    """Radar as tokens [B, S, N, D] with `mask` [B, S], true where an acquisition may be attended to (None: all)."""
 
     tokens: Tensor
     mask: Tensor | None
 
 
 class AdaptiveNorm(nn.Module):
-    """LayerNorm(z)·(1 + scale) + shift with the diffusion step's scale and shift [B, D] (adaLN, Peebles & Xie 2023)."""
+    """LayerNorm(z)·(1 + scale) + shift, with scale and shift [B, D] from the diffusion step (adaLN, Peebles & Xie
+    2023)."""
 
     def __init__(self, hidden_size: int, *, affine: bool) -> None:
         super().__init__()
@@ -45,14 +46,14 @@ class AdaptiveNorm(nn.Module):
             weight, bias = self.weight * weight, torch.addcmul(bias, self.bias, weight)
         weight, bias = weight.to(tokens.dtype), bias.to(tokens.dtype)
         if len(tokens) == 1 and tokens.device.type == "cpu":
-            # One example: the modulation is the norm's own affine part, in the same pass.
+            # For a single example, the modulation can be the norm's own affine part, in one pass.
             return functional.layer_norm(tokens, tokens.shape[-1:], weight[0], bias[0], self.eps)
         normed = functional.layer_norm(tokens, tokens.shape[-1:], None, None, self.eps)
         return torch.addcmul(bias[:, None, None], normed, weight[:, None, None])
 
 
 def add_gated(tokens: Tensor, gate: Tensor, change: Tensor) -> Tensor:
-    """tokens + gate·change with gate [B, D]; in place where no gradient needs the old tokens."""
+    """tokens + gate·change with gate [B, D]; in place if gradients are disabled."""
     gate = gate[:, None, None].to(tokens.dtype)
     if torch.is_grad_enabled():
         return torch.addcmul(tokens, gate, change.to(tokens.dtype))
@@ -60,8 +61,8 @@ def add_gated(tokens: Tensor, gate: Tensor, change: Tensor) -> Tensor:
 
 
 def add_gated_by_frames(tokens: Tensor, gate: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """tokens + gate·change(tokens) where no frame's change depends on another frame: on a processor without gradients
-    a few frames at a time, so that what lies between stays in its cache."""
+    """tokens + gate·change(tokens), for a `change` that treats each frame independently. On a CPU without gradients it
+    processes a few frames at a time, so that intermediate results stay in the cache."""
     if torch.is_grad_enabled() or tokens.device.type != "cpu":
         return add_gated(tokens, gate, change(tokens))
     for few in tokens.split(max(1, TOKENS_AT_ONCE // tokens.shape[2]), dim=1):
@@ -70,9 +71,9 @@ def add_gated_by_frames(tokens: Tensor, gate: Tensor, change: Callable[[Tensor],
 
 
 class RadarAttention(nn.Module):
-    """What each optical token takes from the radar. `paired`, as published: first from the radar frame beside it in
-    space, and with that as the query from all radar frames of its position. Else from the acquisitions of its
-    position, whatever their dates."""
+    """Cross-attention from optical to radar tokens. If `paired`, as published, each frame first attends in space to its
+    paired radar frame, and the result is the query to all radar frames at its position. Otherwise, each token attends
+    to all acquisitions at its position, on whatever dates."""
 
     def __init__(self, hidden_size: int, heads: int, *, paired: bool) -> None:
         super().__init__()
@@ -91,8 +92,8 @@ class RadarAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """One block on tokens [B, T, N, D]. Its modulation is shift, scale and gate for each part, in the order radar
-    (where the model has it), time, space, MLP."""
+    """One block on tokens [B, T, N, D]. Its modulation holds shift, scale and gate of each part, in the order radar (if
+    the model uses it), time, space, MLP."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -115,16 +116,17 @@ class Block(nn.Module):
     def forward(
         self, tokens: Tensor, modulation: Tensor, radar: RadarTokens | None, frame_mask: Tensor | None
     ) -> Tensor:
-        """`modulation` is what `self.modulation` made of the step's code; `frame_mask` [B, T] marks real frames."""
-        *of_radar, of_time, of_space, of_mlp = modulation.unflatten(-1, (-1, 3, tokens.shape[-1])).unbind(1)
+        """`modulation` [B, 9·D or 12·D] is `self.modulation` of the step embedding; `frame_mask` [B, T] is false for
+        padding frames."""
+        *radar_modulation, in_time, in_space, in_mlp = modulation.unflatten(-1, (-1, 3, tokens.shape[-1])).unbind(1)
         if self.radar is not None and radar is not None:
-            shift, scale, gate = of_radar[0].unbind(1)
+            shift, scale, gate = radar_modulation[0].unbind(1)
             tokens = add_gated(tokens, gate, self.radar(tokens, shift, scale, radar))
-        shift, scale, gate = of_time.unbind(1)
+        shift, scale, gate = in_time.unbind(1)
         tokens = add_gated(tokens, gate, self.temporal(self.temporal_norm(tokens, shift, scale), frame_mask))
-        shift, scale, gate = of_space.unbind(1)
+        shift, scale, gate = in_space.unbind(1)
         tokens = add_gated_by_frames(tokens, gate, partial(self._in_space, shift, scale))
-        shift, scale, gate = of_mlp.unbind(1)
+        shift, scale, gate = in_mlp.unbind(1)
         return add_gated_by_frames(tokens, gate, partial(self._each_token, shift, scale))
 
     def _in_space(self, shift: Tensor, scale: Tensor, tokens: Tensor) -> Tensor:

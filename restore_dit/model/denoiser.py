@@ -1,4 +1,4 @@
-"""The denoiser of RESTORE-DiT: from a noisy optical series and what is known beside it to the clean series."""
+"""The denoiser of RESTORE-DiT: predicts the clean series from a noisy optical series and its conditioning."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from restore_dit.model.pixel_denoiser import PixelDenoiser
 
 
 def build_denoiser(config: ModelConfig, *, activation_checkpointing: bool = False) -> AnyDenoiser:
-    """The network that a configuration names, untrained."""
+    """The untrained network that a configuration describes."""
     if config.network == "pixels":
         return PixelDenoiser(config)
     return Denoiser(config, activation_checkpointing=activation_checkpointing)
 
 
 class Denoiser(nn.Module):
-    """Shu et al. 2025 (Remote Sensing of Environment 328, 114872), for series of any length and size.
+    """The diffusion transformer of Shu et al. 2025 (Remote Sensing of Environment 328, 114872).
 
-    With `use_dates`, `radar_attention="paired"`, no gap channel and no anchor it is the published network. Any T, and
-    any H and W that the patch size divides; absent fields of the conditioning switch off what needs them.
+    With `use_dates`, `radar_attention="paired"`, no gap channel and no anchor, it is the published network. It accepts
+    any T, and any H and W that are multiples of the patch size. Parts whose conditioning is absent are skipped.
     """
 
     def __init__(self, config: ModelConfig, *, activation_checkpointing: bool = False) -> None:
@@ -48,30 +48,35 @@ class Denoiser(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """The published initialisation: a network that returns 0 (or its anchor) until it is trained."""
+        """Initialises the weights as published: the untrained network returns 0, or its anchor."""
         for name, module in self.named_modules():
             if not isinstance(module, nn.Linear) or name == "radar_embedding.projection":
-                continue  # the radar's patch embedding stays as PyTorch leaves a convolution
+                continue  # the radar's patch embedding keeps PyTorch's default initialisation, as published
             nn.init.zeros_(module.bias)
             if name.endswith("modulation") or name == "head":
                 nn.init.zeros_(module.weight)
             elif name.startswith("step_embedding"):
                 nn.init.normal_(module.weight, std=0.02)
             elif name.endswith("key_value") and not name.endswith("query_key_value"):
-                for matrix in module.weight.chunk(2):  # two matrices in the published network
+                for matrix in module.weight.chunk(2):  # separate matrices in the published network
                     nn.init.xavier_uniform_(matrix)
             else:
                 nn.init.xavier_uniform_(module.weight)
 
     def forward(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Tensor:
-        """`noisy` [B, T, C, H, W] in [-1, 1] plus noise, with observed pixels clean; `step` [B] of the noise schedule.
-        Returns what the model was trained to predict (the clean series, if nothing else) like `noisy`."""
+        """Predicts what the model was trained for (by default, the clean series), in the shape of `noisy`.
+
+        noisy: [B, T, C, H, W] in [-1, 1] plus noise, with observed pixels clean. step: [B] of the noise schedule.
+
+        Raises:
+            ValueError: H or W is not a multiple of the patch size.
+        """
         height, width = noisy.shape[-2:]
         side = self.config.patch_size
         if height % side or width % side:
-            raise ValueError(f"images of {height}×{width} pixels cannot be cut into patches of {side}×{side}")
+            raise ValueError(f"images of {height}×{width} pixels cannot be divided into patches of {side}×{side}")
         if len(noisy) > 1 and noisy.device.type == "cpu" and not torch.is_grad_enabled():
-            # One by one costs nothing on a processor, bounds memory, and no result depends on its neighbours.
+            # One by one: no slower on a CPU, bounds memory, and makes results independent of the batch.
             each = [slice(index, index + 1) for index in range(len(noisy))]
             return torch.cat([self.forward(noisy[one], step[one], conditioning.examples(one)) for one in each])
         positions = self.tables.positions(height // side, width // side, noisy.device)
@@ -82,7 +87,7 @@ class Denoiser(nn.Module):
         tokens = (tokens + positions + optical_code).to(tokens.dtype)
         radar = self._radar_tokens(conditioning, positions, optical_code)
 
-        with torch.autocast(noisy.device.type, enabled=False):  # a few numbers that scale every token
+        with torch.autocast(noisy.device.type, enabled=False):  # few values, but they scale every token
             step_code = functional.silu(self.step_embedding(step))
             modulations = [block.modulation(step_code) for block in self.blocks]  # type: ignore[operator]
             shift, scale = self.head_modulation(step_code).chunk(2, dim=-1)
@@ -97,12 +102,13 @@ class Denoiser(nn.Module):
         if conditioning.prior_weights is None:
             return output if anchor is None else output + anchor
         weights = conditioning.prior_weights[:, 0 if anchor is not None else 1].to(noisy.dtype)
-        of_noisy, of_anchor, of_output = weights[..., None, None, None, None].unbind(dim=1)
-        told = of_output * output + of_noisy * noisy
-        return told if anchor is None else told + of_anchor * anchor
+        noisy_weight, anchor_weight, output_weight = weights[..., None, None, None, None].unbind(dim=1)
+        combined = output_weight * output + noisy_weight * noisy
+        return combined if anchor is None else combined + anchor_weight * anchor
 
     def _anchor(self, conditioning: Conditioning) -> Tensor | None:
-        """What the other dates say of every pixel [B, T, C, H, W]; padding has no say in it."""
+        """The interpolation of every pixel from its other dates [B, T, C, H, W], without padding frames; None if the
+        conditioning has no `observed`."""
         if conditioning.anchor is not None:
             return conditioning.anchor
         if conditioning.observed is None:
@@ -121,8 +127,9 @@ class Denoiser(nn.Module):
         return interpolate_from_other_dates(series, known, dates)
 
     def _input_channels(self, noisy: Tensor, anchor: Tensor | None, conditioning: Conditioning) -> Tensor:
-        """The noisy series, and beside it, where the model takes them, the anchor, what was observed less the anchor
-        (how far this date departs from its neighbours, which tells of the gaps beside), and the gap mask."""
+        """The input channels: the noisy series and, if the model is configured with them, the anchor, the departure of
+        the observations from the anchor, and the gap mask. The departure shows how this date differs from its
+        neighbours, which also informs about the gaps beside."""
         channels = [noisy]
         if self.config.anchor == "linear":
             departure = torch.zeros_like(noisy)
@@ -137,7 +144,7 @@ class Denoiser(nn.Module):
         return torch.cat(channels, dim=2) if len(channels) > 1 else noisy
 
     def _frame_code(self, frames: int, dates: Tensor | None, device: torch.device) -> Tensor:
-        """[B or 1, T, 1, D] by date, or by index where there are no dates."""
+        """Codes of the frames [B or 1, T, 1, D], by date or, without dates, by index."""
         if self.config.use_dates and dates is not None:
             return date_code(dates, self.config.hidden_size)[:, :, None]
         return self.tables.frames(frames, device)[None, :, None]
@@ -148,7 +155,7 @@ class Denoiser(nn.Module):
         mask = conditioning.radar_mask
         if self.config.radar_attention == "own_dates":
             code = self._frame_code(conditioning.radar.shape[1], conditioning.radar_dates, positions.device)
-        else:  # each radar frame stands for the optical frame beside it
+        else:  # each radar frame is paired with an optical frame
             code = optical_code
             if conditioning.frame_mask is not None:
                 mask = conditioning.frame_mask if mask is None else mask & conditioning.frame_mask
@@ -157,4 +164,4 @@ class Denoiser(nn.Module):
 
 
 AnyDenoiser = Denoiser | PixelDenoiser
-"""What training fits and sampling asks."""
+"""Any of the networks that can be trained and sampled."""

@@ -1,4 +1,4 @@
-"""Tokens from pixels, and the fixed codes of place, date and diffusion step."""
+"""Patch embedding, and sine-cosine codes of position, date and diffusion step."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def axis_table(length: int, features: int) -> Tensor:
 
 
 def position_table(rows: int, columns: int, features: int) -> Tensor:
-    """Code of the places of a grid as [rows·columns, features] float64, row by row: the first half of the features
+    """Code of the positions of a grid as [rows·columns, features] float64, row by row: the first half of the features
     encodes the column, the second half the row."""
-    of_column = axis_table(columns, features // 2).expand(rows, columns, -1)
-    of_row = axis_table(rows, features // 2)[:, None].expand(rows, columns, -1)
-    return torch.cat([of_column, of_row], dim=-1).reshape(rows * columns, features)
+    column_code = axis_table(columns, features // 2).expand(rows, columns, -1)
+    row_code = axis_table(rows, features // 2)[:, None].expand(rows, columns, -1)
+    return torch.cat([column_code, row_code], dim=-1).reshape(rows * columns, features)
 
 
 def date_code(dates: Tensor, features: int) -> Tensor:
@@ -37,25 +37,25 @@ def date_code(dates: Tensor, features: int) -> Tensor:
 
 
 class FixedTables:
-    """Position and frame-index codes of the shapes seen so far. They follow from the shape, so no checkpoint holds
-    them."""
+    """Cached position and frame-index codes for the shapes seen so far. They depend only on the shape and are therefore
+    not in checkpoints."""
 
     def __init__(self, features: int) -> None:
         self.features = features
         self._tables: dict[tuple[str, int, int, torch.device], Tensor] = {}
 
     def positions(self, rows: int, columns: int, device: torch.device) -> Tensor:
-        """[rows·columns, D] float32."""
+        """Position codes of a grid, [rows·columns, D] float32."""
         return self._table("positions", rows, columns, device)
 
     def frames(self, count: int, device: torch.device) -> Tensor:
-        """[count, D] float32, by index."""
+        """Frame-index codes, [count, D] float32."""
         return self._table("frames", count, 1, device)
 
     def _table(self, kind: str, first: int, second: int, device: torch.device) -> Tensor:
         key = (kind, first, second, device)
         if key not in self._tables:
-            # A table made while sampling must serve training as well.
+            # Otherwise a table made while sampling would be an inference tensor, which training cannot use.
             with torch.inference_mode(False):
                 if kind == "positions":
                     table = position_table(first, second, self.features)
@@ -66,8 +66,8 @@ class FixedTables:
 
 
 class PatchEmbedding(nn.Module):
-    """p×p pixels of every channel to one token: a convolution of stride p, as one matrix product on rearranged pixels,
-    so that tokens come out row by row without a transposed copy."""
+    """Maps p×p pixels of all channels to one token. This is a convolution of stride p, computed as one matrix product
+    on rearranged pixels, so that tokens are in row-major order without a transposed copy."""
 
     def __init__(self, channels: int, patch_size: int, hidden_size: int) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class PatchEmbedding(nn.Module):
         self.projection = nn.Linear(channels * patch_size**2, hidden_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, T, C, H, W] to tokens [B, T, N, D]."""
+        """Maps images [B, T, C, H, W] to tokens [B, T, N, D]."""
         batch, frames, channels, height, width = images.shape
         side = self.patch_size
         grid = images.view(batch, frames, channels, height // side, side, width // side, side)
@@ -85,14 +85,14 @@ class PatchEmbedding(nn.Module):
 
 
 def unpatch(patches: Tensor, rows: int, columns: int, patch_size: int, bands: int) -> Tensor:
-    """Tokens' pixels [B, T, N, p·p·C], ordered (row in patch, column in patch, band), to [B, T, C, H, W]."""
+    """Rearranges patches [B, T, N, p·p·C], ordered (row in patch, column in patch, band), to images [B, T, C, H, W]."""
     batch, frames = patches.shape[:2]
     grid = patches.view(batch, frames, rows, columns, patch_size, patch_size, bands)
     return grid.permute(0, 1, 6, 2, 4, 3, 5).reshape(batch, frames, bands, rows * patch_size, columns * patch_size)
 
 
 class StepEmbedding(nn.Module):
-    """Diffusion step [B] to its code c [B, D]."""
+    """Embedding of the diffusion step: [B] to [B, D]."""
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Filling gaps by linear interpolation in time: the denoiser's anchor, and the baseline of every evaluation."""
+"""Gap filling by linear interpolation in time: the denoiser's anchor, and the baseline of every evaluation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 def interpolate_from_other_dates(values: Tensor, observed: Tensor, dates: Tensor) -> Tensor:
     """Linear interpolation in time of every pixel from the *other* dates on which it was observed.
 
-    values: [B, T, C, H, W], ascending in time; what is not observed is never read.
+    values: [B, T, C, H, W], ascending in time; values that are not observed are never read.
     observed: [B, T, 1, H, W] bool.
     dates: [B, T] days, ascending among observed frames; equal dates may occur.
 
-    In a gap this is plain linear interpolation. Where a pixel is observed it is what the other dates say of it, so that
-    the difference tells how this date departs from its neighbours. Before the first and after the last observation the
-    nearest value holds. A pixel without another observation gets the mean of its frame's
-    observed pixels, interpolated in the same way where a whole frame is missing; a series without any is 0.
+    In a gap this is ordinary linear interpolation. An observed pixel is predicted from its other dates, so that the
+    difference shows how this date departs from its neighbours. Before the first and after the last observation, the
+    nearest value is used. A pixel without any other observation gets the mean of the frame's observed pixels,
+    interpolated in the same way if the whole frame is missing. A series without observations is 0.
     """
     values = torch.where(observed, values, 0)
     filled, found = _between(values, observed, dates, others_only=True)
@@ -27,12 +27,13 @@ def interpolate_from_other_dates(values: Tensor, observed: Tensor, dates: Tensor
 
 
 def interpolate_gaps(values: Tensor, observed: Tensor, dates: Tensor) -> Tensor:
-    """The series with its gaps interpolated in time; observed pixels come out exactly as they went in."""
+    """The series with its gaps interpolated in time; observed pixels are returned unchanged. Arguments as in
+    `interpolate_from_other_dates`."""
     return torch.where(observed, values, interpolate_from_other_dates(values, observed, dates))
 
 
 def _between(values: Tensor, observed: Tensor, dates: Tensor, *, others_only: bool) -> tuple[Tensor, Tensor]:
-    """The interpolation, 0 where there is nothing to interpolate, and where there is something."""
+    """The interpolation, 0 where no observation is available, and a mask of where one is."""
     frames = values.shape[1]
     index = torch.arange(frames, device=values.device).view(1, frames, 1, 1, 1)
     earlier = torch.where(observed, index, -1).cummax(dim=1).values

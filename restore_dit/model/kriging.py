@@ -1,9 +1,9 @@
-"""Ordinary kriging in time of every pixel from the *other* dates on which it was observed: the prior of the network,
-and a baseline of every evaluation.
+"""Ordinary kriging in time of every pixel from the *other* dates on which it was observed: the prior of the pixel
+network, and a baseline of every evaluation.
 
-The covariance is exponential, so that the process is Markov's and its precision matrix tridiagonal: a forward and a
-backward pass over the dates solve every pixel at once, whatever its pattern of gaps, where a solver of dense systems
-would need one inverse a pattern.
+With an exponential covariance, the process is Markov and its precision matrix tridiagonal. One forward and one backward
+pass over the dates therefore solve all pixels at once, whatever their patterns of gaps, whereas a dense solver would
+need one inverse per pattern.
 """
 
 from __future__ import annotations
@@ -14,27 +14,31 @@ import torch
 from torch import Tensor
 
 MEMORY_DAYS = 60.0
-"""Days after which the correlation of the ground has fallen to 1/e."""
+"""Days after which the temporal correlation of the ground has fallen to 1/e."""
 
 NUGGET = 0.1
-"""Variance of what is peculiar to a date (haze, view angle, noise), in variances of the ground."""
+"""Variance of effects specific to a date (haze, view angle, noise), relative to the variance of the ground."""
 
 SMOOTH_MEMORY_DAYS, SMOOTH_NUGGET = 200.0, 0.5
-"""The same for series whose dates agree less than their pixels change: some six dates are averaged where they lie five
-days apart, two with the values above."""
+"""The same for series whose dates scatter more than their pixels change: with dates five days apart, about six are
+averaged, instead of two with the values above."""
 
 LEAST_DAYS = 0.25
-"""Days between neighbouring dates that count at least: equal dates would make the precision infinite."""
+"""Minimum days between neighbouring dates: equal dates would make the precision infinite."""
 
 _FARTHEST = 1e4
-"""Variance relative to the ground's where nothing is known."""
+"""Variance, relative to that of the ground, where nothing is known."""
 
 
 @dataclass(frozen=True)
 class Kriged:
-    """mean [B, T, C, H, W]: what the other dates say of each value. variance [B, T, 1, H, W]: of an observation around
-    it, in variances of the ground; 1 + `NUGGET` and more where nothing is near. found [B, T, 1, H, W] bool: where there
-    is another observation at all; elsewhere the mean is 0."""
+    """The result of `krige`.
+
+    mean: [B, T, C, H, W] prediction of each value from the other dates.
+    variance: [B, T, 1, H, W] of an observation around this mean, relative to the variance of the ground; 1 + `NUGGET`
+        or more if no observation is near.
+    found: [B, T, 1, H, W] bool, true where there is any other observation; elsewhere the mean is 0.
+    """
 
     mean: Tensor
     variance: Tensor
@@ -44,15 +48,15 @@ class Kriged:
 def krige(
     values: Tensor, observed: Tensor, dates: Tensor, *, memory: float = MEMORY_DAYS, nugget: float = NUGGET
 ) -> Kriged:
-    """Ordinary kriging with an unknown constant mean, leaving out each date in turn where it is observed.
+    """Ordinary kriging with an unknown constant mean; each observed value is predicted with itself left out.
 
-    values: [B, T, C, H, W]; what is not observed is never read. observed: [B, T, 1, H, W] bool. dates: [B, T] days,
-    ascending among frames that are observed.
+    values: [B, T, C, H, W]; values that are not observed are never read. observed: [B, T, 1, H, W] bool. dates: [B, T]
+    days, ascending among observed frames. memory: correlation time in days. nugget: see `NUGGET`.
 
-    With y = m + z + e, z of covariance exp(−|Δ|/memory), e of variance nugget and m unknown: P is the precision of z
-    and of what was observed of it, tridiagonal; the generalised least squares for m and the conditional mean and
-    variance of z follow from P⁻¹ applied to y and to 1 and from its diagonal (Rasmussen & Williams 2006, sections 2.7
-    and 5.4.2).
+    The model is y = m + z + e, with unknown m, z of covariance exp(−|Δ|/memory) and e of variance nugget. P, the
+    posterior precision of z given the observations, is tridiagonal, and D is the diagonal matrix of the observations'
+    precisions. The generalised least-squares estimate of m and the conditional mean and variance of z follow from
+    P⁻¹Dy, P⁻¹D1 and the diagonal of P⁻¹ (Rasmussen & Williams 2006, sections 2.7 and 5.4.2).
     """
     batch, frames, _, height, width = values.shape
     dtype = values.dtype
@@ -79,7 +83,7 @@ def krige(
     variance = inverse + (1 - drift).square() / safe
     variance = torch.where(known, variance, _FARTHEST)
 
-    # Where a value was observed, take it out again: precisions and means weighted by them subtract.
+    # Leave out each observed value again: precisions, and means weighted by precision, can be subtracted.
     left = (1 / variance - weight).clamp(min=1 / _FARTHEST)
     seen = observed.flatten(3)  # [B, T, 1, P]
     alone = torch.where(seen, (smooth / variance[:, :, None] - right[:, :, :-1]) / left[:, :, None], smooth)
@@ -91,8 +95,8 @@ def krige(
 
 
 def _solve(diagonal: Tensor, coupling: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """P⁻¹·right [B, T, K, P] and the diagonal of P⁻¹ [B, T, P] of tridiagonal matrices of `diagonal` [B, T, P] and
-    −`coupling` [B, T−1] beside it."""
+    """P⁻¹·right [B, T, K, P] and the diagonal of P⁻¹ [B, T, P], for tridiagonal matrices with `diagonal` [B, T, P] and
+    off-diagonal −`coupling` [B, T−1]."""
     frames = diagonal.shape[1]
     pivot, solution = [diagonal[:, 0]], [right[:, 0]]
     for t in range(1, frames):

@@ -1,5 +1,5 @@
-"""The denoiser that works pixel by pixel: a transformer over a pixel's dates, told explicitly what a classical method
-would know, that mixes classical answers and corrects them."""
+"""The pixel network: a transformer over the dates of each pixel. Its inputs are what classical methods know; its output
+is a mixture of classical predictions plus a correction."""
 
 from __future__ import annotations
 
@@ -17,30 +17,31 @@ from restore_dit.model.embeddings import StepEmbedding
 from restore_dit.model.evidence import YEAR, Evidence, RadarSeries, gather_evidence, in_a_row, pixels_of
 
 RESIDUAL_SCALE = 0.1
-"""What a departure from the kriged series usually is, on the network's scale: the unit of inputs and outputs."""
+"""Typical departure from the kriged series on the network's scale; the unit of inputs and outputs."""
 
-_LARGEST_CORRECTION = 3.0  # of that unit
-_LOG_DEVIATION = (-4.0, 0.5)  # least and most of the natural logarithm of what σ is in that unit
+_LARGEST_CORRECTION = 3.0  # in this unit
+_LOG_DEVIATION = (-4.0, 0.5)  # minimum and maximum of ln σ, with σ in this unit
 _CANDIDATES = 8
 _PAIR_FEATURES = 8
-_TOKENS_AT_ONCE = 16_384  # on a processor without gradients, where what a layer makes of them should stay in its cache
+_TOKENS_AT_ONCE = 16_384  # on a CPU without gradients, so that a layer's activations stay in the cache
 _TOKENS_ON_A_GPU = 2**19
 
 
 class Estimate(NamedTuple):
-    """`mean` [B, T, C, H, W] on the network's scale and its standard `deviation`."""
+    """`mean` [B, T, C, H, W] on the network's scale, and its standard `deviation` in the same shape."""
 
     mean: Tensor
     deviation: Tensor
 
 
 class PixelDenoiser(nn.Module):
-    """Estimates the clean series of B series of any length, size, pixel size and subset of `config.bands`.
+    """Estimates the clean series for B series of any length, size, pixel size and subset of `config.bands`.
 
-    Its `config.members` networks are told the same and begin with weights of their own; what they say is averaged.
+    It is an ensemble of `config.members` networks with the same inputs and different initial weights, whose estimates
+    are averaged.
 
-    Noise enters as what it still tells of the clean series: at the last step of a schedule that is nothing, or next to
-    it, so that sampling in one step gives the mean whatever the seed.
+    Of a noisy state, the networks only get the information that it still contains about the clean series. At the last
+    step of a noise schedule this is little or nothing, so sampling in one step returns the mean, whatever the seed.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -51,19 +52,23 @@ class PixelDenoiser(nn.Module):
         self.members = nn.ModuleList(PixelNetwork(config, inputs) for _ in range(config.members))
 
     def forward(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Tensor:
-        """The clean series like `noisy` [B, T, C, H, W], or at the conditioning's `pixels` alone, [B, T, C, 1, P]."""
+        """The mean of `estimate`: [B, T, C, H, W], or [B, T, C, 1, P] if the conditioning selects `pixels`."""
         return self.estimate(noisy, step, conditioning).mean
 
     def estimate(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Estimate:
-        """Mean and deviation of the clean series, in the shape of `forward`; 0 and 1 in bands that a series lacks.
+        """Mean and standard deviation of the clean series, in the shape of `forward`; 0 and 1 in bands that a series
+        lacks.
 
-        noisy: the series with noise in its gaps; read there only. step: [B] of the noise schedule, whose share of
-        signal and noise the conditioning's `levels` say (absent: noise alone).
+        noisy: [B, T, C, H, W] with noise in the gaps. step: [B] of the noise schedule; the `levels` of the conditioning
+        give the amounts of signal and noise at that step (if absent, pure noise).
+
+        Raises:
+            ValueError: the conditioning lacks `observed`, `gap_mask` or `optical_dates`.
         """
         return pooled(self.estimates(noisy, step, conditioning))
 
     def estimates(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> list[Estimate]:
-        """What each network says; see `estimate`."""
+        """The estimate of each network of the ensemble; see `estimate`."""
         evidence = conditioning.evidence or evidence_of(conditioning)
         shape = noisy.shape
         pixels = conditioning.pixels
@@ -76,23 +81,23 @@ class PixelDenoiser(nn.Module):
         assert dates is not None
         if bands is None:
             bands = torch.ones(len(noisy), noisy.shape[2], dtype=torch.bool, device=noisy.device)
-        with torch.autocast(noisy.device.type, enabled=False):  # a few numbers that scale every token
+        with torch.autocast(noisy.device.type, enabled=False):  # few values, but they scale every token
             settings = [member.settings(step, dates) for member in self.members]  # type: ignore[operator]
-        told = _told_by_noise(noisy, evidence.kriged, conditioning.levels)
+        noise_evidence = _departure_given_noisy(noisy, evidence.kriged, conditioning.levels)
         parts: list[list[Estimate]] = [[] for _ in self.members]
         for chosen in self._parts(noisy):
             few = evidence.each(lambda images: images[..., chosen])  # noqa: B023 (called at once)
-            inputs = self.token_inputs(few, told[..., chosen], dates, bands)
+            inputs = self.token_inputs(few, noise_evidence[..., chosen], dates, bands)
             mask = near_in_rank(few.observed[:, :, 0, 0].transpose(1, 2), self.config.nearest)
-            for member, setting, of_member in zip(self.members, settings, parts, strict=True):
-                of_member.append(member(inputs, setting, mask, few, bands))
+            for member, setting, member_parts in zip(self.members, settings, parts, strict=True):
+                member_parts.append(member(inputs, setting, mask, few, bands))
         return [
-            Estimate(*(torch.cat(each, dim=-1).reshape(shape) for each in zip(*of_member, strict=True)))
-            for of_member in parts
+            Estimate(*(torch.cat(each, dim=-1).reshape(shape) for each in zip(*member_parts, strict=True)))
+            for member_parts in parts
         ]
 
     def _parts(self, noisy: Tensor) -> Iterator[slice]:
-        """Pixels that go through the network at once: with gradients all of them."""
+        """Ranges of pixels to process together: all at once with gradients, otherwise limited by memory."""
         batch, frames, *_, pixels = noisy.shape
         most = pixels
         if not torch.is_grad_enabled():
@@ -100,13 +105,14 @@ class PixelDenoiser(nn.Module):
         for first in range(0, pixels, most):
             yield slice(first, first + most)
 
-    def token_inputs(self, evidence: Evidence, told: Tensor, dates: Tensor, bands: Tensor) -> Tensor:
-        """What is told of each date of each pixel, [B, P, T, F].
+    def token_inputs(self, evidence: Evidence, noise_evidence: Tensor, dates: Tensor, bands: Tensor) -> Tensor:
+        """The input features of each date of each pixel, [B, P, T, F].
 
-        evidence: of P pixels in a row, [B, T, C, 1, P]. told: what a noisy state tells of the departure from kriging,
-        likewise; 0 where it tells nothing. dates: [B, T] days. bands: [B, C], true where a series has a band.
+        evidence: of P pixels in a row, [B, T, C, 1, P]. noise_evidence: estimate of the departure from kriging given the noisy
+        state, in the same shape; 0 where the state is pure noise. dates: [B, T] days. bands: [B, C], true where a
+        series has a band.
         """
-        present = bands[:, None, :, None, None].to(told.dtype)
+        present = bands[:, None, :, None, None].to(noise_evidence.dtype)
         kriged = evidence.kriged
         departures = [
             evidence.local_mean - kriged,
@@ -118,14 +124,14 @@ class PixelDenoiser(nn.Module):
             evidence.frame_offset,
             evidence.wide_offset,
             evidence.near_offset,
-            told,
+            noise_evidence,
         ]
-        of_bands = [2 * kriged * present, *(each * (present / RESIDUAL_SCALE) for each in departures)]
-        angle = (2 * math.pi / YEAR) * (dates % YEAR).to(told.dtype)
+        band_features = [2 * kriged * present, *(each * (present / RESIDUAL_SCALE) for each in departures)]
+        angle = (2 * math.pi / YEAR) * (dates % YEAR).to(noise_evidence.dtype)
         season = torch.stack([angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()], dim=2)
         days = [evidence.days_before, evidence.days_after]
-        of_pixels = [
-            evidence.observed.to(told.dtype),
+        pixel_features = [
+            evidence.observed.to(noise_evidence.dtype),
             evidence.spread,
             evidence.near_weight.log1p() / 2,
             evidence.wide_weight.log1p() / 3,
@@ -133,27 +139,31 @@ class PixelDenoiser(nn.Module):
             *(each.log1p() / 3 for each in days),
             *(torch.exp(-each / 25) for each in days),
         ]
-        in_bands = present.expand(-1, told.shape[1], -1, -1, -1)
-        of_frames = [in_bands, evidence.habits * in_bands.repeat(1, 1, 4, 1, 1), season[..., None, None]]
+        in_bands = present.expand(-1, noise_evidence.shape[1], -1, -1, -1)
+        frame_features = [in_bands, evidence.habits * in_bands.repeat(1, 1, 4, 1, 1), season[..., None, None]]
         radar = evidence.radar
         if not radar.shape[2]:
-            radar = told.new_zeros(*told.shape[:2], self.radar_inputs, *told.shape[3:])
-        wide = [each.expand(-1, -1, -1, -1, told.shape[-1]) for each in [*of_bands, *of_pixels, *of_frames, radar]]
+            radar = noise_evidence.new_zeros(*noise_evidence.shape[:2], self.radar_inputs, *noise_evidence.shape[3:])
+        wide = [
+            each.expand(-1, -1, -1, -1, noise_evidence.shape[-1])
+            for each in [*band_features, *pixel_features, *frame_features, radar]
+        ]
         return torch.cat(wide, dim=2)[:, :, :, 0].permute(0, 3, 1, 2)
 
 
 class Settings(NamedTuple):
-    """What is common to all pixels, for each of a network's blocks: `modulations` [B, 6·D] and `biases`
-    [B, heads, T, T] of the attention."""
+    """Inputs shared by all pixels, one per block of a network: `modulations` [B, 6·D] and attention `biases`
+    [B, heads, T, T]."""
 
     modulations: list[Tensor]
     biases: list[Tensor]
 
 
 class PixelNetwork(nn.Module):
-    """Each date of a pixel is a token. It looks at itself and at the `config.nearest` observed dates on either side, by
-    rank. What comes out for each band is Σ wₖ·cₖ + g·r: w a softmax over what kriging, interpolation and the frame's
-    visible pixels say, r a bounded correction and g a gate that begins almost closed; and σ."""
+    """One network of the ensemble. Each date of a pixel is a token, which attends to itself and to the
+    `config.nearest` observed dates on either side. The mean of each band is Σ wₖ·cₖ + g·r, where the candidates c are
+    predictions by kriging, interpolation and the frame's visible pixels, w are softmax weights, r is a bounded
+    correction and g a gate that is initially almost closed. The network also predicts the standard deviation σ."""
 
     def __init__(self, config: ModelConfig, inputs: int) -> None:
         super().__init__()
@@ -164,14 +174,14 @@ class PixelNetwork(nn.Module):
         self.blocks = nn.ModuleList(PixelBlock(config) for _ in range(config.depth))
         self.head_norm = nn.LayerNorm(size)
         self.head = nn.Linear(size, self.count * (_CANDIDATES + 3) + 1)
-        with torch.no_grad():  # near kriging
+        with torch.no_grad():  # start close to kriging
             self.head.weight *= 0.1
             self.head.bias.zero_()
-            self.head.bias[: self.count] = 1.5  # kriging's share
-            self.head.bias[_CANDIDATES * self.count : (_CANDIDATES + 1) * self.count] = -2.0  # the correction's gate
+            self.head.bias[: self.count] = 1.5  # weight of kriging
+            self.head.bias[_CANDIDATES * self.count : (_CANDIDATES + 1) * self.count] = -2.0  # gate of the correction
 
     def settings(self, step: Tensor, dates: Tensor) -> Settings:
-        """Of a diffusion step [B] and dates [B, T]."""
+        """The shared inputs for a diffusion step [B] and dates [B, T]."""
         step_code = functional.silu(self.step_embedding(step))
         return Settings(
             [block.modulation(step_code) for block in self.blocks],  # type: ignore[operator]
@@ -179,8 +189,11 @@ class PixelNetwork(nn.Module):
         )
 
     def forward(self, inputs: Tensor, settings: Settings, mask: Tensor, evidence: Evidence, bands: Tensor) -> Estimate:
-        """Mean and deviation [B, T, C, P] from what is told of each date, `inputs` [B, P, T, F]; `mask` as of
-        `near_in_rank`, `evidence` of the P pixels in a row, `bands` [B, C] true where a series has a band."""
+        """Mean and standard deviation, [B, T, C, P] each.
+
+        inputs: [B, P, T, F] features of each date. mask: from `near_in_rank`. evidence: of the P pixels in a row.
+        bands: [B, C], true where a series has a band.
+        """
         tokens = self.embedding(inputs)
         for block, modulation, bias in zip(self.blocks, *settings, strict=True):
             tokens = block(tokens, modulation, bias, mask)
@@ -201,7 +214,7 @@ class PixelNetwork(nn.Module):
 
     @staticmethod
     def _other_candidates(evidence: Evidence) -> list[Tensor]:
-        """What else may be mixed, [B, T, C, P] each."""
+        """The candidates besides kriging, [B, T, C, P] each."""
         kriged = evidence.kriged
         candidates = [
             evidence.smooth,
@@ -216,7 +229,7 @@ class PixelNetwork(nn.Module):
 
 
 class PixelBlock(nn.Module):
-    """Attention among the dates of a pixel and an MLP, each after a norm that the diffusion step shifts and scales."""
+    """Attention among the dates of a pixel, and an MLP, each after a norm modulated by the diffusion step."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -235,23 +248,23 @@ class PixelBlock(nn.Module):
             self.project.weight *= 0.3
 
     def forward(self, tokens: Tensor, modulation: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
-        """Tokens [B, P, T, D]; `modulation` [B, 6·D]; `bias` [B, heads, T, T]; `mask` [B, P, T, T], true where a date
-        may look at another."""
-        shift, scale, gate, *of_mlp = modulation[:, None, None].to(tokens.dtype).chunk(6, dim=-1)
+        """Transforms tokens [B, P, T, D], given `modulation` [B, 6·D], `bias` [B, heads, T, T] and `mask` [B, P, T, T],
+        true where a date may attend to another."""
+        shift, scale, gate, *mlp_modulation = modulation[:, None, None].to(tokens.dtype).chunk(6, dim=-1)
         normed = self.attention_norm(tokens) * (1 + scale) + shift
         query, key, value = self.query_key_value(normed).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2) + bias[:, None].to(query.dtype)
         shares = scores.masked_fill(~mask[:, :, None], -1e4).softmax(dim=-1)
         mixed = (shares.to(value.dtype) @ value).transpose(2, 3).flatten(3)
         tokens = tokens + (1 + gate) * self.output(mixed)
-        shift, scale, gate = of_mlp
+        shift, scale, gate = mlp_modulation
         inner = functional.gelu(self.expand(self.mlp_norm(tokens) * (1 + scale) + shift), approximate="tanh")
         changed: Tensor = tokens + (1 + gate) * self.project(inner)
         return changed
 
 
 class DateBias(nn.Module):
-    """What the days between two dates add to the attention between them, for each head."""
+    """Learned attention bias between two dates from the days between them, for each head."""
 
     def __init__(self, heads: int, inner: int = 32) -> None:
         super().__init__()
@@ -260,7 +273,7 @@ class DateBias(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, dates: Tensor) -> Tensor:
-        """[B, heads, T, T] of dates [B, T] in days: rows look, columns are looked at."""
+        """The bias [B, heads, T, T] for dates [B, T] in days; rows are queries, columns are keys."""
         days = (dates[:, None] - dates[:, :, None]).float()
         apart, angle = days.abs(), (2 * math.pi / YEAR) * days
         features = [
@@ -276,7 +289,7 @@ class DateBias(nn.Module):
 
 
 def pooled(estimates: Sequence[Estimate]) -> Estimate:
-    """Mean and deviation of the mixture of several estimates, each of equal weight."""
+    """Mean and standard deviation of the equally weighted mixture of several estimates."""
     if len(estimates) == 1:
         return estimates[0]
     means, deviations = (torch.stack(each) for each in zip(*estimates, strict=True))
@@ -285,10 +298,10 @@ def pooled(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def near_in_rank(observed: Tensor, nearest: int) -> Tensor:
-    """Which dates may look at which, [B, P, T, T] of `observed` [B, P, T] bool: at themselves, and at the `nearest`
-    observed ones before and after them."""
+    """The attention mask [B, P, T, T] for `observed` [B, P, T] bool: each date attends to itself and to the `nearest`
+    observed dates before and after it."""
     rank = observed.cumsum(dim=-1)
-    ahead = rank[..., None, :] - rank[..., :, None]  # of an observed key: how many observations after this date it is
+    ahead = rank[..., None, :] - rank[..., :, None]  # for an observed key: observations from this date to it
     own = observed[..., :, None].long()
     after = (ahead >= 1) & (ahead <= nearest)
     before = (ahead <= -own) & (ahead > -own - nearest)
@@ -297,7 +310,11 @@ def near_in_rank(observed: Tensor, nearest: int) -> Tensor:
 
 
 def evidence_of(conditioning: Conditioning) -> Evidence:
-    """What the conditioning's series say; see `gather_evidence`."""
+    """The evidence from the series in a conditioning; see `gather_evidence`.
+
+    Raises:
+        ValueError: the conditioning lacks `observed`, `gap_mask` or `optical_dates`.
+    """
     observed, gaps = conditioning.observed, conditioning.gap_mask
     if observed is None or gaps is None or conditioning.optical_dates is None:
         raise ValueError("the pixel denoiser needs conditioning.observed, gap_mask and optical_dates")
@@ -319,10 +336,10 @@ def evidence_of(conditioning: Conditioning) -> Evidence:
     return gather_evidence(observed, seen, conditioning.optical_dates, radar)
 
 
-def _told_by_noise(noisy: Tensor, kriged: Tensor, levels: Tensor | None) -> Tensor:
-    """What a noisy state tells of the clean series' departure from the kriged one, in the least-squares sense: 0 where
-    it is noise alone. With x_t = signal·x_0 + noise·ε and x_0 = kriged + r, r of variance s², that is signal·s²·(x_t −
-    signal·kriged) / (signal²·s² + noise²)."""
+def _departure_given_noisy(noisy: Tensor, kriged: Tensor, levels: Tensor | None) -> Tensor:
+    """Least-squares estimate of the departure of the clean series from the kriged one, given a noisy state; 0 where the
+    state is pure noise. With x_t = signal·x_0 + noise·ε and x_0 = kriged + r, r of variance s², it is
+    signal·s²·(x_t − signal·kriged) / (signal²·s² + noise²)."""
     if levels is None:
         return torch.zeros_like(kriged)
     signal, noise = levels[:, :, None, None, None, None].to(kriged.dtype).unbind(dim=1)

@@ -1,4 +1,4 @@
-"""Weights published elsewhere: their names and shapes, and how they become ours."""
+"""Published checkpoints: the names and shapes of their tensors, and their conversion to our state dict."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTER_LAYERS = {
     "head_modulation": ("final_layer.adaLN_modulation.1",),
     "head": ("final_layer.linear",),
 }
-"""Our layer to the published layers whose rows, one below the other, it holds."""
+"""Maps our layers to the published layers that, stacked row-wise, they contain."""
 
 BLOCK_LAYERS = {
     "modulation": (
@@ -49,10 +49,10 @@ BLOCK_LAYERS = {
     "mlp.0": ("mlp.fc1",),
     "mlp.2": ("mlp.fc2",),
 }
-"""The same inside a block."""
+"""The same mapping within a block."""
 
 UNUSED = ("pos_embed", "time_embed", "y_embedder.embedding_table.weight")
-"""Fixed tables, which we compute, and a class table that the published network never reads."""
+"""Ignored tensors: fixed tables, which we compute, and a class table that the published network never uses."""
 
 UNREADABLE = (
     OSError,
@@ -65,19 +65,19 @@ UNREADABLE = (
     AttributeError,
     AssertionError,
 )
-"""What torch.load raises for a truncated file, or one that is something else."""
+"""What `torch.load` raises for truncated files and other formats."""
 
 
 def read_published_checkpoint(
     path: str | Path, *, heads: int = 4, bands: tuple[str, ...] = S2_BANDS, radar: tuple[str, ...] | None = None
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The configuration and our state dict from a published `.pth`.
+    """Converts a published `.pth` file to our configuration and state dict.
 
-    `heads` and the names of the `bands` and of the `radar` channels, each in the network's order, cannot be read off
-    the weights. Nothing is unpickled: a file that holds anything but tensors and plain containers is refused.
+    `heads` and the names of the `bands` and `radar` channels, each in the network's order, cannot be inferred from the
+    weights. Nothing is unpickled: a file that contains anything other than tensors and plain containers is rejected.
 
     Raises:
-        UserError: a file that does not fit, or not those bands, channels and heads.
+        UserError: the file is not a published checkpoint, or does not match the given bands, channels and heads.
     """
     weights = _load(Path(path))
     config = _infer_config(path, weights, heads, bands, _radar_channels(path, weights, radar))
@@ -85,7 +85,7 @@ def read_published_checkpoint(
 
 
 def published_names(name: str) -> tuple[str, ...]:
-    """The published tensors that, one below the other, are our tensor `name`."""
+    """The published tensors that, stacked row-wise, form our tensor `name`."""
     layer, kind = name.rsplit(".", 1)
     if not layer.startswith("blocks."):
         return tuple(f"{published}.{kind}" for published in OUTER_LAYERS[layer])
@@ -94,42 +94,42 @@ def published_names(name: str) -> tuple[str, ...]:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, without the prefix of a parallel wrapper."""
+    """The tensors of a checkpoint by name, without the prefix of `DataParallel`."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # what is odd about a foreign file, the refusal says
+        with warnings.catch_warnings(action="ignore"):  # the error below explains what is wrong with the file
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except pickle.UnpicklingError:
         raise UserError(
-            f"{path}: not a file of weights alone; reading it would run code from it. "
-            "Save it again with nothing but tensors (torch.save of the model's state_dict)"
+            f"{path}: contains more than weights, and loading it could execute code. "
+            "Save it again with tensors only (torch.save of the model's state_dict)"
         ) from None
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: not a checkpoint that PyTorch can read, or truncated ({reason})") from None
+        raise UserError(f"{path}: truncated, or not a PyTorch checkpoint ({reason})") from None
     if isinstance(content, dict) and isinstance(content.get("model_state_dict"), dict):
         content = content["model_state_dict"]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()) or not content:
-        raise UserError(f"{path}: holds no model_state_dict and is no state dict itself")
+        raise UserError(f"{path}: contains no model_state_dict and is not a state dict itself")
     return {str(name).removeprefix("module."): value for name, value in content.items()}
 
 
 def _radar_channels(
     path: str | Path, weights: dict[str, Tensor], named: tuple[str, ...] | None
-) -> tuple[Any, ...]:  # ModelConfig says which names there are
-    """Those that the network takes, none without the layer that embeds them."""
+) -> tuple[Any, ...]:  # ModelConfig validates the names
+    """The radar channels of the network; none if the checkpoint has no radar embedding."""
     layer = "cond_embedder.proj.weight"
     count = _tensor(path, weights, layer, dimensions=4).shape[1] if layer in weights else 0
     if named is not None:
         if count != len(named):
             raise UserError(
-                f"{path}: a model of {count or 'no'} radar channels, but {len(named)} are named "
-                f"({', '.join(named) or 'none'}): --radar"
+                f"{path}: the model has {count or 'no'} radar channels, but --radar names {len(named)} "
+                f"({', '.join(named) or 'none'})"
             )
         return named
     if count > len(RADAR_CHANNELS):
-        raise UserError(f"{path}: {layer} takes {count} radar channels; 1 to {len(RADAR_CHANNELS)} are known")
+        raise UserError(f"{path}: {layer} has {count} radar channels; supported are 1 to {len(RADAR_CHANNELS)}")
     return RADAR_CHANNELS[:count]
 
 
@@ -140,14 +140,14 @@ def _infer_config(
     hidden_size, channels, patch_size, _ = patches.shape
     depth = 1 + max((int(name.split(".")[1]) for name in weights if _is_block(name)), default=-1)
     if depth == 0:
-        raise UserError(f"{path}: no published RESTORE-DiT checkpoint: no tensor is named blocks.0.…")
+        raise UserError(f"{path}: not a published RESTORE-DiT checkpoint: no tensor is named blocks.0.…")
     hidden = _tensor(path, weights, "blocks.0.mlp.fc1.bias", dimensions=1)
     if channels != len(bands):
         raise UserError(
-            f"{path}: a model of {channels} bands, but {len(bands)} are named ({', '.join(bands)}): --bands"
+            f"{path}: the model has {channels} bands, but {len(bands)} are expected ({', '.join(bands)}); use --bands"
         )
     if hidden_size % heads or hidden_size % 4:
-        raise UserError(f"{path}: hidden size {hidden_size} is no multiple of 4 and of {heads} heads; set the heads")
+        raise UserError(f"{path}: hidden size {hidden_size} is not a multiple of 4 and of {heads} heads; set --heads")
     return ModelConfig(
         bands=bands,
         radar_channels=radar,
@@ -169,14 +169,14 @@ def _is_block(name: str) -> bool:
 
 def _tensor(path: str | Path, weights: dict[str, Tensor], name: str, *, dimensions: int) -> Tensor:
     if name not in weights:
-        raise UserError(f"{path}: no published RESTORE-DiT checkpoint: {name} is missing")
+        raise UserError(f"{path}: not a published RESTORE-DiT checkpoint: {name} is missing")
     if weights[name].dim() != dimensions or 0 in weights[name].shape:
         raise UserError(f"{path}: {name} has shape {list(weights[name].shape)}, expected {dimensions} dimensions")
     return weights[name]
 
 
 def _convert(path: str | Path, weights: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """Our state dict, after a check that every published tensor is there, in shape, and none besides."""
+    """Our state dict, after checking that the names and shapes of all published tensors match."""
     with torch.device("meta"):
         ours = {name: value.shape for name, value in Denoiser(config).state_dict().items()}
     expected: dict[str, list[int]] = {}
@@ -203,7 +203,7 @@ def _convert(path: str | Path, weights: dict[str, Tensor], config: ModelConfig) 
         ),
     ]
     if any(misfits):
-        raise UserError(f"{path}: no published RESTORE-DiT checkpoint: {'; '.join(filter(None, misfits))}")
+        raise UserError(f"{path}: not a published RESTORE-DiT checkpoint: {'; '.join(filter(None, misfits))}")
     return {
         name: torch.cat([weights[each].flatten(1) if each.endswith("proj.weight") else weights[each] for each in parts])
         .float()

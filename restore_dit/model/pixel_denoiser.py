@@ -108,9 +108,9 @@ class PixelDenoiser(nn.Module):
     def token_inputs(self, evidence: Evidence, noise_evidence: Tensor, dates: Tensor, bands: Tensor) -> Tensor:
         """The input features of each date of each pixel, [B, P, T, F].
 
-        evidence: of P pixels in a row, [B, T, C, 1, P]. noise_evidence: estimate of the departure from kriging given the noisy
-        state, in the same shape; 0 where the state is pure noise. dates: [B, T] days. bands: [B, C], true where a
-        series has a band.
+        evidence: of P pixels in a row, [B, T, C, 1, P]. noise_evidence: estimate of the departure from kriging given
+        the noisy state, in the same shape; 0 where the state is pure noise. dates: [B, T] days. bands: [B, C], true
+        where a series has a band.
         """
         present = bands[:, None, :, None, None].to(noise_evidence.dtype)
         kriged = evidence.kriged

@@ -1,1 +1,1 @@
-"""The tile store: its files, its manifest, reading, writing and describing it."""
+"""The tile store: its files and manifest, and code that reads, writes and describes it."""

@@ -1,4 +1,4 @@
-"""The contact sheet of a tile store: a row a tile, with its frames through the year, its radar and its clouds."""
+"""The contact sheet of a tile store: one row per tile, with its frames through the year, its radar and its clouds."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ from restore_dit.pictures.composites import TRUE_COLOUR, Stretch
 from restore_dit.pictures.panels import INK, OUTLINE_COLOUR, outline
 
 MOST_TILES = 12
-"""Rows of a sheet whose tiles nobody chose."""
+"""Maximum number of rows if no tiles are specified."""
 
 PARTS = 8
-"""Of the period: from each the clearest frame is shown."""
+"""Number of parts of the period; the clearest frame of each is shown."""
 
 _THREADS = 4
-"""Tiles read and decoded at the same time."""
+"""Tiles read and decoded in parallel."""
 
 NO_DATA_COLOUR = "#00d0ff"
-"""Of no land and no cloud, in any composite."""
+"""A colour that neither land nor cloud has in any composite."""
 
 _CLASS_COLOURS = dict(zip(STRIP_CLASSES, ("#8d8d98", "#c9c9d1", "#4b4b57", NO_DATA_COLOUR), strict=True))
 _INDEX_COLOUR, _SHOWN_COLOUR, _BAD_COLOUR = "#00845f", INK, "#d7191c"
 _TRACK_COLOURS = ("#b5530a", "#6a3fb0", "#a01a58", "#00707a")
 
 _RADAR_STRETCH = Stretch(np.array([-20.0, -27.0, 2.0]), np.array([-3.0, -9.0, 14.0]))
-"""Of VV, VH and VV−VH in dB: the usual range of land."""
+"""Typical range over land of VV, VH and VV−VH in dB."""
 
 _SHORT = np.timedelta64(120, "D")
-"""Periods below this have more than one tick a month."""
+"""Shorter periods get more than one tick per month."""
 
 _INDEX_RANGE = (-0.1, 0.95)
 _INDEX_COLOURS = "YlGn"
@@ -58,17 +58,17 @@ def contact_sheet(store: TileStore, tile_ids: Sequence[str] | None = None) -> by
     """A picture of the store as PNG.
 
     Args:
-        store: the store, as opened.
-        tile_ids: the tiles to show; up to 12, evenly chosen, by default.
+        store: the opened store.
+        tile_ids: the tiles to show; by default up to 12, evenly chosen.
 
     Raises:
-        UserError: a tile that the store does not have, no tile at all, or a damaged file.
+        UserError: the store lacks one of the tiles or has none at all, or a file is damaged.
     """
     shown = list(tile_ids) if tile_ids else evenly(store.tile_ids, MOST_TILES)
     records = [store.record(tile_id) for tile_id in shown]
     dates = [date for record in records for date in (record.optical.first_date, record.optical.last_date) if date]
     if not dates:
-        raise UserError(f"{store.uri}: holds no acquisition that could be drawn")
+        raise UserError(f"{store.uri}: contains no acquisition that could be drawn")
     borders = parts_of((np.datetime64(min(dates), "D"), np.datetime64(max(dates), "D")), PARTS)
     with ThreadPoolExecutor(_THREADS) as pool:
         tiles = list(pool.map(lambda tile_id: overview_of(store, tile_id, borders), shown))
@@ -120,10 +120,10 @@ def _panel_height(tile: TileOverview) -> float:
 
 
 def _stretches(tiles: Sequence[TileOverview]) -> dict[str, Stretch]:
-    """One for all tiles with the same bands, so that a tile in other units looks as odd as it is.
+    """One stretch for all tiles with the same bands, so that a tile in wrong units stands out.
 
-    Wide enough for nearly all frames, but for those whose cloud nobody detected. True colour keeps its balance: its
-    three bands share one stretch.
+    Wide enough for nearly all frames, except those with undetected cloud. The three bands of true colour share one
+    stretch, which preserves colour balance.
     """
     found = {}
     for composite in {tile.composite for tile in tiles}:
@@ -189,14 +189,15 @@ def _absent(panel: Axes, why: str) -> None:
 
 
 def _show_strip(panel: Axes, tile: TileOverview, borders: NDArray[np.datetime64]) -> None:
-    """Above the line what hides the land at each optical acquisition, and its greenness; below it the radar."""
+    """Draws, above the line, what hides the land at each optical acquisition and the vegetation index, and below it the
+    radar dates."""
     days = tile.dates.astype("datetime64[D]").astype(float)
     bottom = np.zeros(len(days))
     for column, name in enumerate(STRIP_CLASSES):
         share = tile.shares[:, column]
         panel.bar(days, share, bottom=bottom, width=1.6, color=_CLASS_COLOURS[name], linewidth=0, zorder=2)
         bottom += share
-    # A clear acquisition has no bar: its date is marked on the line.
+    # A clear acquisition has no bar, so its date is marked on the line.
     panel.plot(days, np.zeros(len(days)), "|", color=INK, markersize=4, markeredgewidth=0.7, zorder=3)
     shown = [frame.date.astype("datetime64[D]").astype(float) for frame in (*tile.frames, tile.cloudy) if frame]
     panel.plot(shown, np.full(len(shown), 1.12), "v", color=_SHOWN_COLOUR, markersize=4, clip_on=False, zorder=5)
@@ -246,7 +247,7 @@ def _legend(figure: Figure, tiles: Sequence[TileOverview], height: float) -> Non
         fontsize=8.5, borderpad=0, borderaxespad=0, columnspacing=1.2, handlelength=1.4, handletextpad=0.5,
     )  # fmt: skip
     note = (
-        "Of each eighth of the period the clearest frame, then one half hidden by cloud; with the share that is cloud, "
+        "The clearest frame of each eighth of the period, then one half hidden by cloud, with the share that is cloud, "
         "shadow or no data. One stretch for all tiles. Radar as VV, VH, VV−VH in red, green, blue."
     )
     figure.text(left, 0.06 / height, note, fontsize=8, va="bottom", color="#55555d")

@@ -19,22 +19,22 @@ from restore_dit.data.store.inspection import (
 )
 
 _MOST_TILES = 40
-"""Longer lists of tiles are cut."""
+"""Maximum number of tiles listed."""
 
 _MOST_KINDS = 8
-"""Of sizes, CRSs and so on, the commonest are named."""
+"""Maximum number of sizes, CRSs and so on listed, the most common ones."""
 
 _BAR = 20
-"""Letters of a bar that says 100 %."""
+"""Characters of a bar that represents 100 %."""
 
 
 def description_text(store: StoreDescription) -> str:
-    """Several short tables below one another; a list of more than 40 tiles is cut."""
+    """Several short tables below one another; lists of more than 40 tiles are truncated."""
     lines = [
         *_about(store),
         "",
         *_table(
-            ("series", "tiles", "frames", "a tile: least", "median", "most", "days between", "first", "last"),
+            ("series", "tiles", "frames", "per tile: min", "median", "max", "days between", "first", "last"),
             [_series_row(name, series) for name, series in store.series.items()],
         ),
     ]
@@ -58,7 +58,7 @@ def description_text(store: StoreDescription) -> str:
 
 
 def readable_bytes(count: float) -> str:
-    """A number of bytes with three figures at least: 5.9 MB."""
+    """A number of bytes in readable units, such as 5.9 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -71,7 +71,7 @@ def _about(store: StoreDescription) -> list[str]:
     entries = {
         "tile store": store.uri,
         "format": f"{store.format}; generation {store.generation}, fingerprint {store.fingerprint}",
-        "source": store.source or "not said",
+        "source": store.source or "unknown",
         "tiles": f"{len(store.tiles)}, {quarantined}; {store.objects} objects, {readable_bytes(store.bytes)}",
         "pixels": f"{store.pixels} in {_counts(store.sizes)}",
         "crs": _counts(store.crs),
@@ -131,9 +131,9 @@ def _frames_row(frames: FrameClouds) -> tuple[str, ...]:
 def _targets(targets: TargetDescription) -> list[str]:
     by_source = targets.rule["also_by_source"]
     limits = {} if targets.rule["by"] == "source_list" and not by_source else targets.rule
-    said = [f"{key}={value:g}" for key, value in limits.items() if isinstance(value, float)]
+    thresholds = [f"{key}={value:g}" for key, value in limits.items() if isinstance(value, float)]
     by = str(targets.rule["by"]).replace("_", " ") + (" and by the source's classes" if by_source else "")
-    rule = f"by {by} ({', '.join(said)})" if said else f"by {by}"
+    rule = f"by {by} ({', '.join(thresholds)})" if thresholds else f"by {by}"
     lines = [f"targets of {targets.tiles} tile{'s' * (targets.tiles != 1)} {rule}"]
     total = sum(targets.frames.values())
     if total:
@@ -144,7 +144,7 @@ def _targets(targets: TargetDescription) -> list[str]:
         ]
         lines += [
             *_table(("decision", "frames", "share"), rows),
-            f"  targets a tile: least {targets.fewest}, median {targets.median:g}, most {targets.most}",
+            f"  targets per tile: min {targets.fewest}, median {targets.median:g}, max {targets.most}",
         ]
     for what, tiles in (("no target", targets.without_target), ("no cloud masks", targets.undecided)):
         if tiles:

@@ -1,7 +1,7 @@
-"""One acquisition's pixels to compressed bytes and back: byte shuffle, then zstd.
+"""Compresses one acquisition's pixels to bytes and back: byte shuffle, then zstd.
 
-Measured on one core, ten-band 128×128 int16 frames of real Sentinel-2 (and VV, VH of Sentinel-1), ratio and MB/s of
-decoded pixels:
+Measured on one core with ten-band 128×128 int16 frames of real Sentinel-2 data (VV and VH of Sentinel-1 in
+parentheses): compression ratio, and MB/s of decoded pixels.
 
 | filter before zstd    | level | ratio       | encode | decode |
 |-----------------------|-------|-------------|--------|--------|
@@ -12,8 +12,8 @@ decoded pixels:
 | row delta, shuffle    | 3     | 1.69 (1.46) | 365    | 481    |
 | 2-D delta, shuffle    | 3     | 1.82 (1.49) | 368    | 323    |
 
-Shuffling pays in both size and speed. A delta would save another 6 to 13 % of the bytes and halve the decoding speed,
-which is what training waits for.
+Shuffling improves both size and speed. A delta would save another 6 to 13 % of the bytes but at least halve the
+decoding speed, which is what training waits for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 CODEC = "shuffle+zstd"
-"""Name of this encoding, kept beside the frames it made."""
+"""Name of this encoding, stored with the frames."""
 
 _LEVEL = 3
 _ZSTD = pa.Codec("zstd", compression_level=_LEVEL)
@@ -37,17 +37,17 @@ def encode_frame(pixels: NDArray[np.generic]) -> bytes:
 
 
 def decode_frame(encoded: pa.Buffer, frame: NDArray[np.generic]) -> None:
-    """Decode into `frame`, which must be contiguous.
+    """Decodes into `frame`, which must be contiguous.
 
     Raises:
-        OSError, ValueError: bytes that zstd cannot read, or that hold another number of pixels.
+        OSError, ValueError: zstd cannot decode the bytes, or they contain another number of pixels.
     """
     planes = np.frombuffer(_ZSTD.decompress(encoded, frame.nbytes), np.uint8).reshape(frame.itemsize, -1)
     words = frame.reshape(-1).view(f"<u{frame.itemsize}")
     if frame.itemsize == 1:
         words[:] = planes[0]
         return
-    # The highest byte first, shifted up by the next ones: twice as fast as writing every byte into its place.
+    # Most significant byte first, shifted up for each further one: twice as fast as writing bytes one by one.
     np.left_shift(planes[-1], 8, out=words, dtype=words.dtype, casting="unsafe")
     np.bitwise_or(words, planes[-2], out=words)
     for plane in planes[-3::-1]:

@@ -1,4 +1,4 @@
-"""Where each acquisition's bytes lie in a file of a tile store, so that a reader fetches no others."""
+"""Positions of each acquisition's bytes in a file of a tile store, so that readers fetch only what they need."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from restore_dit.data.store.frame_codec import CODEC
 
 DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(name) for name in ("int16", "int32", "uint8")}
-"""What a frame's pixels may be stored as."""
+"""Supported data types of a frame's pixels."""
 
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """The frames of one sensor or layer of a tile: what they hold and which bytes of the file they are.
+    """The frames of one sensor or layer of a tile: their contents and positions in the file.
 
-    `shape` is [T, …], `dates` datetime64[D] [T], or empty for what has no time; `offsets`, `lengths` and `checksums`
+    `shape` is [T, …]; `dates` datetime64[D] [T], or empty for data without time; `offsets`, `lengths` and `checksums`
     (CRC-32 of the compressed bytes) are int64 [number of frames].
     """
 
@@ -33,7 +33,7 @@ class FrameIndex:
     checksums: NDArray[np.int64]
 
     def to_json(self) -> dict[str, Any]:
-        """As kept in the metadata of the file."""
+        """The form stored in the file's metadata."""
         return {
             "codec": CODEC,
             "dtype": str(self.dtype),
@@ -47,10 +47,11 @@ class FrameIndex:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> FrameIndex:
-        """What `to_json` wrote.
+        """The index written by `to_json`.
 
         Raises:
-            ValueError, KeyError, TypeError: something else, or an encoding that this version does not read.
+            ValueError, KeyError, TypeError: the content is invalid, or uses an encoding that this version does not
+                support.
         """
         if tree["codec"] != CODEC or tree["dtype"] not in DTYPES:
             raise ValueError(f"frames as {tree['codec']} {tree['dtype']}")

@@ -8,31 +8,32 @@ from numpy.typing import NDArray
 from restore_dit.series import CLEAR, NO_DATA, REFLECTANCE_SCALE, Acquisitions
 
 HAZE_BANDS = ("B02", "B03", "B04", "B05")
-"""Haze brightens the shortest wavelength most: the first of these that a tile has is looked at."""
+"""Haze brightens the shortest wavelengths most: the first of these bands that a tile has is used."""
 
 SEASON_DAYS = 60
-"""Acquisitions that are no farther away say what is usual at the time of year …"""
+"""Acquisitions within this many days define what is usual for the season …"""
 
 FEWEST = 8
-"""… and so many of the nearest in any case, clear to some part."""
+"""… or at least this many of the nearest ones with any clear pixels."""
 
 USUAL = 0.25
-"""Quantile over time of a pixel's clear values that is usual: most dates may be a little hazy."""
+"""Quantile over time of a pixel's clear values that counts as usual: most dates may be slightly hazy."""
 
 UPPER = 0.75
-"""Quantile over a frame's clear pixels of what is more than usual: haze that lies over a quarter of them counts."""
+"""Quantile, over a frame's clear pixels, of the excess above usual: haze counts if it covers a quarter of them."""
 
 MOST_PIXELS = 1024
-"""Of a tile, on a regular grid; of a frame that shows nothing clear there, among its clear ones."""
+"""Maximum number of pixels evaluated per tile, on a regular grid; if none of them is clear in a frame, of its clear
+pixels."""
 
 
 def frame_haze(optical: Acquisitions, clouds: NDArray[np.uint8]) -> tuple[float | None, ...]:
-    """Of each acquisition how much brighter at least a quarter of its clear pixels are than the tile's own usual clear
-    ground, in reflectance to four digits; None without a clear pixel, or without a band of `HAZE_BANDS`.
+    """For each acquisition, the excess reflectance that at least a quarter of its clear pixels have over the tile's
+    usual clear ground, to four decimals; None without a clear pixel or without any of `HAZE_BANDS`.
 
-    With B02 and B04 it is 2·B02 − B04 that is compared: white haze of reflectance x adds x to it, while bare or dry
-    ground, whose red brightens about twice as much as its blue, adds nothing (Zhang et al. 2002, haze optimised
-    transform). Other tiles are compared in the shortest wavelength alone, where a harvest looks like some haze, too.
+    With B02 and B04, 2·B02 − B04 is compared: white haze of reflectance x increases it by x, while bare or dry ground,
+    whose red brightens about twice as much as its blue, does not change it (haze optimised transform, Zhang et al.
+    2002). For other tiles only the shortest wavelength is compared, in which a harvest also looks like some haze.
 
     Args:
         optical: T acquisitions of H×W pixels.
@@ -49,7 +50,7 @@ def frame_haze(optical: Acquisitions, clouds: NDArray[np.uint8]) -> tuple[float 
         if (values[:, frame] != _MISSING).any():
             haze[frame] = _haze_of(frame, values, days)
         elif stride > 1:
-            # What is clear may be little, and lie between the points of the grid.
+            # The clear area may be small and lie between the points of the grid.
             clear = (clouds[frame] == CLEAR) & (optical.values[frame] != NO_DATA).all(axis=0)
             rows, columns = (places[:: -(-len(places) // MOST_PIXELS) or 1] for places in np.nonzero(clear))
             if len(rows):
@@ -62,17 +63,17 @@ _MISSING = np.int32(2**31 - 1)
 
 
 def _haze_of(frame: int, values: NDArray[np.int32], days: NDArray[np.int64]) -> float:
-    """From `values` [pixels, T] the haze of a frame of which at least one is not missing."""
+    """The haze of a frame from `values` [pixels, T], of which at least one is valid in this frame."""
     pixels = values[:, frame] != _MISSING
-    looked_at = np.flatnonzero((values != _MISSING).any(axis=0))
-    others = looked_at[_of_season(np.abs(days[looked_at] - days[frame]))]
+    clear_frames = np.flatnonzero((values != _MISSING).any(axis=0))
+    others = clear_frames[_of_season(np.abs(days[clear_frames] - days[frame]))]
     excess = values[pixels, frame] - _usual(values[pixels][:, others])
     return round(float(np.quantile(excess, UPPER)) / REFLECTANCE_SCALE, 4)
 
 
 def _clear_values(stored: NDArray[np.int16], bands: tuple[str, ...], clouds: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """What haze brightens and soil does not, in reflectance × 10000, of some pixels [T, C, …] where they are clear and
-    have data: [pixels, T]. The values of one pixel lie together, the missing ones last when they are sorted."""
+    """The brightness that haze increases and soil does not, in reflectance × 10000, of pixels [T, C, …] where they are
+    clear and have data: [pixels, T]. The values of one pixel are contiguous, and missing ones sort last."""
 
     def band(name: str) -> NDArray[np.int32]:
         return stored[:, bands.index(name)].astype(np.int32)
@@ -86,13 +87,13 @@ def _clear_values(stored: NDArray[np.int16], bands: tuple[str, ...], clouds: NDA
 
 
 def _of_season(distance: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Of acquisitions so many days away those that say what is usual; they count as one distance where equally far."""
+    """Indices of the acquisitions that define what is usual, from their `distance` in days; ties are included."""
     farthest = max(SEASON_DAYS, int(np.sort(distance)[:FEWEST][-1]))
     return np.flatnonzero(distance <= farthest)
 
 
 def _usual(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The lower quantile of each row [pixels, n], of which at least one value is not missing."""
+    """The lower quantile of each row of [pixels, n]; each row has at least one valid value."""
     ordered = np.sort(values, axis=1)
     counts = (values != _MISSING).sum(axis=1)
     return ordered[np.arange(len(values)), ((counts - 1) * USUAL).astype(np.intp)]

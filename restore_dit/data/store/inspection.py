@@ -1,4 +1,4 @@
-"""What a tile store holds: counts, dates, clouds, band statistics, and what was left out."""
+"""Describes the contents of a tile store: counts, dates, clouds, band statistics, and what was left out."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 
 CLEAR_FRAME_SHARE = 0.95
-"""Least share of clear pixels in a frame that is counted as clear."""
+"""Minimum share of clear pixels for a frame to count as clear."""
 
 HIDDEN_FRAME_SHARE = 0.5
-"""Share of clear pixels below which a frame is counted as mostly hidden."""
+"""Share of clear pixels below which a frame counts as mostly hidden."""
 
 DATED_TILES = 64
-"""Of so many tiles at most, evenly chosen, all dates are read: the manifest has the first and last only."""
+"""Maximum number of tiles, evenly chosen, of which all dates are read; the manifest only has the first and last."""
 
 _THREADS = 16
 
 
 @dataclass(frozen=True)
 class TileDescription:
-    """One tile; `pixel_size` is height and width in metres, None where nobody knows where it lies; shares are None
-    where nobody detected clouds."""
+    """One tile. `pixel_size` is height and width in metres, None if the tile's position is unknown; shares are None
+    without cloud masks."""
 
     tile_id: str
     size: tuple[int, int]
@@ -51,7 +51,8 @@ class TileDescription:
 
 @dataclass(frozen=True)
 class BandDescription:
-    """Mean and standard deviation of a band: reflectance over clear pixels, or dB; and how many of these lack data."""
+    """Mean and standard deviation of a band, over clear pixels in reflectance, or in dB; and the share of these pixels
+    without data."""
 
     count: int
     mean: float
@@ -61,7 +62,8 @@ class BandDescription:
 
 @dataclass(frozen=True)
 class SeriesDescription:
-    """The acquisitions of a sensor over the tiles that have it: frames a tile, and the usual days between two."""
+    """The acquisitions of a sensor over the tiles that have it: frames per tile, and the median number of days between
+    two."""
 
     tiles: int
     frames: int
@@ -75,7 +77,7 @@ class SeriesDescription:
 
 @dataclass(frozen=True)
 class FrameClouds:
-    """How clear a set of optical frames is. What is not clear is cloud, shadow or no data."""
+    """How clear a set of optical frames is. Pixels that are not clear are cloud, shadow or no data."""
 
     frames: int
     clear_frames: int
@@ -85,7 +87,8 @@ class FrameClouds:
 
 @dataclass(frozen=True)
 class CloudDescription:
-    """Clouds of the tiles that have masks: share of each class among all pixels, frames, and frames by month (1–12)."""
+    """Clouds of the tiles with masks: share of each class among all pixels, over all frames, and over frames by month
+    (1–12)."""
 
     tiles: int
     classes: dict[str, float]
@@ -95,8 +98,9 @@ class CloudDescription:
 
 @dataclass(frozen=True)
 class TargetDescription:
-    """Which frames may be targets by a `rule` (the keys of `data.targets`): number of `frames` by decision, targets in
-    a tile (fewest, median, most), tiles without any target, and tiles whose lack of masks leaves it undecided."""
+    """Which frames may be targets under a `rule` (the keys of `data.targets`): number of `frames` by decision, targets
+    per tile (minimum, median, maximum), tiles without any target, and tiles that are undecided because they lack
+    masks."""
 
     rule: dict[str, str | float | None]
     tiles: int
@@ -110,8 +114,8 @@ class TargetDescription:
 
 @dataclass(frozen=True)
 class StoreDescription:
-    """A whole store: from its manifest, and the dates of up to `DATED_TILES` of its tiles. `targets` are told where
-    somebody asked by which rule."""
+    """A whole store, from its manifest and the dates of up to `DATED_TILES` of its tiles. `targets` is set if a rule
+    was specified."""
 
     uri: str
     format: str
@@ -141,12 +145,12 @@ class StoreDescription:
     targets: TargetDescription | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
+        """The description as JSON values."""
         return _plain(asdict(self))
 
 
 def describe_store(store: TileStore) -> StoreDescription:
-    """What the store holds. A tile whose dates cannot be read is named in `unreadable`."""
+    """Describes the store. Tiles whose dates cannot be read are listed in `unreadable`."""
     manifest = store.manifest
     records = manifest.tiles
     tiles = tuple(_describe_tile(tile_id, store.record(tile_id)) for tile_id in store.tile_ids)
@@ -185,7 +189,7 @@ def describe_store(store: TileStore) -> StoreDescription:
 
 
 def evenly(tile_ids: Sequence[str], count: int) -> list[str]:
-    """At most `count` of the tiles, evenly spread over their order, the first and the last among them."""
+    """At most `count` of the tiles, evenly spaced in their order, including the first and the last."""
     positions = np.linspace(0, len(tile_ids) - 1, min(count, len(tile_ids)))
     return [tile_ids[round(position)] for position in positions]
 
@@ -210,10 +214,10 @@ def _describe_tile(tile_id: str, record: TileRecord) -> TileDescription:
 
 
 def pixel_size_of(record: TileRecord) -> tuple[float, float] | None:
-    """Height and width of a tile's pixels in metres, None where its place, or its reference system, is unknown."""
+    """Height and width of a tile's pixels in metres, None if its position or CRS is unknown."""
     try:
         return None if record.georeference is None else pixel_sides(record.georeference, record.size)
-    except UserError:  # a store made elsewhere may call its system as it likes
+    except UserError:  # stores made elsewhere may name their CRS arbitrarily
         return None
 
 
@@ -222,7 +226,7 @@ _Dates = dict[str, NDArray[np.datetime64]]
 
 
 def _read_dates(store: TileStore, tile_ids: Sequence[str]) -> tuple[dict[str, _Dates], dict[str, str]]:
-    """Tile → sensor → dates, and tile → why they cannot be read."""
+    """Tile → sensor → dates, and tile → why its dates cannot be read."""
 
     def read(tile_id: str) -> _Dates | UserError:
         try:
@@ -262,7 +266,7 @@ def _describe_series(store: TileStore, dates: dict[str, _Dates]) -> dict[str, Se
 
 
 def _describe_optical(store: TileStore) -> dict[str, BandDescription]:
-    """No data is counted among the pixels that the sums are taken from: the clear ones, where masks tell them."""
+    """Shares without data refer to the pixels that the sums are computed from: the clear ones, if there are masks."""
     expected: Counter[str] = Counter()
     for record in store.manifest.tiles.values():
         pixels = record.optical.frames * record.size[0] * record.size[1]

@@ -1,4 +1,4 @@
-"""`manifest.json` of a tile store: what the store holds, committed last, as a numbered generation."""
+"""`manifest.json` of a tile store: its contents, committed last, as a numbered generation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ OPTICAL = "optical"
 RADAR_PREFIX = "radar/"
 
 BAD_FRAMES = "bad_frames"
-"""The layer, one value an optical acquisition, of frames that the source calls too bad to be a target."""
+"""Name of the layer, with one value per optical acquisition, of frames that the source considers too bad to be
+targets."""
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -40,7 +41,7 @@ def is_safe_name(name: str) -> bool:
 
 
 def check_name(name: str, what: str = "tile id") -> str:
-    """`name` if it may be part of a path: no separator, no leading dot, at most 128 characters.
+    """`name`, if it may be part of a path: no separator, no leading dot, at most 128 characters.
 
     Raises:
         UserError: it may not.
@@ -54,17 +55,17 @@ def check_name(name: str, what: str = "tile id") -> str:
 
 
 def tile_object(tile_id: str) -> str:
-    """Path of a tile's file inside its store."""
+    """Path of a tile's file within its store."""
     return f"tiles/{check_name(tile_id)}.parquet"
 
 
 def layer_object(layer: str, tile_id: str) -> str:
-    """Path of a tile's file of a named layer inside its store."""
+    """Path of the file with a tile's named layer within its store."""
     return f"layers/{check_name(layer, 'layer')}/{check_name(tile_id)}.parquet"
 
 
 def checksum(content: bytes | pa.Buffer) -> str:
-    """The checksum that a manifest keeps of each object."""
+    """The checksum that a manifest stores for each object."""
     return "blake2b-128:" + hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -75,7 +76,7 @@ class SensorRecord(Section):
     frames: int
     first_date: datetime.date | None
     last_date: datetime.date | None
-    sums: Sums = Field(description="over valid pixels, whatever hides them, in reflectance or dB")
+    sums: Sums = Field(description="over valid pixels, whether or not they are cloudy, in reflectance or dB")
 
 
 class ObjectRecord(Section):
@@ -86,7 +87,7 @@ class ObjectRecord(Section):
 
 
 class TileRecord(Section):
-    """What is known of a tile without opening it."""
+    """The information about a tile that is available without opening it."""
 
     size: tuple[int, int] = Field(description="H, W in pixels")
     crs: str | None
@@ -94,11 +95,11 @@ class TileRecord(Section):
     optical: SensorRecord
     radar: dict[str, SensorRecord]
     properties: dict[str, str | int | float]
-    masks: dict[str, MaskRecord] = Field(default={}, description="layer → cloud masks that lie there")
-    masks_in_use: str | None = Field(None, description="the layer whose masks count")
-    bad_frames: tuple[int, ...] | None = Field(None, description="indices of the frames that the source calls bad")
+    masks: dict[str, MaskRecord] = Field(default={}, description="layer → the cloud masks stored there")
+    masks_in_use: str | None = Field(None, description="the layer with the masks in use")
+    bad_frames: tuple[int, ...] | None = Field(None, description="indices of the frames that the source lists as bad")
     layers: tuple[str, ...] = ()
-    objects: dict[str, ObjectRecord] = Field(default={}, description="path inside the store → its size and checksum")
+    objects: dict[str, ObjectRecord] = Field(default={}, description="path within the store → its size and checksum")
 
     @model_validator(mode="after")
     def _masks_are_layers(self) -> TileRecord:
@@ -109,26 +110,27 @@ class TileRecord(Section):
 
     @property
     def georeference(self) -> Georeference | None:
-        """Where the tile lies."""
+        """The tile's georeference, if known."""
         return None if self.crs is None or self.transform is None else Georeference(self.crs, self.transform)
 
     @property
     def clouds(self) -> CloudCounts | None:
-        """What the masks in use say; None where nobody detected clouds."""
+        """Counts from the masks in use; None without cloud masks."""
         return None if self.masks_in_use is None else self.masks[self.masks_in_use].counts
 
     @property
     def source_clouds(self) -> CloudCounts | None:
-        """What the masks that came with the tile say; None where none did."""
+        """Counts from the masks that came with the tile; None without such masks."""
         return self.masks[CLOUDS].counts if CLOUDS in self.masks else None
 
     @property
     def clear_sums(self) -> Sums:
-        """Sums in reflectance over valid pixels that the masks in use call clear; over all valid ones without masks."""
+        """Sums in reflectance over valid pixels that are clear according to the masks in use, or over all valid pixels
+        without masks."""
         return self.optical.sums if self.masks_in_use is None else self.masks[self.masks_in_use].sums
 
     def with_masks(self, tile_id: str, masks: MaskRecord, file: ObjectRecord) -> TileRecord:
-        """The record of tile `tile_id` with these masks in `file`, and in use; what else is known stays."""
+        """The record of tile `tile_id` with these masks in `file` added and in use."""
         layer = masks.origin.layer
         return self.model_copy(
             update={
@@ -141,7 +143,7 @@ class TileRecord(Section):
 
     @property
     def bad_frame_mask(self) -> NDArray[np.bool_] | None:
-        """Which acquisitions the source calls bad, bool [T]; None where it has no list."""
+        """Which acquisitions the source lists as bad, bool [T]; None if it has no list."""
         if self.bad_frames is None:
             return None
         return np.isin(np.arange(self.optical.frames), self.bad_frames)
@@ -154,7 +156,7 @@ class TileRecord(Section):
 
 
 class Units(Section):
-    """How stored integers read."""
+    """The units of stored integers."""
 
     reflectance_scale: int = REFLECTANCE_SCALE
     decibel_scale: int = DECIBEL_SCALE
@@ -162,7 +164,7 @@ class Units(Section):
 
 
 class Manifest(Section):
-    """The whole store at one generation. `bands` are all that any tile has, in the store's order."""
+    """The whole store at one generation. `bands` are all bands that any tile has, in the store's order."""
 
     format: Literal["restore-dit tile store"] = FORMAT
     version: Literal[3] = VERSION
@@ -171,8 +173,8 @@ class Manifest(Section):
     bands: tuple[str, ...] = ()
     radar_tracks: tuple[str, ...] = ()
     units: Units = Units()
-    tiles: dict[str, TileRecord] = Field(default={}, description="tile id → what is known of it")
-    quarantined: dict[str, str] = Field(default={}, description="tile → why it is not in the store")
+    tiles: dict[str, TileRecord] = Field(default={}, description="tile id → its record")
+    quarantined: dict[str, str] = Field(default={}, description="tile id → why it is not in the store")
 
     @field_validator("tiles")
     @classmethod
@@ -191,7 +193,7 @@ class Manifest(Section):
     @property
     def fingerprint(self) -> str:
         """A hash of the tiles' content: equal for equal objects, whichever runs and generations wrote them. Masks that
-        are not in use do not count."""
+        are not in use are excluded."""
         content = {
             "version": self.version,
             "units": self.units.model_dump(),
@@ -205,11 +207,11 @@ class Manifest(Section):
         return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def optical_sums(self, tile_ids: Iterable[str] | None = None) -> Sums:
-        """Sums in reflectance over the valid, clear pixels of some tiles (all of them)."""
+        """Sums in reflectance over the valid, clear pixels of the given tiles (default: all)."""
         return merge_sums(self.tiles[tile].clear_sums for tile in self._chosen(tile_ids))
 
     def radar_sums(self, track: str, tile_ids: Iterable[str] | None = None) -> Sums:
-        """Sums in dB of VV, VH and VV-VH of one radar track over some tiles (all of them)."""
+        """Sums in dB of VV, VH and VV-VH of one radar track over the given tiles (default: all)."""
         records = (self.tiles[tile].radar.get(track) for tile in self._chosen(tile_ids))
         return merge_sums(record.sums for record in records if record is not None)
 
@@ -222,17 +224,17 @@ class Manifest(Section):
 
 
 def read_manifest(content: bytes, origin: str) -> Manifest:
-    """The manifest that `to_json` wrote; `origin` names the file in errors.
+    """The manifest written by `to_json`; `origin` names the file in errors.
 
     Raises:
-        UserError: not a manifest, damaged, of another format version, or with unsafe tile ids.
+        UserError: the content is not a manifest, is damaged, has another format version, or contains unsafe tile ids.
     """
     try:
         tree = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{origin}: damaged, not JSON ({error}); restore it or ingest again") from None
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise UserError(f"{origin}: not the manifest of a tile store; give the folder that an ingest wrote")
+        raise UserError(f"{origin}: not the manifest of a tile store; specify a folder that an ingest wrote")
     if tree.get("version") != VERSION:
         raise UserError(
             f"{origin}: format version {tree.get('version')!r}, this program reads {VERSION}; "

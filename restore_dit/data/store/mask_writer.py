@@ -1,4 +1,4 @@
-"""Cloud masks for the tiles of a store: each tile's once, committed every so often, beside whatever masks there are."""
+"""Adds cloud masks to the tiles of a store, once per tile, with regular commits, next to existing masks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from restore_dit.errors import UserError
 
 
 class MaskWriter:
-    """Gives tiles masks of one origin and puts them in use. Readers of an earlier generation are not disturbed: masks
-    of another origin stay where they are.
+    """Adds masks of one origin to tiles and puts them in use. Readers of an earlier generation are unaffected, since
+    masks of other origins stay in place.
 
         writer = MaskWriter(store, origin)
         for tile_id in writer.todo(store.tile_ids):
@@ -33,16 +33,16 @@ class MaskWriter:
         self.store = store
         self.origin = origin
         self._found: dict[str, tuple[MaskRecord, ObjectRecord]] = {}
-        """Masks that are there and not yet in use."""
+        """Masks that exist and are not yet in use."""
         if store.location.is_local:
             storage.delete_abandoned_writes(store.location.join(f"layers/{origin.layer}"))
 
     def todo(self, tile_ids: Iterable[str]) -> list[str]:
-        """Of these tiles those that lack masks of this origin. What a killed run wrote and did not commit is taken up;
-        a file that is damaged, or made from another tile of this name, is to be written again.
+        """Those of the given tiles that lack masks of this origin. Masks that a killed run wrote but did not commit are
+        adopted; a file that is damaged, or was made from another tile with this id, must be written again.
 
         Raises:
-            UserError: no such tile, or a storage failure.
+            UserError: there is no such tile, or storage fails.
         """
         layer = self.origin.layer
         left = {
@@ -63,28 +63,30 @@ class MaskWriter:
 
     @property
     def uncommitted(self) -> int:
-        """Tiles whose masks the next commit puts in use."""
+        """Number of tiles whose masks the next commit puts in use."""
         return len(self._found)
 
     def adopt(self, tile_id: str, masks: MaskRecord, file: ObjectRecord) -> None:
-        """Take over masks that `write_masks` wrote, here or in another process."""
+        """Takes over masks that `write_masks` wrote, in this or another process."""
         self._found[tile_id] = masks, file
 
     def commit(self) -> Manifest:
-        """Put everything found so far in use: the store's next generation. What others committed meanwhile stays.
+        """Puts all masks found so far in use in the store's next generation, preserving concurrent commits of others.
 
         Raises:
-            UserError: the manifest is gone, or a storage failure.
+            UserError: the manifest no longer exists, or storage fails.
         """
         location = self.store.location.join(MANIFEST_NAME)
         while True:
             content, version = storage.read_versioned(location)
             if content is None:
-                raise UserError(f"{location.uri}: gone while masks were made; ingest again, then run this again")
+                raise UserError(
+                    f"{location.uri}: disappeared while masks were made; ingest again, then repeat this command"
+                )
             manifest = read_manifest(content, location.uri)
             tiles = dict(manifest.tiles)
             for tile_id, (masks, file) in self._found.items():
-                if tile_id in tiles:  # else somebody removed it
+                if tile_id in tiles:  # otherwise the tile was removed meanwhile
                     tiles[tile_id] = tiles[tile_id].with_masks(tile_id, masks, file)
             if tiles == manifest.tiles:
                 self._found.clear()

@@ -1,4 +1,4 @@
-"""A tile's cloud masks as a manifest knows them: who made them, what they say of each acquisition."""
+"""Cloud masks as recorded in a manifest: their origin, and their counts for each acquisition."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from restore_dit.data.store.tile_statistics import Sums, optical_sums
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, THIN_CLOUD, Acquisitions
 
 CLOUDS = "clouds"
-"""The layer of the masks that came with a tile; to readers, of those in use."""
+"""The layer with the masks that came with a tile; for readers, the masks in use."""
 
 TRUTH = "truth"
-"""The method of the true masks that simulated tiles may bring beside those of a detector that errs."""
+"""The method of the true masks of simulated tiles, which exist next to those of an imperfect detector."""
 
 TRUE_CLOUDS = "true_clouds"
-"""To readers, the layer of those."""
+"""For readers, the layer with the true masks."""
 
 SOURCE_CLOUDS = "source_clouds"
-"""To readers, the masks that came with a tile, whichever are in use."""
+"""For readers, the layer with the masks that came with a tile, whichever masks are in use."""
 
 SOURCE = "source"
 """The method of masks that came with a tile."""
@@ -40,17 +40,17 @@ CLOUD_CLASSES = {
 
 
 class MaskOrigin(Section):
-    """Who made a set of masks."""
+    """How a set of masks was made."""
 
     method: str = Field(pattern=r"^[a-z0-9_]+$", description="source, s2cloudless, rule, network")
-    by: str = Field("", description="the source, the settings or the weights; other masks if it differs")
+    by: str = Field("", description="the source, settings or weights; a different value means different masks")
 
     def __str__(self) -> str:
         return f"{self.method} by {self.by}" if self.by else self.method
 
     @property
     def layer(self) -> str:
-        """The layer where masks of this origin lie, and no others."""
+        """The layer that contains the masks of this origin, and no others."""
         if self.method == SOURCE:
             return CLOUDS
         if not self.by:
@@ -59,25 +59,26 @@ class MaskOrigin(Section):
 
 
 class CloudCounts(Section):
-    """What masks say: `frames`, pixels of each class in each acquisition, and `haze`, by how much a quarter of its
-    clear pixels are brighter than the tile's usual clear ground, in reflectance (None without a clear pixel)."""
+    """Statistics of masks: `frames`, the number of pixels of each class in each acquisition, and `haze`, the
+    reflectance by which a quarter of its clear pixels exceed the tile's usual clear ground (None without a clear
+    pixel)."""
 
     frames: dict[str, tuple[int, ...]]
     haze: tuple[float | None, ...]
 
     @property
     def pixels(self) -> dict[str, int]:
-        """Pixels of each class in all acquisitions."""
+        """Number of pixels of each class over all acquisitions."""
         return {name: sum(counts) for name, counts in self.frames.items()}
 
     @property
     def clear_pixels(self) -> tuple[int, ...]:
-        """Clear pixels of each acquisition."""
+        """Number of clear pixels of each acquisition."""
         return self.frames["clear"]
 
     @property
     def cloud_share(self) -> float:
-        """Share of cloud and shadow among the pixels that have data."""
+        """Share of cloud and shadow among pixels with data."""
         pixels = self.pixels
         known = sum(count for name, count in pixels.items() if name != "no_data")
         return 1 - pixels["clear"] / known if known else math.nan
@@ -88,11 +89,13 @@ class MaskRecord(Section):
 
     origin: MaskOrigin
     counts: CloudCounts
-    sums: Sums = Field(description="optical: reflectance of the pixels that are valid and clear by these masks")
+    sums: Sums = Field(
+        description="sums in reflectance over optical pixels that are valid and clear according to these masks"
+    )
 
 
 def cloud_counts(optical: Acquisitions, clouds: NDArray[np.uint8]) -> CloudCounts:
-    """What masks uint8 [T, H, W] say of an optical series."""
+    """Statistics of the masks uint8 [T, H, W] of an optical series."""
     return CloudCounts(
         frames={
             name: tuple(np.count_nonzero(clouds == value, axis=(1, 2)).tolist())
@@ -103,5 +106,5 @@ def cloud_counts(optical: Acquisitions, clouds: NDArray[np.uint8]) -> CloudCount
 
 
 def mask_record(optical: Acquisitions, clouds: NDArray[np.uint8], origin: MaskOrigin) -> MaskRecord:
-    """The record of masks uint8 [T, H, W] of an optical series."""
+    """The record of the masks uint8 [T, H, W] of an optical series."""
     return MaskRecord(origin=origin, counts=cloud_counts(optical, clouds), sums=optical_sums(optical, clouds))

@@ -1,4 +1,4 @@
-"""A tile as a store hands it out: what it holds is known, its pixels are read and decoded only as they are used."""
+"""A tile as opened from a store: its metadata are known, its pixels are read and decoded only when used."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FrameIndices = Sequence[int] | NDArray[np.integer] | NDArray[np.bool_] | slice
 
 @dataclass(frozen=True)
 class StoredFrames:
-    """Frames of one sensor or layer in a file of `size` bytes. `content` is the file where it was read as a whole."""
+    """Frames of one sensor or layer in a file of `size` bytes. `content` is the file if it was read as a whole."""
 
     location: storage.Location
     size: int
@@ -32,7 +32,7 @@ class StoredFrames:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """[T, …] with the dimensions of a frame after T."""
+        """[T, …], with the dimensions of a frame after T."""
         return self.index.shape
 
     @property
@@ -44,10 +44,10 @@ class StoredFrames:
         return self.shape[0]
 
     def encoded(self, indices: Sequence[int] | NDArray[np.integer]) -> list[pa.Buffer]:
-        """The compressed bytes of the given frames, each compared with its checksum.
+        """The compressed bytes of the given frames, verified against their checksums.
 
         Raises:
-            UserError: a file that is missing or damaged, or a storage failure.
+            UserError: the file is missing or damaged, or storage fails.
         """
         ranges = [(int(self.index.offsets[index]), int(self.index.lengths[index])) for index in indices]
         if self.content is not None:
@@ -60,11 +60,11 @@ class StoredFrames:
         return buffers
 
     def decode(self, frame_indices: FrameIndices | None = None) -> NDArray[Any]:
-        """Values of the given frames (all of them) in the order asked for; what has less than three dimensions comes as
-        a whole.
+        """Values of the given frames (default: all) in the order requested; data with fewer than three dimensions are
+        returned as a whole.
 
         Raises:
-            UserError: a damaged frame, or a storage failure.
+            UserError: a frame is damaged, or storage fails.
         """
         if len(self.shape) < 3:
             values = np.empty(self.shape, self.index.dtype)
@@ -78,10 +78,10 @@ class StoredFrames:
         return values
 
     def frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Iterator[NDArray[Any]]:
-        """The given frames, one after the other, each in the same memory: use it before asking for the next.
+        """Yields the given frames one after another, each in the same memory: use a frame before requesting the next.
 
         Raises:
-            UserError: a damaged frame, or a storage failure.
+            UserError: a frame is damaged, or storage fails.
         """
         frame = np.empty(self.shape[1:], self.index.dtype)
         for buffer in self.encoded(indices):
@@ -107,7 +107,7 @@ def _is_empty(frame_indices: FrameIndices) -> bool:
 
 
 class StoredLayer(StoredFrames):
-    """A named layer, such as `clouds`: `shape` [T, H, W], or any other for one that is not of the acquisitions."""
+    """A named layer, such as `clouds`: `shape` [T, H, W], or any other shape if it does not follow the acquisitions."""
 
 
 class StoredSeries(StoredFrames):
@@ -121,19 +121,19 @@ class StoredSeries(StoredFrames):
     def decode(
         self, frame_indices: FrameIndices | None = None, bands: Sequence[str] | None = None
     ) -> NDArray[np.int16]:
-        """Values int16 [n, C, H, W] of the given frames and bands (all of them), in the order asked for.
+        """Values int16 [n, C, H, W] of the given frames and bands (default: all), in the order requested.
 
         Raises:
-            UserError: a band that the tile does not have, or a damaged frame.
+            UserError: the tile lacks a band, or a frame is damaged.
         """
         channels = slice(None) if bands is None else self.channels(bands)
         return super().decode(frame_indices)[:, channels]
 
     def channels(self, bands: Sequence[str]) -> slice | list[int]:
-        """Which channels of a frame these bands are; all of them, as a slice, where nothing is to be picked.
+        """Channel indices of the given bands; a full slice if they are all channels in order.
 
         Raises:
-            UserError: a band that the tile does not have.
+            UserError: the tile lacks a band.
         """
         missing = [band for band in bands if band not in self.bands]
         if missing:
@@ -147,9 +147,11 @@ class StoredSeries(StoredFrames):
 
 @dataclass(frozen=True)
 class StoredTile:
-    """One tile of a store with the radar tracks and layers that were asked for and exist. The manifest knows
-    `cloud_counts`, what the masks say of each frame (where clouds were detected), `source_counts`, what the masks that
-    came with the tile say (where any did), and the `bad_frames` (where the source names them)."""
+    """One tile of a store, with those of the requested radar tracks and layers that exist.
+
+    From the manifest: `cloud_counts`, statistics of the masks in use; `source_counts`, statistics of the masks that
+    came with the tile; and `bad_frames`, bool [T]; each None if not available.
+    """
 
     tile_id: str
     optical: StoredSeries
@@ -163,17 +165,17 @@ class StoredTile:
 
     @property
     def clouds(self) -> StoredLayer | None:
-        """The cloud masks, or None where nobody detected them (or nobody asked for the layer)."""
+        """The cloud masks; None if there are none or the layer was not requested."""
         return self.layers.get(CLOUDS)
 
     @property
     def source_clouds(self) -> StoredLayer | None:
-        """The masks that came with the tile, or None where none did (or nobody asked for the layer)."""
+        """The masks that came with the tile; None if there are none or the layer was not requested."""
         return self.layers.get(SOURCE_CLOUDS)
 
     @property
     def true_clouds(self) -> StoredLayer | None:
-        """The true masks of a simulated tile, or None where it has none (or nobody asked for the layer)."""
+        """The true masks of a simulated tile; None if there are none or the layer was not requested."""
         return self.layers.get(TRUE_CLOUDS)
 
     def series(self) -> TileSeries:

@@ -1,8 +1,8 @@
-"""The Parquet files of a tile store: one row a tile, one column a sensor, one `large_binary` an acquisition.
+"""The Parquet files of a tile store: one row per tile, one column per sensor, one `large_binary` per acquisition.
 
-The file's metadata says where each acquisition's bytes lie (`FrameIndex`), so that a reader asks for the footer once
-and then for no other bytes than those of the frames that it uses. What a manifest says of a tile lies there too, so
-that an interrupted ingest is picked up without decoding pixels.
+The file's metadata state where each acquisition's bytes are (`FrameIndex`), so that a reader requests the footer once
+and then only the bytes of the frames that it uses. The tile's manifest record is stored there, too, so that an
+interrupted ingest can continue without decoding pixels.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _FRAMES = pa.struct(
 
 
 def tile_record(series: TileSeries) -> TileRecord:
-    """What a manifest says of a tile, but for its layers and objects."""
+    """The manifest record of a tile, without its layers and objects."""
     georeference = series.georeference
     return TileRecord(
         size=series.size,
@@ -96,15 +96,20 @@ def encode_layer(
     masks: MaskRecord | None = None,
     of_tile: str | None = None,
 ) -> bytes:
-    """The content of `layers/<name>/<tile_id>.parquet`: values of any shape, `dates` where the first dimension is time.
-    `masks` is what a manifest says of them where they are cloud masks, `of_tile` the checksum of the tile's file that
-    they were made from."""
+    """The content of `layers/<name>/<tile_id>.parquet`.
+
+    Args:
+        values: of any shape.
+        dates: datetime64[D] [T] if the first dimension is time, otherwise empty.
+        masks: the manifest record, if the layer contains cloud masks.
+        of_tile: checksum of the tile's file that the masks were made from.
+    """
     metadata = {"layer": name, "masks": masks.model_dump(mode="json") if masks else None, "of_tile": of_tile}
     return _parquet(tile_id, {LAYER: (values, dates, ())}, metadata)
 
 
 def bad_frame_indices(layer: NDArray[np.integer]) -> tuple[int, ...]:
-    """The acquisitions that the layer `bad_frames` [T] marks."""
+    """The acquisitions marked in the layer `bad_frames` [T]."""
     return tuple(np.flatnonzero(layer).tolist())
 
 
@@ -132,7 +137,7 @@ def _parquet(tile_id: str, columns: dict[str, _Column], metadata: dict[str, Any]
     with pq.ParquetWriter(
         sink,
         table.schema,
-        compression="none",  # frames are compressed already, and lie in the file as they are
+        compression="none",  # frames are already compressed, and stored verbatim
         use_dictionary=False,
         write_statistics=False,
         write_page_checksum=True,
@@ -156,7 +161,7 @@ def _parquet(tile_id: str, columns: dict[str, _Column], metadata: dict[str, Any]
 
 
 def _offsets(content: bytes, frames: list[bytes], start: int) -> tuple[NDArray[np.int64], int]:
-    """Where the frames lie in the file, one after the other from `start` on, and where the last one ends."""
+    """Positions of the consecutive frames in the file from `start` on, and the end of the last one."""
     offsets = np.empty(len(frames), np.int64)
     for index, frame in enumerate(frames):
         offsets[index] = start = content.index(frame, start)
@@ -165,19 +170,19 @@ def _offsets(content: bytes, frames: list[bytes], start: int) -> tuple[NDArray[n
 
 
 def written_record(tile_id: str, tile: bytes, origin: str) -> TileRecord:
-    """The record that a tile's file was written with, but for that file itself.
+    """The record that a tile's file was written with, without that file itself.
 
     Raises:
-        UserError: a file that is damaged or belongs to another tile.
+        UserError: the file is damaged or belongs to another tile.
     """
     return build(TileRecord, _metadata(tile_id, tile, origin).get("record", {}), origin)
 
 
 def written_masks(tile_id: str, layer: bytes, record: TileRecord, origin: str) -> MaskRecord | None:
-    """What a layer's file says of its masks; None where they were not made from this very tile.
+    """The record of the masks in a layer's file; None if they were not made from this exact tile.
 
     Raises:
-        UserError: a file that is damaged or belongs to another tile.
+        UserError: the file is damaged or belongs to another tile.
     """
     about = _metadata(tile_id, layer, origin)
     if not about.get("masks") or about.get("of_tile") != record.objects[tile_object(tile_id)].checksum:
@@ -193,11 +198,11 @@ def object_record(content: bytes) -> ObjectRecord:
 def read_frame_indexes(
     location: storage.Location, tile_id: str, size: int, content: pa.Buffer | None = None
 ) -> dict[str, FrameIndex]:
-    """Column of a tile's or layer's file of `size` bytes → where its frames lie. Reads the footer only, and nothing
-    where `content` is the whole file.
+    """Column → positions of its frames, for a tile's or layer's file of `size` bytes. Reads only the footer, and
+    nothing if `content` is the whole file.
 
     Raises:
-        UserError: a file that is missing, or not what `encode_tile` or `encode_layer` wrote.
+        UserError: the file is missing, or was not written by `encode_tile` or `encode_layer`.
     """
     tail = content or _tail(location, size, min(size, _FOOTER_GUESS))
     needed = int.from_bytes(bytes(tail[-8:-4]), "little") + 8
@@ -220,7 +225,7 @@ def _tail(location: storage.Location, size: int, length: int) -> pa.Buffer:
 
 
 def _metadata(tile_id: str, content: bytes | pa.Buffer, origin: str) -> dict[str, Any]:
-    """What `_parquet` kept beside the pixels, from a file's content or from its end alone."""
+    """The metadata that `_parquet` stored, from a file's whole content or only its end."""
     try:
         found = pq.read_metadata(pa.BufferReader(content)).metadata
         if zlib.crc32(found[_METADATA_KEY]) != int(found[_CHECKSUM_KEY]):
@@ -229,12 +234,12 @@ def _metadata(tile_id: str, content: bytes | pa.Buffer, origin: str) -> dict[str
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise damaged(origin, error) from None
     if metadata.get("tile_id") != tile_id or metadata.get("version") != VERSION:
-        raise damaged(origin, f"holds tile {metadata.get('tile_id')} in format version {metadata.get('version')}")
+        raise damaged(origin, f"contains tile {metadata.get('tile_id')} in format version {metadata.get('version')}")
     return metadata
 
 
 def damaged(origin: str, why: object) -> UserError:
-    """The error of a file that cannot be read as what it should be."""
+    """The error for a file whose content is invalid."""
     return UserError(
         f"{origin}: damaged ({' '.join(str(why).split())[:200]}); restore the file, or delete it and ingest again"
     )

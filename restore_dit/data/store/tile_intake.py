@@ -1,4 +1,4 @@
-"""Taking tiles into a store from whichever processes make them: each tile on its own, committed every so often.
+"""Takes tiles into a store from the processes that make them: each tile independently, with regular commits.
 
 plan = plan_ingest(config)              # or plan_cubes, plan_simulation
 report = take_in(plan, outcomes(plan))  # or outcomes_on_cluster(plan)
@@ -22,8 +22,8 @@ from restore_dit.series import TileSeries
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a tile: its `record` as JSON, a `note` on it and `remarks` on what was left out of it, or the
-    `reason` for which it is quarantined, or what is `fatal` to all. Small: pixels never leave the process that made
+    """The result for a tile: its `record` as JSON with a `note` and `remarks` on what was left out, the `reason` for
+    its quarantine, or an error that is `fatal` for the whole run. Small: pixels never leave the process that made
     them."""
 
     tile_id: str
@@ -38,11 +38,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class IntakePlan:
-    """What is to be done.
+    """The work to be done.
 
-    `todo` is what makes the tiles that the store lacks: patches, sites, indices. `work` takes some of them and gives an
-    outcome for each; any process may have it. A task takes `a_task` of them and needs `task_memory` bytes. `there` is
-    how many tiles the store has already, `bad` those that cannot be taken at all, with the reasons.
+    - `todo`: the sources of the tiles that the store lacks: patches, sites or indices.
+    - `work`: processes some of them and yields an outcome for each; can be sent to any process.
+    - `a_task`: number of items per task; `task_memory`: bytes reserved per task.
+    - `there`: number of tiles already in the store.
+    - `bad`: tiles that cannot be taken in, with the reasons.
     """
 
     writer: TileStoreWriter
@@ -56,14 +58,14 @@ class IntakePlan:
 
     @property
     def tasks(self) -> list[Sequence[Any]]:
-        """What each task is given."""
+        """The items of each task."""
         return [self.todo[first : first + self.a_task] for first in range(0, len(self.todo), self.a_task)]
 
 
 @dataclass
 class IntakeReport:
-    """What was done: the manifest as committed, the tiles of this run that are quarantined, the bytes of those that
-    were added, and seconds of work, over all processes."""
+    """What was done: the manifest as committed, the tiles quarantined in this run, the number and bytes of added tiles,
+    and seconds of work over all processes."""
 
     manifest: Manifest = field(default_factory=Manifest)
     quarantined: dict[str, str] = field(default_factory=dict)
@@ -74,7 +76,7 @@ class IntakeReport:
 
 
 def outcomes(plan: IntakePlan) -> Iterator[Outcome]:
-    """What becomes of each tile, one after the other in this process."""
+    """Yields the outcome of each tile, one after another in this process."""
     for items in plan.tasks:
         yield from plan.work(items)
 
@@ -82,7 +84,8 @@ def outcomes(plan: IntakePlan) -> Iterator[Outcome]:
 def written(
     store: storage.Location, tile_id: str, make: Callable[[], TileSeries], fatal: type[UserError] | tuple[()] = ()
 ) -> Outcome:
-    """Makes a tile and writes it, whatever is wrong with it. An error of the class `fatal` is no fault of the tile."""
+    """Makes a tile, writes it and returns the outcome, including failures. An error of a class in `fatal` is not the
+    tile's fault."""
     begin = time.perf_counter()
     try:
         series = make()
@@ -108,16 +111,16 @@ def written(
 def take_in(
     plan: IntakePlan, found: Iterable[Outcome], on_tile: Callable[[Outcome, int, int], object] | None = None
 ) -> IntakeReport:
-    """Takes up what becomes of the tiles, in any order, and commits the store every so often and at the end, however it
-    ends: what was written is kept.
+    """Collects the outcomes of tiles, in any order, and commits the store regularly and at the end. Written tiles are
+    kept however the run ends.
 
     Args:
-        plan: what is to be done.
+        plan: the work to be done.
         found: an outcome for each tile of `plan.todo`.
-        on_tile: called with each outcome, how many are done, and how many there are.
+        on_tile: called with each outcome, the number done and the total.
 
     Raises:
-        UserError: source or store failed as a whole.
+        UserError: the source or the store failed as a whole.
     """
     writer = plan.writer
     for tile_id, reason in plan.bad.items():
@@ -143,7 +146,7 @@ def take_in(
                 on_tile(outcome, done, len(plan.todo))
     except BaseException:
         if report.added:
-            with suppress(UserError):  # what ended the run is what the user must know
+            with suppress(UserError):  # the error that ended the run is the one to report
                 writer.commit()
         raise
     report.manifest = writer.commit()

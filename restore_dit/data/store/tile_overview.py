@@ -1,4 +1,4 @@
-"""A tile as a few pictures and a year of clouds: what the contact sheet shows in one row."""
+"""A tile summarised for one row of the contact sheet: a few pictures, and its clouds over the period."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from restore_dit.series import (
 )
 
 STRIP_CLASSES = {"thick cloud": THICK_CLOUD, "thin cloud": THIN_CLOUD, "shadow": SHADOW, "no data": CLOUD_NO_DATA}
-"""What hides a pixel, in the order in which it is stacked."""
+"""Reasons why a pixel is hidden, in stacking order."""
 
 _INDEX_BANDS = ("B04", "B05", "B08", "B8A")
 
 _ENOUGH_CLEAR = 0.1
-"""Share of clear pixels from which a frame's vegetation index is taken."""
+"""Minimum share of clear pixels for a frame's vegetation index to be used."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class FramePicture:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image [H, W, …] with what it is."""
+    """An image [H, W, …] and its caption."""
 
     caption: str
     image: NDArray[np.float32]
@@ -54,9 +54,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class TileOverview:
-    """A tile's row: `frames`, one for each part of the period (None: no acquisition there), a `cloudy` one; radar in dB
-    and a vegetation index where the bands allow them; `shares` [T, classes] of `STRIP_CLASSES` at `dates`; the
-    median `index` [T] of clear pixels, NaN where there are few; the frames [T] that the source lists as `bad`."""
+    """A tile's row.
+
+    - `frames`: one for each part of the period (None: no acquisition in it); `cloudy`: a partly cloudy one.
+    - `radar`: in dB; `vegetation`: a vegetation index; each None if the bands do not allow it.
+    - `shares` [T, classes]: of `STRIP_CLASSES` at `dates`.
+    - `index` [T]: median vegetation index of clear pixels, NaN if there are few.
+    - `bad` [T]: frames that the source lists as bad.
+    """
 
     tile_id: str
     size: tuple[int, int]
@@ -75,16 +80,16 @@ class TileOverview:
 
 
 def parts_of(period: tuple[np.datetime64, np.datetime64], count: int) -> NDArray[np.datetime64]:
-    """The borders [count + 1] of equal parts of a period, both ends included."""
+    """The boundaries [count + 1] of equal parts of a period, including both ends."""
     first, last = (end.astype("datetime64[D]").astype(np.int64) for end in period)
     return np.linspace(first, last + 1, count + 1).round().astype("datetime64[D]")
 
 
 def overview_of(store: TileStore, tile_id: str, borders: NDArray[np.datetime64]) -> TileOverview:
-    """One tile of a store; of each part of the period between `borders` the clearest frame.
+    """Summarises one tile of a store, with the clearest frame of each part of the period between `borders`.
 
     Raises:
-        UserError: no such tile, or a damaged file.
+        UserError: there is no such tile, or a file is damaged.
     """
     tile = store.load(tile_id, layers=("clouds", BAD_FRAMES))
     series = tile.series()
@@ -123,7 +128,7 @@ def overview_of(store: TileStore, tile_id: str, borders: NDArray[np.datetime64])
 
 
 def _shares(series: TileSeries) -> NDArray[np.float64]:
-    """[T, classes]; a pixel that lacks a band has no data, whatever its mask says."""
+    """Shares [T, classes]; a pixel that lacks a band counts as no data, whatever its mask says."""
     lacking = (series.optical.values == NO_DATA).any(axis=1)
     shares = np.zeros((len(series.optical), len(STRIP_CLASSES)))
     for column, value in enumerate(STRIP_CLASSES.values()):
@@ -135,7 +140,7 @@ def _shares(series: TileSeries) -> NDArray[np.float64]:
 def _clearest(
     dates: NDArray[np.datetime64], hidden_share: NDArray[np.float64], first: np.datetime64, end: np.datetime64
 ) -> int | None:
-    """Of the frames from `first` until before `end` the clearest; of equals the one nearest to the middle."""
+    """The clearest of the frames from `first` until before `end`; among equals the one closest to the middle."""
     inside = np.flatnonzero((dates >= first) & (dates < end))
     if not len(inside):
         return None
@@ -144,7 +149,7 @@ def _clearest(
 
 
 def _half_cloudy(cloud_share: NDArray[np.float64]) -> int | None:
-    """The frame that is nearest to half cloudy, if any is cloudy at all."""
+    """The frame closest to half cloudy, if any is cloudy at all."""
     return int(np.argmin(np.abs(cloud_share - 0.5))) if (cloud_share > 0).any() else None
 
 
@@ -167,7 +172,7 @@ def _frame(
 
 
 def _vegetation(series: TileSeries) -> tuple[str | None, NDArray[np.float64]]:
-    """(name, index [T, H, W]), NaN where there is none."""
+    """(name, index [T, H, W]); None and NaN if the bands allow no index."""
     bands = [band for band in _INDEX_BANDS if band in series.optical.bands]
     stored = series.optical.values[:, [series.optical.bands.index(band) for band in bands]]
     found = vegetation_index(np.where(stored == NO_DATA, np.nan, stored.astype(np.float32)), bands)
@@ -175,7 +180,7 @@ def _vegetation(series: TileSeries) -> tuple[str | None, NDArray[np.float64]]:
 
 
 def _greenest(index: NDArray[np.float64]) -> int | None:
-    """Of the frames that are nearly as clear as the clearest the one with most vegetation."""
+    """The frame with the highest vegetation index among those nearly as clear as the clearest."""
     known = np.isfinite(index).mean(axis=(1, 2))
     if not known.any():
         return None
@@ -185,7 +190,7 @@ def _greenest(index: NDArray[np.float64]) -> int | None:
 
 
 def _radar(series: TileSeries, near: np.datetime64 | None) -> Picture | None:
-    """The acquisition nearest to a date, of the first track: VV, VH and VV−VH in dB."""
+    """The acquisition of the first track that is closest to a date: VV, VH and VV−VH in dB."""
     if not series.radar:
         return None
     track, radar = next(iter(series.radar.items()))

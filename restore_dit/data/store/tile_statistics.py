@@ -1,4 +1,4 @@
-"""Sums over a tile's pixels, from which any set of tiles gets its mean and standard deviation."""
+"""Sums over a tile's pixels, from which the mean and standard deviation of any set of tiles can be computed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class BandSums(Section):
 
     @property
     def mean(self) -> float:
-        """Mean in reflectance or dB; NaN of no pixel."""
+        """Mean in reflectance or dB; NaN without pixels."""
         return self.sum / self.count if self.count else math.nan
 
     @property
     def std(self) -> float:
-        """Standard deviation of the population; NaN of no pixel."""
+        """Population standard deviation; NaN without pixels."""
         if not self.count:
             return math.nan
         return math.sqrt(max(self.sum_of_squares / self.count - self.mean**2, 0.0))
@@ -47,13 +47,13 @@ Sums = dict[str, BandSums]
 
 
 def optical_sums(optical: Acquisitions, clouds: NDArray[np.uint8] | None) -> Sums:
-    """Sums in reflectance over pixels that are valid and, where clouds are known, clear."""
+    """Sums in reflectance over pixels that are valid and, if clouds are known, clear."""
     clear = None if clouds is None else clouds == CLEAR
     return {band: _sums(optical.values[:, index], clear, REFLECTANCE_SCALE) for index, band in enumerate(optical.bands)}
 
 
 def radar_sums(radar: Acquisitions) -> Sums:
-    """Sums in dB over valid pixels, with the derived VV-VH where both are there."""
+    """Sums in dB over valid pixels, including the derived VV-VH where both are valid."""
     sums = {band: _sums(radar.values[:, index], None, DECIBEL_SCALE) for index, band in enumerate(radar.bands)}
     if {"VV", "VH"} <= set(radar.bands):
         vv, vh = (radar.values[:, radar.bands.index(band)].astype(np.int32) for band in ("VV", "VH"))
@@ -63,7 +63,7 @@ def radar_sums(radar: Acquisitions) -> Sums:
 
 
 def merge_sums(parts: Iterable[Sums]) -> Sums:
-    """The sums over several tiles together, band by band."""
+    """The sums over several tiles, band by band."""
     total: Sums = {}
     for part in parts:
         for band, sums in part.items():
@@ -73,7 +73,7 @@ def merge_sums(parts: Iterable[Sums]) -> Sums:
 
 def _sums(stored: NDArray[np.integer], where: NDArray[np.bool_] | None, scale: int) -> BandSums:
     valid = stored != NO_DATA
-    # Whole numbers up to the end, so that sums do not depend on the order of pixels.
+    # Summed as integers, so that sums do not depend on the order of pixels.
     values = stored[valid if where is None else valid & where].astype(np.int64)
     return BandSums(
         count=len(values),

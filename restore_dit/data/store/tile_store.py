@@ -1,6 +1,6 @@
-"""The tile store: a folder at any URI that holds tiles, their layers and a manifest.
+"""The tile store: a folder at any URI with tiles, their layers and a manifest.
 
-manifest.json                     what is here, as a numbered generation, written last
+manifest.json                     the contents, as a numbered generation, written last
 tiles/<tile_id>.parquet           one row: the tile's optical and radar series
 layers/<name>/<tile_id>.parquet   one row: a named layer, such as `clouds`
 """
@@ -33,24 +33,25 @@ from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
 
 _READ_AT_ONCE = 512 * 1024
-"""Bytes up to which a layer's file is read in one request and kept: masks are small, and examples need them whole."""
+"""Maximum size in bytes of a layer's file that is read in one request and kept: masks are small, and examples need them
+whole."""
 
 __all__ = ["StoredLayer", "StoredSeries", "StoredTile", "TileStore", "TileStoreWriter"]
 
 
 @dataclass(frozen=True)
 class TileStore:
-    """A committed generation of a store, to read from. It passes pickling: workers read what their driver opened."""
+    """A committed generation of a store, for reading. Can be pickled: workers read what their driver opened."""
 
     location: storage.Location
     manifest: Manifest
 
     @classmethod
     def open(cls, uri: str | Path) -> TileStore:
-        """The store at a URI, at its last committed generation. Reads the manifest only.
+        """The store at a URI, at its last committed generation. Reads only the manifest.
 
         Raises:
-            UserError: no store there, an unfinished one, another format version, a damaged manifest.
+            UserError: there is no store or an unfinished one, or its manifest is damaged or of another format version.
         """
         location = storage.locate(uri)
         manifest = location.join(MANIFEST_NAME)
@@ -59,24 +60,24 @@ class TileStore:
             if storage.list_names(location.join("tiles")):
                 raise UserError(f"{location.uri}: its ingest was not finished (no {MANIFEST_NAME}); run it again")
             raise UserError(
-                f"{location.uri}: no tile store there (no {MANIFEST_NAME}); give a folder that `restore-dit ingest` or "
-                "`simulate` wrote"
+                f"{location.uri}: no tile store there (no {MANIFEST_NAME}); specify a folder that `restore-dit ingest` "
+                "or `simulate` wrote"
             )
         return cls(location, read_manifest(content, manifest.uri))
 
     @property
     def uri(self) -> str:
-        """Where the store lies, as given by the user."""
+        """The store's URI as given by the user."""
         return self.location.uri
 
     @cached_property
     def tile_ids(self) -> tuple[str, ...]:
-        """All tiles, sorted."""
+        """All tile ids, sorted."""
         return tuple(sorted(self.manifest.tiles))
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the tiles' content, to say in a run's record what it was trained on."""
+        """A hash of the tiles' content, which a run records to identify its training data."""
         return self.manifest.fingerprint
 
     def __len__(self) -> int:
@@ -86,7 +87,7 @@ class TileStore:
         return TileStore, (self.location, self.manifest)
 
     def record(self, tile_id: str) -> TileRecord:
-        """What the manifest says of a tile.
+        """The manifest record of a tile.
 
         Raises:
             UserError: the store has no such tile.
@@ -104,17 +105,17 @@ class TileStore:
         layers: tuple[str, ...] = (CLOUDS,),
         masks: str | None = None,
     ) -> StoredTile:
-        """A tile whose frames are still in the store: footers are read now, pixels when they are decoded.
+        """Opens a tile without reading its frames: footers are read now, pixels when they are decoded.
 
         Args:
             tile_id: one of `tile_ids`.
-            radar_tracks: the tracks to read, all by default. A track that the tile lacks is left out.
-            layers: the layers to read; `clouds` are the masks in use, `source_clouds` those that came with the tile,
-                `true_clouds` those of a simulated one. A layer that the tile lacks is left out.
-            masks: the layer whose masks to take for the tile's clouds instead of those in use.
+            radar_tracks: the tracks to open, all by default. Tracks that the tile lacks are omitted.
+            layers: the layers to open; `clouds` are the masks in use, `source_clouds` those that came with the tile,
+                `true_clouds` those of a simulated tile. Layers that the tile lacks are omitted.
+            masks: the layer whose masks to use as the tile's clouds instead of those in use.
 
         Raises:
-            UserError: no such tile, no such masks, or a file that is missing or damaged.
+            UserError: there is no such tile or masks, or a file is missing or damaged.
         """
         record = self.record(tile_id)
         tracks = [track for track in record.radar if radar_tracks is None or track in radar_tracks]
@@ -165,4 +166,4 @@ def _check_sensor(index: FrameIndex | None, expected: SensorRecord, size: tuple[
     shape = (expected.frames, len(expected.bands), *size)
     found = (index.dtype, index.shape, index.bands, len(index.dates))
     if found != (np.int16, shape, expected.bands, expected.frames):
-        raise damaged(origin, f"holds {found}, the manifest says {shape} of {', '.join(expected.bands)}")
+        raise damaged(origin, f"contains {found}, the manifest says {shape} of {', '.join(expected.bands)}")

@@ -1,4 +1,4 @@
-"""Writing a tile store: each file as a whole or not at all, the manifest last, and never anything twice."""
+"""Writes a tile store: each file atomically, the manifest last, and nothing twice."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SUFFIX = ".parquet"
 
 
 class TileStoreWriter:
-    """Adds tiles to a store, new or half written. Several may write different tiles at the same time, in any process:
-    the one that commits finds what the others wrote.
+    """Adds tiles to a new or partially written store. Several writers may write different tiles at the same time, in
+    any processes: each commit includes what the others have committed.
 
         writer = TileStoreWriter("s3://bucket/store", source="cubes")
         if not writer.has(tile_id):
@@ -33,14 +33,15 @@ class TileStoreWriter:
     """
 
     def __init__(self, uri: str | Path, bands: Sequence[str] = S2_ALL_BANDS, source: str = "") -> None:
-        """
+        """Opens the store for writing.
+
         Args:
-            uri: the store's folder; it is made where it is missing.
+            uri: the store's folder, created if missing.
             bands: the bands that tiles may have, in the store's order; a tile may lack some.
-            source: where the tiles come from, kept in the manifest.
+            source: the origin of the tiles, stored in the manifest.
 
         Raises:
-            UserError: the folder holds something else, or a store of another format version.
+            UserError: the folder contains something else, or a store of another format version.
         """
         self.location = storage.locate(uri)
         self.bands = tuple(bands)
@@ -48,10 +49,13 @@ class TileStoreWriter:
         self._source = source
         self._present = set(self._names("tiles"))
         self._written: dict[str, TileRecord] = {}
-        """Records of the tiles that this writer wrote and did not yet commit."""
+        """Records of the tiles that this writer has written but not yet committed."""
         self._quarantined: dict[str, str] = {}
         folders = ["tiles", *(f"layers/{layer}" for layer in self._layers())] if self.location.is_local else []
-        for place in (self.location, *map(self.location.join, folders)):  # a bucket's are found all at once
+        for place in (
+            self.location,
+            *map(self.location.join, folders),
+        ):  # on S3, one call finds all below the bucket's folder
             storage.delete_abandoned_writes(place)
 
     def _read_committed(self) -> Manifest | None:
@@ -61,53 +65,55 @@ class TileStoreWriter:
             return read_manifest(storage.read_bytes(manifest), manifest.uri)
         others = sorted(set(names) - {"tiles", "layers"})
         if others:
-            raise UserError(f"{self.location.uri}: holds {others[0]} and is no tile store; give a new or empty folder")
+            raise UserError(
+                f"{self.location.uri}: contains {others[0]} and is not a tile store; specify a new or empty folder"
+            )
         return None
 
     def _names(self, folder: str) -> list[str]:
         names = storage.list_names(self.location.join(folder))
         tile_ids = [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
-        return [tile_id for tile_id in tile_ids if is_safe_name(tile_id)]  # others cannot be tiles of ours
+        return [tile_id for tile_id in tile_ids if is_safe_name(tile_id)]  # other names cannot be tiles
 
     def _layers(self) -> list[str]:
         return storage.list_names(self.location.join("layers"))
 
     def has(self, tile_id: str) -> bool:
-        """Whether the tile is there as a whole, committed or not."""
+        """Whether the tile is completely written, committed or not."""
         return tile_id in self._present
 
     def add(self, series: TileSeries) -> None:
-        """Write a tile and its layers. It is part of the store once `commit` is called.
+        """Writes a tile and its layers, which become part of the store at the next `commit`.
 
         Raises:
-            UserError: an unsafe tile id, bands that the store does not take, a tile that is there already, or a
-                storage failure.
+            UserError: the tile id is unsafe, the store does not accept its bands, the tile already exists, or storage
+                fails.
         """
         if self.has(series.tile_id):
-            raise UserError(f"{self.location.uri}: tile {series.tile_id} is there already, and tiles never change")
+            raise UserError(f"{self.location.uri}: tile {series.tile_id} already exists, and tiles never change")
         self.adopt(series.tile_id, write_tile(self.location, series, self.bands))
 
     def adopt(self, tile_id: str, record: TileRecord) -> None:
-        """Take over a tile that `write_tile` wrote, here or in another process. It is part of the store once `commit`
-        is called."""
+        """Takes over a tile that `write_tile` wrote, in this or another process. It becomes part of the store at the
+        next `commit`."""
         self._written[tile_id] = record
         self._present.add(tile_id)
         self._quarantined.pop(tile_id, None)
 
     def quarantine(self, tile_id: str, reason: str) -> None:
-        """Note that a tile could not be taken, and why. A later run may still add it."""
+        """Records that a tile could not be taken in, and why. A later run may still add it."""
         self._quarantined[tile_id] = reason
 
     def commit(self, *, recover: bool = True) -> Manifest:
-        """Make everything written so far part of the store: its next generation. What others committed meanwhile stays.
+        """Makes everything written so far part of the store's next generation, preserving concurrent commits of others.
 
-        With `recover`, tiles that are there and in no manifest are taken over too: what a killed writer left, or what
-        another has not yet committed. Each of them is read for that, so leave it out of commits on the way.
+        With `recover`, existing tiles that are in no manifest are adopted, too: those left by a killed writer, or not
+        yet committed by another. This reads each of them, so use `recover=False` for intermediate commits.
         """
         location = self.location.join(MANIFEST_NAME)
         while True:
             content, version = storage.read_versioned(location)
-            # Listed after the manifest was read, so that whatever it names is there, or was removed.
+            # Listed after reading the manifest, so that any tile it names is either listed or has been removed.
             self._present = set(self._names("tiles"))
             manifest = self._next(None if content is None else read_manifest(content, location.uri), recover)
             if storage.write_if_version(location, manifest.to_json(), version):
@@ -120,7 +126,7 @@ class TileStoreWriter:
         tiles = {tile_id: record for tile_id, record in others.items() if tile_id in self._present}
         for tile_id, record in self._written.items():
             path = tile_object(tile_id)
-            # Whoever committed this very file before may have added masks to it.
+            # If another writer has already committed this exact file, masks may have been added to its record.
             if tile_id not in tiles or tiles[tile_id].objects[path] != record.objects[path]:
                 tiles[tile_id] = record
         if recover:

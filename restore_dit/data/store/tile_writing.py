@@ -1,4 +1,4 @@
-"""One tile into a store's folder: a function of the tile alone, which any process may call for any tile."""
+"""Writes one tile into a store's folder; depends only on the tile, so that any process may write any tile."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _NO_DATES = np.array([], "datetime64[D]")
 
 
 def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = S2_ALL_BANDS) -> TileRecord:
-    """Write a tile's layers and then the tile, each file as a whole, and return what a manifest says of it.
+    """Writes a tile's layers and then the tile, each file atomically, and returns its manifest record.
 
     Args:
         store: the store's folder.
         series: the tile, with its clouds and other layers.
-        bands: the bands that the store takes, in its order; a tile may lack some.
+        bands: the bands that the store accepts, in its order; a tile may lack some.
 
     Raises:
-        UserError: an unsafe name, bands that the store does not take, or a storage failure.
+        UserError: a name is unsafe, the store does not accept the bands, or storage fails.
     """
     location, tile_id = storage.locate(store), check_name(series.tile_id)
     for track in series.radar:
@@ -53,7 +53,7 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
     record = tile_record(series)
     if BAD_FRAMES in series.layers:
         record = record.model_copy(update={"bad_frames": bad_frame_indices(series.layers[BAD_FRAMES])})
-    # Layers first: a tile that is there has its layers.
+    # Layers first, so that an existing tile always has its layers.
     for name, values in series.layers.items():
         file = _write_layer(location, tile_id, name, encode_layer(tile_id, name, values, _NO_DATES))
         record = record.model_copy(
@@ -65,7 +65,7 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
     given = [(MaskOrigin(method=method), clouds) for method, clouds in series.other_clouds.items()]
     if series.clouds is not None:
         given.append((MaskOrigin(method=SOURCE, by=str(series.properties.get("source", ""))), series.clouds))
-    for origin, clouds in given:  # the last ones are in use
+    for origin, clouds in given:  # the last masks are the ones in use
         masks, content = _encoded_masks(series, clouds, origin)
         record = record.with_masks(tile_id, masks, _write_layer(location, tile_id, origin.layer, content))
     path = tile_object(tile_id)
@@ -77,17 +77,17 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
 def write_masks(
     store: storage.Place, series: TileSeries, clouds: NDArray[np.uint8], origin: MaskOrigin, record: TileRecord
 ) -> tuple[MaskRecord, ObjectRecord]:
-    """Write cloud masks uint8 [T, H, W] of a committed tile, whose `record` this is, beside those of other origins;
-    what a manifest says of them. Where somebody else wrote masks of this origin meanwhile, theirs stay and are
-    returned: a committed file never changes.
+    """Writes cloud masks uint8 [T, H, W] of a committed tile with this `record`, next to masks of other origins, and
+    returns their manifest records. If another process has written masks of this origin meanwhile, those are kept and
+    returned, since a committed file never changes.
 
     Raises:
-        UserError: a storage failure.
+        UserError: storage fails.
     """
     location = storage.locate(store)
-    there = read_masks(location, series.tile_id, origin, record)
-    if there is not None:
-        return there
+    existing = read_masks(location, series.tile_id, origin, record)
+    if existing is not None:
+        return existing
     checksum = record.objects[tile_object(series.tile_id)].checksum
     masks, content = _encoded_masks(series, clouds, origin, checksum)
     return masks, _write_layer(location, series.tile_id, origin.layer, content)
@@ -96,11 +96,11 @@ def write_masks(
 def read_masks(
     store: storage.Place, tile_id: str, origin: MaskOrigin, record: TileRecord
 ) -> tuple[MaskRecord, ObjectRecord] | None:
-    """What a manifest would say of the masks of this origin that lie there; None where there are none, or damaged ones,
-    or such as were made from another tile of this name.
+    """The manifest records of existing masks of this origin; None if there are none, or they are damaged or were made
+    from another tile with this id.
 
     Raises:
-        UserError: a storage failure.
+        UserError: storage fails.
     """
     location = storage.locate(store).join(layer_object(origin.layer, tile_id))
     content, _ = storage.read_versioned(location)

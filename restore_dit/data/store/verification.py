@@ -1,4 +1,4 @@
-"""Whether the files of a tile store are still what was committed."""
+"""Verifies that the files of a tile store are unchanged since they were committed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 
 _THREADS = 8
-"""Files read, or tiles decoded, at the same time: so many are held in memory."""
+"""Number of files read, or tiles decoded, in parallel and thus held in memory."""
 
 
 def verify_store(
     store: TileStore, on_progress: Callable[[int, int], None] | None = None, *, deep: bool = False
 ) -> list[str]:
-    """Compare every file of the store with the manifest: one line, sorted, for each that is missing, differs or is not
-    in the manifest.
+    """Compares every file of the store with the manifest; returns one line, sorted, for each file that is missing,
+    differs or is not in the manifest.
 
     Args:
-        store: the store, as opened.
-        on_progress: called with (files read, files in all).
-        deep: also decode every frame of every tile and layer whose file is right.
+        store: the opened store.
+        on_progress: called with (files read, total files).
+        deep: also decode every frame of every tile and layer whose file is correct.
 
     Raises:
         UserError: the folders of the store cannot be listed.
@@ -33,8 +33,8 @@ def verify_store(
     }
     problems = [
         f"{store.location.join(path).uri}: not in {MANIFEST_NAME}: the next "
-        f"{'`clouds detect` of this kind' if path.startswith('layers/clouds-') else 'ingest into this store'} takes it "
-        "up; or delete it"
+        f"{'`clouds detect` of this kind' if path.startswith('layers/clouds-') else 'ingest into this store'} adds it; "
+        "or delete it"
         for path in _present(store)
         if path not in expected
     ]
@@ -56,13 +56,13 @@ def verify_store(
                 good = [tile_id for tile_id in store.tile_ids if tile_id not in bad_tiles]
                 problems += [problem for problem in pool.map(lambda tile_id: _decode(store, tile_id), good) if problem]
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what is queued
+            pool.shutdown(wait=False, cancel_futures=True)  # on Ctrl-C, do not wait for queued work
             raise
     return sorted(problems)
 
 
 def _present(store: TileStore) -> Iterator[str]:
-    """Paths inside the store of all files where tiles and layers lie."""
+    """Paths within the store of all files in the folders of tiles and layers."""
     layers = storage.list_names(store.location.join("layers"))
     for folder in ("tiles", *(f"layers/{layer}" for layer in layers)):
         for name in storage.list_names(store.location.join(folder)):
@@ -82,7 +82,7 @@ def _check_file(location: storage.Location, entry: ObjectRecord) -> str | None:
 
 
 def _decode(store: TileStore, tile_id: str) -> str | None:
-    """Why a tile cannot be decoded, if so."""
+    """The reason why a tile cannot be decoded, or None."""
     try:
         tile = store.load(tile_id, layers=store.record(tile_id).layers)
         for stored in (tile.optical, *tile.radar.values(), *tile.layers.values()):

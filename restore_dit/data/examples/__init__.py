@@ -1,1 +1,1 @@
-"""From stored tiles to the examples that a network is trained and validated on."""
+"""Makes the examples that a network is trained and validated on from stored tiles."""

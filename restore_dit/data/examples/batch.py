@@ -1,4 +1,4 @@
-"""Stacked examples as a batch on the network's scale."""
+"""Converts stacked examples to a batch on the network's scale."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, S1_BANDS
 
 @dataclass(frozen=True)
 class Batch:
-    """What the objective and the denoiser take, on the network's scale. B examples, T frames.
+    """Input of the objective and the denoiser on the network's scale, for B examples of T frames.
 
-    target [B, T, C, H, W] in [-1, 1]; valid [B, T, 1, H, W] bool; quantile [B] of the diffusion step; noise_seed [B]
-    int64; weight [B]; examples: (tile id, draw) of each; veiled [B, T, 1, H, W] bool, pixels that are shown as observed
-    but look other than the target (None: nowhere); drawn_frames: T before padding was left out.
+    - `target`: [B, T, C, H, W] in [-1, 1].
+    - `valid`: [B, T, 1, H, W] bool, pixels whose value is known.
+    - `quantile`: [B], determines the diffusion step.
+    - `noise_seed`: [B] int64.
+    - `weight`: [B].
+    - `examples`: (tile id, draw) of each example.
+    - `veiled`: [B, T, 1, H, W] bool, pixels that are shown as observed but differ from the target (None: nowhere).
+    - `drawn_frames`: T before padding was removed.
     """
 
     target: Tensor
@@ -36,7 +41,7 @@ class Batch:
     drawn_frames: int = 0
 
     def noise(self) -> Tensor:
-        """Standard normal noise like `target`, each example's from its own seed and whatever batch it is in."""
+        """Standard normal noise like `target`; each example's noise depends only on its own seed, not on the batch."""
         count, frames, *rest = self.target.shape
         drawn = self.target.new_empty(count, max(frames, self.drawn_frames), *rest)
         for index, seed in enumerate(self.noise_seed.tolist()):
@@ -52,8 +57,8 @@ def to_batch(
     keep_padding: bool = True,
     device: torch.device | str = "cpu",
 ) -> Batch:
-    """Stacked examples (`stack`) on the network's scale and on a device; integers travel, floats are made there. Unless
-    it is to `keep_padding`, the batch is as short as the longest of its examples."""
+    """Stacked examples (`stack`) on the network's scale and on a device. Integers are transferred and converted to
+    floats there. Unless `keep_padding` is set, the batch is trimmed to its longest example."""
     drawn_frames = columns["frame_mask"].shape[1]
     if not keep_padding:
         columns = _without_padding(columns)
@@ -96,21 +101,21 @@ def to_batch(
 
 
 def _without_padding(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """No frame and no radar acquisition that all of the examples lack."""
+    """Removes the frames and radar acquisitions that are padding in all examples."""
     frames = int(columns["frame_mask"].sum(axis=1).max())
-    shorter = {name: columns[name][:, :frames] for name in _OF_FRAMES if name in columns}
+    shorter = {name: columns[name][:, :frames] for name in _PER_FRAME if name in columns}
     if "radar" in columns:
         acquisitions = int(columns["radar_mask"].sum(axis=1).max())
-        shorter |= {name: columns[name][:, :acquisitions] for name in _OF_ACQUISITIONS}
+        shorter |= {name: columns[name][:, :acquisitions] for name in _PER_ACQUISITION}
     return {**columns, **shorter}
 
 
-_OF_FRAMES = ("optical", "valid", "gap_mask", "frame_mask", "optical_dates", "veil")
-_OF_ACQUISITIONS = ("radar", "radar_dates", "radar_mask", "radar_track")
+_PER_FRAME = ("optical", "valid", "gap_mask", "frame_mask", "optical_dates", "veil")
+_PER_ACQUISITION = ("radar", "radar_dates", "radar_mask", "radar_track")
 
 
 def _seen_through(veil: Tensor, ground: Tensor) -> Tensor:
-    """Ground [..., C, H, W] in [-1, 1] as it looks through a veil [..., 1, H, W] of `missed_pieces`."""
+    """Ground [..., C, H, W] in [-1, 1] as seen through a veil [..., 1, H, W] of `missed_pieces`."""
     cloud = 2 * CLOUD_REFLECTANCE * REFLECTANCE_SCALE / OPTICAL_CEILING - 1
     veiled = veil.squeeze(-3) != 0
     share = veil.squeeze(-3)[veiled][:, None] / STRONGEST

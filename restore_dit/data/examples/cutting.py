@@ -1,4 +1,5 @@
-"""Chosen acquisitions of a tile as the arrays of an example, each decoded by itself and written to its place."""
+"""Cuts selected acquisitions of a tile into the arrays of an example; each frame is decoded separately and written in
+place."""
 
 from __future__ import annotations
 
@@ -19,34 +20,46 @@ from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, S1_BANDS, days_since_origin
 
 Tile = StoredTile | DecodedTile
-"""A tile from the store, its frames still there and compressed, or one in memory."""
+"""A tile in the store, with frames not yet read, or one in memory."""
 
 BOTH_TRACKS = "both"
-"""Of `RadarConfig.track`: whatever tracks a tile has."""
+"""Value of `RadarConfig.track` for all tracks that a tile has."""
 
 DESCENDING = "S1D"
 
 Example = dict[str, Any]
-"""One example as arrays: T frames, S radar acquisitions, side h×w.
+"""One example as arrays, with T frames, S radar acquisitions and h×w pixels.
 
-optical int16 [T, C, h, w] reflectance × 10000; valid bool [T, 1, h, w] pixels whose value is known and scored;
-gap_mask bool [T, 1, h, w] pixels hidden from the model; frame_mask bool [T]; optical_dates float32 [T] days since
-2018-09-01; bands bool [C], those that the tile has and the example shows; radar int16 [S, 2, h, w] dB × 100;
-radar_dates float32 [S]; radar_mask bool [S]; radar_track int64 [S], 0 ascending, 1 descending. A drawn example also has
-quantile float32 and noise_seed int64, the diffusion step and noise; weight float32; tile_id str; draw, epoch int64.
-With `data.gaps.errors` there is veil int8 [T, 1, h, w] as of `missed_pieces`: 0, or what makes a shown pixel look other
-than its value in optical.
+- `optical`: int16 [T, C, h, w], reflectance × 10000.
+- `valid`: bool [T, 1, h, w], pixels whose value is known and scored.
+- `gap_mask`: bool [T, 1, h, w], pixels hidden from the model.
+- `frame_mask`: bool [T], false for padding.
+- `optical_dates`: float32 [T], days since 2018-09-01.
+- `bands`: bool [C], bands that the tile has and the example shows.
+- `radar`: int16 [S, 2, h, w], dB × 100.
+- `radar_dates`: float32 [S]; `radar_mask`: bool [S]; `radar_track`: int64 [S], 0 ascending, 1 descending.
+- `veil`: int8 [T, 1, h, w], only with `data.gaps.errors`: see `missed_pieces`; nonzero where a shown pixel differs from
+  its value in optical.
+
+Drawn examples also have `quantile` (float32, for the diffusion step), `noise_seed` (int64), `weight` (float32),
+`tile_id` (str), and `draw` and `epoch` (int64).
 """
 
 
 @dataclass(frozen=True)
 class Window:
-    """What part of a tile is cut: `frames` [n] of its acquisitions, h×w pixels (`side`) at (row, column) `corner`, with
-    `gaps` [n, h, w] besides the tile's own clouds and a `veil` [n, h, w] over what is shown, mirrored and transposed by
-    `symmetry` (squares only). `unknown` [n, 2·h, 2·w] or [n, h, w]: pixels of the tile besides those clouds that are
-    neither shown nor scored. Of a `coarser` one each pixel is the mean of 2×2 of the tile's: `corner`, `side` and
-    `gaps` count these means, and a mean over anything that is hidden or missing is hidden. Of the radar it shows
-    `only_track`, if that is said."""
+    """The part of a tile to cut.
+
+    - `frames` [n]: indices of the acquisitions.
+    - `gaps` [n, h, w]: hidden in addition to the tile's own clouds.
+    - `corner`, `side`: (row, column) of the upper left pixel, and (h, w).
+    - `symmetry`: how to mirror and transpose (squares only).
+    - `veil` [n, h, w]: laid over what is shown.
+    - `unknown` [n, 2·h, 2·w] or [n, h, w]: pixels of the tile, besides its clouds, that are neither shown nor scored.
+    - `coarser`: each pixel is the mean of 2×2 pixels of the tile; `corner`, `side` and `gaps` refer to these means, and
+      a mean over any hidden or missing pixel is hidden.
+    - `only_track`: if set, the only radar track shown.
+    """
 
     frames: NDArray[np.intp]
     gaps: NDArray[np.bool_]
@@ -61,7 +74,7 @@ class Window:
 
     @property
     def pixels(self) -> tuple[slice, slice]:
-        """Rows and columns of the tile."""
+        """Slices of the tile's rows and columns."""
         (row, column), (height, width) = self.corner, self.side
         if self.coarser:
             row, column, height, width = 2 * row, 2 * column, 2 * height, 2 * width
@@ -70,7 +83,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Cutter:
-    """Cuts examples of one run's frames and `bands`; of tiles that have `any_bands` those that they have."""
+    """Cuts examples with a run's frames and `bands`; with `any_bands`, with those bands that the tile has."""
 
     config: DataConfig
     bands: tuple[str, ...]
@@ -81,13 +94,13 @@ class Cutter:
         return self.config.radar is not None and self.config.radar.pairing == "nearest_date"
 
     def most_radar(self, frames: int) -> int:
-        """S of an example with T `frames`, padded."""
+        """S of an example with T `frames`, including padding."""
         if self.config.radar is None:
             return 0
         return frames if self._paired else self.config.radar.frames
 
     def allocate(self, side: tuple[int, int], frames: int, radar: int, count: int | None = None) -> Example:
-        """Memory for an example, or for `count` of them with a leading dimension, to be filled by `fill`."""
+        """Memory for an example, or for `count` examples with a leading dimension, to be filled by `fill`."""
         lead = () if count is None else (count,)
         arrays: Example = {
             "optical": np.zeros((*lead, frames, len(self.bands), *side), np.int16),
@@ -107,7 +120,7 @@ class Cutter:
         return arrays
 
     def cut(self, tile: Tile, window: Window, *, padded: bool) -> Example:
-        """The window of a tile, of as many frames as it has; `padded` to T and S of the run, if it has less."""
+        """The window of a tile with its own number of frames or, if `padded`, at least the run's T and S."""
         days = days_since_origin(tile.optical.dates[window.frames])
         frames = max(len(days), self.config.frames) if padded else len(days)
         if padded or self._paired:
@@ -119,20 +132,19 @@ class Cutter:
         return example
 
     def fill(self, example: Example, tile: Tile, window: Window) -> None:
-        """Write the window into an example's arrays as `allocate` made them, which may have room to spare: that is
-        padding, masked out.
+        """Writes the window into an example's arrays made by `allocate`. Spare room is padding, which is masked out.
 
         Raises:
-            UserError: a tile without cloud masks, bands or radar that the run needs; a damaged or missing file.
+            UserError: the tile lacks cloud masks, bands or radar that the run needs, or a file is damaged or missing.
         """
         rows, columns = window.pixels
         hidden = hidden_part(clouds_of(tile).decode(window.frames), rows, columns, self.config.gaps.dilation)
         if window.unknown is not None:
             hidden |= window.unknown
-        had = np.array([not self.any_bands or band in tile.optical.bands for band in self.bands])
-        example["bands"][:] = had
-        channels = tile.optical.channels([band for band, has in zip(self.bands, had, strict=True) if has])
-        places: slice | NDArray[np.bool_] = slice(None) if had.all() else had
+        available = np.array([not self.any_bands or band in tile.optical.bands for band in self.bands])
+        example["bands"][:] = available
+        channels = tile.optical.channels([band for band, has in zip(self.bands, available, strict=True) if has])
+        places: slice | NDArray[np.bool_] = slice(None) if available.all() else available
         for slot, frame in enumerate(tile.optical.frames(window.frames)):
             values = frame[channels, rows, columns]
             known = ~hidden[slot] & (values.min(axis=0) != NO_DATA)
@@ -175,7 +187,7 @@ class Cutter:
     def _radar_choice(
         self, tile: Tile, days: NDArray[np.float32], window: Window
     ) -> list[tuple[str, NDArray[np.intp]]]:
-        """Which acquisitions of which tracks go with optical ones of these days."""
+        """The acquisitions, by track, that are shown with optical frames of these days."""
         if self.config.radar is None:
             return []
         wanted = [self.config.radar.track] if self.config.radar.track != BOTH_TRACKS else sorted(tile.radar)
@@ -205,14 +217,14 @@ def fours(images: NDArray[Any]) -> NDArray[Any]:
 
 
 def mean_of_four(stored: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Stored integers [..., 2·h, 2·w] averaged to [..., h, w], `NO_DATA` where any of four is."""
+    """Stored integers [..., 2·h, 2·w] averaged to [..., h, w]; `NO_DATA` where any of the four is."""
     parts = fours(stored)
     mean = np.rint(parts.mean(axis=(-3, -1), dtype=np.float32)).astype(np.int16)
     return np.where((parts == NO_DATA).any(axis=(-3, -1)), NO_DATA, mean)
 
 
 def stack(examples: Sequence[Example]) -> Example:
-    """Examples of one size with a leading batch dimension."""
+    """Examples of the same size, stacked with a leading batch dimension."""
     return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 
@@ -220,7 +232,7 @@ def clouds_of(tile: Tile) -> Any:
     """The tile's cloud masks.
 
     Raises:
-        UserError: nobody detected them.
+        UserError: the tile has none.
     """
     if tile.clouds is None:
         raise UserError(f"tile {tile.tile_id} has no cloud masks; detect clouds first")

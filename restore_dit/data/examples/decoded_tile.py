@@ -1,4 +1,4 @@
-"""A tile in memory that answers like a stored one: what the cache of decoded tiles holds."""
+"""A tile in memory with the interface of a stored one, as held in the cache of decoded tiles."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class DecodedFrames:
         return self.values.shape
 
     def decode(self, frame_indices: NDArray[np.integer] | None = None) -> NDArray[Any]:
-        """Values of the given frames (all of them)."""
+        """Values of the given frames (default: all)."""
         return self.values if frame_indices is None else self.values[frame_indices]
 
     def frames(self, indices: Sequence[int] | NDArray[np.integer]) -> Iterator[NDArray[Any]]:
-        """The given frames, one after the other."""
+        """The given frames, one after another."""
         return (self.values[index] for index in indices)
 
 
@@ -49,7 +49,11 @@ class DecodedSeries(DecodedFrames):
         return cls(acquisitions.values, acquisitions.dates, acquisitions.bands)
 
     def channels(self, bands: Sequence[str]) -> slice | list[int]:
-        """Which channels of a frame these bands are; all of them, as a slice, where nothing is to be picked."""
+        """Channel indices of the given bands; a full slice if they are all channels in order.
+
+        Raises:
+            UserError: the series lacks a band.
+        """
         missing = [band for band in bands if band not in self.bands]
         if missing:
             raise UserError(f"no band {', '.join(missing)}; there are {', '.join(self.bands)}")
@@ -60,14 +64,14 @@ class DecodedSeries(DecodedFrames):
     def decode(
         self, frame_indices: NDArray[np.integer] | None = None, bands: Sequence[str] | None = None
     ) -> NDArray[np.int16]:
-        """Chosen frames and bands, int16 [n, C, H, W]."""
+        """The given frames and bands (default: all), int16 [n, C, H, W]."""
         values = super().decode(frame_indices)
         return values if bands is None else values[:, self.channels(bands)]
 
 
 class DecodedTile:
-    """A `TileSeries` with the reading interface of `StoredTile`; `cloud_counts` and `source_counts` where they are
-    known already."""
+    """A `TileSeries` with the reading interface of `StoredTile`. `cloud_counts` and `source_counts` may be passed if
+    already known."""
 
     def __init__(
         self,
@@ -91,14 +95,14 @@ class DecodedTile:
 
     @cached_property
     def cloud_counts(self) -> CloudCounts | None:
-        """What the masks say of each frame."""
+        """Statistics of the masks in use."""
         if self.clouds is None or self._known_counts is not None:
             return self._known_counts
         return cloud_counts(self._acquisitions, self.clouds.values)
 
     @cached_property
     def source_counts(self) -> CloudCounts | None:
-        """What the masks that came with the tile say of each frame."""
+        """Statistics of the masks that came with the tile."""
         if self.source_clouds is None or self._known_source_counts is not None:
             return self._known_source_counts
         return cloud_counts(self._acquisitions, self.source_clouds.values)

@@ -1,4 +1,4 @@
-"""What a cloud mask hides, its clouds and shadows widened: masks rarely reach a cloud's very rim."""
+"""The pixels that a cloud mask hides, with clouds and shadows dilated: masks rarely reach the very edge of a cloud."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from restore_dit.series import CLEAR, CLOUD_NO_DATA
 
 
 def hidden_pixels(clouds: NDArray[np.uint8], dilation: int) -> NDArray[np.bool_]:
-    """Where masks uint8 [..., H, W] are not clear, and what lies within `dilation` pixels of cloud or shadow. What has
-    no data ends where it ends, and is not widened."""
+    """Where masks uint8 [..., H, W] are not clear, or within `dilation` pixels of cloud or shadow. Areas without data
+    have exact borders and are not dilated."""
     hidden = clouds != CLEAR
     return hidden | dilated(hidden & (clouds != CLOUD_NO_DATA), dilation) if dilation else hidden
 
 
 def hidden_part(clouds: NDArray[np.uint8], rows: slice, columns: slice, dilation: int) -> NDArray[np.bool_]:
-    """`hidden_pixels` of a part of masks [..., H, W], clouds beyond its border included."""
+    """`hidden_pixels` of a part of masks [..., H, W], including the dilation of clouds beyond its border."""
     around, inside = [], []
     for part in (rows, columns):
         first = max(part.start - dilation, 0)
@@ -28,8 +28,8 @@ def hidden_part(clouds: NDArray[np.uint8], rows: slice, columns: slice, dilation
 
 
 def dilated(masks: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Masks [..., H, W] and all pixels whose centre is at most `radius` pixels from one in them."""
-    # The disc is a stack of horizontal lines, whose lengths grow towards its middle.
+    """Masks [..., H, W] dilated by a disc: all pixels whose centre is at most `radius` pixels from one in the mask."""
+    # The disc is a stack of horizontal lines whose lengths increase towards its middle.
     half_lengths = {row: isqrt(radius**2 - row**2) for row in range(-radius, radius + 1)}
     widened = np.zeros_like(masks)
     lines = masks.copy()
@@ -44,7 +44,7 @@ def dilated(masks: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
 
 
 def _add(target: NDArray[np.bool_], masks: NDArray[np.bool_], down: int, right: int) -> None:
-    """Into `target` the masks moved by so many pixels; what leaves the image is gone."""
+    """Adds the masks, shifted by this many pixels, to `target`; pixels shifted out of the image are dropped."""
     to_rows, from_rows = _overlap(masks.shape[-2], down)
     to_columns, from_columns = _overlap(masks.shape[-1], right)
     target[..., to_rows, to_columns] |= masks[..., from_rows, from_columns]

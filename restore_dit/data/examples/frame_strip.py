@@ -1,4 +1,4 @@
-"""All acquisitions of a tile as small images with their masks, and what was decided of each."""
+"""All acquisitions of a tile as small images with their masks, and the decision on each."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from restore_dit.pictures.composites import Composite, natural_composite
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE
 
 MOST_FRAMES = 160
-"""Of a tile; of a longer series so many are shown, evenly chosen."""
+"""Maximum number of frames shown per tile; of longer series, evenly spaced ones."""
 
 
 @dataclass(frozen=True)
 class FrameStrip:
-    """The n acquisitions of a tile that are shown, of `acquisitions` in all.
+    """The n acquisitions of a tile that are shown, out of `acquisitions`.
 
-    images [n, H, W, 3] in reflectance, NaN where a band has no data; clouds uint8 [n, H, W], or None; decisions [n];
-    hidden [n]: share of cloud and shadow in what has data; no_data [n]: share of pixels; haze [n] in reflectance, NaN
-    where it is unknown. counts: the decisions on all acquisitions.
+    - `images` [n, H, W, 3]: reflectance, NaN where a band has no data.
+    - `clouds`: uint8 [n, H, W], or None.
+    - `decisions` [n].
+    - `hidden` [n]: share of cloud and shadow among pixels with data.
+    - `no_data` [n]: share of pixels without data.
+    - `haze` [n]: in reflectance, NaN if unknown.
+    - `counts`: number of decisions of each kind, over all acquisitions.
     """
 
     tile_id: str
@@ -50,13 +54,13 @@ def frame_strip(store: TileStore, tile_id: str, config: TargetConfig) -> FrameSt
     """One tile of a store, its frames decided by a rule.
 
     Raises:
-        UserError: no such tile, one that lacks what is to decide or has no acquisition, or a damaged file.
+        UserError: there is no such tile, it has no acquisitions or lacks what the rule needs, or a file is damaged.
     """
     tile = store.load(tile_id, radar_tracks=(), layers=(CLOUDS,))
     where = f"{store.uri}: tile {tile_id}"
     decisions = decide(config, tile.cloud_counts, tile.bad_frames, where, tile.optical.bands, tile.source_counts)
     if not len(tile.optical):
-        raise UserError(f"{where} has no acquisition to show; choose others with --tiles")
+        raise UserError(f"{where} has no acquisition to show; select other tiles with --tiles")
     shown = np.unique(np.linspace(0, len(tile.optical) - 1, min(len(tile.optical), MOST_FRAMES)).round().astype(int))
     composite = natural_composite(tile.optical.bands)
     bands = tuple(dict.fromkeys(composite.bands))
@@ -81,7 +85,7 @@ def frame_strip(store: TileStore, tile_id: str, config: TargetConfig) -> FrameSt
 
 
 def _shares(clouds: NDArray[np.uint8] | None, frames: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each frame the share of cloud and shadow in what has data, and of no data in all."""
+    """For each frame, the share of cloud and shadow among pixels with data, and the share of pixels without data."""
     if clouds is None:
         return np.zeros(frames), np.zeros(frames)
     no_data = (clouds == CLOUD_NO_DATA).mean(axis=(1, 2))

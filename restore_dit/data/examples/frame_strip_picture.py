@@ -1,4 +1,4 @@
-"""The frames of a few tiles as a picture: which may be targets, told by the colour of their border, and why not."""
+"""A picture of the frames of a few tiles: the colour of each border shows whether it may be a target, or why not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from restore_dit.pictures.panels import INK, OUTLINE_COLOUR
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW
 
 COLUMNS = 20
-"""Frames in a row."""
+"""Frames per row."""
 
 DECISION_COLOURS: dict[Decision, str] = {
     "target": "#12a150",
@@ -32,8 +32,8 @@ DECISION_COLOURS: dict[Decision, str] = {
     "source_classes": "#8e44ad",
     "source_list": "#222222",
 }
-_OF_SOURCE: dict[str, str] = {"source_classes": "by its source", "source_list": "listed as bad"}
-"""What is said of frames that the masks in use do not refuse."""
+_SOURCE_REASONS: dict[str, str] = {"source_classes": "by its source", "source_list": "listed as bad"}
+"""Descriptions of frames that only the source rules out."""
 
 CLOUD_COLOUR, SHADOW_COLOUR, NO_DATA_COLOUR = OUTLINE_COLOUR, "#ffe600", "#00d0ff"
 
@@ -42,18 +42,18 @@ _DOTS_PER_INCH = 110
 _IMAGE, _BORDER, _GAP, _CAPTION = 84, 5, 5, 30
 _MARGIN, _HEADER, _BETWEEN, _LEGEND = 22, 52, 18, 62
 _FEWEST_COLUMNS = 11
-"""Width of the legend, in frames."""
+"""Minimum number of columns, the width of the legend."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the frames of tiles with images of different shapes lie, in pixels from the upper left."""
+    """Positions, in pixels from the upper left, of the frames of tiles whose images may have different shapes."""
 
     strips: tuple[FrameStrip, ...]
 
     @property
     def columns(self) -> int:
-        """Frames in a row."""
+        """Frames per row."""
         return max(_FEWEST_COLUMNS, min(COLUMNS, max(len(strip.dates) for strip in self.strips)))
 
     def image(self, strip: FrameStrip) -> tuple[int, int]:
@@ -63,12 +63,12 @@ class Layout:
         return max(round(_IMAGE * height / longest), 8), max(round(_IMAGE * width / longest), 8)
 
     def tall(self, strip: FrameStrip) -> int:
-        """Height of a tile's part, its header included."""
+        """Height of a tile's section, including its header."""
         rows = -(-len(strip.dates) // self.columns)
         return _HEADER + rows * self.pitch(strip)[0] + _BETWEEN
 
     def pitch(self, strip: FrameStrip) -> tuple[int, int]:
-        """From one row, and from one column, to the next."""
+        """Distance from one row to the next, and from one column to the next."""
         return self.image(strip)[0] + 2 * _BORDER + _CAPTION, _IMAGE + 2 * _BORDER + _GAP
 
     @property
@@ -78,7 +78,7 @@ class Layout:
         return _MARGIN + sum(map(self.tall, self.strips)) + _LEGEND, width
 
     def tops(self) -> list[int]:
-        """Where each tile's part begins."""
+        """Top of each tile's section."""
         return [_MARGIN + sum(map(self.tall, self.strips[:index])) for index in range(len(self.strips))]
 
     def place(self, index: int, frame: int) -> tuple[int, int]:
@@ -90,7 +90,7 @@ class Layout:
 
 
 def frame_picture(strips: Sequence[FrameStrip], config: TargetConfig) -> bytes:
-    """The tiles below one another as PNG, the rule that decided in the legend."""
+    """The tiles below one another as PNG, with the rule that decided in the legend."""
     layout = Layout(tuple(strips))
     height, width = layout.size
     figure = Figure(figsize=(width / _DOTS_PER_INCH, height / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH, facecolor="white")
@@ -111,7 +111,7 @@ def frame_picture(strips: Sequence[FrameStrip], config: TargetConfig) -> bytes:
 
 
 def _draw_frames(axes: Axes, layout: Layout, index: int, lines: NDArray[np.float32]) -> None:
-    """A tile's images, and into `lines` [h, w, 4] of the whole picture their borders and the outlines of masks."""
+    """Draws a tile's images, and their borders and mask outlines into `lines` [h, w, 4] of the whole picture."""
     strip = layout.strips[index]
     tall, wide = layout.image(strip)
     coloured = _coloured(strip)
@@ -131,26 +131,27 @@ def _draw_frames(axes: Axes, layout: Layout, index: int, lines: NDArray[np.float
 
 
 def _detail(strip: FrameStrip, frame: int) -> str:
-    """What the decision rests on."""
+    """The value that the decision is based on."""
     decision = strip.decisions[frame]
     if decision == "no_data":
         return f"{_percent(strip.no_data[frame])} no data"
     if decision == "haze":
         return f"haze {strip.haze[frame]:.3f}"
-    if decision in _OF_SOURCE:
-        return _OF_SOURCE[decision]
+    if decision in _SOURCE_REASONS:
+        return _SOURCE_REASONS[decision]
     if decision == TARGET and strip.clouds is None:
         return "target"
     return f"{_percent(strip.hidden[frame])} hidden"
 
 
 def _percent(share: float) -> str:
-    """A share that is not nothing never reads 0%."""
+    """A share as a percentage, in which a nonzero share below 10 % has one decimal."""
     return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
 
 
 def _coloured(strip: FrameStrip) -> NDArray[np.float64]:
-    """[n, H, W, 3] between 0 and 1; true colour keeps its balance, its three bands share one stretch."""
+    """Images [n, H, W, 3] between 0 and 1. The three bands of true colour share one stretch, which preserves colour
+    balance."""
     clear = np.ones(strip.images.shape[:3], bool) if strip.clouds is None else strip.clouds == CLEAR
     stretch = robust_stretch(strip.images, clear)
     if strip.composite == TRUE_COLOUR:
@@ -160,7 +161,7 @@ def _coloured(strip: FrameStrip) -> NDArray[np.float64]:
 
 
 def _outline(image: NDArray[np.float32], clouds: NDArray[np.uint8]) -> None:
-    """The inner border of each kind of what is masked [H, W], a pixel wide in `image` [h, w, 4]."""
+    """Draws the inner border of each kind of masked area [H, W], one pixel wide, into `image` [h, w, 4]."""
     height, width = image.shape[:2]
     rows = np.arange(height) * clouds.shape[0] // height
     columns = np.arange(width) * clouds.shape[1] // width
@@ -181,8 +182,10 @@ def _draw_header(axes: Axes, strip: FrameStrip, top: int, width: int) -> None:
     of = f"{shown} of {strip.acquisitions}" if shown < strip.acquisitions else str(shown)
     facts = f"{strip.size[0]}×{strip.size[1]} pixels · {of} acquisitions · {strip.composite.name}"
     axes.text(width - _MARGIN, top + 2, facts, fontsize=8, va="top", ha="right", color=INK)
-    said = [(DECISION_COLOURS[decision], f"{strip.counts[decision]} {_named(decision)}") for decision in _order(strip)]
-    _draw_swatches(axes, said, top + 26)
+    entries = [
+        (DECISION_COLOURS[decision], f"{strip.counts[decision]} {_named(decision)}") for decision in _order(strip)
+    ]
+    _draw_swatches(axes, entries, top + 26)
 
 
 def _order(strip: FrameStrip) -> list[Decision]:
@@ -190,12 +193,12 @@ def _order(strip: FrameStrip) -> list[Decision]:
 
 
 def _named(decision: Decision) -> str:
-    return ({"target": "targets"} | _OF_SOURCE).get(decision, decision.replace("_", " "))
+    return ({"target": "targets"} | _SOURCE_REASONS).get(decision, decision.replace("_", " "))
 
 
-def _draw_swatches(axes: Axes, said: Sequence[tuple[str, str]], top: int, *, hollow: bool = False) -> None:
+def _draw_swatches(axes: Axes, entries: Sequence[tuple[str, str]], top: int, *, hollow: bool = False) -> None:
     left = float(_MARGIN)
-    for colour, text in said:
+    for colour, text in entries:
         xs, ys = [left, left + 11, left + 11, left, left], [top, top, top + 11, top + 11, top]
         if hollow:
             axes.plot(xs, ys, color=colour, linewidth=1.2, zorder=3)

@@ -16,8 +16,8 @@ from restore_dit.data.examples.symmetry import Scalar, transform
 def draw_dates(
     number: int, excluded: NDArray[np.integer], count: int, random: np.random.Generator
 ) -> NDArray[np.integer]:
-    """`count` of a tile's `number` dates, without replacement from those that are not `excluded`; where those are too
-    few, every date is drawn once more before any comes a second time."""
+    """`count` of a tile's `number` dates, without replacement from those that are not `excluded`; if there are too few,
+    every date is drawn once more before any is drawn a second time."""
     drawn = [random.permutation(np.setdiff1d(np.arange(number), excluded))]
     while sum(map(len, drawn)) < count:
         drawn.append(random.permutation(number))
@@ -26,7 +26,7 @@ def draw_dates(
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a mask of a tile is laid on a training example: transposed or mirrored, then cut at (row, column)."""
+    """Where a tile's mask is placed on a training example: transposed or mirrored, then cropped at (row, column)."""
 
     symmetry: int
     row: int
@@ -41,8 +41,8 @@ def draw_placements(
     config: GapConfig,
     random: np.random.Generator,
 ) -> list[Placement]:
-    """Placements of `count` masks of `size` on an example of `side` cut at `corner`: there, too, or with `mask_flips`
-    each mirrored, transposed and cut at a place of its own, so that few masks give many gaps."""
+    """Placements of `count` masks of `size` on an example of `side` cropped at `corner`: at the same corner or, with
+    `mask_flips`, each mirrored, transposed and cropped at random, so that few masks yield many gaps."""
     if not config.mask_flips:
         return [Placement(0, *corner)] * count
     return [
@@ -56,7 +56,7 @@ def draw_placements(
 
 
 def placed(masks: NDArray[Scalar], placements: Sequence[Placement], side: tuple[int, int]) -> NDArray[Scalar]:
-    """Masks [n, H, W] of whichever kind as they lie on the example [n, h, w]."""
+    """Masks [n, H, W] of any kind as placed on the example, [n, h, w]."""
     laid = np.empty((len(masks), *side), masks.dtype)
     for index, (mask, place) in enumerate(zip(masks, placements, strict=True)):
         rows, columns = slice(place.row, place.row + side[0]), slice(place.column, place.column + side[1])
@@ -65,8 +65,9 @@ def placed(masks: NDArray[Scalar], placements: Sequence[Placement], side: tuple[
 
 
 def vary(gaps: NDArray[np.bool_], config: GapConfig, random: np.random.Generator) -> None:
-    """Changes the gaps [n, h, w] of a training example as the shares in `config` say: some examples miss whole frames
-    alone, one or a few runs, some have nothing but partial gaps; then any frame may be missing on top."""
+    """Changes the gaps [n, h, w] of a training example in place with the probabilities in `config`: to one whole
+    missing frame, to one or two runs of missing frames, or to partial gaps only; finally any frame may be missing in
+    addition."""
     kind = random.random()
     if kind < config.frames_only:
         gaps[:] = False
@@ -89,7 +90,7 @@ _CLOUD_PIXELS = 4
 
 
 def _cloud_field(shape: tuple[int, ...], share: float, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Clouds of a few pixels that hide this share of an image [h, w]."""
+    """Clouds a few pixels in size that cover this share of an image [h, w]."""
     height, width = (side // _CLOUD_PIXELS + 2 for side in shape)
     coarse = zoom(random.standard_normal((height, width)), _CLOUD_PIXELS, order=1)[: shape[0], : shape[1]]
     return np.asarray(coarse > np.quantile(coarse, 1 - share))

@@ -1,5 +1,5 @@
-"""Examples for training, validation and test, drawn from tiles. All randomness is keyed by (seed, epoch, tile, draw),
-so an example does not depend on who makes it."""
+"""Draws examples for training, validation and test from tiles. All randomness is keyed by (seed, epoch, tile, draw), so
+an example does not depend on the process that makes it."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ COMMON_BANDS = (
     frozenset({"B02", "B03", "B04", "B08", "B11", "B12"}),
     frozenset({"B05", "B06", "B07", "B8A", "B11", "B12"}),
 )
-"""What cubes of fewer than ten bands usually have: those of 10 m, those of 20 m, mixtures of both."""
+"""Typical bands of cubes with fewer than ten: those of 10 m, those of 20 m, and mixtures of both."""
 
 LEAST_SHOWN = 0.05
-"""Share of a frame that is clear, from which it is shown though it is no target."""
+"""Minimum share of clear pixels for a frame to be shown although it is not a target."""
 
 
 @dataclass(frozen=True)
 class ExampleMaker:
     """Makes examples of one run from stored tiles.
 
-    `bands` are the optical bands in the network's order; `seed` is the run's. With `any_bands` a tile may lack some.
+    `bands` are the optical bands in the network's order; `seed` is the run's seed. With `any_bands`, tiles may lack
+    some of the bands.
     """
 
     config: DataConfig
@@ -50,16 +51,21 @@ class ExampleMaker:
 
     @property
     def cutter(self) -> Cutter:
-        """What cuts the windows that this one draws."""
+        """The cutter of the drawn windows."""
         return Cutter(self.config, self.bands, self.any_bands)
 
     def training(self, tiles: Sequence[Tile], planned: Sequence[PlannedExample], threads: int = 1) -> Example:
-        """The examples that the plan asks for, each from its tile, stacked with a leading dimension; made by several
-        `threads` where their frames come from afar."""
+        """The planned examples, each from its tile, stacked with a leading dimension; made by several `threads` if
+        frames come from remote storage.
+
+        Raises:
+            UserError: tiles of different sizes, smaller than the crop, or without a target; or a missing or damaged
+                file.
+        """
         return self._stacked(tiles, planned, "train", threads)
 
     def validation(self, tile: Tile, draw: int) -> Example:
-        """One of the fixed examples that a run is validated on, as a batch of one."""
+        """One of the run's fixed validation examples, as a batch of one."""
         return self._stacked([tile], [PlannedExample(-1, tile.tile_id, draw, 1.0)], "validation", 1)
 
     def clear_frames(self, tile: Tile, part: Part = "test") -> NDArray[np.intp]:
@@ -67,12 +73,12 @@ class ExampleMaker:
         return np.flatnonzero(self._frames(tile, part)[1])
 
     def missing(self, tile: Tile) -> NDArray[np.bool_]:
-        """Cloud, shadow or no data in each frame: bool [T, H, W]."""
+        """Pixels with cloud, shadow or no data in each frame: bool [T, H, W]."""
         return clouds_of(tile).decode() != CLEAR
 
     def unknown(self, tile: Tile) -> NDArray[np.bool_]:
-        """Pixels of each frame that cannot be scored, bool [T, H, W]: `missing`, and with `targets.also_by_source` what
-        the masks that came with the tile do not call clear."""
+        """Pixels of each frame that cannot be scored, bool [T, H, W]: `missing` and, with `targets.also_by_source`,
+        pixels that are not clear in the masks that came with the tile."""
         missing = self.missing(tile)
         if not self.config.targets.also_by_source:
             return missing
@@ -113,7 +119,7 @@ class ExampleMaker:
         return (crop, crop) if crop else (height, width)
 
     def _draw(self, example: Example, tile: Tile, planned: PlannedExample, part: Part) -> tuple[float, int]:
-        """Fills one example's arrays; the quantile of its diffusion step and the seed of its noise."""
+        """Fills one example's arrays; returns the quantile of its diffusion step and the seed of its noise."""
         random = generator(self.seed, part, planned.epoch, planned.tile_id, planned.draw)
         (height, width), side = size(tile), self._side(tile)
         varied = generator(self.seed, "variation", planned.epoch, planned.tile_id, planned.draw)
@@ -155,7 +161,7 @@ class ExampleMaker:
         if part == "train":
             self._vary_bands(example, varied)
         if part == "validation" and self.config.split.by == "dates":
-            # Frames that training has seen are context here; only the held-out ones are scored.
+            # Training frames serve as context here; only the held-out ones are scored.
             example["valid"][: len(chosen)] &= scored[chosen][:, None, None, None]
         for name, real in (("optical_dates", "frame_mask"), ("radar_dates", "radar_mask")):
             if shift and name in example:
@@ -163,7 +169,8 @@ class ExampleMaker:
         return random.random(), int(random.integers(2**62))
 
     def _unclear(self, tile: Tile, window: Window) -> NDArray[np.bool_] | None:
-        """Where the masks that came with the tile, widened, are not clear in a window; None where nobody asks them."""
+        """Pixels of a window that are not clear in the dilated masks that came with the tile; None if these are not
+        used."""
         if not self.config.targets.also_by_source:
             return None
         return hidden_part(_source_clouds(tile).decode(window.frames), *window.pixels, self.config.gaps.dilation)
@@ -181,7 +188,7 @@ class ExampleMaker:
         return self.config.crop is not None and min(size(tile)) >= 2 * self.config.crop
 
     def _shows_something(self, tile: Tile) -> NDArray[np.bool_]:
-        """Frames that are clear to some part, bool [T]."""
+        """Frames with a minimum share of clear pixels, bool [T]."""
         assert tile.cloud_counts is not None
         height, width = size(tile)
         return np.array(tile.cloud_counts.clear_pixels) >= LEAST_SHOWN * height * width
@@ -189,7 +196,7 @@ class ExampleMaker:
     def _thinned(
         self, chosen: NDArray[np.intp], scored: NDArray[np.bool_], random: np.random.Generator
     ) -> NDArray[np.intp]:
-        """Some of the chosen frames, at least one of them scored."""
+        """A random subset of the chosen frames, with at least one scored frame."""
         if self.config.least_kept == 1:
             return chosen
         kept = random.random(len(chosen)) < random.uniform(self.config.least_kept, 1)
@@ -197,14 +204,16 @@ class ExampleMaker:
         return chosen[kept]
 
     def _only_track(self, tile: Tile, random: np.random.Generator) -> str | None:
-        """Now and then one of several radar tracks, as often as an example has none."""
+        """One of several radar tracks, at random with the probability that an example has no radar at all; otherwise
+        None."""
         tracks = sorted(tile.radar)
         if self.config.radar is None or len(tracks) < 2 or random.random() >= self.config.radar.dropout:
             return None
         return str(random.choice(tracks))
 
     def _vary_bands(self, example: Example, random: np.random.Generator) -> None:
-        """Leaves out bands, half the time to one of `COMMON_BANDS`, and changes the brightness of all and of each."""
+        """Removes bands, half of the time keeping one of `COMMON_BANDS`, and changes the brightness of all bands
+        together and of each."""
         if random.random() < self.config.band_dropout:
             present = np.flatnonzero(example["bands"])
             common = COMMON_BANDS[random.integers(len(COMMON_BANDS))]
@@ -247,7 +256,7 @@ class ExampleMaker:
         return shown, scored
 
     def _clear(self, tile: Tile) -> NDArray[np.bool_]:
-        """Which frames may be targets: bool [T]."""
+        """Which frames may be targets, bool [T]."""
         return self._decisions(tile) == TARGET
 
     def _decisions(self, tile: Tile) -> NDArray[np.str_]:
@@ -262,6 +271,6 @@ class ExampleMaker:
 
 
 def _source_clouds(tile: Tile) -> Any:
-    """The masks that came with a tile; that it has some was known when its frames were decided."""
+    """The masks that came with a tile; their existence was checked when its frames were decided."""
     assert tile.source_clouds is not None
     return tile.source_clouds

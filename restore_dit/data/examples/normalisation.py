@@ -1,4 +1,4 @@
-"""From stored integers to the network's own scale, and back: what `normalisation.json` of a model holds."""
+"""Conversion of stored integers to the network's scale and back: the content of a model's `normalisation.json`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, RADAR_CHANNELS, REFLECTANCE_SCALE
 
 OPTICAL_CEILING = 8000
-"""Stored optical integer (reflectance × 10000) that the published scale calls 1."""
+"""Stored optical integer (reflectance × 10000) that corresponds to 1 on the published scale."""
 
 RADAR_CLAMP = 2.0
-"""Standard deviations at which normalised radar is cut."""
+"""Standard deviations at which normalised radar is clipped."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation in dB of each radar channel; the optical scale is fixed (spec section 3)."""
+    """Mean and standard deviation in dB of each radar channel; the optical scale is fixed (Shu et al. 2025)."""
 
     radar_channels: tuple[str, ...] = ()
     radar_mean: tuple[float, ...] = ()
@@ -35,7 +35,11 @@ class Normalisation:
 
     @classmethod
     def from_json(cls, content: bytes, origin: str) -> Normalisation:
-        """What `to_json` wrote; `origin` names the file in errors."""
+        """The normalisation written by `to_json`; `origin` names the file in errors.
+
+        Raises:
+            UserError: the content is not a normalisation.
+        """
         try:
             fields = json.loads(content)
             return cls(
@@ -47,8 +51,8 @@ class Normalisation:
             raise UserError(f"{origin}: not a normalisation file ({error!r}); copy the model again") from None
 
     def radar(self, stored: Tensor, bands: tuple[str, ...], missing: Tensor) -> Tensor:
-        """Network input [..., K, H, W] in [-1, 1] from stored dB × 100 [..., bands, H, W]; `missing` [..., 1, H, W]
-        becomes 0, the mean."""
+        """Network input [..., K, H, W] in [-1, 1] from stored dB × 100 [..., bands, H, W]; `missing` pixels [..., 1, H,
+        W] become 0, the mean."""
         decibel = stored.float().div_(DECIBEL_SCALE)
         channels = [_channel(decibel, bands, name) for name in self.radar_channels]
         mean = decibel.new_tensor(self.radar_mean)[:, None, None]
@@ -58,11 +62,11 @@ class Normalisation:
 
 
 def read_published_normalisation(path: str, channels: tuple[str, ...]) -> Normalisation:
-    """The given channels of PASTIS-R's `NORM_S1A_patch.json` ({"Fold_1": {"mean": [3], "std": [3]}, …}, VV, VH and
-    VV-VH), its folds averaged.
+    """The given channels of PASTIS-R's `NORM_S1A_patch.json` ({"Fold_1": {"mean": [3], "std": [3]}, …}; VV, VH and
+    VV-VH), averaged over folds.
 
     Raises:
-        UserError: no such file, or another content.
+        UserError: the file does not exist or has other content.
     """
     try:
         folds = list(json.loads(read_bytes(path)).values())

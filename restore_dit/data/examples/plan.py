@@ -11,8 +11,8 @@ from restore_dit.data.randomness import generator
 
 @dataclass(frozen=True)
 class PlannedExample:
-    """One example of the plan. `draw` counts the examples cut from one tile in an epoch; `weight` is 0 for the
-    padding of a short last step."""
+    """One planned example. `draw` numbers the examples from one tile within an epoch; `weight` is 0 for the padding of
+    a short last step."""
 
     epoch: int
     tile_id: str
@@ -21,32 +21,34 @@ class PlannedExample:
 
 
 class EpochPlan:
-    """Optimiser step k of an epoch computes entries k·G … (k+1)·G for global batch G, whatever the workers."""
+    """Optimiser step k of an epoch computes entries k·G … (k+1)·G for a global batch of G, whatever the number of
+    workers."""
 
     def __init__(self, tile_ids: Sequence[str], examples_per_tile: int, batch_size: int, seed: int) -> None:
         self.tile_ids = tuple(tile_ids)
         self.examples_per_tile = examples_per_tile
         self.batch_size = batch_size
         self.seed = seed
-        # An instance's own cache: ranks walk through one epoch after the other.
+        # A cache per instance: ranks go through one epoch after another.
         self._order = lru_cache(maxsize=2)(self._compute_order)
 
     @property
     def examples_per_epoch(self) -> int:
-        """Real examples in an epoch."""
+        """Number of real examples per epoch."""
         return len(self.tile_ids) * self.examples_per_tile
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in an epoch, the short last one included."""
+        """Number of optimiser steps per epoch, including the short last one."""
         return -(-self.examples_per_epoch // self.batch_size)
 
     def epoch(self, step: int) -> int:
-        """The epoch that global optimiser step `step` belongs to."""
+        """The epoch that the global optimiser step `step` belongs to."""
         return step // self.steps_per_epoch
 
     def step(self, step: int) -> list[PlannedExample]:
-        """The `batch_size` examples of a global optimiser step; padding repeats the step's own with weight 0."""
+        """The `batch_size` examples of a global optimiser step; padding repeats the step's own examples with weight
+        0."""
         epoch, position = divmod(step, self.steps_per_epoch)
         chosen = self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
         return [
@@ -55,7 +57,7 @@ class EpochPlan:
         ]
 
     def share(self, step: int, rank: int, world_size: int, micro_batch_size: int) -> list[list[PlannedExample]]:
-        """The micro-batches of a step that `rank` computes, in order. Every rank gets equally many."""
+        """The micro-batches of a step that `rank` computes, in order. Every rank gets the same number."""
         entries = self.step(step)
         stride = world_size * micro_batch_size
         starts = range(rank * micro_batch_size, self.batch_size, stride)

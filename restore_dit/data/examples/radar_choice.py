@@ -1,4 +1,4 @@
-"""Which radar acquisitions go with which optical dates."""
+"""Which radar acquisitions are shown with which optical dates."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 
 def evenly_spread(count: int, wanted: int) -> NDArray[np.intp]:
-    """Indices trunc(linspace(0, count - 1, wanted)), both ends included; some repeat where count < wanted."""
+    """Indices trunc(linspace(0, count - 1, wanted)), including both ends; some repeat if count < wanted."""
     return np.linspace(0, count - 1, wanted).astype(np.intp)
 
 
 def nearest_acquisitions(optical_days: NDArray[np.floating], radar_days: NDArray[np.floating]) -> NDArray[np.intp]:
-    """For each optical date the index of the nearest radar date; of two equally near the earlier one, of equal dates
-    the first (spec section 3)."""
+    """For each optical date, the index of the nearest radar date; the earlier of two at the same distance, the first of
+    equal dates (as in the published method)."""
     distance = np.abs(optical_days[:, None] - radar_days[None, :])
     return distance.argmin(axis=1)
 
@@ -21,8 +21,8 @@ def nearest_acquisitions(optical_days: NDArray[np.floating], radar_days: NDArray
 def around(
     optical_days: NDArray[np.floating], radar_days: NDArray[np.floating], most: int, margin_days: float = 6.0
 ) -> NDArray[np.intp]:
-    """At most `most` acquisitions, ascending: the nearest to each optical date first, then an even spread over the
-    rest of the span that the optical dates cover."""
+    """Indices of at most `most` acquisitions, ascending: first the nearest to each optical date, then evenly spaced
+    ones in the rest of the span of the optical dates."""
     nearest = np.unique(nearest_acquisitions(optical_days, radar_days))
     if len(nearest) >= most:
         return nearest[evenly_spread(len(nearest), most)]

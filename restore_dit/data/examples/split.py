@@ -1,4 +1,4 @@
-"""Training, validation and test: disjoint tiles or, on a single site, disjoint dates."""
+"""Training, validation and test sets: disjoint tiles or, for a single site, disjoint dates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Part = Literal["train", "validation", "test", "all"]
 
 @dataclass(frozen=True)
 class TileSplit:
-    """Tile ids of each part, sorted. Split by dates, every part names all tiles."""
+    """Tile ids of each part, sorted. With a split by dates, every part contains all tiles."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -34,10 +34,10 @@ def split_tiles(folds: Mapping[str, int | None], config: SplitConfig, seed: int)
     """The split of a store's tiles.
 
     Args:
-        folds: tile id → its fold, or None where the source has none.
+        folds: tile id → its fold, or None if the source has none.
 
     Raises:
-        UserError: by folds without folds, or a part that would be empty.
+        UserError: a split by folds without folds, or no training tiles left.
     """
     tiles = sorted(folds)
     if config.by == "dates":
@@ -63,13 +63,13 @@ def split_tiles(folds: Mapping[str, int | None], config: SplitConfig, seed: int)
 def frames_of_part(
     clear: NDArray[np.bool_], part: Part, config: SplitConfig, seed: int, tile_id: str
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which frames of a tile a part may show, and which of them it may score: bool [T] each. `clear` [T]: which frames
-    may be targets at all.
+    """Which frames of a tile a part may show, and which of them it may score: bool [T] each. `clear` [T] marks the
+    frames that may be targets at all.
 
-    Split by tiles or folds, all frames are shown and the clear ones scored. Split by dates, the last
-    `test_fraction` of the acquisitions is the test period; of the clear frames before it a seeded share is for
-    validation, which training neither sees nor scores, while validation sees all before the test period and scores
-    its own.
+    With a split by tiles or folds, all frames are shown and the clear ones scored. With a split by dates, the last
+    `test_fraction` of the acquisitions is the test period. A seeded share of the clear frames before it is held out for
+    validation: training neither shows nor scores them, while validation shows all frames before the test period and
+    scores only those held out.
     """
     everything = np.ones(len(clear), bool)
     if config.by != "dates" or part == "all":
@@ -88,9 +88,9 @@ def frames_of_part(
 
 
 def _seeded_share(tiles: list[str], fraction: float, seed: int, purpose: str) -> list[str]:
-    """About `fraction` of the tiles, at least one. Each tile is decided by itself, so that a store that grows keeps
-    what it trained on out of what it tests on."""
+    """About `fraction` of the tiles, at least one. Each tile is decided independently, so that a growing store never
+    moves tiles from one part to another."""
     if not tiles or fraction == 0:
         return []
-    lot = {tile: generator(seed, f"{purpose} tile", tile).random() for tile in tiles}
-    return [tile for tile in tiles if lot[tile] < fraction] or [min(tiles, key=lot.__getitem__)]
+    draws = {tile: generator(seed, f"{purpose} tile", tile).random() for tile in tiles}
+    return [tile for tile in tiles if draws[tile] < fraction] or [min(tiles, key=draws.__getitem__)]

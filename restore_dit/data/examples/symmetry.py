@@ -1,4 +1,4 @@
-"""The eight ways to mirror and transpose a square."""
+"""The eight symmetries (mirroring and transposition) of a square."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def transform(values: NDArray[Scalar], which: int) -> NDArray[Scalar]:
-    """`values` [..., H, W] under symmetry `which` of 0 (none) … 7."""
+    """`values` [..., H, W] under symmetry `which`, from 0 (none) to 7."""
     if which & 1:
         values = values[..., ::-1, :]
     if which & 2:

@@ -1,4 +1,4 @@
-"""How many frames of a store may be targets, and why the others may not: told from its manifest."""
+"""How many frames of a store may be targets, and why others may not, from its manifest."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from restore_dit.data.store.tile_store import TileStore
 
 
 def describe_targets(store: TileStore, config: TargetConfig) -> TargetDescription:
-    """The decisions on all frames of a store.
+    """The decisions on all frames of a store. Tiles without cloud masks are listed as undecided.
 
     Raises:
-        UserError: a tile that lacks what is to decide, but for cloud masks: such tiles are named.
+        UserError: a tile lacks something else that the rule needs.
     """
     counts: Counter[str] = Counter()
     targets: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""From masks to frames: which frames of a tile may be targets, and why the others may not."""
+"""Decides from masks which frames of a tile may be targets, and why others may not."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from restore_dit.data.store.masks import CloudCounts
 from restore_dit.errors import UserError
 
 Decision = Literal["target", "no_data", "cloud_and_shadow", "haze", "source_classes", "source_list"]
-"""That a frame may be a target, or the first reason why not, in this order."""
+"""Whether a frame may be a target, or the first reason why not, in this order."""
 
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
 TARGET: Decision = "target"
 
 _LIMITS = {"no_data": "most_no_data", "cloud_and_shadow": "most_hidden", "haze": "most_haze"}
-"""Decision → the key of `data.targets` that takes it."""
+"""Decision → the key of `data.targets` that controls it."""
 
 
 def decide(
@@ -36,16 +36,16 @@ def decide(
     """The decision on each frame of a tile: [T], each one of `DECISIONS`.
 
     Args:
-        config: the limits, and whether they or the source's list count.
-        clouds: what the tile's masks in use say of each frame.
-        bad_frames: [T], frames that the source calls bad; None where it has no list.
+        config: the limits, and whether they, the source's list or both apply.
+        clouds: statistics of the tile's masks in use.
+        bad_frames: bool [T], frames that the source lists as bad; None if it has no list.
         where: the tile, for errors.
-        bands: the tile's bands, which tell whether it can know haze; None: they are taken for such in which haze does
-            not show where no clear frame has any.
-        source_clouds: what the masks that came with the tile say of each frame; None where none did.
+        bands: the tile's bands, which determine whether haze can be detected; None to infer this from whether any clear
+            frame has a haze value.
+        source_clouds: statistics of the masks that came with the tile; None without such masks.
 
     Raises:
-        UserError: what is to decide is not there: masks, a list, or a band in which haze shows.
+        UserError: the tile lacks what the rule needs: masks, a list, or a band in which haze shows.
     """
     found: list[tuple[Decision, NDArray[np.bool_]]] = []
     if config.by != "source_list":
@@ -56,7 +56,7 @@ def decide(
         if source_clouds is None:
             raise UserError(
                 f"{where} has no cloud masks that came with it; set data.targets.also_by_source=false "
-                "(of an evaluation: targets.also_by_source=false)"
+                "(for an evaluation: targets.also_by_source=false)"
             )
         failing = [failing for _, failing in _by_masks(config, source_clouds, where, bands)]
         found.append(("source_classes", np.any(failing, axis=0)))
@@ -64,7 +64,7 @@ def decide(
         if bad_frames is None:
             raise UserError(
                 f"{where} has no list of bad frames; ingest it with one, or set data.targets.by=masks "
-                "(of an evaluation: targets.by=masks)"
+                "(for an evaluation: targets.by=masks)"
             )
         found.append(("source_list", bad_frames))
     reasons: list[Decision] = [reason for reason, _ in found]
@@ -72,7 +72,7 @@ def decide(
 
 
 def decide_by_record(config: TargetConfig, record: TileRecord, where: str) -> NDArray[np.str_]:
-    """`decide` on the frames of a tile as a store's manifest knows it."""
+    """`decide` for the frames of a tile, from its manifest record."""
     return decide(config, record.clouds, record.bad_frame_mask, where, record.optical.bands, record.source_clouds)
 
 
@@ -90,8 +90,8 @@ def _by_masks(
     ]
     if config.most_haze is not None:
         haze = np.array([np.nan if value is None else value for value in clouds.haze], np.float64)
-        nowhere = bool(counts["clear"].any() and np.isnan(haze).all())
-        if nowhere if bands is None else not set(HAZE_BANDS) & set(bands):
+        haze_unknown = bool(counts["clear"].any() and np.isnan(haze).all())
+        if haze_unknown if bands is None else not set(HAZE_BANDS) & set(bands):
             raise UserError(
                 f"{where} has none of {', '.join(HAZE_BANDS)}, so its haze is unknown; set data.targets.most_haze=null"
             )
@@ -100,13 +100,13 @@ def _by_masks(
 
 
 def counted(decisions: Iterable[str]) -> dict[Decision, int]:
-    """Number of frames by decision, all decisions named."""
+    """Number of frames by decision, with all decisions as keys."""
     counts = Counter(map(str, decisions))
     return {decision: counts[decision] for decision in DECISIONS}
 
 
 def explained(config: TargetConfig, decisions: Iterable[str]) -> str:
-    """For errors: what keeps frames from being targets, the commonest reason first, and the keys that say so."""
+    """For errors: why frames may not be targets, the most common reason first, with the responsible keys."""
     counts = counted(decisions)
     reasons = sorted((decision for decision in DECISIONS if counts[decision]), key=lambda one: -counts[one])
     return ", ".join(

@@ -18,14 +18,14 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CanopyTable:
-    """`values` float32 [sun, view, *nodes of the other `AXES`, 3, 10], `nodes` the axes' values."""
+    """`values` float32 [sun, view, *nodes of the other `AXES`, 3, 10]; `nodes` are the grid values of each axis."""
 
     values: Field
     nodes: dict[str, Field]
 
     def seen(self, sun: float, view: float) -> CanopyView:
-        """The table for one position of sun and sensor: zenith angles in degrees, the sensor's negative in the west.
-        Angles beyond the grid are taken at its edge."""
+        """The table interpolated to one sun and sensor position: zenith angles in degrees, the sensor's negative in the
+        west. Angles beyond the grid are clamped to its edge."""
         values = self.values
         for axis, angle in (("sun", sun), ("view", view)):
             before, share = _place(self.nodes[axis], np.array(angle))
@@ -35,14 +35,18 @@ class CanopyTable:
 
 @dataclass(frozen=True)
 class CanopyView:
-    """The table seen from one direction under one sun: `values` float32 [*nodes of the first six `AXES`, 3, 10]."""
+    """The table for one sun and view direction: `values` float32 [*nodes of the first six `AXES`, 3, 10]."""
 
     values: Field
     nodes: dict[str, Field]
 
     def canopies(self, leaves: dict[str, Field], angles: Field) -> Field:
-        """Coefficients float32 [n, L, 3, 10] over the L leaf areas of `leaf_area_nodes` of n canopies, given by one
-        value [n] of each of chlorophyll, brown, water, dry_matter and by the mean leaf angle, in degrees."""
+        """Coefficients float32 [n, L, 3, 10] of n canopies over the L leaf areas of `leaf_area_nodes`.
+
+        Args:
+            leaves: chlorophyll, brown, water and dry_matter, [n] each.
+            angles: mean leaf angle [n] in degrees.
+        """
         grid, count = self.values.shape[:5], len(angles)
         flat = self.values.reshape(int(np.prod(grid)), -1)
         places = [_place(self.nodes[axis], leaves[axis]) for axis in _LEAF_AXES]
@@ -70,12 +74,13 @@ def canopy_table() -> CanopyTable:
 
 
 def leaf_area_nodes() -> Field:
-    """The leaf areas [L] of `CanopyView.canopies`, the first 0; more than the last looks like it."""
+    """The leaf area nodes [L] of `CanopyView.canopies`, beginning with 0; larger leaf areas look like the last."""
     return np.concatenate([[0], canopy_table().nodes["leaf_area"]]).astype(np.float32)
 
 
 def _place(nodes: Field, values: NDArray[np.floating]) -> tuple[NDArray[np.int64], Field]:
-    """For each value the node before it and its share of the way to the next; values beyond the nodes at their edge."""
+    """For each value, the index of the node before it and its fractional position on the way to the next; clamped to
+    the edge nodes."""
     position = np.interp(values, nodes, np.arange(len(nodes)))
     before = np.minimum(position.astype(np.int64), len(nodes) - 2)
     return before, (position - before).astype(np.float32)

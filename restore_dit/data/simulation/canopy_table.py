@@ -1,9 +1,10 @@
-"""Builds the table of canopy reflectance that the simulator ships: PROSPECT-D and 4SAIL in Sentinel-2A's ten bands.
+"""Builds the simulator's table of canopy reflectance: PROSPECT-D and 4SAIL in Sentinel-2A's ten bands.
 
     python -m restore_dit.data.simulation.canopy_table
 
-writes `canopy_table.npz` beside this file, in six seconds. It needs `prosail` and `pyrsr`, which only development
-installs: prosail's import compiles for seconds, and a tile has a million pixels and dates at a millisecond each.
+writes `canopy_table.npz` next to this file, in six seconds. It requires `prosail` and `pyrsr`, which are development
+dependencies only: importing prosail takes seconds of compilation, and a tile has a million pixels and dates at a
+millisecond each.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from restore_dit.series import S2_BANDS
 LEAF_LAYERS = 2.0
 HOT_SPOT = 0.1
 RELATIVE_AZIMUTH = (120.0, 60.0)
-"""Degrees between sun and sensor where the sensor looks from the west (view angle below 0) and from the east."""
+"""Degrees between sun and sensor if the sensor looks from the west (view angle below 0) and from the east."""
 
 _WAVELENGTHS = np.arange(400, 2501)  # nanometres, of PROSPECT
 
 
 def band_responses() -> NDArray[np.float64]:
-    """Weights [10, 2101] of the wavelengths 400–2500 nm in Sentinel-2A's bands, each row's sum 1: ESA, Sentinel-2
-    Spectral Response Functions, COPE-GSEG-EOPG-TN-15-0007, version 3.0, as in the package pyrsr."""
+    """Weights [10, 2101] of the wavelengths 400–2500 nm in Sentinel-2A's bands; each row sums to 1. Source: ESA,
+    Sentinel-2 Spectral Response Functions, COPE-GSEG-EOPG-TN-15-0007, version 3.0, as in the package pyrsr."""
     from pyrsr.rsr import RSR_reader
 
     responses = RSR_reader("Sentinel-2A", "MSI")
@@ -54,15 +55,16 @@ def leaf(chlorophyll: float, brown: float, water: float, dry_matter: float) -> t
 def coefficients(
     reflectance: NDArray, transmittance: NDArray, angle: float, leaf_area: float, sun: float, view: float
 ) -> NDArray[np.float64]:
-    """Three numbers [3, wavelengths] that give the canopy's reflectance over soil of reflectance s: a + b·s/(1 − c·s).
+    """Coefficients (a, b, c) [3, wavelengths] of the canopy's reflectance over soil of reflectance s: a + b·s/(1 −
+    c·s).
 
-    4SAIL (Verhoef and others, 2007, Unified optical-thermal four-stream radiative transfer theory) has, with its terms'
-    names, s·tsstoo + s·[(tss + tsd)·tdo + (tsd + tss·s·rdd)·too]/(1 − s·rdd) above rso; here tsstoo stands for tss·too
-    in the term of second order, the only approximation.
+    In the notation of 4SAIL (Verhoef et al. 2007, Unified optical-thermal four-stream radiative transfer theory), the
+    reflectance is rso + s·tsstoo + s·[(tss + tsd)·tdo + (tsd + tss·s·rdd)·too]/(1 − s·rdd). The only approximation is
+    that tsstoo replaces tss·too in the second-order term.
     """
     from prosail.FourSAIL import foursail
 
-    # The reflectance of the soil does not enter the terms used.
+    # The terms used do not depend on the soil reflectance.
     tss, too, tsstoo, rdd, _, _, tsd, _, tdo, rso, *_ = foursail(
         reflectance,
         transmittance,
@@ -80,7 +82,7 @@ def coefficients(
 
 
 def build_table(nodes: dict[str, tuple[float, ...]]) -> NDArray[np.float32]:
-    """Coefficients on the grid of the given nodes, [*nodes of each of `AXES`, 3, 10] in the order of `AXES`."""
+    """Coefficients on the grid of the given nodes: [*nodes of each of `AXES`, 3, 10], in the order of `AXES`."""
     weights = band_responses()
     used = weights.any(axis=0)
     leaf_axes, canopy_axes = [nodes[axis] for axis in AXES[:4]], [nodes[axis] for axis in AXES[4:]]
@@ -105,11 +107,12 @@ NODES = {
     "sun": (20.0, 35.0, 50.0, 62.0, 72.0),
     "view": (-10.0, 0.0, 10.0),
 }
-"""The grid of the shipped table: µg/cm², PROSPECT's units, g/cm², g/cm², degrees of the mean leaf, m²/m², degrees."""
+"""The grid of the shipped table, in µg/cm², PROSPECT's units, g/cm², g/cm², degrees (mean leaf angle), m²/m², degrees,
+degrees."""
 
 
 def main() -> None:
-    """Writes the table."""
+    """Builds and writes the table."""
     values = np.rint(build_table(NODES).clip(0, 1) * 65535).astype(np.uint16)
     path = Path(__file__).with_name(TABLE)
     arrays: dict[str, Any] = {"values": values} | {name: np.array(nodes) for name, nodes in NODES.items()}

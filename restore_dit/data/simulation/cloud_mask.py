@@ -1,4 +1,4 @@
-"""The masks that a cloud detector would give: what it finds of the clouds and shadows that are there."""
+"""The masks of a simulated cloud detector: which of the clouds and shadows present it finds."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from numpy.typing import NDArray
 from restore_dit.data.simulation.clouds import Sky
 from restore_dit.series import CLEAR, SHADOW, THICK_CLOUD, THIN_CLOUD
 
-_CLOUD_SEEN = 0.05  # reflectance of the thinnest cloud that the detector finds, median of frames
-_SPREAD = 0.7  # of that between frames, of its logarithm
-_SHADOW_MISSED = 0.8  # share of frames whose shadows the detector does not find at all
+_CLOUD_SEEN = 0.05  # reflectance of the thinnest detected cloud, median over frames
+_SPREAD = 0.7  # standard deviation of its logarithm between frames
+_SHADOW_MISSED = 0.8  # share of frames in which the detector finds no shadow at all
 _SHADE_SEEN = 0.35
 
 
 def detect(sky: Sky, errors: float, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Classes uint8 [H, W] as detected; with `errors` 0 the truth, with 1 what Sen2Cor's scene classification shows.
+    """Detected classes uint8 [H, W]: the truth with `errors` 0, errors like those of Sen2Cor's scene classification
+    with 1.
 
-    It works at 20 m, misses thin cloud, more on some dates than on others, and on most of them all shadow.
+    The detector works at 20 m, misses thin cloud to a degree that varies between dates, and misses all shadow on most
+    dates.
     """
     threshold = errors * _CLOUD_SEEN * generator.lognormal(0, _SPREAD)
     shadows_missed = generator.random() < errors * _SHADOW_MISSED

@@ -1,4 +1,4 @@
-"""Clouds over a frame: thick cores, thin rims, veils of cirrus, and the shadows that the sun casts."""
+"""Clouds over a frame: thick cores, thin edges, veils of cirrus, and the shadows they cast."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ from restore_dit.series import CLEAR, SHADOW, THICK_CLOUD, THIN_CLOUD
 #                  B02   B03   B04   B05   B06   B07   B08   B8A   B11   B12
 _ALBEDO = np.array([1.0, 0.98, 0.97, 0.97, 0.96, 0.96, 0.96, 0.95, 1.00, 0.84], np.float32)
 _IS_SHORTWAVE = np.array([False] * 8 + [True] * 2)
-# Share of the light that a thick cloud's shadow takes; skylight, strongest in the blue, remains.
+# Share of the light that a thick cloud's shadow removes; skylight, strongest in the blue, remains.
 _SHADE = np.array([0.40, 0.52, 0.60, 0.64, 0.68, 0.70, 0.71, 0.72, 0.80, 0.84], np.float32)
-# Seconds after B02 at which a band sees the same ground (ESA, Sentinel-2 user handbook; true to 2 % after Binet,
-# Bergsma and Poulain 2022, ISPRS Annals V-1): clouds, which are higher than the ground, lie elsewhere in each band.
+# Seconds after B02 at which a band sees the same ground (ESA, Sentinel-2 user handbook; accurate to 2 % according to
+# Binet, Bergsma and Poulain 2022, ISPRS Annals V-1): the parallax of clouds therefore differs between bands.
 _DELAY = np.array([0.0, 0.527, 1.005, 1.269, 1.525, 1.790, 0.264, 2.055, 1.468, 2.085])
-_ORBIT_HEIGHT, _ORBIT_SPEED = 786_000.0, 7_450.0  # metres, metres a second
+_ORBIT_HEIGHT, _ORBIT_SPEED = 786_000.0, 7_450.0  # metres, metres per second
 
 _PIXEL = 10.0
-_VEIL_SHARE = 0.2  # of the frames lie below a veil of cirrus, times the cloudiness
-_LEAST_REFLECTANCE = 0.02  # thinner cloud is left out, so that what is called clear is clear
+_VEIL_SHARE = 0.2  # share of frames with a veil of cirrus, times the cloudiness
+_LEAST_REFLECTANCE = 0.02  # thinner cloud is removed, so that pixels labelled clear are clear
 _THICK_REFLECTANCE = 0.25
-_LEAST_SHADE, _FULL_SHADE = 0.08, 0.6  # reflectance of the cloud from which it casts a shadow, and a full one
-_PADDING = 192  # pixels of sky around the tile, in whose clouds shadows begin
+_LEAST_SHADE, _FULL_SHADE = 0.08, 0.6  # cloud reflectance at which shadows begin and are full
+_PADDING = 192  # pixels of sky beyond the tile, whose clouds can cast shadows into it
 
 Field = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Sky:
-    """Over one frame: `cloud` reflectance [10, H, W] of a cloud that absorbs nothing, as each band sees it, `shade` of
-    shadow in 0–1 [H, W], `absorption`, the factor by which the cloud is darker around 1.6 µm, and `brightness`, by
-    which its flanks towards the sun and an atmospheric correction not made for it make it brighter or darker."""
+    """The sky over one frame.
+
+    - `cloud`: reflectance [10, H, W] of a non-absorbing cloud, as each band sees it.
+    - `shade`: shadow strength [H, W] in 0–1.
+    - `absorption`: factor by which the cloud is darker around 1.6 µm.
+    - `brightness`: factor for sunlit or shaded flanks and for atmospheric correction not designed for clouds.
+    """
 
     cloud: Field
     shade: Field
@@ -45,7 +49,7 @@ class Sky:
     brightness: float
 
     def classes(self) -> NDArray[np.uint8]:
-        """Cloud classes uint8 [H, W]: any band's cloud makes a pixel cloudy."""
+        """Cloud classes uint8 [H, W]; cloud in any band makes a pixel cloudy."""
         densest = self.cloud.max(axis=0)
         classes = np.full(self.shade.shape, CLEAR, np.uint8)
         classes[self.shade > 0] = SHADOW
@@ -54,10 +58,10 @@ class Sky:
         return classes
 
     def over(self, frame: Field) -> Field:
-        """The frame [10, H, W] as seen through this sky; pixels of class clear stay as they are.
+        """The frame [10, H, W] as seen through this sky; pixels of class clear stay unchanged.
 
-        A cloud of reflectance c over ground of reflectance s shows c + (1 − c)²·s/(1 − c·s), the sum over the passages
-        between the two (van de Hulst 1980, Multiple light scattering, chapter 4).
+        A cloud of reflectance c over ground of reflectance s appears as c + (1 − c)²·s/(1 − c·s), the sum over multiple
+        reflections between the two (van de Hulst 1980, Multiple light scattering, chapter 4).
         """
         albedo = np.where(_IS_SHORTWAVE, self.absorption, 1).astype(np.float32) * _ALBEDO
         ground = frame * (1 - _SHADE[:, None, None] * self.shade)
@@ -68,8 +72,8 @@ class Sky:
 def draw_sky(
     shape: tuple[int, int], cover: float, cloudiness: float, geometry: Geometry, generator: np.random.Generator
 ) -> Sky | None:
-    """The sky over a tile, or None where it is clear. `cover` is the expected share of cloud in it, `cloudiness` that
-    of the climate; the sun's and the sensor's angles and the clouds' height, 0.5–4 km, place the shadows."""
+    """The sky over a tile, or None if it is clear. `cover` is its expected cloud fraction, `cloudiness` that of the
+    climate. The angles of sun and sensor and the cloud height, 0.5–4 km, determine the position of shadows."""
     veiled = generator.random() < _VEIL_SHARE * cloudiness
     if cover <= 0 and not veiled:
         return None
@@ -81,7 +85,7 @@ def draw_sky(
         low_sun = geometry.sun_zenith > np.deg2rad(60)
         outer_scale = np.exp(generator.uniform(np.log(100 if low_sun else 40), np.log(400)))
         form = random_field((padded[0], padded[1]), outer_scale, generator.uniform(3.45, 4.4), generator)
-        # No sky is quite full, or has quite a single cloud: the threshold stops at 4 standard deviations.
+        # Clipped at 4 standard deviations: neither a completely full sky nor a single speck of cloud is realistic.
         threshold = float(ndtri(np.clip(1 - cover, 3e-5, 1 - 3e-5)))
         depth = np.maximum(form - np.float32(threshold), 0)
         mean_depth = np.exp(-(threshold**2) / 2) / np.sqrt(2 * np.pi) / ndtr(-threshold) - threshold
@@ -89,7 +93,7 @@ def draw_sky(
         sheet = _visible(thickness / (1 + thickness))
         cloud = _as_bands_see(sheet, height, shape)
         down, right = _shadow_offset(height, geometry)
-        # The sky is periodic: a shadow that comes from beyond its edge is one of the clouds on the other side.
+        # The sky is periodic: a shadow from beyond its edge is cast by the clouds on the opposite side.
         cast = np.roll(sheet, (round(down / _PIXEL), round(right / _PIXEL)), axis=(0, 1))[: shape[0], : shape[1]]
         shade = ((cast - _LEAST_SHADE) / (_FULL_SHADE - _LEAST_SHADE)).clip(0, 1)
         if generator.random() < 0.15:  # ice
@@ -103,23 +107,23 @@ def draw_sky(
 
 
 def _visible(reflectance: Field) -> Field:
-    """Cloud with what nobody would see taken away, and no step where it begins."""
+    """Cloud reflectance with an invisible amount subtracted, continuous where cloud begins."""
     least = np.float32(_LEAST_REFLECTANCE)
     return ((reflectance - least) / (1 - least)).clip(0, 1)
 
 
 def _as_bands_see(sheet: Field, height: float, shape: tuple[int, int]) -> Field:
-    """The sheet [h, w] of cloud at a height in metres as the bands [10, H, W] see it, one after another from the north
-    (the orbit descends): a band that comes later looks back and sees the cloud farther north."""
+    """The cloud sheet [h, w] at a height in metres as seen by the bands [10, H, W], which view the ground one after
+    another from the north (descending orbit): a later band looks back and sees the cloud farther north."""
     parallax = height / _ORBIT_HEIGHT * _ORBIT_SPEED * (_DELAY - _DELAY.mean()) / _PIXEL
     rows = (np.arange(shape[0]) + np.rint(parallax)[:, None].astype(int)) % len(sheet)
     return sheet[rows][:, :, : shape[1]]
 
 
 def _shadow_offset(height: float, geometry: Geometry) -> tuple[float, float]:
-    """Metres (down, right) from the image of a cloud to its shadow: away from the sun, and back towards the sensor
-    from where its slanting view puts the cloud."""
+    """Metres (down, right) from the image of a cloud to its shadow: away from the sun, plus the correction for the
+    cloud's parallax at the sensor's view angle."""
     from_sun = height * np.tan(geometry.sun_zenith)
     down, right = from_sun * np.cos(geometry.sun_azimuth), -from_sun * np.sin(geometry.sun_azimuth)
-    # A sensor in the east (view above 0) puts the cloud too far west, so that the shadow lies farther east of it.
+    # A sensor in the east (view above 0) displaces the cloud to the west, so that the shadow lies farther east of it.
     return float(down), float(right + height * np.tan(geometry.view))

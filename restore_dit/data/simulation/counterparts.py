@@ -1,4 +1,4 @@
-"""Simulated series to set beside real ones: in the same climate, on the same dates, at the same pixel size."""
+"""Simulated series that match real ones in climate, dates and pixel size, for comparison."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PASTIS_TILES = ("t30uxv", "t31tfj", "t31tfm", "t32ulu")
 
 
 def counterparts_of(site: TileSeries, climate_name: str, count: int, seed: int) -> Iterator[TileSeries]:
-    """Simulated tiles with the size, the dates and the pixels (10 or 20 m) of a real site, and its radar tracks."""
+    """Simulated tiles with the size, dates, pixel size (10 or 20 m) and radar tracks of a real site."""
     height, width = site.size
     coarse = site.georeference is not None and max(pixel_sides(site.georeference, site.size)) > 15
     factor = 2 if coarse else 1
@@ -37,7 +37,7 @@ def counterparts_of(site: TileSeries, climate_name: str, count: int, seed: int) 
 
 
 def counterparts_of_pastis(metadata: Path, name: str, count: int, seed: int, side: int = 128) -> Iterator[TileSeries]:
-    """Simulated patches of side×side pixels with the real dates of one of `PASTIS_TILES`, from the file
+    """Simulated patches of side×side pixels with the real dates of one of `PASTIS_TILES`, read from the file
     `pastis_r_dates_by_tile.json` in the folder `metadata`."""
     dates = json.loads((metadata / "pastis_r_dates_by_tile.json").read_text())[name]
     config = climate(name, height=side, width=side)

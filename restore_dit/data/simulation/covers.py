@@ -1,9 +1,9 @@
-"""The catalogue of crops and land covers: when they grow, what their leaves are like, how a C-band radar sees them.
+"""The catalogue of crops and land covers: growing season, leaf properties and C-band backscatter.
 
-Leaves and angles began as usual values for such plants and were fitted so that the ten bands come out as on a real site
-at each greenness (see docs/simulator.md); water is on the high side, since it stands for that of stems and ears too.
-Backscatter is fitted likewise. Dates are those of farmland between Brittany and Flanders, days of the harvest year,
-negative ones in the autumn before.
+Leaf properties and angles started from typical values for such plants and were fitted so that the ten bands match a
+real site at each greenness (see docs/simulator.md); water content is rather high because it also represents stems and
+ears. Backscatter is fitted in the same way. Dates are for farmland between Brittany and Flanders, in days of the
+harvest year; negative days are in the preceding autumn.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Growth:
-    """The double logistic of a leaf area index: rises around `green_up`, falls around `senescence` (inflection days,
-    widths in days), ends at `harvest`; `base` is there all year, `autumn` between `emergence` and `green_up`. Of the
-    leaves that wither, the share `standing` remains until the harvest, brown."""
+    """Double-logistic leaf area index, in m²/m² and days of the harvest year.
+
+    Rises around `green_up` and falls around `senescence` (inflection days, with widths in days), and ends at `harvest`.
+    `base` is present all year, `autumn` between `emergence` and `green_up`. The share `standing` of the withering
+    leaves remains, brown, until the harvest.
+    """
 
     green_up: float = 0.0
     green_up_width: float = 10.0
@@ -34,8 +37,9 @@ class Growth:
 
 @dataclass(frozen=True)
 class Leaves:
-    """`chlorophyll` µg/cm², equivalent `water` thickness and `dry_matter` g/cm², mean leaf `angle` in degrees from the
-    horizontal; `gaps` is the share of sunlight that the crowns' shadows and gaps take with the sun at 60°."""
+    """`chlorophyll` in µg/cm², equivalent `water` thickness and `dry_matter` in g/cm², mean leaf `angle` in degrees
+    from the horizontal; `gaps` is the share of sunlight lost in the shadows and gaps of crowns at a solar zenith of
+    60°."""
 
     chlorophyll: float = 40.0
     water: float = 0.012
@@ -46,8 +50,8 @@ class Leaves:
 
 @dataclass(frozen=True)
 class Cover:
-    """A crop or land cover. `volume` is the backscatter of an infinitely dense canopy in VV and VH (dB), `attenuation`
-    how fast the canopy hides the ground from the radar per unit of leaf area: A and B of the water-cloud model."""
+    """A crop or land cover. `volume` is the backscatter in dB of an infinitely dense canopy in VV and VH, and
+    `attenuation` the attenuation per unit of leaf area: the parameters A and B of the water-cloud model."""
 
     name: str
     leaves: Leaves = Leaves()
@@ -145,7 +149,7 @@ COVERS = (*CROPS, CATCH_CROP, GRASSLAND, DECIDUOUS, CONIFER, WATER, BUILT_UP, RO
 COVER_NUMBER = {cover.name: number for number, cover in enumerate(COVERS)}
 
 CROP_SHARES = np.array([crop.share for crop in CROPS])
-"""How often a field carries each of `CROPS`; adds up to 1."""
+"""Probability that a field carries each of `CROPS`; sums to 1."""
 
 #                        B02    B03    B04    B05   B06   B07   B08   B8A   B11   B12
 SOIL = np.array([0.105, 0.150, 0.205, 0.235, 0.265, 0.29, 0.305, 0.33, 0.405, 0.355], np.float32)
@@ -155,4 +159,5 @@ ROOFS = np.array([0.115, 0.130, 0.150, 0.170, 0.19, 0.20, 0.21, 0.22, 0.24, 0.22
 TARMAC = np.array([0.100, 0.115, 0.125, 0.140, 0.15, 0.16, 0.17, 0.18, 0.20, 0.18], np.float32)
 RAPESEED_FLOWERS = np.array([0.040, 0.170, 0.165, 0.220, 0.38, 0.46, 0.49, 0.50, 0.21, 0.10], np.float32)
 SNOW = np.array([0.86, 0.87, 0.87, 0.86, 0.84, 0.82, 0.80, 0.79, 0.10, 0.07], np.float32)
-"""Reflectances of what is no canopy; soil and straw are fitted to the bare fields of a real site, the others usual."""
+"""Reflectances of surfaces without canopy; soil and straw are fitted to the bare fields of a real site, the others are
+typical values."""

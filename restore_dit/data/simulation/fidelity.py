@@ -1,4 +1,4 @@
-"""Statistics by which simulated series are held against real ones; the same for both."""
+"""Statistics for comparing simulated series with real ones, computed in the same way for both."""
 
 from __future__ import annotations
 
@@ -11,33 +11,36 @@ from numpy.typing import NDArray
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, S1_BANDS, S2_BANDS, SHADOW, TileSeries
 
 CLEAR_FRAME = 0.05
-"""Share of missing pixels below which a frame counts as clear."""
+"""A frame counts as clear below this share of missing pixels."""
 
 BAD_FRAME = 0.1
-"""Share of missing pixels above which a frame is no target."""
+"""A frame cannot be a target above this share of missing pixels."""
 
 LAGS = ((5, 3, 7), (10, 8, 12), (30, 25, 35), (60, 50, 70))
-"""Days apart: nominal, least, most."""
+"""Time lags in days: nominal, minimum, maximum."""
 
 DISTANCES = (1, 2, 5, 10)
-"""Pixels apart."""
+"""Distances in pixels."""
 
 Table = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class SeriesStatistics:
-    """What a set of series is like, reflectance × 10000 and dB. C bands of `bands`, M months, L of `LAGS`.
+    """Statistics of a set of series, in reflectance × 10000 and dB, for C `bands`, L `LAGS` and D `DISTANCES`.
 
-    `mean`, `deviation` [C] and `correlation` [C, C] of clear pixels in clear frames; `all_mean`, `all_deviation` [C]
-    of every pixel, clouds and all. `ndvi` [12, 3] tenth, fiftieth and ninetieth percentile by month (NaN without
-    B04, B08 or clear frames). `change` [L, C] root mean square difference between clear frames some days apart,
-    `roughness` [D, C] the same between pixels of a clear frame some pixels apart, `interpolation` [C] mean over clear
-    frames of the RMSE of the line between their clear neighbours in time, `neighbour_days` the mean time between
-    those. `clear_frames`, `bad_frames`, `covered_frames` are shares of frames with less than 5 %, more than 10 % and
-    more than 50 % missing, `patchiness` the share of neighbouring pixels of which one is cloud, in partly cloudy
-    frames. `radar` maps a band to mean and deviation of means of 2×2 pixels and the RMS difference of neighbouring
-    ones, `monthly_radar` to mean and deviation of the pixels' monthly means, in dB.
+    - `mean`, `deviation` [C], `correlation` [C, C]: of clear pixels in clear frames.
+    - `all_mean`, `all_deviation` [C]: of all pixels, including clouds.
+    - `ndvi` [12, 3]: 10th, 50th and 90th percentile by month (NaN without B04, B08 or clear frames).
+    - `change` [L, C]: root mean square difference between clear frames at each lag.
+    - `roughness` [D, C]: root mean square difference between pixels of a clear frame at each distance.
+    - `interpolation` [C]: RMSE of linear interpolation between the neighbouring clear frames, averaged over clear
+      frames; `neighbour_days`: mean time between these neighbours.
+    - `clear_frames`, `bad_frames`, `covered_frames`: shares of frames with less than 5 %, more than 10 % and more than
+      50 % missing pixels.
+    - `patchiness`: share of neighbouring pixel pairs of which one is cloud, in partly cloudy frames.
+    - `radar`: band → mean and standard deviation of means of 2×2 pixels, and RMS difference between neighbouring ones.
+    - `monthly_radar`: band → mean and standard deviation of the pixels' monthly means, in dB.
     """
 
     bands: tuple[str, ...]
@@ -127,7 +130,7 @@ def describe_series(tiles: Iterable[TileSeries], bands: Sequence[str] = S2_BANDS
 
 
 class _Moments:
-    """Means, deviations and correlations of vectors that come in parts, [C, n] each."""
+    """Accumulates means, standard deviations and correlations of vectors, added in parts [C, n]."""
 
     def __init__(self, size: int) -> None:
         self.count = 0
@@ -157,7 +160,7 @@ class _Moments:
 
 
 class _SquareMeans:
-    """Means of squares that come in parts: [rows, columns], a row at a time as [columns, n]."""
+    """Accumulates mean squares [rows, columns], added one row at a time as [columns, n]."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.sum, self.count = np.zeros(shape), np.zeros(shape)
@@ -167,7 +170,7 @@ class _SquareMeans:
         self.count[row] += values.shape[1]
 
     def root(self) -> Table:
-        """The square roots; NaN where nothing came."""
+        """The square roots; NaN where nothing was added."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.sqrt(self.sum / self.count)
 
@@ -182,7 +185,7 @@ def _decibels(stored: NDArray[np.int16]) -> NDArray[np.float32]:
 
 
 def _block_means(decibel: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean power of 2×2 pixels [T, H/2, W/2] in dB: about what a radar product at 20 m shows."""
+    """Mean power of 2×2 pixels in dB, [T, H/2, W/2]: similar to a radar product at 20 m."""
     frames, height, width = decibel.shape
     power = 10 ** (decibel[:, : height // 2 * 2, : width // 2 * 2] / 10)
     blocks = power.reshape(frames, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
@@ -226,8 +229,8 @@ def _add_roughness(sums: _SquareMeans, frames: NDArray[np.float32], present: NDA
 def _interpolation_errors(
     frames: NDArray[np.float32], present: NDArray[np.bool_], days: NDArray[np.float64]
 ) -> tuple[Table, Table]:
-    """RMSE [n, C] of the line between the neighbours in time of each frame but the first and last, and the days
-    between those [n]."""
+    """RMSE [n, C] of linear interpolation between the neighbours in time of every frame except the first and last, and
+    the days between these neighbours [n]."""
     errors, apart = [], []
     for frame in range(1, len(frames) - 1):
         before, after = days[frame] - days[frame - 1], days[frame + 1] - days[frame]

@@ -1,4 +1,5 @@
-"""The map of a tile: field blocks between roads and hedges, fields in them, and woods, water and villages over both."""
+"""The map of a tile: field blocks between roads and hedges, divided into fields, overlaid with woods, water and
+villages."""
 
 from __future__ import annotations
 
@@ -22,15 +23,15 @@ _PIXELS_PER_HECTARE = 100
 
 @dataclass(frozen=True)
 class Landscape:
-    """`parcels` int32 [H, W] numbers each pixel's parcel; `covers` int [P] is a parcel's number in `COVERS`, or
-    `ARABLE`."""
+    """`parcels` int32 [H, W] is the parcel number of each pixel; `covers` int [P] is each parcel's index in `COVERS`,
+    or `ARABLE`."""
 
     parcels: NDArray[np.int32]
     covers: NDArray[np.int64]
 
 
 def draw_landscape(config: SimulationConfig, generator: np.random.Generator) -> Landscape:
-    """A random map with fields and woods as the settings say."""
+    """A random map with fields and woods according to the settings."""
     height, width, field_hectares = config.height, config.width, config.field_hectares
     rows, columns = (axis.ravel().astype(np.float32) for axis in np.indices((height, width)))
     blocks, hedge, road = _field_blocks(rows, columns, height, width, generator)
@@ -55,7 +56,7 @@ def draw_landscape(config: SimulationConfig, generator: np.random.Generator) -> 
 def _field_blocks(
     rows: NDArray[np.float32], columns: NDArray[np.float32], height: int, width: int, generator: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Voronoi cells of a jittered grid as block numbers, and the masks of hedges and roads along their edges."""
+    """Block numbers of the Voronoi cells of a jittered grid, and the masks of hedges and roads along their edges."""
     grid = np.stack(
         np.meshgrid(np.arange(-1, height // _BLOCK_SIDE + 3), np.arange(-1, width // _BLOCK_SIDE + 3), indexing="ij"),
         axis=-1,
@@ -72,7 +73,7 @@ def _field_blocks(
 def _split(
     along: NDArray[np.float32], across: NDArray[np.float32], median_area: float, generator: np.random.Generator
 ) -> list[NDArray[np.int64]]:
-    """Cuts a block's pixels across its longer side, again and again, until each part is a field's size."""
+    """Repeatedly cuts a block's pixels across its longer side until each part has the size of a field."""
     fields, pending = [], [np.arange(len(along))]
     while pending:
         part = pending.pop()
@@ -83,7 +84,7 @@ def _split(
         axis = along if (lengths[0] > lengths[1]) == (generator.random() < 0.8) else across
         low, high = axis[part].min(), axis[part].max()
         left = axis[part] < low + generator.uniform(0.3, 0.7) * (high - low)
-        if left.all() or not left.any():  # one pixel wide: nothing to cut
+        if left.all() or not left.any():  # one pixel wide: cannot be cut
             fields.append(part)
             continue
         pending += [part[left], part[~left]]
@@ -93,7 +94,7 @@ def _split(
 def _patches(
     height: int, width: int, woods: float, generator: np.random.Generator
 ) -> list[tuple[str, NDArray[np.bool_]]]:
-    """Woods, a village, a stream or a pond: name of the cover and mask [H, W] each; most tiles lack some."""
+    """Woods, a village, a stream or a pond, as (cover name, mask [H, W]); most tiles lack some of them."""
     shape = (height, width)
     patches: list[tuple[str, NDArray[np.bool_]]] = []
     for name, part in (("deciduous forest", 0.7), ("coniferous forest", 0.3)):
@@ -117,6 +118,6 @@ def _patches(
 
 
 def _overlay(parcels: NDArray[np.int32], covers: list[int], mask: NDArray[np.bool_], name: str) -> list[int]:
-    """Makes `mask` one more parcel of the named cover."""
+    """Turns `mask` into one more parcel with the named cover."""
     parcels[mask] = len(covers)
     return [*covers, COVER_NUMBER[name]]

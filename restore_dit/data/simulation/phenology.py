@@ -1,4 +1,4 @@
-"""What grows on each parcel, day by day: crop rotation, green leaf area, dry matter, tillage and flowers."""
+"""Daily state of the vegetation on each parcel: crop rotation, green leaf area, dry matter, tillage and flowers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ Curve = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Curves:
-    """Daily state of P parcels on D days: `leaf_area` and `brown_area` (m²/m²) of green and of withered leaves, `dry`
-    share of the ground below that straw, stubble or dead leaves hide, `tilled` roughness since the last tillage (1
-    fresh, 0 gone), `flowers` share of the canopy in yellow flower, `works` how often the field has been harvested, mown
-    or tilled until then, `covers` uint8 the cover that grows, as a number in `COVERS`."""
+    """Daily state of P parcels on D days, [P, D] each.
+
+    - `leaf_area`, `brown_area`: area of green and of withered leaves in m²/m².
+    - `dry`: share of the ground covered by straw, stubble or dead leaves.
+    - `tilled`: roughness since the last tillage (1 fresh, 0 none).
+    - `flowers`: share of the canopy in yellow flower.
+    - `works`: number of harvests, mowings and tillages so far.
+    - `covers`: uint8, index in `COVERS` of the cover that grows.
+    """
 
     leaf_area: Curve
     brown_area: Curve
@@ -35,8 +40,8 @@ def draw_curves(
     generator: np.random.Generator,
     summer_drought: float = 0.0,
 ) -> Curves:
-    """Curves of each parcel over `days` (consecutive), with years' and parcels' own timing and vigour; with
-    `summer_drought` (0 to 1) grass dies back from May to October."""
+    """Curves of each parcel over consecutive `days`, with timing and vigour that vary between years and parcels; with
+    `summer_drought` (0 to 1), grass dies back from May to October."""
     shape = (len(parcel_covers), len(days))
     covers = np.repeat(parcel_covers[:, None], len(days), axis=1)
     arable = parcel_covers == ARABLE
@@ -52,25 +57,26 @@ def draw_curves(
 
 
 def _logistic(days: NDArray[np.float32], inflection: NDArray, width: NDArray) -> Curve:
-    """[P, D]: rises from 0 to 1 around `inflection` (each [P], in days)."""
+    """Logistic rise from 0 to 1, [P, D], around `inflection` [P] with `width` [P], both in days."""
     argument = (days[None] - inflection[:, None]) / width[:, None]
     return (0.5 + 0.5 * np.tanh(0.5 * argument)).astype(np.float32)
 
 
 def _growth(name: str, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """One number of `Growth` for each parcel's cover."""
+    """One parameter of `Growth` for each parcel's cover."""
     return np.array([getattr(cover.growth, name) for cover in COVERS], np.float32)[numbers]
 
 
 def _januaries(days: NDArray[np.datetime64]) -> list[float]:
-    """1 January of each harvest year that touches `days`, one before and one after, counted in days from the first."""
+    """1 January of each harvest year that overlaps `days`, plus one year before and one after, in days from the first
+    day."""
     first, last = days[[0, -1]].astype("datetime64[Y]")
     years = np.arange(first - 1, last + 3).astype("datetime64[D]")
     return [float(day) for day in (years - days[0]).astype(np.int64)]
 
 
 def _rotation(parcels: int, years: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """The crop [year, parcel] of each harvest; rapeseed, sown in August, never follows a crop of the summer."""
+    """The crop of each harvest, [year, parcel]. Rapeseed, sown in August, never follows a summer crop."""
     crops = generator.choice(len(CROPS), size=(years, parcels), p=CROP_SHARES)
     winter = np.array([crop.winter_crop for crop in CROPS])
     rapeseed, wheat = COVER_NUMBER["winter rapeseed"], COVER_NUMBER["winter wheat"]
@@ -80,7 +86,7 @@ def _rotation(parcels: int, years: int, generator: np.random.Generator) -> NDArr
 
 
 def _arable(parcels: int, days: NDArray[np.datetime64], generator: np.random.Generator) -> Curves:
-    """Fields, one harvest after another."""
+    """Arable fields, one harvest after another."""
     time = np.arange(len(days), dtype=np.float32)
     januaries = _januaries(days)
     crops = _rotation(parcels, len(januaries), generator)
@@ -104,7 +110,7 @@ def _arable(parcels: int, days: NDArray[np.datetime64], generator: np.random.Gen
 
 @dataclass(frozen=True)
 class _Season:
-    """A crop until its `harvest` (day, [P]); curves [P, D], 0 from the harvest on."""
+    """A crop until its `harvest` (day, [P]); curves [P, D] are 0 from the harvest on."""
 
     leaf_area: Curve
     brown_area: Curve
@@ -119,7 +125,8 @@ def _season(
     harvest_before: NDArray[np.float64],
     generator: np.random.Generator,
 ) -> _Season:
-    """The crop [P] harvested in the year that begins on day `january`, early or late as the year and the farmer are."""
+    """The crop [P] harvested in the year that begins on day `january`, earlier or later depending on year and
+    farmer."""
     parcels = len(crop)
     shift = january + 4 * generator.standard_normal() + _growth("spread", crop) * generator.standard_normal(parcels)
     vigour = generator.normal(1.0, 0.28, parcels).clip(0.35, 1.7)
@@ -140,7 +147,7 @@ def _season(
 
 @dataclass(frozen=True)
 class _Fallow:
-    """A field from a harvest to the `end` (day, [P]) when it is made ready for the next crop; curves [P, D]."""
+    """A field from a harvest until the `end` (day, [P]), when it is prepared for the next crop; curves [P, D]."""
 
     leaf_area: Curve
     dry: Curve
@@ -156,7 +163,7 @@ def _fallow(
     following: NDArray[np.int64],
     generator: np.random.Generator,
 ) -> _Fallow:
-    """Stubble until the plough, then weeds or, in most fields that stay free until spring, a catch crop."""
+    """Stubble until ploughing, then weeds or, in most fields that stay free until spring, a catch crop."""
     parcels = len(harvest)
     winter = np.array([crop.winter_crop for crop in CROPS])[following]
     next_start = january + 365 + np.where(winter, _growth("emergence", following), _growth("green_up", following))
@@ -183,15 +190,15 @@ def _fallow(
 def _perennial(
     covers: NDArray[np.int64], days: NDArray[np.datetime64], generator: np.random.Generator, summer_drought: float
 ) -> tuple[Curve, Curve, Curve, Curve]:
-    """Leaf area, brown area, dry share and works of what grows for many years; grassland is mown none to four times a
-    year or dies back in the drought of summer, and woods stand bare in winter over their fallen leaves."""
+    """Leaf area, brown area, dry share and works of perennial covers. Grassland is mown up to four times a year or dies
+    back in summer drought; deciduous woods are bare in winter above their fallen leaves."""
     parcels = len(covers)
     time = np.arange(len(days), dtype=np.float32)
     vigour = generator.normal(1.0, 0.2, parcels).clip(0.5, 1.5)
     leaf_area = np.repeat((vigour * _growth("base", covers))[:, None], len(days), axis=1).astype(np.float32)
     deciduous = covers == COVER_NUMBER["deciduous forest"]
     dry = np.repeat(0.5 * deciduous[:, None], len(days), axis=1).astype(np.float32)
-    # Branches and old grass: what stands brown all year.
+    # Branches and needles that are brown all year.
     standing = np.where(deciduous, 1.1, np.where(covers == COVER_NUMBER["coniferous forest"], 0.4, 0.0))
     brown_area = np.repeat(standing[:, None], len(days), axis=1).astype(np.float32)
     spread = _growth("spread", covers) * generator.standard_normal(parcels)
@@ -204,7 +211,7 @@ def _perennial(
         fall = _logistic(time, shift + _growth("senescence", covers), _growth("senescence_width", covers))
         season = (vigour * (_growth("peak", covers) - _growth("base", covers)).clip(0))[:, None] * (rise - fall)
         leaf_area += season
-        # Leaves turn before they fall, and a summer's drought or a winter's frost leaves grass half brown.
+        # Leaves turn brown before they fall, and summer drought or winter frost leaves grass half brown.
         turning = 4 * fall * (1 - fall)
         withering = np.where(deciduous, 1.5, np.where(grass, 0.5, 0.0)) * vigour
         brown_area += (withering[:, None] * turning).astype(np.float32)

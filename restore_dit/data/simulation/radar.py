@@ -1,4 +1,4 @@
-"""What the C-band radar sees: vegetation over moist soil, with speckle."""
+"""C-band backscatter: vegetation over moist soil, with speckle."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ _VOLUME = 10 ** (np.array([cover.volume for cover in COVERS], np.float32) / 10) 
 _ATTENUATION = np.array([cover.attenuation for cover in COVERS], np.float32)
 _INCIDENCE = (31.0, 45.0)  # degrees, across the swath of the interferometric wide mode
 _MEAN_INCIDENCE = 38.0
-_SOIL_SLOPE = -0.13  # dB a degree of incidence, of bare fields (Ulaby and Dobson 1989, Handbook of radar scattering)
+_SOIL_SLOPE = (
+    -0.13
+)  # dB per degree of incidence angle over bare fields (Ulaby and Dobson 1989, Handbook of radar scattering)
 _SOIL_DB = (-12.6, -19.8)  # dry and smooth at 38°, in VV and VH
-_WALLS, _WALL_DB = 0.10, 7.0  # share of built-up pixels that shine in one look direction, and how much, median
+_WALLS, _WALL_DB = 0.10, 7.0  # share of bright built-up pixels in one look direction, and their median brightness
 _MOISTURE_DB = (6.0, 4.5)  # from dry to saturated
 _TILLAGE_DB = (3.0, 3.4)  # from smooth to ploughed
-_FROST_DB = -3.0  # frozen ground and leaves reflect like dry ones
-_NEPER = np.float32(np.log(10) / 10)  # of a decibel
+_FROST_DB = -3.0  # frozen ground and leaves scatter like dry ones
+_NEPER = np.float32(np.log(10) / 10)  # natural logarithm of the power of one decibel
 _SPECKLE_KERNEL = np.array([0.25, 0.5, 0.25], np.float32)
 
 Backscatter = NDArray[np.float32]
@@ -29,7 +31,7 @@ Backscatter = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Ground:
-    """Backscatter of bare, dry ground in dB [2, N] (VV, VH), and how much moisture raises it [N]."""
+    """Backscatter in dB of bare, dry ground, [2, N] (VV, VH), and sensitivity to moisture [N]."""
 
     decibel: Backscatter
     wettable: Backscatter
@@ -37,9 +39,13 @@ class Ground:
 
 @dataclass(frozen=True)
 class TrackVariation:
-    """How a track's T acquisitions differ over the P parcels beyond leaf area and moisture, in dB, [T, P] each:
-    `shift` of all the backscatter, `ruffle` of the surface alone (wind on water). `incidence` is the angle in degrees
-    and `walls` [N] how much brighter, in dB, a pixel is for a wall and a street that face the sensor."""
+    """Variation of a track's T acquisitions over the P parcels, beyond leaf area and moisture.
+
+    - `shift`: of the total backscatter, in dB [T, P].
+    - `ruffle`: of the surface backscatter only (wind on water), in dB [T, P].
+    - `incidence`: incidence angle in degrees.
+    - `walls`: brightening in dB [N] by double bounce from walls and streets that face the sensor.
+    """
 
     shift: Backscatter
     ruffle: Backscatter
@@ -47,12 +53,12 @@ class TrackVariation:
     walls: Backscatter
 
     def select(self, frames: slice) -> TrackVariation:
-        """The variation of some acquisitions."""
+        """The variation of some of the acquisitions."""
         return replace(self, shift=self.shift[frames], ruffle=self.ruffle[frames])
 
 
 def draw_ground(surface: Surface, generator: np.random.Generator) -> Ground:
-    """Soil of each parcel, walls that shine, smooth water, trunks."""
+    """Soil of each parcel, buildings, roads, smooth water and tree trunks."""
     shape = surface.landscape.parcels.shape
     parcels = surface.landscape.parcels.ravel()
     cover = surface.landscape.covers[parcels]
@@ -77,12 +83,12 @@ def draw_ground(surface: Surface, generator: np.random.Generator) -> Ground:
 
 
 def draw_track(surface: Surface, frozen: NDArray[np.bool_], generator: np.random.Generator) -> TrackVariation:
-    """Variation of one track whose T acquisitions found the ground `frozen` [T] or not."""
+    """Variation of one track with T acquisitions, given whether the ground is `frozen` [T] at each."""
     covers = surface.landscape.covers
     frames, parcels = len(frozen), len(covers)
     water = covers == COVER_NUMBER["water"]
-    aspect = generator.normal(0, 1.0, parcels)  # rows and slopes, the same on each date
-    # What leaf area does not tell of a canopy: slow, and each parcel's own.
+    aspect = generator.normal(0, 1.0, parcels)  # row directions and slopes, the same on each date
+    # Canopy structure that leaf area does not capture: slow, and independent for each parcel.
     memory = 0.85
     steps = generator.standard_normal((frames, parcels))
     steps[1:] *= np.sqrt(1 - memory**2)
@@ -112,16 +118,16 @@ def render_backscatter(
 ) -> Backscatter:
     """VV and VH in dB, [T, 2, H, W], of T acquisitions of one track; `moisture` [T].
 
-    The water-cloud model, σ = A·(1 − τ²) + σ_ground·τ² with τ² = exp(−2·B·V/cos θ), after Attema and Ulaby (1978),
-    Vegetation modeled as a water cloud: V is the green leaf area and a little of the withered. Soil is linear in
-    moisture and roughness, in dB.
+    Water-cloud model: σ = A·(1 − τ²) + σ_ground·τ² with τ² = exp(−2·B·V/cos θ) (Attema and Ulaby 1978, Vegetation
+    modeled as a water cloud), where V is the green leaf area plus half of the withered one. The soil's backscatter in
+    dB is linear in moisture and roughness.
     """
     frames, shape = len(moisture), surface.landscape.parcels.shape
     parcels, patches = surface.landscape.parcels.ravel(), surface.patches
     biomass = state.leaf_area + np.float32(0.5) * state.brown_area
     through = np.exp(_ATTENUATION[state.covers] * biomass * np.float32(-2 / np.cos(np.deg2rad(variation.incidence))))
     slope = np.float32(_SOIL_SLOPE * (variation.incidence - _MEAN_INCIDENCE))
-    # A cloud's own backscatter goes with the cosine of the incidence.
+    # The volume backscatter is proportional to the cosine of the incidence angle.
     slant = np.float32(np.cos(np.deg2rad(variation.incidence)) / np.cos(np.deg2rad(_MEAN_INCIDENCE)))
     values = np.empty((frames, 2, *shape), np.float32)
     for polarisation in range(2):
@@ -140,8 +146,9 @@ def render_backscatter(
 
 
 def speckle(shape: tuple[int, ...], looks: float, generator: np.random.Generator) -> Backscatter:
-    """Multiplicative noise [T, H, W] of mean 1 and variance 1/looks, alike in neighbouring pixels: gamma noise smoothed
-    with a kernel, its shape chosen so that the smoothed noise has as many looks as asked for."""
+    """Multiplicative noise [T, H, W] with mean 1 and variance 1/looks, correlated between neighbouring pixels: gamma
+    noise smoothed with a kernel, its shape parameter chosen so that the smoothed noise has the requested number of
+    looks."""
     frames, height, width = shape
     gain = float((_SPECKLE_KERNEL**2).sum()) ** 2
     raw = generator.standard_gamma(looks * gain, (frames, height + 2, width + 2), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Smooth random fields, for texture within a field, haze and clouds; processes in time, for weather and growth."""
+"""Smooth random fields for texture within fields, haze and clouds, and temporal processes for weather and growth."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from scipy import fft
 def random_field(
     shape: tuple[int, int], outer_scale: float, slope: float, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A periodic Gaussian field [H, W] of mean 0 and expected variance 1.
+    """A periodic Gaussian field [H, W] with mean 0 and expected variance 1.
 
-    Its power spectrum is (k² + 1/outer_scale²)^(-slope/2), k in cycles a pixel: flat beyond `outer_scale` pixels, a
-    power law below (slope about 3 for clouds; larger is smoother).
+    Its power spectrum is (k² + 1/outer_scale²)^(-slope/2), with k in cycles per pixel: flat beyond `outer_scale`
+    pixels, a power law below (slope about 3 for clouds; larger is smoother).
     """
     height, width = shape
     rows = fft.fftfreq(height).astype(np.float32)[:, None]
     columns = fft.rfftfreq(width).astype(np.float32)[None]
     amplitude = (rows**2 + columns**2 + np.float32(outer_scale**-2)) ** np.float32(-slope / 4)
-    # The half spectrum holds each column of frequencies but the first (and, for even widths, the last) for two.
+    # In the half spectrum every frequency column except the first (and, for even widths, the last) counts twice.
     weight = np.full(columns.shape, 2.0)
     weight[:, 0] = 1.0
     if width % 2 == 0:
@@ -34,15 +34,15 @@ def random_field(
 def texture(
     shape: tuple[int, int], outer_scale: float, slope: float, generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A `random_field` cut from a larger one, so that opposite edges of the tile are not alike."""
+    """A `random_field` cropped from a larger one, so that opposite edges of the tile do not match."""
     padded = (fft.next_fast_len(shape[0] + 32, real=True), fft.next_fast_len(shape[1] + 32, real=True))
     return random_field(padded, outer_scale, slope, generator)[: shape[0], : shape[1]]
 
 
 def autoregressive(steps: NDArray[np.floating], memory: float, before: float = 0.0) -> NDArray[np.float64]:
-    """The process x_t = memory · x_{t-1} + steps_t along the first axis, from x = `before` on.
+    """The process x_t = memory · x_{t-1} + steps_t along the first axis, starting from x = `before`.
 
-    scipy.signal.lfilter gives the same to the last bit, but takes more than a second to import.
+    scipy.signal.lfilter gives bit-identical results, but takes more than a second to import.
     """
     series = np.array(steps, np.float64)
     previous: NDArray[np.float64] | float = before

@@ -1,4 +1,5 @@
-"""Reflectance of a cloudless surface in ten bands: canopies over soil, straw, snow, under the sun of the day."""
+"""Reflectance of a cloud-free surface in ten bands: canopies over soil, straw and snow, for the sun position of the
+day."""
 
 from __future__ import annotations
 
@@ -11,9 +12,9 @@ from restore_dit.data.simulation.revisit import Geometry
 from restore_dit.data.simulation.surface import PatchState, Surface
 
 _WET_DARKENING = np.array([0.38, 0.38, 0.38, 0.38, 0.36, 0.36, 0.36, 0.36, 0.50, 0.56], np.float32)
-_WET_LEAVES = np.array([0] * 8 + [0.10, 0.14], np.float32)  # films of water on all that stands
-_CLODS = np.float32(0.12)  # of the light is lost in the shadows of a freshly ploughed field
-_LEAST_BROWN = np.float32(0.06)  # of a green canopy's leaf area is stems, ears and old leaves
+_WET_LEAVES = np.array([0] * 8 + [0.10, 0.14], np.float32)  # films of water on vegetation
+_CLODS = np.float32(0.12)  # share of the light lost in the shadows of a freshly ploughed field
+_LEAST_BROWN = np.float32(0.06)  # share of stems, ears and old leaves in a green canopy's leaf area
 _WITHERED = {"chlorophyll": 6.0, "water": 0.003}
 _SNOW_ON_CANOPY = np.array(
     [0.15 if "forest" in cover.name else 0.0 if cover.name == "water" else 0.6 for cover in COVERS], np.float32
@@ -32,11 +33,12 @@ _LEAVES = {name: _of_covers(name) for name in ("chlorophyll", "water", "dry_matt
 def render_reflectance(
     surface: Surface, state: PatchState, frame: int, day: int, moisture: float, snow: float, geometry: Geometry
 ) -> Field:
-    """Reflectance [10, H, W] on a `day` of the period that is number `frame` of `state`; `moisture` of the top soil
-    and `snow` cover of the ground in 0–1.
+    """Reflectance [10, H, W] on a `day` of the period, which is index `frame` of `state`; `moisture` of the topsoil and
+    `snow` cover of the ground in 0–1.
 
-    Canopy and soil are coupled exactly as in 4SAIL (see `canopy_table`); soil and straw are Lambertian but for the
-    shadows that roughness casts, which grow with the sun's zenith and hide from a sensor that looks with the sun.
+    Canopy and soil are coupled as in 4SAIL (see `canopy_table`). Soil and straw are Lambertian except for the shadows
+    of their roughness, which grow with the solar zenith angle and are hidden from a sensor that looks away from the
+    sun.
     """
     sun, view = np.rad2deg(geometry.sun_zenith), np.rad2deg(geometry.view)
     covers = state.covers[frame]
@@ -81,7 +83,7 @@ def _patch_canopies(surface: Surface, state: PatchState, frame: int, day: int, s
     leaves |= {"brown": brown, "dry_matter": _LEAVES["dry_matter"][covers]}
     angle = _LEAVES["angle"][covers] + surface.angle[day][parcels]
     canopies = canopy_table().seen(sun, view).canopies(leaves, angle)
-    # Crowns' shadows darken what the canopy itself reflects; gaps between crowns are in the leaf area.
+    # Shadows of crowns darken the canopy's own reflectance; gaps between crowns are part of the leaf area.
     gaps = _LEAVES["gaps"][covers] * np.float32(min(np.tan(np.deg2rad(sun)) / np.tan(np.pi / 3), 1.4))
     canopies[:, 1:, :2] *= (1 - gaps)[:, None, None, None]
     flowers = state.flowers[frame][:, None, None, None]
@@ -92,7 +94,8 @@ def _patch_canopies(surface: Surface, state: PatchState, frame: int, day: int, s
 
 
 def _ground(surface: Surface, state: PatchState, frame: int, moisture: float) -> Field:
-    """Reflectance [N, 10] of soil, roofs, water below the canopy: darker when wet or ploughed, below straw."""
+    """Reflectance [N, 10] of soil, roofs and water below the canopy: darker when wet or ploughed, partly covered by
+    straw."""
     patches = surface.patches
     wet = np.float32(moisture) * surface.wettable[:, None]
     ground = surface.background * (1 - _WET_DARKENING * wet)

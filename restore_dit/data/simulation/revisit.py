@@ -1,4 +1,4 @@
-"""When the satellites pass, and where the sun and the sensor stand then."""
+"""Overpass dates of the satellites, and the positions of sun and sensor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from restore_dit.config.simulation import SimulationConfig
 
-OPTICAL_REVISIT = 5  # days, both Sentinel-2 satellites on one orbit
-RADAR_REVISIT = 6  # days, both Sentinel-1 satellites on one track
+OPTICAL_REVISIT = 5  # days, with both Sentinel-2 satellites on one orbit
+RADAR_REVISIT = 6  # days, with both Sentinel-1 satellites on one track
 _OVERCAST = 0.95
 _OVERPASS = 10.75  # hours of mean local solar time
 _SWATH_EDGE = np.deg2rad(10.3)  # view zenith angle; neighbouring orbits overlap at opposite edges
@@ -20,8 +20,8 @@ Dates = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class Geometry:
-    """Angles of one overpass in radians: the sun's zenith and azimuth (clockwise from north), and the sensor's zenith
-    `view`, negative where it looks from the west."""
+    """Angles of one overpass in radians: the sun's zenith and azimuth (clockwise from north), and the sensor's view
+    zenith `view`, negative if it looks from the west."""
 
     sun_zenith: float
     sun_azimuth: float
@@ -30,14 +30,14 @@ class Geometry:
 
 @dataclass(frozen=True)
 class OpticalPasses:
-    """`dates` datetime64[D] [T] ascending, `orbit` int [T]: 0, or 1 for the second orbit where two overlap."""
+    """`dates` datetime64[D] [T] ascending; `orbit` int [T]: 0, or 1 for the second of two overlapping orbits."""
 
     dates: Dates
     orbit: NDArray[np.int64]
 
 
 def period(config: SimulationConfig, *acquired: Dates) -> Dates:
-    """Every day of the simulated period, which is as long as the settings say or as the given dates need."""
+    """Every day of the simulated period, as long as the settings say or as the given dates require."""
     first = np.datetime64(config.start, "D")
     last = first + config.days - 1
     for dates in acquired:
@@ -48,8 +48,8 @@ def period(config: SimulationConfig, *acquired: Dates) -> Dates:
 def kept_cover(
     config: SimulationConfig, cloud_cover: NDArray[np.float32], generator: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The cloud cover of days [D] that are known to have a frame in the archive: some overcast skies are replaced by
-    that of another day, as often as `optical_passes` would have left such a pass out."""
+    """The cloud cover [D] of days known to have a frame in the archive: some overcast days take the cover of another
+    day, as often as `optical_passes` would have dropped such a pass."""
     lost = (cloud_cover > _OVERCAST) & (generator.random(len(cloud_cover)) < config.overcast_dropped)
     if lost.all():
         return cloud_cover
@@ -57,7 +57,7 @@ def kept_cover(
 
 
 def given_passes(dates: Dates) -> OpticalPasses:
-    """Passes on dates that are known. Those a multiple of the revisit from the first are of its orbit."""
+    """Passes on known dates. Those at multiples of the revisit time from the first belong to its orbit."""
     orbit = ((dates - dates[0]) / np.timedelta64(1, "D")).astype(np.int64) % OPTICAL_REVISIT != 0
     return OpticalPasses(dates, orbit.astype(np.int64))
 
@@ -65,8 +65,8 @@ def given_passes(dates: Dates) -> OpticalPasses:
 def optical_passes(
     config: SimulationConfig, cloud_cover: NDArray[np.float32], generator: np.random.Generator
 ) -> OpticalPasses:
-    """The frames that the archive holds: passes less those lost, which overcast skies make likelier. `cloud_cover`
-    belongs to the days of `period`. At least one frame is left."""
+    """The frames in the archive: passes minus those dropped, which is more likely under overcast skies. `cloud_cover`
+    covers the days of `period`. At least one frame is left."""
     phase = generator.integers(min(OPTICAL_REVISIT, config.days))
     apart = generator.integers(2, 4)  # days between the passes of neighbouring orbits
     day = np.arange(config.days)
@@ -82,8 +82,8 @@ def optical_passes(
 
 
 def optical_geometry(config: SimulationConfig, passes: OpticalPasses, generator: np.random.Generator) -> list[Geometry]:
-    """Where the sun and the sensor stand at each pass. Where two orbits overlap, one sees the tile from its eastern
-    edge, the other from its western."""
+    """Positions of sun and sensor at each pass. Where two orbits overlap, one sees the tile from the east and the other
+    from the west."""
     place = generator.uniform(-1, 1)
     if passes.orbit.any():
         place = np.copysign(0.5 + 0.5 * abs(place), place)
@@ -94,7 +94,7 @@ def optical_geometry(config: SimulationConfig, passes: OpticalPasses, generator:
 
 
 def radar_passes(config: SimulationConfig, generator: np.random.Generator) -> Dates:
-    """The acquisitions of one track; at least one."""
+    """The acquisition dates of one track, at least one."""
     phase = int(generator.integers(min(RADAR_REVISIT, config.days)))
     dates = period(config)[phase::RADAR_REVISIT]
     kept = generator.random(len(dates)) >= config.radar_dropped
@@ -103,8 +103,8 @@ def radar_passes(config: SimulationConfig, generator: np.random.Generator) -> Da
 
 
 def sun_angles(dates: Dates, latitude: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Zenith and azimuth (clockwise from north) of the sun in radians, at Sentinel-2's overpass about 10:45 local solar
-    time. Declination after Cooper (1969), The absorption of radiation in solar stills."""
+    """Zenith and azimuth (clockwise from north) of the sun in radians, at Sentinel-2's overpass at about 10:45 local
+    solar time. Declination after Cooper (1969), The absorption of radiation in solar stills."""
     day_of_year = (dates - dates.astype("datetime64[Y]").astype("datetime64[D]")) / np.timedelta64(1, "D") + 1
     declination = np.deg2rad(23.45) * np.sin(2 * np.pi * (284 + day_of_year) / 365)
     hour_angle, north = np.deg2rad((_OVERPASS - 12) * 15), np.deg2rad(latitude)

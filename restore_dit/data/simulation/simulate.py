@@ -1,4 +1,4 @@
-"""Simulated tiles to a tile store: which of them it lacks, and how one is made and written."""
+"""Simulates tiles into a tile store: plans which tiles are missing, and makes and writes them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from restore_dit.data.store.tile_intake import IntakePlan, Outcome, written
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 
 TASK_MEMORY = 1 << 30
-"""What a task may need, in bytes: a tile of 128×128 pixels over 425 days takes about half of it."""
+"""Memory in bytes reserved per task; a tile of 128×128 pixels over 425 days needs about half of it."""
 
 
 @dataclass(frozen=True)
 class TileSimulation:
-    """Makes and writes tiles: a callable that any process may have."""
+    """Makes and writes tiles; can be sent to any process."""
 
     config: SimulationConfig
     seed: int
     store: storage.Location
 
     def __call__(self, indices: Sequence[int]) -> Iterator[Outcome]:
-        """The tiles with these indices."""
+        """Yields the outcomes of the tiles with these indices."""
         for index in indices:
             make = partial(simulate_tile, self.config, self.seed, index)
             yield written(self.store, tile_name(self.seed, index), make)
@@ -35,7 +35,7 @@ class TileSimulation:
 def plan_simulation(
     config: SimulationConfig, store_uri: str | Path, seed: int, indices: Sequence[int], *, commit_every: int = 64
 ) -> IntakePlan:
-    """Looks at the store; writes nothing.
+    """Examines the store without writing anything.
 
     Raises:
         UserError: the store cannot be read.

@@ -1,4 +1,4 @@
-"""Puts a simulated tile together: land, weather, the two sensors, clouds."""
+"""Assembles a simulated tile: land, weather, the two sensors, clouds."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ from restore_dit.series import (
     TileSeries,
 )
 
-_EASTING, _PIXEL = 500_000.0, 10.0  # metres in UTM zone 31N, on its central meridian
+_EASTING, _PIXEL = 500_000.0, 10.0  # metres, on the central meridian of UTM zone 31N
 _METRES_A_DEGREE = 111_100.0
 _TILES_A_ROW = 64
 _FOLDS = 5
-# Each part of a tile has a stream of random numbers of its own, so that one may change and leave the others alone.
+# Each part of a tile has its own random stream, so that one may change without affecting the others.
 _LAND, _WEATHER, _PASSES, _VIEW, _OFFSETS, _NOISE, _CLOUDS, _MASKS, _SWATH, _GROUND, _RADAR, _, _VARIETY = range(13)
-_SNOW_SEEN = 0.2  # cover of the ground from which the masks call clear land snow: neither cloud nor a target
-_BATCH = 2**19  # pixels of all frames that are rendered at once: arrays that fit in a processor's cache
+_SNOW_SEEN = 0.2  # snow cover above which the masks mark clear land as snow (no data): neither cloud nor a target
+_BATCH = 2**19  # pixels rendered at once, over all frames, so that arrays fit into the processor's cache
 
 
 def simulate_tiles(
     config: SimulationConfig, seed: int, indices: Iterable[int], *, clouds: bool = True
 ) -> Iterator[TileSeries]:
-    """`simulate_tile` for each index, one at a time."""
+    """Yields `simulate_tile` for each index, one at a time."""
     for index in indices:
         yield simulate_tile(config, seed, index, clouds=clouds)
 
@@ -70,16 +70,16 @@ def simulate_tile(
     optical_dates: Dates | None = None,
     radar_dates: dict[str, Dates] | None = None,
 ) -> TileSeries:
-    """Tile `index` (from 0) of the simulated area `seed`, the same whatever else is made.
+    """Tile `index` (from 0) of the simulated area `seed`, independent of which other tiles are made.
 
-    With `clouds=False` the same land on the same dates without clouds, shadows or swath edges: the truth below them.
-    Pixels that are truly clear have the same values in both; the radar is the same. The series' cloud masks are those
-    of a detector that errs, the true ones with `mask_errors=0`; the images do not depend on it.
+    With `clouds=False`, the same land on the same dates without clouds, shadows or swath edges: the truth below them.
+    Truly clear pixels have the same values in both; the radar is the same. The series' cloud masks are those of an
+    imperfect detector, or the true ones with `mask_errors=0`; the images do not depend on it.
 
-    `optical_dates` and `radar_dates` (by track, all of `config.radar_tracks`), datetime64[D] ascending without
-    repeats, take the place of the simulated revisit.
+    `optical_dates` and `radar_dates` (by track, all of `config.radar_tracks`), datetime64[D] strictly increasing,
+    replace the simulated revisit dates.
 
-    With `config.varied` a tile draws its own settings, and its true masks are among its `other_clouds`.
+    With `config.varied`, a tile draws its own settings and includes its true masks in `other_clouds`.
     """
     brings_truth = config.varied and clouds
     if config.varied:
@@ -116,7 +116,7 @@ def simulate_tile(
 
 @dataclass(frozen=True)
 class LandCover:
-    """What grows where on a tile: `classes` uint8 [H, W] numbers into `names`, `parcels` int32 [H, W] numbers each
+    """Land cover of a tile: `classes` uint8 [H, W] are indices into `names`, `parcels` int32 [H, W] numbers each
     pixel's parcel from 0."""
 
     classes: NDArray[np.uint8]
@@ -132,8 +132,8 @@ def simulate_landcover(
     optical_dates: Dates | None = None,
     radar_dates: dict[str, Dates] | None = None,
 ) -> LandCover:
-    """Crops and covers of the tile that `simulate_tile` makes of the same arguments; of a field its crop in mid-June
-    of the period's last summer, of a period without June that of its last day."""
+    """Crops and land covers of the tile that `simulate_tile` makes from the same arguments. The crop of a field is that
+    of mid-June in the period's last summer, or of the last day if the period includes no mid-June."""
     if config.varied:
         config = varied(config, _generator(seed, index, _VARIETY))
     days = _days(config, optical_dates, radar_dates)
@@ -145,7 +145,7 @@ def simulate_landcover(
 
 
 def _days(config: SimulationConfig, optical_dates: Dates | None, radar_dates: dict[str, Dates] | None) -> Dates:
-    """The days that a tile needs."""
+    """The days that a tile covers."""
     given = [] if optical_dates is None else [optical_dates]
     return period(config, *given, *(radar_dates or {}).values())
 
@@ -160,14 +160,14 @@ def _generator(seed: int, index: int, stream: int) -> np.random.Generator:
 
 
 def _batches(frames: int, config: SimulationConfig) -> Iterator[slice]:
-    """The frames in runs of about `_BATCH` pixels."""
+    """The frames in batches of about `_BATCH` pixels."""
     size = max(_BATCH // (config.height * config.width), 1)
     for first in range(0, frames, size):
         yield slice(first, first + size)
 
 
 def _integers(values: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Rounded to int16, clear of `NO_DATA`."""
+    """Values rounded to int16, avoiding `NO_DATA`."""
     return np.rint(values).clip(NO_DATA + 1, 32767).astype(np.int16)
 
 
@@ -181,7 +181,7 @@ def _optical(
     passes: OpticalPasses,
     clouds: bool,
 ) -> tuple[Acquisitions, NDArray[np.uint8], NDArray[np.uint8]]:
-    """The optical series and its cloud classes [T, H, W], as detected and as they are."""
+    """The optical series and its cloud classes [T, H, W], detected and true."""
     shape = (config.height, config.width)
     day = (passes.dates - first_day).astype(np.int64)
     view_generator = _generator(seed, index, _VIEW)
@@ -208,7 +208,7 @@ def _optical(
         if clouds and snow > _SNOW_SEEN:
             for masks in (classes, truth):
                 masks[frame][masks[frame] == CLEAR] = CLOUD_NO_DATA
-        # Corrected reflectance is never written as nothing or less.
+        # Corrected products never contain zero or negative reflectance.
         stored[frame] = np.rint(values * REFLECTANCE_SCALE).clip(1, 32767)
     if clouds:
         outside = _outside_swath(config, len(day), _generator(seed, index, _SWATH))
@@ -240,17 +240,17 @@ def _radar(
 
 
 def _outside_swath(config: SimulationConfig, frames: int, generator: np.random.Generator) -> NDArray[np.bool_]:
-    """Pixels [T, H, W] that the swath misses: its edge runs along the orbit, always in the same direction."""
+    """Pixels [T, H, W] outside the swath, whose edge runs along the orbit, always in the same direction."""
     cut = generator.random(frames) < config.partial_swath
     rows, columns = np.indices((config.height, config.width), np.float32)
-    tilt = np.deg2rad(12.0)  # Sentinel-2's ground track against north, at this latitude
+    tilt = np.deg2rad(12.0)  # angle of Sentinel-2's ground track to north at this latitude
     across = columns * np.cos(tilt) + rows * np.sin(tilt)
     edge = generator.uniform(across.min(), across.max(), frames)
     return cut[:, None, None] & (across[None] > edge[:, None, None])
 
 
 def _georeference(config: SimulationConfig, index: int) -> Georeference:
-    """Tiles side by side in rows, the first at the upper left."""
+    """Tiles are laid out in rows, the first at the upper left."""
     row, column = divmod(index, _TILES_A_ROW)
     northing = round(config.latitude * _METRES_A_DEGREE, -4)
     left, top = _EASTING + column * config.width * _PIXEL, northing - row * config.height * _PIXEL

@@ -1,4 +1,4 @@
-"""The ground truth that both sensors look at: the state of each pixel on any days."""
+"""The land surface that both sensors observe: the state of each pixel on any day."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from restore_dit.data.simulation.phenology import Curves, draw_curves
 from restore_dit.data.simulation.random_fields import autoregressive, texture
 
 LARGEST_LEAD = 8
-"""Days by which a part of a field may be ahead of its parcel's curve, or behind."""
+"""Maximum number of days by which part of a field may be ahead of or behind its parcel's curve."""
 
 _LEADS = np.array([-8, -4, 0, 4, 8])
 
@@ -28,7 +28,7 @@ Field = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class PatchState:
-    """State on T days of the Q patches of a tile, [T, Q] each: see `Curves`."""
+    """State of the Q patches of a tile on T days, [T, Q] each; see `Curves`."""
 
     leaf_area: Field
     brown_area: Field
@@ -40,14 +40,18 @@ class PatchState:
 
 @dataclass(frozen=True)
 class Surface:
-    """A tile's land through time. Pixels are flattened, N = H·W.
+    """A tile's land over time. Pixels are flattened, N = H·W.
 
-    A patch is the part of a parcel that is early or late by the same days: `patches` int [N] numbers each pixel's,
-    `patch_parcels`, `patch_leads` int [Q] say which parcel and how many days late. `curves` begin `LARGEST_LEAD` days
-    before the period; `vigour` [2, N] are two patterns (log scale) between which growth wanders around `mean_vigour`
-    [N], `background` [N, 10] reflectance of dry bare ground, `wettable` [N] how much rain darkens it, `slopes` [2, N]
-    of the ground towards north and east; `chlorophyll` [P] is a parcel's own factor, `water` and `angle` [D, P] its
-    factor and degrees of each day of the period: wind, drought and dew move leaves more than models of growth know.
+    A patch is the part of a parcel with the same lead or lag in days.
+
+    - `patches` int [N]: patch number of each pixel; `patch_parcels`, `patch_leads` int [Q]: each patch's parcel and lag
+      in days.
+    - `curves`: begin `LARGEST_LEAD` days before the period.
+    - `vigour` [2, N]: two patterns (log scale) between which growth varies around `mean_vigour` [N].
+    - `background` [N, 10]: reflectance of dry bare ground; `wettable` [N]: how much rain darkens it.
+    - `slopes` [2, N]: of the ground towards north and east.
+    - `chlorophyll` [P]: factor of each parcel; `water`, `angle` [D, P]: factor and degrees for each day of the period,
+      since wind, drought and dew affect leaves in ways that growth models do not capture.
     """
 
     landscape: Landscape
@@ -65,10 +69,10 @@ class Surface:
     angle: Field
 
     def state(self, day: NDArray[np.int64]) -> PatchState:
-        """The patches on the given days of the period (0 the first)."""
+        """The state of the patches on the given days of the period (0 is the first)."""
         curves, today = self.curves, day[:, None] + LARGEST_LEAD
         led = today - self.patch_leads
-        # Parts of a field grow early or late, but the farmer works all of it on one day.
+        # Parts of a field grow earlier or later, but the farmer works all of it on the same day.
         same = curves.works[self.patch_parcels, led] == curves.works[self.patch_parcels, today]
         entry = (self.patch_parcels, np.where(same, led, today))
         return PatchState(
@@ -97,7 +101,7 @@ def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generat
     curves = draw_curves(landscape.covers, calendar, generator, config.summer_drought)
     parcels = landscape.parcels.ravel()
     count = len(landscape.covers)
-    # The single pixels' part blurs the borders between patches.
+    # The per-pixel term blurs the borders between patches.
     late = 3.2 * texture(shape, 15.0, 3.0, generator).ravel() + 1.2 * generator.standard_normal(parcels.size)
     zone = np.abs(late[:, None] - _LEADS).argmin(axis=1)
     patch, patches = np.unique(parcels * len(_LEADS) + zone, return_inverse=True)
@@ -125,7 +129,7 @@ def draw_surface(config: SimulationConfig, days: NDArray[np.datetime64], generat
 
 
 def _ground(landscape: Landscape, shape: tuple[int, int], generator: np.random.Generator) -> tuple[Field, Field]:
-    """Dry background reflectance [N, 10] and how much moisture darkens it [N]."""
+    """Background reflectance [N, 10] when dry, and how much moisture darkens it [N]."""
     parcels = landscape.parcels.ravel()
     cover = landscape.covers[parcels]
     tile_soil = SOIL * generator.normal(1.0, 0.1) * (1 + 0.08 * generator.standard_normal() * np.linspace(-1, 1, 10))
@@ -146,8 +150,8 @@ def _ground(landscape: Landscape, shape: tuple[int, int], generator: np.random.G
 
 
 def _mottle(strength: float, cover: NDArray[np.int64], shape: tuple[int, int], generator: np.random.Generator) -> Field:
-    """By how much each pixel is always leafier than those around it [N], natural logarithm: half of its variance is
-    that of single pixels, half of clumps of a few."""
+    """Permanent differences in leaf area between pixels [N], natural logarithm: half of the variance is per pixel, half
+    in clumps of a few pixels."""
     if not strength:
         return np.zeros(cover.shape, np.float32)
     pixels = generator.standard_normal(shape, dtype=np.float32) + texture(shape, 6.0, 3.0, generator)
@@ -156,8 +160,8 @@ def _mottle(strength: float, cover: NDArray[np.int64], shape: tuple[int, int], g
 
 
 def _wander(days: int, parcels: int, generator: np.random.Generator) -> Field:
-    """Stationary processes [D, P] of variance 1 whose correlation falls to 1/e in `_LEAF_MEMORY` days, half of their
-    variance common to all parcels, as the weather is."""
+    """Stationary processes [D, P] with variance 1 whose correlation falls to 1/e within `_LEAF_MEMORY` days; half of
+    the variance is common to all parcels, as weather is."""
     correlation = np.exp(-1 / _LEAF_MEMORY)
     steps = generator.standard_normal((days, parcels), dtype=np.float32)
     steps = np.float32(np.sqrt(0.5)) * (steps + generator.standard_normal((days, 1), dtype=np.float32))
@@ -166,7 +170,7 @@ def _wander(days: int, parcels: int, generator: np.random.Generator) -> Field:
 
 
 def _slopes(shape: tuple[int, int], relief: float, generator: np.random.Generator) -> Field:
-    """Rise towards north and towards east [2, N] of hills whose slope is `relief` (root mean square)."""
+    """Slopes towards north and east [2, N] of hills whose root mean square slope is `relief`."""
     height = texture((shape[0] + 1, shape[1] + 1), 60.0, 4.5, generator)
     slopes = np.stack([height[:-1, :-1] - height[1:, :-1], height[:-1, 1:] - height[:-1, :-1]])
     slopes *= np.float32(relief) / max(float(np.sqrt((slopes**2).sum(axis=0).mean())), 1e-6)

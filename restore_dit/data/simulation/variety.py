@@ -1,4 +1,4 @@
-"""Tiles of many places and years: what each draws for itself."""
+"""Settings that each tile draws for itself, for tiles of many places and years."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from restore_dit.config.simulation import SimulationConfig
 
 _SHORTEST = 0.35
-"""Least share of the configured period that a tile has."""
+"""Minimum share of the configured period that a tile covers."""
 
 _COLDER = 0.45
-"""Degrees by which January is colder for each degree of latitude, away from 44° N and 7 °C."""
+"""Degrees Celsius by which January is colder per degree of latitude north, relative to 7 °C at 44° N."""
 
 _LEAD = 2.5
-"""Days by which plants are earlier for each degree of latitude further south."""
+"""Days by which the season is earlier per degree of latitude south."""
 
 
 def varied(config: SimulationConfig, generator: np.random.Generator) -> SimulationConfig:
-    """The settings of one tile: size, tracks and sensors as configured, everything else drawn from what is found
-    between the Mediterranean and southern Scandinavia, on even and mottled ground, in large and small fields, in
-    archives that kept all passes and such that dropped most, behind cloud masks that err more or less.
+    """The settings of one tile. Size, tracks and sensors are as configured; everything else is drawn from the range
+    found between the Mediterranean and southern Scandinavia: even and mottled ground, large and small fields, archives
+    that kept all passes or dropped most, and cloud masks with more or fewer errors.
 
-    Offsets of whole dates reach from nearly none to the configured, and small ones are frequent: a network that learns
-    of large ones alone takes real greening for haze. Misregistration reaches from that of aligned products to that of
+    Per-date offsets range from almost none to the configured strength, with small ones frequent: a network trained on
+    large offsets only mistakes real greening for haze. Misregistration ranges from that of aligned products to that of
     the first years.
     """
     latitude = float(generator.uniform(36, 61))

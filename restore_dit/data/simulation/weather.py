@@ -1,4 +1,4 @@
-"""The days' weather over a tile: clouds that come in spells, rain, soil moisture, frost and snow."""
+"""Daily weather over a tile: cloud cover that comes in spells, rain, soil moisture, frost and snow."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from restore_dit.data.simulation.random_fields import autoregressive
 
 @dataclass(frozen=True)
 class Weather:
-    """Daily, [D] each: `cloud_cover` the share of the sky at the hour of the overpass, `moisture` of the top soil
-    (0 dry, 1 saturated), `snow` the share of the ground that snow covers, `frozen` whether the ground is. `cloudiness`
-    is the tile's mean cloud cover."""
+    """Daily values, [D] each: `cloud_cover`, the share of the sky at the time of the overpass; `moisture` of the
+    topsoil (0 dry, 1 saturated); `snow`, the share of the ground covered by snow; `frozen`, whether the ground is.
+    `cloudiness` is the tile's mean cloud cover."""
 
     cloud_cover: NDArray[np.float32]
     moisture: NDArray[np.float32]
@@ -26,22 +26,22 @@ class Weather:
 
 
 def draw_weather(days: NDArray[np.datetime64], config: SimulationConfig, generator: np.random.Generator) -> Weather:
-    """Weather of consecutive `days` on the northern hemisphere, cloudier in winter. Tiles differ in cloudiness as
-    `cloudiness_spread` says, around a mean of about `cloudiness`."""
+    """Weather of consecutive `days` in the northern hemisphere, cloudier in winter. Cloudiness varies between tiles by
+    `cloudiness_spread` around a mean of about `cloudiness`."""
     count = len(days)
     spread = config.cloudiness_spread * generator.standard_normal()
     cloudiness = float(expit(logit(config.cloudiness) + spread)) if 0 < config.cloudiness < 1 else config.cloudiness
     season = np.cos(2 * np.pi * (_day_of_year(days) - 15) / 365.25)  # 1 in mid-January, -1 in mid-July
     spells = 0.75 * _autoregressive(count, 7.0, generator) + 0.66 * _autoregressive(count, 1.5, generator)
     rank = ndtr((spells + 0.2 * season) / np.sqrt(1 + 0.2**2 / 2))
-    # Clear and overcast skies are common, those in between less so: their share is nine tenths of the rarer.
+    # Partial cover is less common than clear or overcast skies: its share is 0.9 times that of the rarer of the two.
     between = max(min(cloudiness, 1 - cloudiness), 1e-6) * 0.9
     cover = ((rank - (1 - cloudiness)) / between + 0.5).clip(0, 1)
     rain = (generator.random(count) < np.where(cover > 0.7, 0.55, 0.15 * cover)) * generator.gamma(1.2, 0.28, count)
-    # July is 16 degrees warmer than January.
+    # July is 16 °C warmer than January.
     temperature = config.january + 8 - 8.0 * season + 3.0 * _autoregressive(count, 4.0, generator)
     temperature -= 1.5 * season * (cover < 0.3)
-    memory = np.exp(-1 / np.where(temperature < 8, 12.0, 6.0))  # days until the top soil has dried to 1/e
+    memory = np.exp(-1 / np.where(temperature < 8, 12.0, 6.0))  # days until the topsoil has dried to 1/e
     moisture, snow = np.empty((2, count), np.float32)
     level, depth = 0.5, 0.0
     for day in range(count):
@@ -58,7 +58,7 @@ def _day_of_year(days: NDArray[np.datetime64]) -> NDArray[np.float64]:
 
 
 def _autoregressive(count: int, memory_days: float, generator: np.random.Generator) -> NDArray[np.float64]:
-    """A stationary AR(1) process of variance 1 whose correlation falls to 1/e in `memory_days`."""
+    """A stationary AR(1) process with variance 1 whose correlation falls to 1/e within `memory_days`."""
     correlation = np.exp(-1 / memory_days)
     steps = generator.standard_normal(count) * np.sqrt(1 - correlation**2)
     start = generator.standard_normal()

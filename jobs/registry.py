@@ -105,7 +105,12 @@ JOBS = {
         Job(
             "evaluate",
             section(EvaluationConfig),
-            (Place("model", shipped=SHIPPED_MODEL), Place("store"), Place("output")),
+            (
+                Place("model", shipped=SHIPPED_MODEL),
+                Place("beside", required=False, shipped=SHIPPED_MODEL),
+                Place("store"),
+                Place("output"),
+            ),
         ),
         Job(
             "reconstruct",

@@ -32,6 +32,10 @@ class EvaluationConfig(Section):
     """Scores on tiles that training never read."""
 
     model: str = Field(SHIPPED_MODEL, description="URI of a model directory, or the name of the shipped model")
+    beside: str | None = Field(
+        None,
+        description="a second model, scored on the same frames: whether adapting `default` to a site has helped, say",
+    )
     store: str = Field("", description="URI of the tile store")
     output: str = Field("evaluation", description="URI of the folder for the table and figures")
     protocol: Literal["paper", "missing-frame"] = "paper"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from restore_dit.config import RadarConfig
 from restore_dit.config.jobs import EvaluationConfig
+from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.split import frames_of_part, split_tiles
 from restore_dit.data.examples.targets import TARGET, decide_by_record
 from restore_dit.data.loader import TileReader, tile_reader
@@ -30,6 +32,7 @@ class TileEvaluator:
     reader: TileReader
     config: EvaluationConfig
     with_figures: frozenset[str]
+    beside: Model | None = None
 
     def __call__(self, tile_ids: Sequence[str]) -> Iterator[TileScores]:
         """Yields the scores of one tile after another.
@@ -37,9 +40,12 @@ class TileEvaluator:
         Raises:
             UserError: a GPU is requested but this process sees none, or a tile cannot be read.
         """
-        model = self.model.on_device(self.config.sampling.use_gpu)
+        use_gpu = self.config.sampling.use_gpu
+        model = self.model.on_device(use_gpu)
+        beside = None if self.beside is None else self.beside.on_device(use_gpu)
         for tile_id in tile_ids:
-            yield evaluate_tile(model, self.reader(tile_id), self.config, with_figures=tile_id in self.with_figures)
+            with_figures = tile_id in self.with_figures
+            yield evaluate_tile(model, self.reader(tile_id), self.config, with_figures=with_figures, beside=beside)
 
 
 def evaluate(
@@ -69,9 +75,12 @@ def evaluate(
                 f"part=all is meant for places unseen in training, but the model was trained on {len(seen)} of these "
                 f"{len(tile_ids)} tiles ({names}): its scores say nothing about new places"
             )
-    work = TileEvaluator(
-        model, tile_reader(store, data_of(model, config), keep=1), config, frozenset(tile_ids[: config.figures])
-    )
+    beside = None if config.beside is None else _second_model(config.beside, model, store, tile_ids, warn)
+    data = data_of(model, config)
+    if beside is not None:  # it may use another radar track
+        data = data.model_copy(update={"radar": RadarConfig(track=BOTH_TRACKS)})
+    reader = tile_reader(store, data, keep=1)
+    work = TileEvaluator(model, reader, config, frozenset(tile_ids[: config.figures]), beside)
     results: Iterable[TileScores]
     if config.workers:
         from restore_dit.evaluation.evaluate_job import scores_on_cluster
@@ -92,6 +101,27 @@ def evaluate(
     frames = [frame for result in collected for frame in result.frames]
     write_bytes_atomically(locate(config.output).join("frames.csv"), frames_csv(frames).encode())
     return report
+
+
+def _second_model(
+    place: str, model: Model, store: TileStore, tile_ids: Sequence[str], warn: Callable[[str], object]
+) -> Model:
+    """The model at `place`, once it is known to fill the bands that the first one does on each tile."""
+    beside = load_model(place)
+    for tile_id in tile_ids:
+        available = store.record(tile_id).optical.bands
+        bands = set(model.bands_of(available, f"tile {tile_id}"))
+        lacking = bands - set(beside.bands_of(sorted(bands), place))
+        if lacking:
+            raise UserError(
+                f"{place}: does not fill {', '.join(sorted(lacking))} of tile {tile_id}, which the model does"
+            )
+    seen = seen_in_training(beside, store, tile_ids)
+    if seen:
+        warn(
+            f"{place} was trained on {len(seen)} of the {len(tile_ids)} tiles: its scores say nothing about new places"
+        )
+    return beside
 
 
 def tiles_to_score(model: Model, store: TileStore, config: EvaluationConfig) -> list[str]:
@@ -145,6 +175,7 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores],
     rule = data_of(model, config).targets.model_dump(exclude_none=True)
     facts = {
         "model": config.model,
+        **({} if config.beside is None else {"beside": config.beside}),
         "store": config.store,
         "part": config.part,
         **facts,

@@ -104,12 +104,22 @@ def model_method(model: Model, options: SamplingOptions) -> Method:
     return filled
 
 
-def evaluate_tile(model: Model, stored: StoredTile, config: EvaluationConfig, *, with_figures: bool) -> TileScores:
-    """Scores of the model and of every baseline on one tile, over the bands that the model fills."""
+def evaluate_tile(
+    model: Model, stored: StoredTile, config: EvaluationConfig, *, with_figures: bool, beside: Model | None = None
+) -> TileScores:
+    """Scores the model, a second one if given, and every baseline on one tile, over the bands that the model fills."""
     bands = model.bands_of(stored.optical.bands, f"tile {stored.tile_id}")
     maker = ExampleMaker(data_of(model, config), bands, model.config.seed)
-    methods = baseline_methods() | {MODEL_NAME: model_method(model, sampling_options(config.sampling))}
+    options = sampling_options(config.sampling)
+    methods = baseline_methods() | {MODEL_NAME: model_method(model, options)}
+    if beside is not None:
+        methods[beside_name(config)] = model_method(beside, options)
     return score_tile(methods, stored, maker, config, shown=MODEL_NAME if with_figures else None)
+
+
+def beside_name(config: EvaluationConfig) -> str:
+    """The name of the second model in tables."""
+    return f"beside: {config.beside}"
 
 
 def score_tile(

@@ -25,7 +25,7 @@ from restore_dit.evaluation.metrics import PUBLISHED_SCALE
 from restore_dit.evaluation.protocols import trials
 from restore_dit.model.denoiser import Denoiser, build_denoiser
 from restore_dit.reconstruction.model_directory import save_model
-from restore_dit.series import CLEAR, Acquisitions
+from restore_dit.series import CLEAR, S2_BANDS, Acquisitions
 from restore_dit.training.setup import set_up
 from tests.messages import refused
 
@@ -40,6 +40,26 @@ def untrained(small_run: RunConfig, tmp_path_factory) -> str:
 
 def settings(model: str, store, tmp_path: Path, **changes) -> EvaluationConfig:
     return EvaluationConfig(model=model, store=store.uri, output=str(tmp_path / "out"), figures=1, **changes)
+
+
+def test_a_second_model_is_scored_on_the_same_frames(untrained, pixels_run, small_store, tmp_path):
+    """Here an untrained network of pixels, which begins near kriging, beside one that interpolates."""
+    place = str(tmp_path / "kriging")
+    save_model(place, pixels_run, build_denoiser(pixels_run.model).state_dict(), set_up(pixels_run).normalisation, {})
+    alone = evaluate(settings(untrained, small_store, tmp_path))
+    report = evaluate(settings(untrained, small_store, tmp_path, beside=place))
+    name = f"beside: {place}"
+    assert set(report.methods) == {*alone.methods, name}
+    assert report.methods["RESTORE-DiT"] == alone.methods["RESTORE-DiT"]
+    assert report.best_baseline == alone.best_baseline
+    psnr = report.missing_psnr
+    assert abs(psnr[name] - psnr["kriging"]) < 1.5
+    assert psnr[name] != psnr["RESTORE-DiT"]
+    assert report.comparisons[name].gain == pytest.approx(psnr[name] - psnr[report.best_baseline])
+    few = pixels_run.model_copy(update={"model": pixels_run.model.model_copy(update={"bands": S2_BANDS[:4]})})
+    save_model(place, few, build_denoiser(few.model).state_dict(), set_up(few).normalisation, {})
+    with refused(place, "B12"):
+        evaluate(settings(untrained, small_store, tmp_path, beside=place))
 
 
 @pytest.mark.parametrize("protocol", ["paper", "missing-frame"])

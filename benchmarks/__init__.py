@@ -1,1 +1,1 @@
-"""What `make bench` runs; each benchmark prints a table and, last, one JSON line."""
+"""Benchmarks, most of which `make bench` runs. Each prints a table and, as its last line, JSON."""

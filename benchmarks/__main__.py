@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAME …]`: the named benchmarks, or all of them, one after the other."""
+"""`python -m benchmarks [NAME …]` runs the named benchmarks, or those of `make bench`, one after the other."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ BENCHMARKS = ("denoiser", "filling", "busy", "data_path", "clouds", "scaling", "
 
 
 def main() -> int:
-    """Runs what the command line names."""
+    """Runs the benchmarks named on the command line."""
     names = sys.argv[1:] or list(BENCHMARKS)
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
-        print(f"unknown benchmark {unknown[0]}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
+        print(f"unknown benchmark {unknown[0]}; choose from {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     for name in names:
         sys.argv = [f"benchmarks.{name}"]

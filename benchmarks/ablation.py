@@ -1,9 +1,9 @@
-"""What each part of the network of pixels is worth: the network trained without it, on real sites.
+"""Ablation study of the pixel network: its scores on real sites when trained without each part.
 
-`python -m benchmarks.ablation STORE SITE … --epochs 1 --seeds 0 1` trains `default` on the tile store STORE as it is
-and once without each part, scores it on the stores SITE with all their clear dates, and prints a table and, last, one
-JSON line. The first row is the whole network's gain over the best classical method, the others what they differ from
-it by, in dB (means over sites and seeds); and the seconds that training took.
+`python -m benchmarks.ablation STORE SITE … --epochs 1 --seeds 0 1` trains `default` on the tile store STORE, once
+complete and once without each part, scores it on the stores SITE with all their clear dates, and prints a table and, as
+the last line, JSON. The first row is the gain of the complete network over the best classical method, the others are
+differences from it, in dB (means over sites and seeds). The table also has the training time in seconds.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ PROTOCOLS = ("paper", "missing-frame")
 
 @dataclass(frozen=True)
 class Part:
-    """What is left out: `evidence` changes what the network is told and mixes, `settings` the run, `loss` is a constant
-    of the loss and what it becomes."""
+    """A part to leave out: `evidence` changes the inputs and candidates of the network, `settings` the configuration of
+    the run, and `loss` names a constant of the loss and its replacement value."""
 
     evidence: Callable[[Evidence], Evidence] = lambda evidence: evidence
     settings: tuple[str, ...] = ()
@@ -88,11 +88,11 @@ PARTS: dict[str, Part] = {
 
 @contextmanager
 def left_out(part: Part) -> Iterator[None]:
-    """The network without a part, in training and in use."""
+    """Leaves a part out of the network, in training and in use."""
     whole = pixel_denoiser.gather_evidence
     with ExitStack() as patches:
         patches.enter_context(
-            mock.patch.object(pixel_denoiser, "gather_evidence", lambda *told: part.evidence(whole(*told)))
+            mock.patch.object(pixel_denoiser, "gather_evidence", lambda *inputs: part.evidence(whole(*inputs)))
         )
         if part.loss is not None:
             patches.enter_context(mock.patch.object(robust_loss, *part.loss))
@@ -100,7 +100,7 @@ def left_out(part: Part) -> Iterator[None]:
 
 
 def score(model: str, site: str, protocol: str) -> float:
-    """Gain over the best classical method in dB, of the model as it is."""
+    """Gain of a model over the best classical method in dB, without calibration on the series."""
     loaded, store = load_model(model), TileStore.open(site)
     chosen = {"store": site, "protocol": protocol, "part": "all", "hidden_frames": 60, "sampling": {"calibrate": False}}
     config = EvaluationConfig.model_validate(chosen)
@@ -110,7 +110,8 @@ def score(model: str, site: str, protocol: str) -> float:
 
 
 def train_and_score(part: Part, seed: int, given: argparse.Namespace, folder: str) -> dict[str, Any]:
-    """Seconds of training and, by protocol, the mean gain over the sites."""
+    """Trains a network without the part; returns the seconds of training and, by protocol, the mean gain over the
+    sites."""
     settings = [
         f"data.store={given.store}", f"output={folder}", f"name=run-{time.monotonic_ns()}", f"seed={seed}",
         f"training.epochs={given.epochs}", "training.validate_every=100000", "training.save_every=100000",
@@ -128,14 +129,16 @@ def train_and_score(part: Part, seed: int, given: argparse.Namespace, folder: st
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Prints the table."""
+    """Trains and scores all variants and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", help="simulated tiles to train on")
     parser.add_argument("sites", nargs="+", metavar="SITE", help="tile stores to score on")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--only", choices=[*PARTS], action="append", help="a part; again for another")
-    parser.add_argument("--settings", nargs="*", default=[], metavar="key=value", help="of the run's configuration")
+    parser.add_argument("--only", choices=[*PARTS], action="append", help="a part to leave out; can be repeated")
+    parser.add_argument(
+        "--settings", nargs="*", default=[], metavar="key=value", help="changes to the run's configuration"
+    )
     given = parser.parse_args(words)
     rows = []
     print(f"{'without':56} {'seconds':>8} " + " ".join(f"{protocol:>14}" for protocol in PROTOCOLS))

@@ -1,7 +1,8 @@
-"""Gradient boosting on what the network of pixels is told: what a network has to beat to be worth its training.
+"""Gradient-boosted trees on the inputs of the pixel network: a baseline that a network must beat to justify its
+training.
 
-For each band boosting learns by how much the ground departs from what kriging says, pixel by pixel, from simulated
-tiles that are drawn as in the training of the preset `default`.
+For each band, boosting learns the departure of the ground from the kriged value, pixel by pixel, from simulated tiles
+that are drawn as in the training of the preset `default`.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ from restore_dit.training.setup import TrainingSetup, set_up
 ROUNDS = 150
 
 SIDE = 16
-"""Pixels of an example; tiles have twice the side, so that some examples are averaged to pixels of 20 m."""
+"""Side length of an example in pixels; tiles have twice that, so that some examples can be averaged to 20 m pixels."""
 
 VALUES_AN_EXAMPLE = 100
-"""Hidden pixel-dates of an example that boosting sees, at random: neighbours say the same."""
+"""Random hidden pixel-dates used per example; more would be redundant, because neighbours are similar."""
 
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """The model that fills gaps; `tiles` and `values` (pixel-dates) it learned from, and the `seconds` that the fit
-    took, the making of its examples included and the simulation not."""
+    """A fitted model, the number of `tiles` and `values` (pixel-dates) it was fitted to, and the `seconds` that this
+    took, including the making of examples but not the simulation."""
 
     model: Model
     tiles: int
@@ -53,8 +54,8 @@ class FittedTrees:
 
 @dataclass(frozen=True)
 class Lesson:
-    """N hidden pixel-dates: `inputs` float32 [N, F] as of `PixelDenoiser.token_inputs`, `departures` float32 [N, C] of
-    the ground from kriging on the network's scale, and which of them are `known` [N, C]."""
+    """Training data of N hidden pixel-dates: `inputs` float32 [N, F] from `PixelDenoiser.token_inputs`, `departures`
+    float32 [N, C] of the ground from kriging on the network's scale, and `known` [N, C], true where these exist."""
 
     inputs: NDArray[np.float32]
     departures: NDArray[np.float32]
@@ -62,7 +63,8 @@ class Lesson:
 
 
 class BoostedTrees(PixelDenoiser):
-    """The denoiser of pixels with trees in place of its network: kriging and what the `boosters` add to each band."""
+    """The pixel denoiser with trees instead of networks: kriging plus the prediction of one of the `boosters` per
+    band."""
 
     def __init__(self, config: ModelConfig, boosters: Sequence[HistGradientBoostingRegressor]) -> None:
         super().__init__(config)
@@ -70,9 +72,9 @@ class BoostedTrees(PixelDenoiser):
 
     @torch.no_grad()
     def estimate(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Estimate:
-        """Mean and a deviation of 1 [B, T, C, H, W]; where nothing is hidden the mean is kriging's, which nobody
-        reads."""
-        inputs, kriged = told(self, conditioning)
+        """Mean and a deviation of 1, [B, T, C, H, W]. Where nothing is hidden, the mean is the kriged value, which is
+        never used."""
+        inputs, kriged = inputs_and_kriging(self, conditioning)
         gaps, bands = conditioning.gap_mask, conditioning.band_mask
         assert gaps is not None
         assert bands is not None
@@ -88,15 +90,15 @@ class BoostedTrees(PixelDenoiser):
 
 
 def fit_trees(folder: Path, tiles: int, seed: int) -> FittedTrees:
-    """Trees of `tiles` simulated tiles, which lie below `folder` and are made where they are not there. Equal seeds
-    give equal trees."""
+    """Fits trees to `tiles` simulated tiles, which are stored below `folder` and simulated if missing. Equal seeds give
+    equal trees."""
     setup = set_up(_configuration(_simulated(folder / f"trees-{tiles}-{seed}", tiles, seed), seed))
     begin = time.perf_counter()
     network = PixelDenoiser(setup.config.model)
     lesson = _joined([_lesson(network, batch, seed) for batch in _batches(setup)])
     boosters = []
     for band in range(len(setup.config.model.bands)):
-        # Early stopping would hold values back from the same pixels and dates, and so never stop.
+        # Early stopping would validate on the same pixels and dates that it trains on, and so never stop.
         booster = HistGradientBoostingRegressor(max_iter=ROUNDS, early_stopping=False, random_state=seed)
         known = lesson.known[:, band]
         boosters.append(booster.fit(lesson.inputs[known], lesson.departures[known, band]))
@@ -106,8 +108,8 @@ def fit_trees(folder: Path, tiles: int, seed: int) -> FittedTrees:
 
 
 @torch.no_grad()
-def told(network: PixelDenoiser, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
-    """What is told of each pixel and date, [B, P, T, F], and what kriging says, [B, T, C, 1, P]."""
+def inputs_and_kriging(network: PixelDenoiser, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
+    """The input features of each pixel and date, [B, P, T, F], and the kriged values, [B, T, C, 1, P]."""
     evidence = (conditioning.evidence or evidence_of(conditioning)).each(in_a_row)
     dates, bands = conditioning.optical_dates, conditioning.band_mask
     assert dates is not None
@@ -124,7 +126,7 @@ def _configuration(store: str, seed: int) -> RunConfig:
 
 
 def _simulated(place: Path, tiles: int, seed: int) -> str:
-    """A store of varied tiles."""
+    """The URI of a store of varied simulated tiles, simulated if missing."""
     config = SimulationConfig(height=2 * SIDE, width=2 * SIDE, varied=True)
     plan = plan_simulation(config, place, seed, range(tiles))
     take_in(plan, outcomes(plan))
@@ -132,7 +134,7 @@ def _simulated(place: Path, tiles: int, seed: int) -> str:
 
 
 def _batches(setup: TrainingSetup) -> Iterator[Batch]:
-    """Those of one epoch."""
+    """The batches of one epoch."""
     config = setup.config
     steps = step_batches(setup.plan, setup.reader, setup.maker, 0, setup.plan.steps_per_epoch, config.micro_batch_size)
     for micro_batches in steps:
@@ -140,8 +142,8 @@ def _batches(setup: TrainingSetup) -> Iterator[Batch]:
 
 
 def _lesson(network: PixelDenoiser, batch: Batch, seed: int) -> Lesson:
-    """Some of a batch's hidden pixel-dates whose ground is known; none of the examples that fill up a short batch."""
-    inputs, kriged = told(network, batch.conditioning)
+    """A sample of a batch's hidden pixel-dates with known ground, without the examples that pad a short batch."""
+    inputs, kriged = inputs_and_kriging(network, batch.conditioning)
     gaps, bands = batch.conditioning.gap_mask, batch.conditioning.band_mask
     assert gaps is not None
     assert bands is not None

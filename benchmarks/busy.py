@@ -1,9 +1,9 @@
-"""Training steps and forward passes beside other busy processes, against the machine left to them alone.
+"""Speed of training steps and forward passes while other processes keep the CPUs busy, relative to an idle machine.
 
-`python -m benchmarks.busy [--rounds 3] [--seconds 3]` prints a table and, last, one JSON line. Each case computes in
-two processes that take turns, slice by slice, so that both meet the same machine: one as the project settles its
-threads (`restore_dit.threads`), one as PyTorch leaves them. The busy processes are loops in Python, one thread each.
-Shares are medians over the rounds of the speed beside them over the speed alone of the same process.
+`python -m benchmarks.busy [--rounds 3] [--seconds 3]` prints a table and, as the last line, JSON. Each case runs in two
+processes that alternate in short slices, so that conditions are the same: one with the project's thread settings
+(`restore_dit.threads`), one with PyTorch's defaults. The busy processes are single-threaded Python loops. Shares are
+medians over the rounds of the speed under load divided by the speed of the same process without load.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pathlib import Path
 from typing import IO
 
 BUSY = (0, 1, 2)
-"""Other processes that never wait."""
+"""Numbers of busy processes."""
 
 CASES = {
     "tiny-step": "step of `tiny`, 8 crops of 32 pixels",
     "published-forward": "forward pass, published size",
     "published-step": "step, published size",
 }
-WAYS = {"settled": "as the project settles it", "library": "as PyTorch leaves it"}
+WAYS = {"settled": "project settings", "library": "PyTorch defaults"}
 
 
 class Computer:
-    """A process that computes one case while it is asked to."""
+    """A process that runs one case on request."""
 
     def __init__(self, case: str, way: str) -> None:
         command = [sys.executable, "-m", "benchmarks.busy", "--compute", case, "--way", way]
@@ -41,7 +41,7 @@ class Computer:
         self._answer()
 
     def speed(self, seconds: float) -> float:
-        """Calls a second, over so many seconds or one call."""
+        """Calls per second, measured over this many seconds but at least one call."""
         assert self._process.stdin is not None
         print(seconds, file=self._process.stdin, flush=True)
         return float(self._answer())
@@ -50,18 +50,18 @@ class Computer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"a process ended: {' '.join(map(str, self._process.args))}")  # type: ignore[arg-type]
+            raise RuntimeError(f"the process ended: {' '.join(map(str, self._process.args))}")  # type: ignore[arg-type]
         return line
 
     def close(self) -> None:
-        """Ends the process."""
+        """Kills the process."""
         self._process.kill()
         self._process.wait()
 
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """Beside so many processes that never wait."""
+    """Runs this many busy processes in the background."""
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         time.sleep(0.5)
@@ -73,8 +73,8 @@ def busy(count: int) -> Iterator[None]:
 
 
 def measure(case: str, rounds: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Way → calls a second alone, share of that beside one and two; `settled` also its speed alone over the
-    library's."""
+    """For each way: calls per second without load, that speed relative to PyTorch's defaults, and the share that
+    remains beside one and two busy processes."""
     speeds: dict[tuple[str, int], list[float]] = {(way, count): [] for way in WAYS for count in BUSY}
     with ExitStack() as stack:
         computers = {way: Computer(case, way) for way in WAYS}
@@ -84,7 +84,7 @@ def measure(case: str, rounds: int, seconds: float) -> dict[str, dict[str, float
             for count in BUSY:
                 with busy(count):
                     for way, computer in computers.items():
-                        if case == "tiny-step":  # a longer call finds others, or that they have gone, on its way
+                        if case == "tiny-step":  # the thread settings adapt to the load during a longer call
                             computer.speed(1.5)
                         speeds[way, count].append(computer.speed(seconds))
     results = {}
@@ -100,7 +100,7 @@ def _ratio(ones: Sequence[float], others: Sequence[float]) -> float:
 
 
 def compute(case: str, way: str, orders: IO[str]) -> None:
-    """Takes seconds from `orders`, a line each, and prints calls a second."""
+    """Reads durations in seconds from `orders`, one per line, and prints the calls per second for each."""
     from restore_dit import threads
 
     if way == "settled":
@@ -118,13 +118,13 @@ def compute(case: str, way: str, orders: IO[str]) -> None:
     denoiser = Denoiser(model)
     for parameter in denoiser.parameters():
         if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.02)  # no product is with zeros
+            torch.nn.init.normal_(parameter, std=0.02)  # avoid products with zeros
     noisy = torch.randn(batch, frames, len(S2_BANDS), side, side)
     radar = torch.randn(batch, frames, 3, side, side)
     dates = torch.arange(frames).repeat(batch, 1) * 10.0
     conditioning, step = Conditioning(optical_dates=dates, radar=radar), torch.full((batch,), 500)
     optimiser = torch.optim.AdamW(denoiser.parameters(), lr=1e-4)
-    # Without such instructions a processor is many times slower in bf16 than in fp32.
+    # Without bf16 instructions, a CPU is many times slower in bf16 than in fp32.
     precision = torch.autocast("cpu", torch.bfloat16, enabled=computes_in_bf16())
 
     def call() -> None:
@@ -147,16 +147,16 @@ def compute(case: str, way: str, orders: IO[str]) -> None:
 
 
 def computes_in_bf16() -> bool:
-    """Whether this processor has instructions for bf16."""
+    """Whether the CPU has bf16 instructions."""
     return bool({"avx512_bf16", "amx_bf16"} & set(Path("/proc/cpuinfo").read_text().split()))
 
 
 def main() -> int:
-    """Runs all cases."""
+    """Runs the cases and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="slices of each process and load (default 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="slices per process and load (default 3)")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a slice (default 3)")
-    parser.add_argument("--only", nargs="*", choices=CASES, help="these cases (default: all)")
+    parser.add_argument("--only", nargs="*", choices=CASES, help="cases to run (default: all)")
     parser.add_argument("--compute", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     given = parser.parse_args()

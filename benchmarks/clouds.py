@@ -1,9 +1,9 @@
-"""Cloud masks for a store of full-size tiles: by a network of the published architecture, and by the rule.
+"""Cloud masking of a store of full-size tiles, by a network of the published architecture and by the physical rule.
 
-`python -m benchmarks.clouds [--tiles 100] [--folder F]` simulates tiles of 128×128 pixels, gives all of them masks in
-one run a case, and prints tiles/s, frames/s and the peak of private memory; last, one JSON line. The baseline is the
-network as PyTorch runs it unless told otherwise: a tile at a time, fp32, default memory layout. Each case runs in a
-process of its own; reading, statistics and writing are part of all of them.
+`python -m benchmarks.clouds [--tiles 40] [--folder F]` simulates tiles of 128×128 pixels, masks all of them once per
+case, and prints tiles/s, frames/s and the peak private memory and, as the last line, JSON. The baseline is the network
+in plain PyTorch: one tile at a time, fp32, default memory layout. Each case runs in its own process and includes
+reading, statistics and writing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CPUS = 2
 
 @dataclass(frozen=True)
 class Case:
-    """One row: `workers` of Ray, 0 for this very process."""
+    """One row of the table; `workers` is the number of Ray actors, 0 for the current process."""
 
     title: str
     method: str
@@ -53,14 +53,14 @@ CASES = {
 
 
 class PlainDetector:
-    """The baseline: the same weights without any of our inference."""
+    """The baseline: the same weights without our optimised inference."""
 
     def __init__(self, detector: Any) -> None:
         self.detector = detector
         self.origin = detector.origin
 
     def detect(self, tiles: Iterable[Any]) -> Iterator[NDArray[np.uint8]]:
-        """Masks of each tile."""
+        """Yields the masks of each tile."""
         import torch
 
         from restore_dit.clouds.network.architecture import build_network
@@ -77,7 +77,7 @@ class PlainDetector:
 
 
 def run_case(case: Case, store: str, weights: str) -> dict[str, float]:
-    """One run over the whole store."""
+    """Masks the whole store once and returns the rates and the peak memory."""
     from dataclasses import replace
 
     from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
@@ -117,7 +117,7 @@ def _through_ray(plan: Any) -> dict[str, float]:
     with watched_memory("ray::") as peaks:
         report = run_detection(plan, outcomes_on_cluster(plan), lambda *_: arrivals.append(time.perf_counter()))
     ray.shutdown()
-    # Actors start and load once, whatever the size of the store: the rate is that after the first tenth.
+    # Start-up does not depend on the size of the store, so the first tenth is excluded from the rate.
     warm = len(arrivals) // 10
     rate = (len(arrivals) - 1 - warm) / (arrivals[-1] - arrivals[warm])
     return {
@@ -129,7 +129,7 @@ def _through_ray(plan: Any) -> dict[str, float]:
 
 
 def prepare(folder: Path, tiles: int) -> tuple[str, str]:
-    """Store and weights, written once."""
+    """Simulates the store and saves random weights; returns both paths."""
     import torch
 
     from restore_dit.clouds.network.architecture import build_network
@@ -146,8 +146,8 @@ def prepare(folder: Path, tiles: int) -> tuple[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=int, default=40)
-    parser.add_argument("--folder", type=Path, help="where the store is kept (default: a temporary folder)")
-    parser.add_argument("--only", nargs="*", choices=CASES, help="these cases (default: all)")
+    parser.add_argument("--folder", type=Path, help="folder for the store (default: a temporary folder)")
+    parser.add_argument("--only", nargs="*", choices=CASES, help="cases to run (default: all)")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--places", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -160,7 +160,7 @@ def main() -> None:
 
 
 def report(names: list[str], places: tuple[str, str], tiles: int) -> None:
-    """Run the cases one after the other and print them."""
+    """Runs the cases one after the other and prints the table."""
     print(f"{tiles} tiles of 128×128 pixels, all optical acquisitions of 14 months, {os.cpu_count()} CPUs")
     print(f"{'':40}{'tiles/s':>9}{'frames/s':>10}{'of plain':>10}{'peak MB':>9}{'first tile':>12}")
     store = Path(places[0])
@@ -180,7 +180,7 @@ def report(names: list[str], places: tuple[str, str], tiles: int) -> None:
             f"{result['first_tile_s']:10.1f} s" if "first_tile_s" in result else "",
         ]
         print(f"{CASES[name].title:40}{''.join(columns)}", flush=True)
-        (store / "manifest.json").write_bytes(manifest)  # the next case makes all masks again
+        (store / "manifest.json").write_bytes(manifest)  # so that the next case computes all masks again
         for layer in store.glob("layers/clouds-*"):
             shutil.rmtree(layer)
     print(json.dumps({"benchmark": "clouds", "tiles": tiles, "cases": results}))

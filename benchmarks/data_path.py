@@ -1,9 +1,9 @@
-"""Training examples of PASTIS-R's size, from its .npy files, from a tile store on this disk and from one on S3.
+"""Throughput of training examples of PASTIS-R's size from its .npy files, from a local tile store and from one on S3.
 
 `python -m benchmarks.data_path [--patches 64] [--examples 768] [--folder F]` writes simulated patches in PASTIS-R's
-layout, ingests them, and prints examples/s, bytes and requests an example, and peak memory of every way; last, one JSON
-line. Each case runs in a process of its own. S3 is a real server (Ceph) on this machine, which shares its cores; it is
-left out, saying so, where Ceph is not installed.
+layout, ingests them, and prints examples/s, bytes and requests per example, and peak memory of every case and, as the
+last line, JSON. Each case runs in its own process. S3 is a real server (Ceph) on the same machine, with which it shares
+the cores; without Ceph, these cases are skipped with a message.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ CPUS = 2
 
 @dataclass(frozen=True)
 class Case:
-    """One row. `source` is npy, store or s3; `consumers` those of Ray, 0 for this very process; `workers` those of
-    PyTorch's loader. `as_input`: up to floating point on the network's scale, the work of the published loader; without
-    it integers are delivered, and a GPU does the rest."""
+    """One row of the table. `source` is npy, store or s3; `consumers` is the number of Ray consumers, 0 for the current
+    process; `workers` that of PyTorch's loader. `as_input` includes the conversion to floating point on the network's
+    scale, as the published loader does; without it, integers are delivered and the conversion is left to a GPU."""
 
     title: str
     source: str
@@ -65,7 +65,7 @@ CASES = {
 
 
 def setup_of(store: str) -> Any:
-    """The published method's run on a store: what decides which frames an example has."""
+    """The training setup of the published method on a store, which determines the frames of each example."""
     from restore_dit.config import TargetConfig, paper
     from restore_dit.training.setup import set_up
 
@@ -77,31 +77,34 @@ def setup_of(store: str) -> Any:
 
 @contextmanager
 def counted_requests() -> Iterator[dict[str, int]]:
-    """Bytes and requests that this process asks storage for."""
+    """Counts the bytes and requests that this process reads from storage."""
     from restore_dit.data import storage
     from restore_dit.data.storage import ranges
 
     counts = {"bytes": 0, "requests": 0}
     read_span, read_ranges = ranges.read_span, storage.read_ranges
 
-    def of_server(*arguments: Any, **options: Any) -> Any:
+    def counting_server(*arguments: Any, **options: Any) -> Any:
         content = read_span(*arguments, **options)
         counts["bytes"] += len(content)
         counts["requests"] += 1
         return content
 
-    def of_disk(place: Any, wanted: Any, *arguments: Any, **options: Any) -> Any:
+    def counting_disk(place: Any, wanted: Any, *arguments: Any, **options: Any) -> Any:
         if storage.locate(place).is_local:
             counts["bytes"] += sum(length for _, length in wanted)
             counts["requests"] += len(wanted)
         return read_ranges(place, wanted, *arguments, **options)
 
-    with mock.patch.object(ranges, "read_span", of_server), mock.patch.object(storage, "read_ranges", of_disk):
+    with (
+        mock.patch.object(ranges, "read_span", counting_server),
+        mock.patch.object(storage, "read_ranges", counting_disk),
+    ):
         yield counts
 
 
 def in_process(case: Case, store: str, examples: int) -> dict[str, float]:
-    """Examples of the plan, made one batch after the other in this process."""
+    """Makes the examples of the plan in this process, batch by batch."""
     import torch
 
     from restore_dit.data.examples.batch import to_batch
@@ -143,7 +146,7 @@ def in_process(case: Case, store: str, examples: int) -> dict[str, float]:
 
 
 def over_npy(case: Case, folder: Path, examples: int) -> dict[str, float]:
-    """The baseline."""
+    """Runs the baseline over .npy files."""
     import torch
 
     from benchmarks.npy_loader import batches
@@ -168,7 +171,7 @@ def over_npy(case: Case, folder: Path, examples: int) -> dict[str, float]:
 
 
 def through_ray(case: Case, store: str, examples: int) -> dict[str, float]:
-    """Two CPUs' worth of read tasks for one or two consumers, each with its share of every step."""
+    """Streams examples through Ray Data on two CPUs to one or two consumers, each taking its share of every step."""
     import ray
 
     from restore_dit.data import stream
@@ -221,7 +224,7 @@ def _spilled_bytes() -> float:
 
 
 def run_case(case: Case, places: dict[str, str], examples: int) -> dict[str, float]:
-    """One row in this process."""
+    """Runs one case in this process."""
     place = places[case.source]
     if case.source == "npy":
         return over_npy(case, Path(place), examples)
@@ -229,7 +232,7 @@ def run_case(case: Case, places: dict[str, str], examples: int) -> dict[str, flo
 
 
 def prepare(folder: Path, patches: int) -> dict[str, str]:
-    """Patches in PASTIS-R's layout and the store that they become, written once."""
+    """Simulates patches in PASTIS-R's layout and ingests them to a store, unless they exist."""
     npy, store = folder / f"pastis-{patches}", folder / f"store-{patches}"
     command = [sys.executable, "-m", "restore_dit.cli"]
     if not (npy / "metadata.geojson").exists():
@@ -243,7 +246,7 @@ def _quietly(command: list[str]) -> None:
 
 
 def upload(store: str, bucket: str) -> str:
-    """The store's files to a bucket, the manifest last; where it lies then."""
+    """Uploads the store's files to a bucket, the manifest last, and returns its URI."""
     from restore_dit.data import storage
 
     target = f"s3://{bucket}/store"
@@ -257,9 +260,9 @@ def upload(store: str, bucket: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patches", type=int, default=64)
-    parser.add_argument("--examples", type=int, default=768, help="of each case")
-    parser.add_argument("--folder", type=Path, help="where patches and store are kept (default: a temporary folder)")
-    parser.add_argument("--only", nargs="*", choices=CASES, help="these cases (default: all)")
+    parser.add_argument("--examples", type=int, default=768, help="examples per case (default 768)")
+    parser.add_argument("--folder", type=Path, help="folder for patches and store (default: a temporary folder)")
+    parser.add_argument("--only", nargs="*", choices=CASES, help="cases to run (default: all)")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--places", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -286,10 +289,8 @@ def main() -> None:
 
 
 def report(names: list[str], places: dict[str, str], examples: int, patches: int) -> None:
-    """Run the cases one after the other and print them."""
-    print(
-        f"{patches} patches of PASTIS-R's size, {examples} examples a case, {os.cpu_count()} CPUs, files in page cache"
-    )
+    """Runs the cases one after the other and prints the table."""
+    print(f"{patches} patches of PASTIS-R's size, {examples} examples per case, {os.cpu_count()} CPUs, cached files")
     print(f"{'':40}{'examples/s':>11}{'of .npy':>9}{'MB each':>9}{'requests':>9}{'peak MB':>9}{'spilled':>9}")
     results: dict[str, dict[str, float]] = {}
     for name in names:

@@ -1,7 +1,7 @@
-"""Time and memory of the published-size denoiser on one sample: attention written out against what the library does.
+"""Time and memory of the published-size denoiser on one sample, with explicit and with fused attention.
 
-`python -m benchmarks.denoiser [--repeats 5] [--threads 2]` prints a table and, last, one JSON line. Every case runs in
-a process of its own, so that its peak memory is its own.
+`python -m benchmarks.denoiser [--repeats 3] [--threads 2]` prints a table and, as the last line, JSON. Every case runs
+in its own process, so that peak memory is measured separately.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.denoiser import Denoiser
 
 FRAMES, BANDS, RADAR, SIDE = 15, 10, 3, 128
-"""The paper's sample."""
+"""Shape of a sample in the paper."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row: how attention is computed, in which precision, and what is measured."""
+    """One row of the table: how attention is computed, in which precision, and what is measured."""
 
     title: str
     training: bool
@@ -56,7 +56,7 @@ CASES = {
 
 
 def written_out_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-    """softmax(QKᵀ/√d)V with the whole score matrix in memory, as the published network has it."""
+    """softmax(QKᵀ/√d)V with the whole score matrix in memory, as in the published network."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -math.inf)
@@ -65,7 +65,7 @@ def written_out_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: 
 
 @contextmanager
 def attention_written_out() -> Iterator[None]:
-    """The library's model with its fused attention replaced."""
+    """Replaces the fused attention of our model by the explicit one."""
     with mock.patch.object(attention.functional, "scaled_dot_product_attention", written_out_attention):
         yield
 
@@ -80,7 +80,7 @@ def sample() -> tuple[Tensor, Tensor, Conditioning]:
 
 
 def published_size(*, activation_checkpointing: bool = False) -> Denoiser:
-    """The paper's network; its zero-initialised layers get small weights, so that no product is with zeros."""
+    """The paper's network, with small random weights in its zero-initialised layers to avoid products with zeros."""
     denoiser = Denoiser(paper().model, activation_checkpointing=activation_checkpointing)
     for parameter in denoiser.parameters():
         if not parameter.any():
@@ -89,14 +89,14 @@ def published_size(*, activation_checkpointing: bool = False) -> Denoiser:
 
 
 def forward_gflop() -> float:
-    """Multiplications and additions of all matrix products of a forward pass, as PyTorch counts them."""
+    """GFLOP of all matrix products in a forward pass, as counted by PyTorch."""
     with torch.inference_mode(), attention_written_out(), FlopCounterMode(display=False) as counter:
         published_size()(*sample())
     return float(counter.get_total_flops()) / 1e9
 
 
 def best_of(repeats: int, function: Callable[[], object]) -> float:
-    """Seconds of the fastest call after one to warm up."""
+    """Seconds of the fastest of several calls, after one warm-up call."""
     function()
     fastest = math.inf
     for _ in range(repeats):
@@ -113,7 +113,7 @@ def memory_mb(field: str) -> float:
 
 
 def run_case(case: Case, repeats: int) -> dict[str, float]:
-    """Seconds, and peak memory above that of the built model, of one case in this process."""
+    """Runs one case in this process: seconds, and peak memory in MB above that of the built model."""
     noisy, step, conditioning = sample()
     denoiser = published_size(activation_checkpointing=case.activation_checkpointing)
     if case.bf16_weights:
@@ -133,14 +133,14 @@ def run_case(case: Case, repeats: int) -> dict[str, float]:
         optimiser.step()
 
     before = memory_mb("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     with attention_written_out() if case.written_out else nullcontext():
         seconds = best_of(repeats, training_step if case.training else forward)
     return {"seconds": seconds, "peak_mb": memory_mb("VmHWM") - before}
 
 
 def matmul_peak(dtype: torch.dtype, repeats: int) -> float:
-    """GFLOP/s of the machine's best of a few square and tall products."""
+    """Peak GFLOP/s of this machine: the fastest of three matrix products, square and tall."""
     best = 0.0
     for rows, inner, columns in ((4096, 4096, 4096), (2048, 2048, 2048), (15360, 1024, 1024)):
         left, right = torch.randn(rows, inner, dtype=dtype), torch.randn(inner, columns, dtype=dtype)
@@ -156,9 +156,11 @@ def in_own_process(arguments: list[str]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="timed calls of a case; the fastest counts")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed calls per case, of which the fastest counts (default 3)"
+    )
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", choices=CASES, help="these cases (default: all)")
+    parser.add_argument("--only", nargs="*", choices=CASES, help="cases to run (default: all)")
     parser.add_argument("--case", choices=[*CASES, "peak"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -173,7 +175,7 @@ def main() -> None:
     options = ["--repeats", str(arguments.repeats), "--threads", str(arguments.threads)]
     gflop = forward_gflop()
     peak = in_own_process(["--case", "peak", *options])
-    print(f"forward pass of one sample of {FRAMES}×{SIDE}×{SIDE}: {gflop:.1f} GFLOP; a training step counts three")
+    print(f"forward pass of one sample of {FRAMES}×{SIDE}×{SIDE}: {gflop:.1f} GFLOP; a training step counts as three")
     rates = ", ".join(f"{name} {rate:.0f}" for name, rate in peak.items())
     print(f"peak of matrix products, {arguments.threads} threads: {rates} GFLOP/s")
     print(f"{'':34}{'':9}{'s':>7}{'GFLOP/s':>9}{'of peak':>9}{'MB':>7}{'faster':>8}{'memory':>8}")

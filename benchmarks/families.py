@@ -1,11 +1,11 @@
-"""Whether every diffusion family learns: its loss, and the PSNR of what it samples, beside filling with the mean.
+"""Checks that every diffusion family learns: its loss, and the PSNR of its samples compared with filling by the mean.
 
 `python -m benchmarks.families [--anchor linear] [key=value …]` trains each family in this process, on 40 simulated
-tiles unless a store is given, and prints a table and, last, one JSON line. Not part of `make bench`: it takes half an
-hour on two cores.
+tiles unless a store is given, and prints a table and, as the last line, JSON. It is not part of `make bench`: it takes
+half an hour on two cores.
 
-The network is one that noise can pass through: three bands, 48 values a patch, and 128 channels. In `tiny`, 160 values
-must pass 64 channels, and a network that is to tell the noise cannot.
+The network must be wide enough to represent noise: three bands, 48 values per patch, and 128 channels. In `tiny`, 160
+values would have to pass through 64 channels, so that a network could not predict the noise.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ NETWORK = ("model.bands=[B03,B04,B8A]", "model.hidden_size=128", "model.heads=4"
 EVERY_STEP = "diffusion.sampled_share=0.0"
 
 STEPS = (1, 10)
-"""Sampling steps that the table has."""
+"""Numbers of sampling steps in the table."""
 
 
 class Losses:
-    """The sink that keeps the losses of a training."""
+    """A sink that records the losses of a training run."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
 
     def show(self, report: Report) -> None:
-        """One report."""
+        """Records a report."""
         if isinstance(report, StepReport):
             self.values.append(report.loss)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: there is nothing to close."""
 
 
 def simulated_store(folder: str) -> str:
-    """Forty tiles of 64×64 pixels."""
+    """Simulates a store of forty tiles of 64×64 pixels and returns its path."""
     writer = TileStoreWriter(folder, source="simulation")
     for series in simulate_tiles(SimulationConfig(height=64, width=64), 0, range(40)):
         writer.add(series)
@@ -80,7 +80,7 @@ def simulated_store(folder: str) -> str:
 
 
 def mean_fill_psnr(setup: TrainingSetup) -> float:
-    """PSNR of missing pixels where each pixel's gaps are filled with the mean of what is seen of it."""
+    """PSNR of missing pixels when the gaps of each pixel are filled with the mean of its visible values."""
     scores = []
     for tile_id, draw in setup.validation:
         example = setup.maker.validation(setup.reader(tile_id), draw)
@@ -89,9 +89,9 @@ def mean_fill_psnr(setup: TrainingSetup) -> float:
         gaps, unknown = example["gap_mask"][0, frames, 0], ~example["valid"][0, frames, 0]
         seen = ~(gaps | unknown)[:, None]
         count = seen.sum(axis=0)
-        of_pixel = np.where(seen, target, 0).sum(axis=0) / np.maximum(count, 1)
-        of_band = np.where(seen, target, 0).sum(axis=(0, 2, 3)) / max(int(count.sum()), 1)
-        estimate = np.broadcast_to(np.where(count, of_pixel, of_band[:, None, None]), target.shape)
+        pixel_mean = np.where(seen, target, 0).sum(axis=0) / np.maximum(count, 1)
+        band_mean = np.where(seen, target, 0).sum(axis=(0, 2, 3)) / max(int(count.sum()), 1)
+        estimate = np.broadcast_to(np.where(count, pixel_mean, band_mean[:, None, None]), target.shape)
         psnr = score_series(target, estimate, gaps, unknown, scale_name=PUBLISHED_SCALE).missing.psnr
         if psnr is not None:
             scores.append(psnr)
@@ -99,7 +99,7 @@ def mean_fill_psnr(setup: TrainingSetup) -> float:
 
 
 def train(name: str, settings: dict[str, Any], store: str, runs: str, given: argparse.Namespace) -> dict[str, Any]:
-    """Trains a family; its row of the table."""
+    """Trains a family and returns its row of the table."""
     base = load(
         "tiny",
         [
@@ -123,20 +123,20 @@ def train(name: str, settings: dict[str, Any], store: str, runs: str, given: arg
 
 
 def sampled_psnr(config: RunConfig, steps: int, model: str) -> float:
-    """Validation PSNR with so many sampling steps."""
+    """Validation PSNR with this many sampling steps."""
     diffusion = config.diffusion.model_copy(update={"sampling_steps": steps})
     setup = set_up(config.model_copy(update={"diffusion": diffusion}))
     return validate(setup, load_model(model).denoiser, 0, 1).psnr
 
 
 def main() -> int:
-    """Prints the table."""
+    """Trains all families and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store")
+    parser.add_argument("--store", help="tile store to train on (default: 40 simulated tiles)")
     parser.add_argument("--epochs", type=int, default=120)
     parser.add_argument("--anchor", choices=("none", "linear"), default="none")
-    parser.add_argument("--only", choices=[*FAMILIES], action="append", help="a family; again for another")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the run's configuration")
+    parser.add_argument("--only", choices=[*FAMILIES], action="append", help="a family to train; can be repeated")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the run's configuration")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = given.store or simulated_store(str(Path(folder) / "store"))

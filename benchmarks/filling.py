@@ -1,8 +1,8 @@
-"""How long a series takes to fill, beside kriging alone: seconds a million pixel-dates.
+"""Time to fill a series compared with kriging alone, in seconds per million pixel-dates.
 
-`python -m benchmarks.filling [--model default] [--side 128] [--rounds 3]` fills a simulated series of clear dates, of
-which a third is hidden wholly or in part, and prints a table and, last, one JSON line. "kriging" is the network's prior
-by itself, all dates and bands at once: what the network adds to it is the price of learning.
+`python -m benchmarks.filling [--model default] [--side 128] [--rounds 3]` fills a simulated series of clear dates, a
+third of which are hidden entirely or in part, and prints a table and, as the last line, JSON. "kriging" is the
+network's prior alone, for all dates and bands at once; the rest is the cost of the network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from restore_dit.series import TileSeries, days_since_origin
 def cases(
     model: Model, series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]
 ) -> dict[str, Callable[[], object]]:
-    """What is timed, by name."""
+    """The functions to time, by name."""
     values = torch.from_numpy(stored_to_published_scale(series.optical.values[frames]))[None]
     observed = torch.from_numpy(~gaps)[None, :, None]
     days = torch.from_numpy(days_since_origin(series.optical.dates[frames]))[None]
@@ -50,10 +50,10 @@ def cases(
 
 
 def main() -> int:
-    """Prints the table."""
+    """Times all cases and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
-    parser.add_argument("--side", type=int, default=128, help="pixels")
+    parser.add_argument("--side", type=int, default=128, help="side length of the area in pixels (default 128)")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     model = load_model(given.model)

@@ -1,7 +1,7 @@
-"""A training step and a sampling step of the published size on one GPU, beside what the GPU can do at most.
+"""Speed of training and sampling steps of the published size on one GPU, relative to the peak of the GPU.
 
-`python -m benchmarks.gpu [--repeats 8] [--presets paper default]` prints tables and, last, one JSON line. Its baseline
-is the published way: fp32, no checkpointing. Without a GPU it says so and ends.
+`python -m benchmarks.gpu [--repeats 8] [--presets paper default]` prints tables and, as the last line, JSON. The
+baseline is the published method: fp32 without checkpointing. Without a GPU, it prints a message and exits.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from restore_dit.model.denoiser import Denoiser
 from restore_dit.training.objective_module import ObjectiveModule
 
 SIDE = 128
-"""Pixels of a tile."""
+"""Side length of a tile in pixels."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row."""
+    """One row of the training table."""
 
     micro_batch: int
     precision: str
@@ -40,7 +40,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """As the table names it."""
+        """Title of the row."""
         return f"{self.micro_batch} examples, {self.precision}{', checkpointing' if self.checkpointing else ''}"
 
 
@@ -55,7 +55,7 @@ CASES = (
 
 
 def milliseconds(work: Callable[[], Any], repeats: int) -> float:
-    """Median time on the GPU, after a warm-up."""
+    """Median time on the GPU in milliseconds, after a warm-up."""
     for _ in range(3):
         work()
     times = []
@@ -70,7 +70,7 @@ def milliseconds(work: Callable[[], Any], repeats: int) -> float:
 
 
 def ceilings(repeats: int) -> dict[str, float]:
-    """What the card does at most: bf16 and fp32 products in TFLOP/s, a copy in TB/s (bytes read and written)."""
+    """Measured peaks of the GPU: bf16 and fp32 matrix products in TFLOP/s, a copy in TB/s (bytes read and written)."""
     side = 8192
     found = {}
     for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
@@ -83,7 +83,7 @@ def ceilings(repeats: int) -> dict[str, float]:
 
 
 def batch_of(config: RunConfig, count: int) -> Batch:
-    """Random examples of the preset's shape; a third of the pixels is missing."""
+    """Random examples of the preset's shape, with a third of the pixels missing."""
     generator = torch.Generator("cuda").manual_seed(0)
     frames, bands = config.data.frames, len(config.model.bands)
     radar_frames = frames if config.model.radar_attention == "paired" else config.data.radar.frames
@@ -111,7 +111,7 @@ def batch_of(config: RunConfig, count: int) -> Batch:
 
 
 def training_step(config: RunConfig, case: Case, repeats: int) -> tuple[float, float]:
-    """(milliseconds, peak GiB) of loss, gradient and AdamW on one micro-batch."""
+    """Time in milliseconds and peak memory in GiB of loss, gradient and AdamW step on one micro-batch."""
     denoiser = Denoiser(config.model, activation_checkpointing=case.checkpointing)
     module = ObjectiveModule(denoiser, config.diffusion, case.precision).cuda()
     optimiser = torch.optim.AdamW(module.parameters(), lr=1e-4)
@@ -127,7 +127,7 @@ def training_step(config: RunConfig, case: Case, repeats: int) -> tuple[float, f
 
 
 def sampling(config: RunConfig, count: int, precision: str, repeats: int) -> float:
-    """Milliseconds of one sampling step over a batch of windows."""
+    """Time of one sampling step over a batch of windows, in milliseconds."""
     denoiser = Denoiser(config.model).cuda().eval()
     batch = batch_of(config, count)
     prediction = Prediction.from_config(config.diffusion)
@@ -141,7 +141,7 @@ def sampling(config: RunConfig, count: int, precision: str, repeats: int) -> flo
 
 
 def forward_gflop(config: RunConfig) -> float:
-    """Arithmetic of one window's forward pass."""
+    """GFLOP of the forward pass of one window."""
     denoiser, batch = Denoiser(config.model).cuda(), batch_of(config, 1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         denoiser(batch.target, torch.tensor([500], device="cuda"), batch.conditioning)
@@ -149,10 +149,10 @@ def forward_gflop(config: RunConfig) -> float:
 
 
 def measure(preset: str, limits: dict[str, float], repeats: int) -> list[dict[str, Any]]:
-    """The tables of one preset, printed as they come."""
+    """Measures one preset and prints each row as soon as it is known."""
     config = PRESETS[preset]()
     gflop = forward_gflop(config)
-    print(f"\n{preset}: {gflop:.0f} GFLOP a forward pass of 15×{SIDE}×{SIDE}, three times that a training step")
+    print(f"\n{preset}: {gflop:.0f} GFLOP per forward pass of 15×{SIDE}×{SIDE}, three times that per training step")
     print(f"{'':40} {'ms':>8} {'examples/s':>11} {'TFLOP/s':>8} {'of peak':>8} {'GiB':>6}")
     rows = []
     for case in CASES:
@@ -179,13 +179,13 @@ def measure(preset: str, limits: dict[str, float], repeats: int) -> list[dict[st
 
 
 def main() -> int:
-    """Prints the tables."""
+    """Measures the presets and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=8)
     parser.add_argument("--presets", nargs="+", default=["paper", "default"], choices=["paper", "default"])
     given = parser.parse_args()
     if not torch.cuda.is_available():
-        print("this machine has no GPU that PyTorch sees; nothing was measured", file=sys.stderr)
+        print("PyTorch sees no GPU on this machine; nothing was measured", file=sys.stderr)
         return 0
     card = torch.cuda.get_device_name()
     limits = ceilings(given.repeats)

@@ -1,4 +1,4 @@
-"""How much memory processes hold."""
+"""Memory use of processes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 
 def own_memory(field: str, process: str = "self") -> int:
-    """A field of a process's status in bytes, such as `VmHWM`, the most it ever held."""
+    """A field of a process's status in bytes, such as `VmHWM`, its peak resident memory."""
     status = Path(f"/proc/{process}/status").read_text()
     return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
 
 @contextmanager
 def watched_memory(command: str) -> Iterator[dict[str, int]]:
-    """Largest private memory of every process whose command line has these words; what is shared, such as Ray's object
-    store, is not counted once for each."""
+    """Records the peak private memory, in bytes by process id, of all processes whose command line contains `command`.
+    Shared memory, such as Ray's object store, is excluded: it would be counted once per process."""
     peaks: dict[str, int] = {"none": 0}
     done = threading.Event()
 
@@ -29,7 +29,7 @@ def watched_memory(command: str) -> Iterator[dict[str, int]]:
                         used = own_memory("RssAnon", process.name)
                         peaks[process.name] = max(peaks.get(process.name, 0), used)
                 except (OSError, IndexError):
-                    continue  # it ended meanwhile
+                    continue  # the process ended meanwhile
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

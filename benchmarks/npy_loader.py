@@ -1,5 +1,5 @@
-"""The baseline of the data path: PyTorch's `DataLoader` over PASTIS-R's .npy files, with the work that the published
-method's loader does for a training sample."""
+"""Baseline of the data path: PyTorch's `DataLoader` over PASTIS-R's .npy files, doing the same work per training sample
+as the loader of the published method."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ CEILING = 8000
 
 
 class NpySeries(Dataset[dict[str, Tensor]]):
-    """Training samples from a folder in PASTIS-R's layout: whole files are read, 15 clear frames in a row and the cloud
-    masks of other dates are taken, radar of the nearest dates is paired, everything is brought to the network's scale.
+    """Training samples from a folder in PASTIS-R's layout. For each, whole files are read, 15 consecutive clear frames
+    and cloud masks of other dates are selected, radar frames of the nearest dates are paired, and all values are
+    converted to the network's scale.
     """
 
     def __init__(self, folder: Path, length: int) -> None:
@@ -73,5 +74,5 @@ def _padded(values: np.ndarray) -> np.ndarray:
 
 
 def batches(folder: Path, examples: int, batch_size: int, workers: int) -> DataLoader[dict[str, Tensor]]:
-    """The samples in batches; with `workers` processes, 0 for this one."""
+    """A loader of batches with this many worker processes, 0 for the current process."""
     return DataLoader(NpySeries(folder, examples), batch_size, num_workers=workers)

@@ -1,10 +1,10 @@
-"""One training worker against two on different nodes, and what the all-reduce between them takes.
+"""Training throughput with one worker and with two on different nodes, and the time of an all-reduce between two.
 
-`python -m benchmarks.scaling [--steps 60]` simulates tiles, starts a local cluster of three nodes with one CPU each,
-trains the same run with one worker and with two (as many examples a worker and step, fp32, tiles decoded once), and
-prints examples/s, the share of the time spent waiting for data, and the ratio; then gloo's all-reduce of gradients of
-the published size between two processes; last, one JSON line. The nodes share this machine: two workers and the data
-stream compete for its cores, which nodes of their own would not.
+`python -m benchmarks.scaling [--steps 60]` simulates tiles, starts a local cluster of three nodes with one CPU each and
+trains the same run with one worker and with two (equal examples per worker and step, fp32, tiles decoded once). It
+prints examples/s, the share of time spent waiting for data, and the ratio; then the time of gloo's all-reduce of
+gradients of the published size between two processes; and, as the last line, JSON. The nodes share this machine, so two
+workers and the data stream compete for its cores, which they would not on separate machines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from restore_dit.threads import ONE_THREAD
 
 PARAMETERS = 9_835_168
-"""Of the published size with ten bands."""
+"""Number of parameters of the published network with ten bands."""
 
 ALL_REDUCES = 10
 
@@ -36,17 +36,17 @@ class Rates:
         self.data_wait: list[float] = []
 
     def show(self, report: Any) -> None:
-        """One report."""
+        """Records a report."""
         if type(report).__name__ == "StepReport":
             self.examples_per_second.append(report.examples_per_second)
             self.data_wait.append(report.data_wait_share)
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing: there is nothing to close."""
 
 
 def train(workers: int, store: str, output: str, steps: int, batch: int) -> dict[str, float]:
-    """Medians of a run with `batch` examples a worker and step, its first quarter left out."""
+    """Trains with `batch` examples per worker and step; returns medians without the first quarter of the reports."""
     from rich.console import Console
 
     from jobs.entry import connect
@@ -78,7 +78,7 @@ def train(workers: int, store: str, output: str, steps: int, batch: int) -> dict
 
 
 def all_reduce_seconds(processes: int = 2) -> float:
-    """Median time of gloo's all-reduce of the published network's gradients in fp32, on loopback."""
+    """Median time in seconds of gloo's all-reduce of the published network's gradients in fp32, on loopback."""
     with tempfile.TemporaryDirectory() as folder:
         ranks = [
             subprocess.Popen(
@@ -110,11 +110,11 @@ dist.destroy_process_group()
 
 
 def main() -> int:
-    """Runs both."""
+    """Runs both measurements and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=60, help="optimiser steps a run (default 60)")
-    parser.add_argument("--batch", type=int, default=8, help="examples a worker and step (default 8)")
-    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)  # one run, in a process that knows the cluster
+    parser.add_argument("--steps", type=int, default=60, help="optimiser steps per run (default 60)")
+    parser.add_argument("--batch", type=int, default=8, help="examples per worker and step (default 8)")
+    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)  # one run, in a process connected to the cluster
     parser.add_argument("--folder", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.workers:

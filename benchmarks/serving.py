@@ -1,8 +1,8 @@
-"""The endpoint under load: throughput and waiting times, with windows sampled together and one by one, and what it does
-when ten times as many ask as it has room for.
+"""The endpoint under load: throughput and latency, with windows sampled in batches and one by one, and its behaviour
+when there are ten times more clients than places in the queue.
 
-`python -m benchmarks.serving [--seconds 60] [--clients 32]` serves a tiny network on this machine's loopback and prints
-a table and, last, one JSON line. Its baseline is `batch_size=1`.
+`python -m benchmarks.serving [--seconds 60] [--clients 32]` serves a tiny network on this machine's loopback interface
+and prints a table and, as the last line, JSON. The baseline is `batch_size=1`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ TOKEN = "benchmark-" + "x" * 16
 
 
 class Load:
-    """Clients that ask again as soon as they have an answer."""
+    """Clients that send the next request as soon as they have a response."""
 
     def __init__(self, address: str, content: bytes, clients: int) -> None:
         self._url = f"{address}/v1/reconstructions"
@@ -61,7 +61,7 @@ class Load:
         self.statuses: Counter[int] = Counter()
 
     def run(self, seconds: float) -> None:
-        """Asks for so long."""
+        """Sends requests for this many seconds."""
         for thread in self._threads:
             thread.start()
         time.sleep(seconds)
@@ -87,7 +87,7 @@ class Load:
 
 
 def tiny_model(folder: Path) -> str:
-    """A network of the quickstart's size with random weights, which take as long as trained ones."""
+    """Saves a network of the quickstart's size with random weights, as fast as trained ones, and returns its path."""
     config = load("tiny", ["data.store=x"])
     torch.manual_seed(0)
     normalisation = Normalisation(("VV", "VH", "VV-VH"), (-11, -18, 7), (3, 3, 3))
@@ -96,7 +96,7 @@ def tiny_model(folder: Path) -> str:
 
 
 def measured(model: str, folder: Path, content: bytes, given: argparse.Namespace, *changes: str) -> dict[str, Any]:
-    """A service with these changes under load: its figures."""
+    """Starts a service with these configuration changes and measures it under load."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -107,7 +107,7 @@ def measured(model: str, folder: Path, content: bytes, given: argparse.Namespace
     serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     serve.run(build(config, Tokens({"me": TOKEN})), name=NAME, route_prefix="/").ready.remote().result(timeout_s=120)
     address = f"http://127.0.0.1:{port}"
-    Load(address, content, given.clients).run(5)  # what is slow only once
+    Load(address, content, given.clients).run(5)  # warm-up
     before = _memory()
     load = Load(address, content, given.clients)
     begin = time.monotonic()
@@ -126,7 +126,7 @@ def measured(model: str, folder: Path, content: bytes, given: argparse.Namespace
 
 
 def network_alone(model: str, series: TileSeries, together: int) -> list[float]:
-    """Seconds that a window of this series takes in the network, by itself and as one of so many."""
+    """Seconds per window of this series in the network alone: for a single window, and in a batch of `together`."""
     loaded, options, windows = load_model(model), SamplingOptions(), []
 
     def kept(prepared: Iterable[PreparedWindow]) -> Iterator[NDArray[np.float32]]:
@@ -146,7 +146,7 @@ def network_alone(model: str, series: TileSeries, together: int) -> list[float]:
 
 
 def _memory() -> int:
-    """Bytes that the service's processes hold."""
+    """Private memory of the service's processes, in bytes."""
     found = 0
     for process in psutil.Process().children(recursive=True):
         try:
@@ -158,7 +158,7 @@ def _memory() -> int:
 
 
 def main() -> int:
-    """Prints the table."""
+    """Measures all cases and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=32)
@@ -167,7 +167,7 @@ def main() -> int:
     series = simulate_tile(SimulationConfig(height=32, width=32, days=60), 1, 0)
     content = netcdf.encode(series)
     print(
-        f"{given.clients} clients, {len(series.optical)} dates of 32×32 pixels, {len(content) / 1e3:.0f} kB a request"
+        f"{given.clients} clients, {len(series.optical)} dates of 32×32 pixels, {len(content) / 1e3:.0f} kB per request"
     )
     print(f"{'':34} {'requests/s':>10} {'p50 s':>7} {'p95 s':>7} {'p99 s':>7}  answers")
     rows = {}
@@ -189,7 +189,9 @@ def main() -> int:
         ray.shutdown()
     gain = rows["together"]["requests_a_second"] / rows["one by one"]["requests_a_second"]
     print(f"together / one by one: {gain:.2f}")
-    print(f"in the network alone: {1e3 * alone:.1f} ms a window by itself, {1e3 * of_eight:.1f} ms as one of eight")
+    print(
+        f"network alone: {1e3 * alone:.1f} ms per window singly, {1e3 * of_eight:.1f} ms per window in a batch of eight"
+    )
     print(json.dumps({
         "benchmark": "serving", "clients": given.clients, "gain": gain, "network_seconds": [alone, of_eight],
         "rows": rows,

@@ -1,9 +1,9 @@
-"""How near simulated series come to real ones: a table and, with `--output`, a figure.
+"""Compares statistics of simulated and real series in a table and, with `--output`, a figure.
 
 `python -m benchmarks.simulator_fidelity --real STORE [--pastis FOLDER] [--output figure.png]` reads real sites from a
-tile store (`restore-dit ingest cube … STORE`), simulates tiles on each site's own dates, and prints every statistic of
-both, their ratio and, last, one JSON line. FOLDER holds PASTIS-R's `NORM_S2_patch.json`, and `pastis_stats.json` and
-`pastis_r_dates_by_tile.json` as the tests read them.
+tile store (`restore-dit ingest cube … STORE`), simulates tiles on the dates of each site, and prints every statistic of
+both with their ratio and, as the last line, JSON. FOLDER contains PASTIS-R's `NORM_S2_patch.json`, and
+`pastis_stats.json` and `pastis_r_dates_by_tile.json` as the tests read them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from matplotlib.axes import Axes
 
 SEED = 1
 SEASONS = (("winter", 45), ("spring", 125), ("summer", 205), ("cloudy", 150))
-"""Columns of the figure, with the day of the year that they shall be near to."""
+"""Columns of the figure, with the day of the year that their frames should be close to."""
 
 HIGHEST = {TRUE_COLOUR: (2200, 2200, 2200), FALSE_COLOUR: (5500, 3000, 2600), SHORTWAVE: (4200, 5500, 3000)}
 """Stored reflectance shown as full red, green and blue."""
@@ -47,13 +47,13 @@ class Pair:
     simulated: list[TileSeries]
 
     def statistics(self) -> tuple[SeriesStatistics, SeriesStatistics]:
-        """Of the site and of the counterparts."""
+        """Statistics of the site and of its counterparts."""
         bands = self.site.optical.bands
         return describe_series([self.site], bands), describe_series(self.simulated, bands)
 
 
 def rows_of(real: SeriesStatistics, simulated: SeriesStatistics) -> list[tuple[str, float, float]]:
-    """(what, real, simulated) for the table; the means over bands are of the bands' own numbers."""
+    """Rows (statistic, real, simulated) of the table; means over bands average the per-band statistics."""
     rows = [
         (f"{title} {band}", float(getattr(real, name)[number]), float(getattr(simulated, name)[number]))
         for name, title in (("mean", "mean"), ("deviation", "deviation"), ("interpolation", "interpolation error"))
@@ -92,7 +92,7 @@ def rows_of(real: SeriesStatistics, simulated: SeriesStatistics) -> list[tuple[s
 
 
 def pastis_rows(folder: Path, count: int) -> list[tuple[str, float, float]]:
-    """(what, real, simulated) for PASTIS-R."""
+    """Rows (statistic, real, simulated) for PASTIS-R."""
     facts = json.loads((folder / "pastis_stats.json").read_text())
     folds = json.loads((folder / "NORM_S2_patch.json").read_text()).values()
     tiles = {name: describe_series(counterparts_of_pastis(folder, name, count, SEED)) for name in PASTIS_TILES}
@@ -115,7 +115,7 @@ def pastis_rows(folder: Path, count: int) -> list[tuple[str, float, float]]:
 
 
 def print_rows(title: str, rows: list[tuple[str, float, float]]) -> None:
-    """A Markdown table; what may be negative or in dB is compared by its difference."""
+    """Prints a Markdown table; correlations and values in dB are compared by difference, all others by ratio."""
     print(f"\n{title}\n\n| statistic | real | simulated | ratio or difference |\n|---|---|---|---|")
     for what, real, simulated in rows:
         digits = 0 if abs(real) >= 100 else 3 if abs(real) < 1 else 2
@@ -125,7 +125,7 @@ def print_rows(title: str, rows: list[tuple[str, float, float]]) -> None:
 
 
 def frame_near(tile: TileSeries, season: str, day: int) -> int:
-    """The clear frame (of season `cloudy` the partly cloudy one) nearest to a day of the year."""
+    """Index of the clear frame (for the season `cloudy`, the partly cloudy frame) nearest to a day of the year."""
     share = tile.missing().mean(axis=(1, 2))
     wanted = (share > 0.25) & (share < 0.65) if season == "cloudy" else share < 0.01
     dates = tile.optical.dates
@@ -136,14 +136,14 @@ def frame_near(tile: TileSeries, season: str, day: int) -> int:
 
 
 def draw_frame(panel: Axes, tile: TileSeries, frame: int, composite: Composite | None) -> None:
-    """A composite of a frame, or, without one, the radar nearest in time."""
+    """Draws a composite of a frame or, without a composite, the radar acquisition nearest in time."""
     if composite is not None:
         image = composite.pick(tile.optical.values[[frame]].astype(np.float32), tile.optical.bands)[0]
         panel.imshow((image / np.array(HIGHEST[composite])).clip(0, 1) ** 0.75)
         return
     series = next(iter(tile.radar.values()))
     nearest = int(np.abs(series.dates - tile.optical.dates[frame]).argmin())
-    # Means of 2×2 pixels: the real product has 20 m.
+    # Average 2×2 pixels, because the real product has 20 m pixels.
     power = 10 ** (series.values[nearest] / (10 * DECIBEL_SCALE))
     rows, columns = (size // 2 for size in tile.size)
     blocks = power[:, : 2 * rows, : 2 * columns].reshape(2, rows, 2, columns, 2).mean(axis=(2, 4))
@@ -153,7 +153,7 @@ def draw_frame(panel: Axes, tile: TileSeries, frame: int, composite: Composite |
 
 
 def draw_figure(pair: Pair, shown: int, path: Path) -> None:
-    """Frames of the site beside those of counterpart number `shown`, and curves of the statistics."""
+    """Draws frames of the site beside those of counterpart number `shown`, and curves of the statistics."""
     real, simulated = pair.statistics()
     figure = plt.figure(figsize=(15, 12.4), layout="constrained")
     images, curves = figure.subfigures(2, 1, height_ratios=(8.6, 3.2))
@@ -175,7 +175,7 @@ def draw_figure(pair: Pair, shown: int, path: Path) -> None:
 
 
 def draw_curves(panels: NDArray[Any], real: SeriesStatistics, simulated: SeriesStatistics) -> None:
-    """Seasons, change with time, change over space, bands, and errors of interpolation."""
+    """Draws curves of seasons, change over time, difference in space, band statistics and interpolation errors."""
     months, bands = np.arange(1, 13), np.arange(len(real.bands))
     shown = [real.bands.index(band) for band in ("B04", "B08", "B11")]
     for (name, statistics), style in zip((("real", real), ("simulated", simulated)), ("-", "--"), strict=True):
@@ -204,7 +204,7 @@ def draw_curves(panels: NDArray[Any], real: SeriesStatistics, simulated: SeriesS
 
 
 def seconds_a_tile(tiles: int) -> float:
-    """Processor time of a tile of 128×128 pixels with both radar tracks."""
+    """CPU time in seconds to simulate a tile of 128×128 pixels with both radar tracks."""
     simulate_tile(SimulationConfig(), SEED, 0)
     start = time.process_time()
     for index in range(tiles):
@@ -218,9 +218,9 @@ def main() -> None:
     parser.add_argument("--real", required=True, help="tile store of real sites")
     parser.add_argument("--climate", default="flanders", help="climate of the real sites (default flanders)")
     parser.add_argument("--pastis", type=Path, help="folder with the statistics of PASTIS-R")
-    parser.add_argument("--tiles", type=int, default=12, help="simulated tiles a site (default 12)")
+    parser.add_argument("--tiles", type=int, default=12, help="simulated tiles per site (default 12)")
     parser.add_argument("--shown", type=int, default=1, help="number of the simulated tile in the figure (default 1)")
-    parser.add_argument("--output", type=Path, help="figure to draw, of the first site that has all ten bands")
+    parser.add_argument("--output", type=Path, help="file for a figure of the first site that has B02 and B08")
     given = parser.parse_args()
     store = TileStore.open(given.real)
     result: dict[str, dict[str, tuple[float, float]]] = {}
@@ -238,7 +238,7 @@ def main() -> None:
         print_rows(f"PASTIS-R: {given.tiles} simulated patches of each tile on its dates", rows)
         result["PASTIS-R"] = {what: (float(one), float(other)) for what, one, other in rows}
     seconds = seconds_a_tile(4)
-    print(f"\na tile of 128×128 pixels: {seconds:.2f} s of one core")
+    print(f"\na tile of 128×128 pixels: {seconds:.2f} s on one core")
     print(json.dumps({"benchmark": "simulator_fidelity", "seconds_a_tile": seconds, "statistics": result}))
 
 

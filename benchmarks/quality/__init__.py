@@ -1,1 +1,1 @@
-"""The project's claims of quality, measured: real sites × protocols × methods in one table and one picture."""
+"""Quality of the gap filling: a table and a figure of sites × protocols × methods."""

@@ -1,8 +1,8 @@
-"""How well gaps are filled: real sites × protocols × methods.
+"""Quality of the gap filling: sites × protocols × methods.
 
-`python -m benchmarks.quality MODEL … --trees --output quality` scores every baseline, every model directory that is
-named and gradient boosting on the sites of `--data` and on simulated tiles, and prints a table and, last, one JSON
-line; `--output` gets both and a picture. Not part of `make bench`: all of it takes an hour on two cores.
+`python -m benchmarks.quality MODEL … --trees --output quality` scores all baselines, the given model directories and
+gradient boosting on the sites in `--data` and on simulated tiles, and prints a table and, as the last line, JSON. Both
+are also written to `--output`, with a figure. It is not part of `make bench`: the whole run takes an hour on two cores.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.sampling import SamplingOptions
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-"""Beside the checkout."""
+"""Default folder of the sites' files, beside the checkout."""
 
 TREES_SEED = 77_001
 
 
 def main() -> int:
-    """Prepares, scores, prints and writes."""
+    """Prepares the sites, scores all methods, and prints and writes the results."""
     given = arguments()
     notes = [f"`missing-frame`: at most {given.frames} hidden frames a site"]
     with ExitStack() as stack:
@@ -53,7 +53,7 @@ def main() -> int:
         if given.trees:
             from benchmarks.boosted_trees import fit_trees
 
-            say(f"trees of {given.trees} simulated tiles")
+            say(f"fitting trees to {given.trees} simulated tiles")
             fitted = fit_trees(folder, given.trees, TREES_SEED)
             models |= {TREES: fitted.model}
             notes.append(
@@ -76,45 +76,56 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="model directories, named by their folder")
-    parser.add_argument("--sites", nargs="+", choices=SITES, default=list(SITES), metavar="SITE",
-                        help=f"of {', '.join(SITES)} (default all)")  # fmt: skip
-    parser.add_argument("--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="default both")
-    parser.add_argument("--frames", type=int, default=60, help="missing-frame: hidden frames a site (default 60)")
-    parser.add_argument("--trees", type=int, nargs="?", const=400, metavar="TILES",
-                        help="boosted trees as a method, of so many simulated tiles (400)")  # fmt: skip
-    parser.add_argument("--targets", choices=("both", "source"), default="both",
-                        help="whose masks say what may be scored (default both, with the rule's)")  # fmt: skip
     parser.add_argument(
-        "--data", type=Path, default=SHARED, help="folder of the sites' files (default beside the checkout)"
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="model directories; the name of the folder becomes the name of the method",
     )
-    parser.add_argument("--folder", type=Path, help="where tile stores are kept (default: a temporary folder)")
+    parser.add_argument("--sites", nargs="+", choices=SITES, default=list(SITES), metavar="SITE",
+                        help=f"sites among {', '.join(SITES)} (default: all)")  # fmt: skip
+    parser.add_argument(
+        "--protocols", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS), help="protocols (default: both)"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=60, help="missing-frame: maximum number of hidden frames per site (default 60)"
+    )
+    parser.add_argument("--trees", type=int, nargs="?", const=400, metavar="TILES",
+                        help="include boosted trees, fitted to this many simulated tiles (default 400)")  # fmt: skip
+    parser.add_argument("--targets", choices=("both", "source"), default="both",
+                        help="masks that decide what is scored: the source's, or these and the rule's")  # fmt: skip
+    parser.add_argument(
+        "--data", type=Path, default=SHARED, help="folder of the sites' files (default: beside the checkout)"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the tile stores (default: a temporary folder)")
     parser.add_argument("--output", type=Path, help="folder for quality.md, quality.json and quality.png")
     return parser.parse_args()
 
 
 def named(places: list[str]) -> dict[str, str]:
-    """Name → address: that of the folder, or where it is called `model` that of the run around it."""
+    """Maps method names to addresses. A name is that of the folder or, for folders called `model`, of the parent."""
     names: dict[str, str] = {}
     for place in places:
         *above, name = [part for part in place.split("/") if part]
         name = above[-1] if name == "model" and above else name
         if name in names or name in BASELINES or name == TREES:
-            raise UserError(f"{place}: there is a method {name!r} already; rename the folder", status=2)
+            raise UserError(f"{place}: the method name {name!r} is already taken; rename the folder", status=2)
         names[name] = place
     return names
 
 
 def seen(site: Site, models: Mapping[str, Model]) -> list[str]:
-    """That a model was trained on tiles of a site, for those that were."""
+    """Notes on the models that were trained on tiles of a site."""
     found = {name: seen_in_training(model, site.store, site.tile_ids) for name, model in models.items()}
-    return [f"{name} was trained on {site.name}: its scores there say nothing" for name, its in found.items() if its]
+    return [
+        f"{name} was trained on {site.name}: its scores there are meaningless" for name, its in found.items() if its
+    ]
 
 
 def score(site: Site, protocol: str, models: Mapping[str, Model], frames: int) -> Row:
-    """All methods on a site."""
+    """Scores all methods on a site under a protocol."""
     if not site.tile_ids:
         return Row(site.name, site.is_real, protocol, {}, reason="no frame may be scored")
     hidden = max(1, frames // len(site.tile_ids))
@@ -136,7 +147,7 @@ def score(site: Site, protocol: str, models: Mapping[str, Model], frames: int) -
 
 
 def fills(model: Model, site: Site) -> bool:
-    """Whether a model fills all bands of a site."""
+    """Whether a model can fill all bands of a site."""
     try:
         return set(model.bands_of(site.bands, site.name)) == set(site.bands)
     except UserError:
@@ -144,7 +155,7 @@ def fills(model: Model, site: Site) -> bool:
 
 
 def say(line: str) -> None:
-    """Progress, beside the table."""
+    """Prints progress on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The table as Markdown and as JSON."""
+"""The results as Markdown and as JSON."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from restore_dit.evaluation.baselines import BASELINES
 from restore_dit.evaluation.frames import Interval
 
 MASKS: dict[Masks, str] = {
-    "both": "by the masks that came with a site and by the rule (`clouds detect`), together",
-    "source": "by the masks that came with a site, alone",
+    "both": "by both the masks that came with the site and the rule (`clouds detect`)",
+    "source": "by the masks that came with the site",
 }
 
 COLUMNS = (
@@ -27,7 +27,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Document:
-    """All that was measured: `models` by name with their address, `notes` such as how long the trees took."""
+    """All results. `models` maps names to addresses; `notes` are remarks, such as the time to fit the trees."""
 
     sites: Sequence[Site]
     rows: Sequence[Row]
@@ -37,13 +37,13 @@ class Document:
 
     @property
     def methods(self) -> list[str]:
-        """Baselines in their order, then the others as they were given."""
+        """Baselines in their fixed order, then the other methods in the order given."""
         names = dict.fromkeys(name for row in self.rows for name in row.scores)
         return [name for name in BASELINES if name in names] + [name for name in names if name not in BASELINES]
 
     @property
     def protocols(self) -> list[str]:
-        """Those that were asked for."""
+        """The protocols that were run."""
         return [protocol for protocol in PROTOCOLS if any(row.protocol == protocol for row in self.rows)]
 
     def floors(self) -> dict[str, list[Floor]]:
@@ -52,12 +52,12 @@ class Document:
 
 
 def to_markdown(document: Document) -> str:
-    """Floors and means first, then every site."""
+    """The document as Markdown: floors and means first, then every site."""
     parts = [
         "# Quality",
         f"restore-dit {__version__}. Missing pixels on the published scale, clamp(DN, 0, 8000)/8000. A frame may be "
-        f"scored where it is clear {MASKS[document.masks]}. *Best baseline*: the one with the highest PSNR of the same "
-        "site and protocol. *95 %*: where 95 % of the differences lie when a site's frames (and tiles) are drawn anew. "
+        f"scored where it is clear {MASKS[document.masks]}. *Best baseline*: the one with the highest PSNR on the same "
+        "site and protocol. *95 %*: bootstrap interval of the difference, resampling the site's frames (and tiles). "
         "*Frames below linear*: more than 0.1 dB below linear interpolation.",
         "\n".join(f"- {note}" for note in document.notes),
         *(_floors(model, its) for model, its in document.floors().items()),
@@ -69,7 +69,7 @@ def to_markdown(document: Document) -> str:
 
 
 def to_json(document: Document) -> dict[str, Any]:
-    """The same as plain values; what is not finite is left out as None."""
+    """The document as plain values for JSON; values that are not finite become None."""
     content = {
         "benchmark": "quality",
         "version": __version__,
@@ -105,7 +105,7 @@ def _met(met: bool | None) -> str:
 
 
 def _means(document: Document) -> str:
-    """Methods × protocols."""
+    """The table of means, methods × protocols."""
     headers, rows = ["method"], []
     for protocol in document.protocols:
         count = len(scored(document.rows, protocol))

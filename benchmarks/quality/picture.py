@@ -1,4 +1,5 @@
-"""The table as a dot plot: a row a site and protocol, a mark a method, at its difference to the best baseline."""
+"""The results as a dot plot: one row per site and protocol, one mark per method at its difference from the best
+baseline."""
 
 from __future__ import annotations
 
@@ -15,25 +16,25 @@ from restore_dit.evaluation.figures import to_png
 from restore_dit.pictures.panels import INK
 
 LEAST, MOST = -2.5, 3.5
-"""Decibels at the edges of the picture at most; a mark beyond is drawn at the edge, open."""
+"""Limits of the horizontal axis in dB; marks beyond are drawn open, at the edge."""
 
 BASELINE_MARKS = dict(zip(BASELINES, "<>oXPs^D", strict=True))
 BARS = ("linear", "kriging", "kriging_offset")
-"""The baselines that are hard to beat, darker."""
+"""The strongest baselines, drawn darker."""
 
 TREES_COLOUR = "#009e73"
 MODEL_COLOURS = ("#d55e00", "#0072b2", "#cc79a7", "#e69f00", "#56b4e9")
-"""Told apart by colour-blind readers (Okabe and Ito)."""
+"""Distinguishable for colour-blind readers (Okabe and Ito)."""
 
 MEAN = "mean of real sites"
 ROW_HEIGHT = 0.5  # inches
 
 Line = tuple[str, str, Mapping[str, Score | Mean]]
-"""Protocol, site or `MEAN`, what is drawn of each method."""
+"""One row: the protocol, the site or `MEAN`, and the scores by method."""
 
 
 def draw(rows: Sequence[Row], models: Sequence[str]) -> bytes:
-    """The picture as PNG: in each row learned methods above, each with its interval, baselines below."""
+    """The figure as PNG. In each row, learned methods with their intervals are above, baselines below."""
     lines = [line for protocol in PROTOCOLS for line in _lines(rows, protocol)]
     used = {method for _, _, scores in lines for method in scores}
     styles = {method: style for method, style in _styles(models).items() if method in used}
@@ -55,7 +56,7 @@ def draw(rows: Sequence[Row], models: Sequence[str]) -> bytes:
 
 
 def _lines(rows: Sequence[Row], protocol: str) -> list[Line]:
-    """From top to bottom: the sites and, where several are real, their mean."""
+    """Rows of a protocol from top to bottom: the sites and, with several real ones, their mean."""
     lines: list[Line] = [(protocol, row.site, row.scores) for row in rows if row.protocol == protocol and row.scores]
     real = scored(rows, protocol)
     if len(real) > 1:
@@ -78,7 +79,7 @@ def _styles(models: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def _heights(methods: Sequence[str]) -> dict[str, float]:
-    """Where in its row each method stands, so that equal ones do not hide each other."""
+    """Vertical offset of each method within its row, so that marks do not hide each other."""
     baselines, learned = [[m for m in methods if (m in BASELINES) == wanted] for wanted in (True, False)]
     step = min(0.16, 0.4 / max(len(learned), 1))
     above = {method: -0.22 + (index - (len(learned) - 1) / 2) * step for index, method in enumerate(learned)}
@@ -109,4 +110,4 @@ def _axes(panel: Axes, lines: Sequence[Line]) -> None:
         ends = lines[place][0] != lines[place - 1][0]
         panel.axhline(place - 0.5, color=INK if ends else "#e3e5e9", linewidth=0.9 if ends else 0.6, zorder=1)
     panel.spines[["top", "right", "left"]].set_visible(False)
-    panel.set_xlabel("PSNR of missing pixels less that of the best baseline, dB (line: 95 %; open: beyond the edge)")
+    panel.set_xlabel("PSNR of missing pixels minus that of the best baseline, dB (line: 95 %; open: beyond the edge)")

@@ -1,4 +1,4 @@
-"""The places that methods are compared on, as tile stores: six real ones, and simulated tiles that nobody learned."""
+"""The sites on which methods are compared, as tile stores: six real ones, and simulated tiles unseen in training."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import S2_BANDS
 
 Masks = Literal["both", "source"]
-"""Whose masks say which frames may be scored: those that came with a site and the rule's, or the former alone."""
+"""Masks that decide which frames may be scored: those that came with a site and the rule's, or the former alone."""
 
 SIMULATED = "simulated"
 
 SIMULATION_SEED, SIMULATED_TILES, SIMULATED_SIDE = 88_001, 6, 64
 
 FEWEST_TARGETS = 8
-"""Frames of a site below which the loose limits count."""
+"""Minimum number of scorable frames under the strict limits; with fewer, the loose limits apply."""
 
 STRICT = TargetConfig()
 LOOSE = TargetConfig(most_hidden=0.2, most_no_data=0.3)
-"""For sites where the masks call much of the ground cloud (bright summers in Portugal) or know no class for it (water
-in Sweden): what either mask hides is hidden from all and not scored."""
+"""For sites where the masks classify much of the ground as cloud (bright summers in Portugal) or have no class for it
+(water in Sweden). Pixels that either mask hides are hidden from all methods and not scored."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a real site's files are, below the folder of data, what reads them, and what and when they show."""
+    """A real site: the folder of its files within the data folder, the mapping that reads them, and place and time."""
 
     folder: str
     mapping: str
@@ -52,15 +52,15 @@ SOURCES = {
     "minicube_portugal": Source("sites/minicube_portugal", "minicube", "Portugal, 2021"),
     "minicube_sweden": Source("sites/minicube_sweden", "minicube", "Sweden, 2021"),
 }
-"""The real sites by their names in the table."""
+"""The real sites, by their names in the table."""
 
 SITES = (*SOURCES, SIMULATED)
 
 
 @dataclass(frozen=True)
 class Site:
-    """A store of one place's tiles: of `tile_ids` those that have frames to score, `scorable` in all, by the rule
-    `targets`; `bands` are filled."""
+    """The tile store of one site. `targets` is the rule by which frames may be scored, `tile_ids` are the tiles with
+    such frames, `scorable` is their total number, and `bands` are the bands to fill."""
 
     name: str
     place: str
@@ -72,12 +72,12 @@ class Site:
 
     @property
     def is_real(self) -> bool:
-        """Whether a satellite saw it."""
+        """Whether the site is real, not simulated."""
         return self.name != SIMULATED
 
     @property
     def described(self) -> str:
-        """Tiles, their size, dates and bands, such as `1 × 64×64, 72 dates, 10 bands`."""
+        """Number and size of tiles, dates, bands and radar, such as `1 × 64×64, 72 dates, 10 bands, radar`."""
         records = [self.store.record(tile_id) for tile_id in self.store.tile_ids]
         sizes = sorted({record.size for record in records})
         dates = sorted({record.optical.frames for record in records})
@@ -88,10 +88,10 @@ class Site:
 
 
 def prepare(name: str, data: Path, folder: Path, masks: Masks) -> Site:
-    """The site's store, made below `folder` where it is not there, with masks and a rule of targets.
+    """Makes the store of a site below `folder`, unless it exists, detects clouds, and chooses the rule for targets.
 
     Raises:
-        UserError: its files are not below `data`, or cannot be read.
+        UserError: the site's files are missing from `data` or cannot be read.
     """
     place = str(folder / name)
     if name == SIMULATED:
@@ -126,7 +126,7 @@ def _site(name: str, store: TileStore, masks: Masks) -> Site:
 
 
 def scorable_frames(store: TileStore, targets: TargetConfig) -> dict[str, int]:
-    """How many frames of each tile may be scored."""
+    """Number of frames of each tile that may be scored."""
     decisions = {
         tile_id: decide_by_record(targets, store.record(tile_id), f"tile {tile_id}") for tile_id in store.tile_ids
     }

@@ -1,4 +1,4 @@
-"""What the scores of all sites say: each method beside the best baseline, means over real sites, and the floors."""
+"""Scores of all sites: each method against the best baseline, means over real sites, and quality floors."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ TREES = "trees"
 PROTOCOLS = ("paper", "missing-frame")
 
 LEAST_GAIN = {"paper": 1.0, "missing-frame": 0.4}
-"""Decibels by which a model is to be above the best baseline, mean over real sites."""
+"""Minimum gain over the best baseline in dB, mean over real sites."""
 
 MOST_BELOW_LINEAR = 0.15
-"""Share of frames that may be more than 0.1 dB below linear interpolation, mean over real sites."""
+"""Maximum share of frames more than 0.1 dB below linear interpolation, mean over real sites."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A method on one row's missing pixels, on the published scale: PSNR in dB over all and over those of hidden and of
-    partly visible frames, its difference to the row's best baseline with the 95 % interval, the share of frames below
-    linear interpolation, the worst frame's difference to it in dB, and SSIM of whole frames with gaps. None where there
-    is no such pixel. covered_hidden, covered_partial: the share of missing values within the method's intervals of 50,
-    80 and 95 %; None of one that has none."""
+    """Scores of a method on the missing pixels of one row, on the published scale; None where there is no such pixel.
+
+    psnr: in dB, over all missing pixels. hidden, partial: the same over hidden and over partly visible frames.
+    gain, gain_interval: difference from the row's best baseline in dB, with its 95 % interval.
+    below_linear: share of frames more than 0.1 dB below linear interpolation.
+    worst_frame: lowest difference of a frame from linear interpolation, in dB.
+    ssim: of whole frames with gaps.
+    covered_hidden, covered_partial: share of missing values within the method's 50, 80 and 95 % intervals; None for a
+        method without intervals.
+    """
 
     psnr: float
     gain: float
@@ -44,7 +49,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """A site under a protocol: the scores by method and how many frames they are of, or the `reason` why there are
+    """Results of a site under a protocol: scores by method and the number of frames, or the `reason` why there are
     none."""
 
     site: str
@@ -56,14 +61,14 @@ class Row:
 
     @property
     def best_baseline(self) -> str:
-        """The baseline of the highest PSNR."""
+        """The baseline with the highest PSNR."""
         return max((name for name in self.scores if name in BASELINES), key=lambda name: self.scores[name].psnr)
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A method's difference to the best baseline in dB over `sites` real sites: mean and lowest; and the mean share of
-    frames below linear interpolation."""
+    """A method's difference from the best baseline in dB, mean and lowest over `sites` real sites, and its mean
+    share of frames below linear interpolation."""
 
     gain: float
     lowest: float
@@ -73,7 +78,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Floor:
-    """What a model is to reach, what it reached, and whether that is enough; None where it cannot be said."""
+    """A quality floor: what a model must reach, what it reached, and whether the floor is met; None if not measured."""
 
     wanted: str
     found: str
@@ -81,11 +86,11 @@ class Floor:
 
 
 def scores_of(report: Report) -> dict[str, Score]:
-    """The scores of every method of a report; none where it has no missing pixel."""
+    """Scores of every method in a report; empty if the report has no missing pixels."""
     scores = {}
     for method, psnr in report.missing_psnr.items():
         averages, compared = report.methods[method][PUBLISHED_SCALE], report.comparisons[method]
-        # The trees' deviation stands for nothing.
+        # The deviation of the trees is a constant without meaning.
         covered = report.coverage.get(method, {}) if method != TREES else {}
         scores[method] = Score(
             psnr=psnr,
@@ -108,7 +113,7 @@ def scored(rows: Iterable[Row], protocol: str) -> list[Row]:
 
 
 def mean_over_sites(rows: Sequence[Row], protocol: str, method: str) -> Mean | None:
-    """Over the real sites that the method was scored on; None where there is none."""
+    """Mean over the real sites on which the method was scored; None if there are none."""
     scores = [row.scores[method] for row in scored(rows, protocol) if method in row.scores]
     if not scores:
         return None
@@ -121,7 +126,7 @@ def mean_over_sites(rows: Sequence[Row], protocol: str, method: str) -> Mean | N
 
 
 def floors(rows: Sequence[Row], model: str) -> list[Floor]:
-    """The floors of a model. One that it was not scored for on every real site that has scores is not met."""
+    """The floors of a model. A floor is not met if the model lacks scores on a real site that has some."""
     found = []
     for protocol in PROTOCOLS:
         least = LEAST_GAIN[protocol]
@@ -148,7 +153,7 @@ def floors(rows: Sequence[Row], model: str) -> list[Floor]:
 def _everywhere(
     rows: Sequence[Row], protocol: str, model: str, wanted: str, metric: str, others: tuple[str, ...]
 ) -> Floor:
-    """That the model is above all the others at every real site."""
+    """The floor that the model exceeds all the others at every real site."""
     above = []
     for row in scored(rows, protocol):
         theirs = [value for other in others if (value := _value(row, other, metric)) is not None]

@@ -46,7 +46,7 @@ _RESOLUTION = 0.5 / OPTICAL_CEILING
 
 _REFERENCE = LEVELS.index(0.8)
 _REACH_OF_VISIBLE, _VISIBLE_PRIOR = 6.0, 4.0
-"""Of `visible_nearby`: standard deviation of the Gaussian window in pixels, and weight of the prior in pixels."""
+"""Parameters of `visible_nearby`, in pixels: standard deviation of the Gaussian window, and weight of the prior."""
 
 
 class Comparison(NamedTuple):

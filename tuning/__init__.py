@@ -1,1 +1,1 @@
-"""Sweeps over diffusion schedules with Ray Tune."""
+"""Hyperparameter sweeps with Ray Tune, mainly over diffusion schedules."""

@@ -1,4 +1,4 @@
-"""What a sweep is: a run, what of it is searched, and how."""
+"""Configuration of a sweep: a base run, a search space, and a search method."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tuning.space import CHANGEABLE, Range, Space, keys_of, may_change, require_
 
 
 class SearchConfig(Section):
-    """How the next trial's values are found."""
+    """How the values of the next trial are chosen."""
 
     algorithm: Literal["tpe", "random", "grid"] = Field(
-        "tpe", description="tpe: where earlier trials were good; random; grid: every combination once"
+        "tpe", description="tpe: near values of good earlier trials; random; grid: every combination once"
     )
-    trials: Positive = Field(16, description="how many; grid: at most")
+    trials: Positive = Field(16, description="number of trials; grid: the maximum")
     objectives: tuple[Literal["psnr", "seconds"], ...] = Field(
-        ("psnr",), description="what tpe seeks: high PSNR, or also little sampling time"
+        ("psnr",), description="what tpe optimises: PSNR alone, or PSNR and sampling time"
     )
-    startup_trials: Positive = Field(8, description="tpe: trials at random before it begins to learn from them")
+    startup_trials: Positive = Field(8, description="tpe: number of random trials at the beginning")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -36,65 +36,69 @@ class SearchConfig(Section):
 
 
 class StoppingConfig(Section):
-    """Asynchronous successive halving (ASHA, Li et al. 2020): trials that lag behind end early."""
+    """Asynchronous successive halving (ASHA, Li et al. 2020): poor trials are stopped early."""
 
-    grace_steps: Positive = Field(100, description="optimiser steps that every trial gets")
-    reduction: float = Field(3.0, gt=1, description="of the trials that come to a rung one in so many goes on")
+    grace_steps: Positive = Field(100, description="minimum number of optimiser steps of every trial")
+    reduction: float = Field(3.0, gt=1, description="reduction factor: at each rung, the best 1/reduction continue")
 
 
 class PopulationConfig(Section):
-    """Population-based training (Jaderberg et al. 2017): after every so many steps the trials that lag behind go on
-    from the state of those that lead, with values near theirs."""
+    """Population-based training (Jaderberg et al. 2017): after each generation, the worst trials copy the state of the
+    best ones (exploit) and perturb their values (explore)."""
 
-    every_steps: Positive = Field(100, description="optimiser steps in a generation")
-    share: float = Field(0.25, gt=0, le=0.5, description="of the trials, at either end: the last follow the first")
-    fresh: Fraction = Field(0.25, description="how often a value is drawn anew from the space, and not near the old")
+    every_steps: Positive = Field(100, description="optimiser steps per generation")
+    share: float = Field(
+        0.25, gt=0, le=0.5, description="share of the trials that is replaced, and that is copied: worst and best"
+    )
+    fresh: Fraction = Field(0.25, description="probability that a value is resampled from the space, not perturbed")
 
 
 class SeedsConfig(Section):
-    """The best trials once more with other seeds, so that luck is not taken for a finding."""
+    """Repetition of the best trials with other seeds, to tell real differences from chance."""
 
-    best: int = Field(0, ge=0, description="how many of the best trials; 0: none")
-    repeats: Positive = Field(2, description="further seeds of each")
+    best: int = Field(0, ge=0, description="number of best trials to repeat; 0: none")
+    repeats: Positive = Field(2, description="additional seeds per trial")
 
 
 class SweepConfig(Section):
-    """A sweep: rebuilt from the file saved in its folder."""
+    """A sweep. It is saved as `sweep.yaml` in the sweep's folder."""
 
     name: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    output: str = Field("sweeps", description="URI of the folder that holds sweeps; the sweep is output/name")
+    output: str = Field("sweeps", description="URI of the parent folder; the sweep is stored in output/name")
     model: str | None = Field(
-        None, description="URI of a model directory: nothing is trained, this model is sampled in every trial's way"
+        None, description="URI of a trained model: trials do not train but only sample this model"
     )
-    run: RunConfig = Field(RunConfig(), description="what every trial has in common")
+    run: RunConfig = Field(RunConfig(), description="base configuration of all trials")
     space: Space = Field(default_factory=dict)
     search: SearchConfig = SearchConfig()
-    stopping: StoppingConfig | None = Field(None, description="none: every trial trains to its end")
+    stopping: StoppingConfig | None = Field(None, description="early stopping; none: every trial trains to its end")
     population: PopulationConfig | None = Field(
-        None, description="the trials are a population that trains together; none: each by itself"
+        None, description="population-based training; none: trials are independent"
     )
     seeds: SeedsConfig = SeedsConfig()
-    concurrent: Positive | None = Field(None, description="trials at a time; none: as many as the cluster has room for")
-    max_failures: int = Field(1, ge=0, description="times that a trial which fails is tried again")
+    concurrent: Positive | None = Field(
+        None, description="concurrent trials; none: as many as the cluster has room for"
+    )
+    max_failures: int = Field(1, ge=0, description="retries of a failed trial")
 
     @model_validator(mode="after")
     def _consistent(self) -> SweepConfig:
         if self.search.algorithm == "grid":
             for name, parameter in self.space.items():
                 if isinstance(parameter, Range) and not parameter.is_discrete:
-                    raise ValueError(f"space.{name}: a grid needs values, a step or whole numbers")
+                    raise ValueError(f"space.{name}: a grid requires values, a step or integers")
         if self.model is not None:
             for name, parameter in self.space.items():
                 for value in parameter.every():
                     for key in parameter.changes(name, value):
                         if key not in SAMPLING_KEYS:
                             raise ValueError(
-                                f"space.{name}: {key} needs training, and with 'model' nothing is trained; there "
-                                f"are {', '.join(SAMPLING_KEYS)}"
+                                f"space.{name}: {key} requires training, but with 'model' nothing is trained; "
+                                f"available keys: {', '.join(SAMPLING_KEYS)}"
                             )
             if self.stopping or self.population or self.seeds.best:
                 raise ValueError(
-                    "stopping, population and seeds are for trials that train; with 'model' nothing is trained"
+                    "stopping, population and seeds require trials that train, but with 'model' nothing is trained"
                 )
         if self.population is not None:
             self._population_is_possible(self.population)
@@ -102,14 +106,16 @@ class SweepConfig(Section):
 
     def _population_is_possible(self, population: PopulationConfig) -> None:
         if self.stopping or self.seeds.best:
-            raise ValueError("population goes without stopping and seeds: its trials end together, with changed values")
+            raise ValueError(
+                "population cannot be combined with stopping or seeds: its trials end together, with changed values"
+            )
         if self.search.algorithm == "tpe":
             raise ValueError(
-                "population begins with search.algorithm 'random' or 'grid': all its trials begin at once, before "
-                "anything is known"
+                "population requires search.algorithm 'random' or 'grid': all its trials start at once, before "
+                "there is a result"
             )
         if self.search.trials < 2:
-            raise ValueError("population needs search.trials=2 at least")
+            raise ValueError("population requires search.trials=2 or more")
         if population.every_steps % self.run.training.validate_every:
             raise ValueError(
                 f"population.every_steps {population.every_steps} must be a multiple of run.training.validate_every "
@@ -117,18 +123,20 @@ class SweepConfig(Section):
             )
         if not any(may_change(name, parameter) for name, parameter in self.space.items()):
             raise ValueError(
-                "population needs a parameter that may change while a trial trains, such as "
+                "population requires a parameter that may change during training, such as "
                 "training.optimiser.learning_rate"
             )
         for name, parameter in self.space.items():
             for key in keys_of(name, parameter):
                 if key.startswith(LENGTHS):
                     raise ValueError(
-                        f"space.{name}: {key} changes how many steps a trial has, which a population shares"
+                        f"space.{name}: {key} changes the number of steps, which must be the same in a population"
                     )
             for key in parameter.when:
                 if not may_change(name, parameter) and key.startswith(CHANGEABLE):
-                    raise ValueError(f"space.{name}: stays as it is in a population, and so must '{key}' in its 'when'")
+                    raise ValueError(
+                        f"space.{name}: is fixed during training, so '{key}' in its 'when' must be as well"
+                    )
 
 
 LENGTHS = (
@@ -139,25 +147,25 @@ LENGTHS = (
     "data.targets.",
     "data.store",
 )
-"""How the keys begin that a run's number of steps depends on."""
+"""Prefixes of the keys on which a run's number of steps depends."""
 
 SAMPLING_KEYS = ("diffusion.sampler", "diffusion.sampling_steps")
-"""What of a trained model may be otherwise."""
+"""Keys that may be changed for a trained model."""
 
 
 def shipped_sweeps() -> dict[str, Path]:
-    """The sweeps that come with the package, by name."""
+    """The shipped sweeps, by name."""
     folder = Path(str(resources.files("tuning") / "shipped"))
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_sweep(config: str | None, overrides: list[str]) -> SweepConfig:
-    """The sweep described by a YAML file (or the name of a shipped one) and `key=value` overrides.
+    """Loads a sweep from a YAML file, or a shipped sweep by name, and applies `key=value` overrides.
 
-    A file may begin with `base: NAME`, a run's file or shipped configuration, which `run` then changes.
+    A file may contain `base: NAME`, the file of a run or a shipped configuration, which `run` then modifies.
 
     Raises:
-        UserError: no such file, bad YAML, unknown key, bad value, a space that the configuration would refuse.
+        UserError: no such file, invalid YAML, an unknown key, an invalid value, or a space with an invalid combination.
     """
     name = config or "small"
     path = Path(name)
@@ -169,11 +177,13 @@ def load_sweep(config: str | None, overrides: list[str]) -> SweepConfig:
     base = tree.pop("base", None)
     run = tree.get("run") or {}
     if isinstance(run, dict) and run.get("output"):
-        raise UserError(f"{name}: run.output={run['output']}: trials lie below the sweep; set output", status=2)
+        raise UserError(
+            f"{name}: run.output={run['output']}: trials are stored below the sweep; set output instead", status=2
+        )
     if base is not None:
         run = merge(load(str(base)).model_dump(mode="json"), run)
     tree["run"] = run | {"output": ""}
     sweep = build(SweepConfig, tree, name)
-    if sweep.model is None:  # else on the model's own run, which is read where the sweep runs
+    if sweep.model is None:  # otherwise validated against the model's own run, which is read where the sweep runs
         require_valid(sweep.space, sweep.run)
     return sweep

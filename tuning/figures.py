@@ -1,4 +1,4 @@
-"""Figures of a sweep, made without pyplot and so without global state."""
+"""Figures of a sweep. They do not use pyplot, which has global state."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from matplotlib.figure import Figure
 from tuning.records import Score, Trial
 
 WIDTH = 10.0
-"""Inches."""
+"""Width of a figure, in inches."""
 
 COLOURS = colormaps["viridis"]
 ACCENT, MUTED = "#0072b2", "#9aa5b1"
 MOST_LABELS = 12
-"""Names of trials in a figure, beyond which they would lie over each other."""
+"""Maximum number of labels in a figure; more would overlap."""
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Of points (seconds, PSNR) the indices of those that no other beats in both, the fastest first."""
+    """Indices of the points (seconds, PSNR) on the Pareto front, fastest first."""
     order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1]))
     front: list[int] = []
     for index in order:
@@ -35,7 +35,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def pareto_figure(trials: Sequence[Trial]) -> Figure:
-    """PSNR against the seconds that sampling a series takes, with the front."""
+    """PSNR against sampling time, with the Pareto front."""
     scored = [(trial, trial.best) for trial in trials if trial.best is not None]
     points = [(score.seconds, score.psnr) for _, score in scored]
     figure, axes = _axes(height=5.2)
@@ -50,7 +50,7 @@ def pareto_figure(trials: Sequence[Trial]) -> Figure:
         label = _label(scored[index][0])
         axes.annotate(label, points[index], xytext=(6, -12), textcoords="offset points", fontsize=8, color=ACCENT)
     axes.set_xscale("log")
-    axes.set_xlabel("seconds that sampling a series takes")
+    axes.set_xlabel("sampling time per series, s")
     axes.set_ylabel("PSNR of missing pixels, dB")
     axes.margins(x=0.15, y=0.12)
     axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
@@ -58,7 +58,7 @@ def pareto_figure(trials: Sequence[Trial]) -> Figure:
 
 
 def curves_figure(trials: Sequence[Trial], curves: Mapping[str, Sequence[Score]]) -> Figure:
-    """Validation PSNR over optimiser steps, one line a trial."""
+    """Validation PSNR over optimiser steps, one line per trial."""
     figure, axes = _axes(height=5.2)
     for rank, trial in reversed(list(enumerate(trials))):
         curve = curves.get(trial.name, ())
@@ -73,14 +73,14 @@ def curves_figure(trials: Sequence[Trial], curves: Mapping[str, Sequence[Score]]
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("validation PSNR, dB")
     best = [score.psnr for curve in curves.values() for score in curve if math.isfinite(score.psnr)]
-    if best:  # a family that has learnt nothing yet would press the others together
+    if best:  # without a lower limit, a family that has learned nothing yet would compress the other curves
         axes.set_ylim(bottom=max(min(best) - 0.1, float(np.percentile(best, 10)) - 1.5))
     axes.legend(frameon=False, loc="lower right", title="best trials")
     return figure
 
 
 def parallel_figure(trials: Sequence[Trial]) -> Figure:
-    """Every parameter as a vertical axis, every trial as a line through its values, coloured by PSNR."""
+    """Parallel coordinates: one axis per parameter, one line per trial, coloured by PSNR."""
     scored = [(trial, trial.best) for trial in trials if trial.best is not None]
     names = list(dict.fromkeys(name for trial, _ in scored for name in trial.values))
     figure, axes = _axes(height=5.5)
@@ -112,17 +112,17 @@ def parallel_figure(trials: Sequence[Trial]) -> Figure:
 
 
 def importance_figure(importance: Mapping[str, float]) -> Figure:
-    """A bar for each parameter."""
+    """Bar chart of the importance of each parameter."""
     figure, axes = _axes(height=1.2 + 0.45 * len(importance))
     names = sorted(importance, key=lambda name: importance[name])
     axes.barh(names, [importance[name] for name in names], color=ACCENT)
-    axes.set_xlabel("share")
+    axes.set_xlabel("importance (share)")
     axes.grid(visible=False, axis="y")
     return figure
 
 
 def seeds_figure(trials: Sequence[tuple[str, Sequence[float]]]) -> Figure:
-    """PSNR of each seed of each repeated trial, with mean and standard deviation."""
+    """PSNR of every seed of each repeated trial, with mean and standard deviation."""
     figure, axes = _axes(height=1.6 + 0.6 * len(trials))
     for row, (_, values) in enumerate(reversed(trials)):
         axes.scatter(values, [row] * len(values), color=MUTED, zorder=2)
@@ -135,7 +135,7 @@ def seeds_figure(trials: Sequence[tuple[str, Sequence[float]]]) -> Figure:
 
 
 def turns_figure(trials: Sequence[Trial]) -> Figure:
-    """What the values of a population were over its steps: a panel for each parameter that changed, a line a trial."""
+    """Values of a population over optimiser steps: one panel per parameter that changed, one line per trial."""
     changed = sorted(
         {
             name
@@ -173,18 +173,18 @@ def turns_figure(trials: Sequence[Trial]) -> Figure:
 
 
 def _stretches(trial: Trial) -> list[tuple[int, int, Mapping[str, Any]]]:
-    """(first step, last step, values) between turns."""
+    """The intervals between turns: (first step, last step, values)."""
     steps = [0, *(turn.step for turn in trial.turns), max(trial.step, 1)]
     values = [*(turn.before for turn in trial.turns), trial.values]
     return list(zip(steps, steps[1:], values, strict=False))
 
 
 CLOSEST_LABELS = 0.07
-"""Of an axis between two values that are named; one that is nearer to the last is not."""
+"""Minimum distance between two labels, as a share of the axis."""
 
 
 class _ParameterScale:
-    """Where a parameter's values lie on an axis from 0 to 1: numbers by size, all else in the order that it came."""
+    """Maps a parameter's values to an axis from 0 to 1: numbers by magnitude, others in order of appearance."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -222,6 +222,6 @@ def _short(name: str) -> str:
 
 
 def _label(trial: Trial) -> str:
-    """A trial's first values, in a few words."""
+    """A short label: the first four values of a trial."""
     words = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.values.values()]
     return ", ".join(words[:4]) or trial.name

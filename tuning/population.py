@@ -1,8 +1,8 @@
-"""Population-based training (Jaderberg et al. 2017), in generations: when all trials have come to a generation's last
-step, those that lag behind take over the state of ones that lead, and go on with values near theirs.
+"""Population-based training (Jaderberg et al. 2017) in generations: when all trials have reached the last step of a
+generation, the worst ones copy the state of the best ones and perturb their values.
 
-Ray Tune's own scheduler of that name kills the processes of trials, and hands states on as pickles. Here a trial ends
-by itself at the end of a generation, and a state is copied from one run's folder to another's.
+Ray Tune's scheduler of the same name kills the processes of trials and passes states on as pickles. Here, a trial
+pauses by itself at the end of a generation, and states are copied from one run's folder to another's.
 """
 
 from __future__ import annotations
@@ -20,23 +20,27 @@ from tuning.records import SweepFolder, Trial, Turn
 from tuning.space import Bundle, Choice, Range, Space, Values, configuration, may_change, values_by
 
 MOST_TRIES = 50
-"""So often values near another trial's are drawn while the configuration refuses them; then that trial's own stay."""
+"""Attempts to perturb values into a valid configuration. If all fail, the copied values are kept."""
 
 
 def generation_ends(population: PopulationConfig, total_steps: int) -> list[int]:
-    """The last step of every generation."""
+    """The last optimiser step of every generation."""
     return [*range(population.every_steps, total_steps, population.every_steps), total_steps]
 
 
 def turn(folder: SweepFolder, trials: Sequence[Trial], step: int, sweep: SweepConfig, base: RunConfig) -> list[Trial]:
-    """Lets those that lag behind at this step follow those that lead, and keeps their records. Called again after it
-    was interrupted, it does what is left of the same.
+    """Makes the worst trials at this step copy the best ones, and writes their records. If it was interrupted, calling
+    it again completes the same changes.
 
     Args:
-        trials: the population, all of which came to this step or failed before.
+        folder: the sweep's folder.
+        trials: the population, all of which have reached this step or failed before.
+        step: last step of a generation.
+        sweep: the sweep.
+        base: base configuration of the trials.
 
     Returns:
-        the trials that turned.
+        The trials that were replaced.
     """
     assert sweep.population is not None
     scores = {trial.name: _psnr_at(folder, trial, step) for trial in trials}
@@ -60,14 +64,14 @@ def turn(folder: SweepFolder, trials: Sequence[Trial], step: int, sweep: SweepCo
 
 
 def followers(scores: Mapping[str, float], share: float, dice: random.Random) -> dict[str, str]:
-    """Of trials by their scores those that lag behind, each with the one of the leaders that it follows."""
+    """The worst trials, each mapped to one of the best that it copies, chosen at random. `scores`: PSNR by trial."""
     order = sorted(scores, key=lambda name: (scores[name], name))
     count = min(math.ceil(len(order) * share), len(order) // 2)
     return {name: dice.choice(order[len(order) - count :]) for name in order[:count]}
 
 
 def explored(space: Space, base: RunConfig, values: Values, fresh: float, dice: random.Random) -> Values:
-    """Values near these, or here and there drawn anew. What may not change while a network trains stays."""
+    """Perturbs values, or resamples each with probability `fresh`. Values that may not change during training stay."""
 
     def pick(name: str, parameter: Choice | Bundle | Range) -> Any:
         if not may_change(name, parameter):
@@ -91,7 +95,7 @@ def _psnr_at(folder: SweepFolder, trial: Trial, step: int) -> float | None:
 
 
 class _Dice:
-    """Draws evenly, where a search would choose."""
+    """Samples uniformly, with the interface of an Optuna trial."""
 
     def __init__(self, dice: random.Random) -> None:
         self._dice = dice

@@ -1,5 +1,6 @@
-"""What a sweep knows of its trials, as files beside their runs: enough to go on after the sweep was killed, and to
-make its report. `trials/NAME.json` is a trial's record, `trials/NAME/` its run, whose logs have its scores.
+"""Records of a sweep's trials as files, from which a killed sweep resumes and its report is made.
+
+`trials/NAME.json` is a trial's record, `trials/NAME/` its run, whose logs contain its scores.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from restore_dit.errors import UserError
 from tuning.config import SweepConfig
 
 Status = Literal["running", "finished", "stopped", "failed"]
-"""stopped: early, since it lagged behind. Only `running` is taken up again."""
+"""stopped: early, because of poor scores. Only `running` trials are resumed."""
 
 SCORES = ("psnr", "mae", "ssim", "sam", "seconds")
 
 
 class Score(BaseModel):
-    """A validation of a trial: missing pixels on the published scale, SAM in degrees, seconds that sampling a series
-    took."""
+    """Validation scores of a trial: over missing pixels, on the published scale, SAM in degrees; `seconds` is the
+    sampling time per series."""
 
     step: int
     psnr: float
@@ -37,62 +38,62 @@ class Score(BaseModel):
 
 
 class Turn(BaseModel):
-    """Where a trial of a population left what it had, and went on from the state of another."""
+    """A point at which a trial of a population copied the state of another and changed its values."""
 
     step: int
     source: str
-    """The other trial."""
+    """Name of the copied trial."""
     before: dict[str, Any]
-    """The values it had until then."""
+    """The trial's values until then."""
 
 
 class Trial(BaseModel):
-    """A trial's record."""
+    """Record of a trial."""
 
     name: str
     values: dict[str, Any]
     status: Status = "running"
     best: Score | None = None
-    """The validation of the highest PSNR, whose weights are the trial's model."""
+    """The validation with the highest PSNR, whose weights are the trial's model."""
     step: int = 0
-    """Optimiser steps that it came to."""
+    """Optimiser steps completed."""
     error: str | None = None
     repeats: str | None = None
-    """The trial whose values it has, with another seed."""
+    """Name of the trial that this one repeats with another seed."""
     seed: int | None = None
     paused_at: int = 0
-    """In a population the end of the last generation that it came to, its state saved."""
+    """In a population: the last generation end that it reached and at which its state was saved."""
     turns: list[Turn] = []
-    """The first one first; `values` are those since the last."""
+    """In chronological order; `values` are those since the last one."""
 
     @property
     def run_name(self) -> str:
-        """The run that it is in now."""
+        """Name of the current run."""
         return self.run_at(None)
 
     def run_at(self, step: int | None) -> str:
-        """The run in which it came to this step, or is now: a turn begins a new one."""
+        """Name of the run in which it reached this step; None: of the current run. Each turn starts a new run."""
         passed = [turn for turn in self.turns if step is None or turn.step < step]
         return f"{self.name}-from-{passed[-1].step:06d}" if passed else self.name
 
     def values_at(self, step: int) -> dict[str, Any]:
-        """The values with which it came to this step."""
+        """The values with which it reached this step."""
         return next((turn.before for turn in self.turns if step <= turn.step), self.values)
 
     @property
     def best_values(self) -> dict[str, Any]:
-        """The values with which it came to its best score."""
+        """The values with which it reached its best score."""
         return self.values_at(self.best.step) if self.best else self.values
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is left to do."""
+        """Whether the trial has ended."""
         return self.status != "running"
 
 
 @dataclass(frozen=True)
 class SweepFolder:
-    """The folder `output/name` of a sweep."""
+    """The folder of a sweep, `output/name`."""
 
     location: Location
     trials: Location = field(init=False)
@@ -102,14 +103,14 @@ class SweepFolder:
 
     @classmethod
     def of(cls, sweep: SweepConfig) -> SweepFolder:
-        """Where this sweep lies."""
+        """The folder of this sweep."""
         return cls(locate(sweep.output).join(sweep.name))
 
     def claim(self, sweep: SweepConfig) -> None:
-        """Begins the sweep, or goes on with it; more trials may be asked for.
+        """Starts or resumes the sweep in this folder. A resumed sweep may have more trials.
 
         Raises:
-            UserError: another sweep lies there.
+            UserError: the folder contains a different sweep.
         """
         place = self.location.join("sweep.yaml")
         if exists(place):
@@ -121,14 +122,18 @@ class SweepFolder:
         write_bytes_atomically(place, dump(sweep).encode())
 
     def sweep(self) -> SweepConfig:
-        """What the sweep in this folder is."""
+        """Configuration of the sweep in this folder.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
         import yaml
 
         from restore_dit.config.loading import build
 
         place = self.location.join("sweep.yaml")
         if not exists(place):
-            raise UserError(f"{self.location.uri}: no sweep there (no sweep.yaml)")
+            raise UserError(f"{self.location.uri}: not a sweep (no sweep.yaml)")
         try:
             tree = yaml.safe_load(read_bytes(place))
         except yaml.YAMLError as error:
@@ -136,11 +141,15 @@ class SweepFolder:
         return build(SweepConfig, tree, place.uri)
 
     def write(self, trial: Trial) -> None:
-        """Keeps a trial's record."""
+        """Writes a trial's record."""
         write_bytes_atomically(self.trials.join(f"{trial.name}.json"), trial.model_dump_json(indent=2).encode())
 
     def read(self) -> list[Trial]:
-        """The records of all trials, in the order of their names."""
+        """The records of all trials, sorted by name.
+
+        Raises:
+            UserError: a record is damaged.
+        """
         found = []
         for name in sorted(list_names(self.trials)):
             if name.endswith(".json"):
@@ -148,11 +157,11 @@ class SweepFolder:
                 try:
                     found.append(Trial.model_validate_json(read_bytes(place)))
                 except ValidationError:
-                    raise UserError(f"{place.uri}: damaged; delete it, and its trial is run again") from None
+                    raise UserError(f"{place.uri}: damaged; delete it to run its trial again") from None
         return found
 
     def curve(self, trial: Trial) -> list[Score]:
-        """The validations of a trial that trains, as its runs have logged them."""
+        """Validation scores of a trained trial, from the logs of its runs."""
         ends = [turn.step for turn in trial.turns]
         curve = []
         for begin, end in itertools.pairwise([-1, *ends, sys.maxsize]):
@@ -170,12 +179,12 @@ class SweepFolder:
 
 
 def best_of(scores: Sequence[Score]) -> Score | None:
-    """The one of the highest PSNR."""
+    """The score with the highest PSNR; None if there is none."""
     return max(scores, key=lambda score: score.psnr, default=None)
 
 
 def _differences(old: SweepConfig, new: SweepConfig) -> dict[str, tuple[Any, Any]]:
-    """What makes it another sweep: not how many trials, nor how many at a time."""
+    """Settings that differ (key → old, new), except those that may change when a sweep is resumed."""
     changeable = {"output": True, "concurrent": True, "max_failures": True, "search": {"trials"}, "seeds": True}
     changeable |= {"run": {"output": True, "name": True, "workers": True, "tracking": True}}
     trees = [json.loads(sweep.model_dump_json(exclude=changeable)) for sweep in (old, new)]  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The report of a sweep: one page with everything in it, its pictures, a table, and the best configuration."""
+"""The report of a sweep: a self-contained page, its figures, a table, and the best configuration."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from tuning.space import configuration
 from tuning.trial import sampling_base
 
 FEWEST_FOR_IMPORTANCE = 8
-"""Trials below which what a parameter matters is not said."""
+"""Minimum number of trials for an estimate of parameter importance."""
 
 DOTS_PER_INCH = 110
 
 
 @dataclass(frozen=True)
 class Seeds:
-    """A trial with its repetitions by other seeds: PSNR of each."""
+    """A trial and its repetitions with other seeds, with the PSNR of each in dB."""
 
     trial: Trial
     psnr: tuple[float, ...]
 
     @property
     def mean(self) -> float:
-        """Over seeds, in dB."""
+        """Mean over seeds, in dB."""
         return statistics.fmean(self.psnr)
 
     @property
@@ -57,28 +57,28 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a sweep found."""
+    """The results of a sweep."""
 
     sweep: SweepConfig
     trials: tuple[Trial, ...]
-    """Of the search, the best first, those without a score last."""
+    """Trials of the search, best first, those without a score last."""
     curves: dict[str, list[Score]]
     seeds: tuple[Seeds, ...]
-    """Of trials that were repeated, the highest mean first."""
+    """Repeated trials, highest mean first."""
     importance: dict[str, float]
-    """Parameter → its share in what makes good trials differ from others; empty with few trials."""
+    """Parameter → importance (PED-ANOVA), as a share; empty with few trials."""
 
     @property
     def best(self) -> Trial:
-        """The trial of the highest PSNR; of those that were repeated, that of the highest mean."""
+        """The trial with the highest PSNR or, if trials were repeated, with the highest mean over seeds."""
         return self.seeds[0].trial if self.seeds else self.trials[0]
 
 
 def find(folder: SweepFolder) -> Findings:
-    """Reads a sweep's folder.
+    """Reads the results of a sweep from its folder.
 
     Raises:
-        UserError: no sweep there, or no trial with a score.
+        UserError: not a sweep, or no trial has a score.
     """
     sweep, every = folder.sweep(), folder.read()
     searched = [trial for trial in every if trial.repeats is None]
@@ -101,7 +101,7 @@ def find(folder: SweepFolder) -> Findings:
 
 
 def best_configuration(findings: Findings) -> RunConfig:
-    """The best trial's run, to be trained as it is: into `runs`, under the sweep's name."""
+    """Configuration of the best trial, ready to be trained in `runs` under the sweep's name."""
     sweep = findings.sweep
     base = sweep.run if sweep.model is None else sampling_base(load_model(sweep.model).config, sweep)
     config = configuration(sweep.space, base, findings.best.best_values)
@@ -109,10 +109,10 @@ def best_configuration(findings: Findings) -> RunConfig:
 
 
 def write_sweep_report(folder: SweepFolder) -> Location:
-    """Makes `report.html`, its pictures, `trials.csv` and `best.yaml` anew; where the page is.
+    """Writes `report.html`, its figures, `trials.csv` and `best.yaml`, and returns the location of the page.
 
     Raises:
-        UserError: no sweep there, or no trial with a score.
+        UserError: not a sweep, or no trial has a score.
     """
     findings = find(folder)
     figures = {"pareto": pareto_figure(findings.trials), "parallel": parallel_figure(findings.trials)}
@@ -140,8 +140,8 @@ def _by_psnr(trial: Trial) -> float:
 
 
 def _importance(sweep: SweepConfig, trials: list[Trial]) -> dict[str, float]:
-    """PED-ANOVA (Watanabe et al. 2023) over the parameters that all trials have."""
-    if sweep.population is not None:  # its values change
+    """Parameter importance by PED-ANOVA (Watanabe et al. 2023), over the parameters that all trials have."""
+    if sweep.population is not None:  # the values of its trials change during training
         return {}
     study = study_of(sweep.search, sweep.space, trials)
     complete = [trial for trial in study.trials if trial.values]
@@ -152,19 +152,19 @@ def _importance(sweep: SweepConfig, trials: list[Trial]) -> dict[str, float]:
     if len(varied) < 2:
         return {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its being new, and of what is low
+        warnings.simplefilter("ignore")  # that the evaluator is experimental, and that low values are optimal
         found = optuna.importance.get_param_importances(
             study,
             evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
             params=varied,
-            target=lambda trial: -trial.values[0],  # it takes low values for good ones
+            target=lambda trial: -trial.values[0],  # the evaluator treats low values as good
         )
     return dict(found)
 
 
 def _columns(findings: Findings) -> tuple[list[str], list[list[str]]]:
     names = list(findings.sweep.space)
-    header = ["trial", "status", "steps", "PSNR dB", "SSIM", "SAM °", "MAE", "s a series", *names]
+    header = ["trial", "status", "steps", "PSNR dB", "SSIM", "SAM °", "MAE", "s per series", *names]
     rows = []
     for trial in findings.trials:
         score = trial.best
@@ -191,21 +191,21 @@ def _table_csv(findings: Findings) -> str:
 
 TITLES = {
     "pareto": "Quality against sampling time",
-    "seeds": "The best trials with other seeds",
+    "seeds": "Best trials with other seeds",
     "curves": "Learning curves",
     "turns": "Values over time",
-    "parallel": "Parameters of every trial",
-    "importance": "How much each parameter matters",
+    "parallel": "Parameters of all trials",
+    "importance": "Parameter importance",
 }
 
 NOTES = {
-    "pareto": "Each dot is a trial. On the line lie those that no other trial beats in both.",
-    "seeds": "A difference smaller than the spread of one trial's seeds is no finding.",
+    "pareto": "Each dot is a trial. The line is the Pareto front.",
+    "seeds": "A difference smaller than the spread between the seeds of one trial is not significant.",
     "curves": "Validation PSNR of missing pixels. Dotted: stopped early.",
-    "turns": "Trials that lagged behind went on from the state of ones that led, with values near theirs.",
+    "turns": "After each generation, the worst trials copied the state of the best ones and perturbed their values.",
     "parallel": "Each line is a trial, coloured by its PSNR.",
-    "importance": "Shares of what makes good trials differ from the others, by PED-ANOVA, for parameters that all "
-    "trials have. With few trials it is a hint, no more.",
+    "importance": "Importance by PED-ANOVA, as shares, of the parameters that all trials have. With few trials, it is "
+    "only an indication.",
 }
 
 STYLE = """
@@ -234,29 +234,29 @@ def _page(findings: Findings, pictures: dict[str, bytes], best: str) -> str:
         image = f'<img alt="{TITLES[name]}" src="data:image/png;base64,{picture}">'
         sections.append(f"<h2>{TITLES[name]}</h2><p>{NOTES[name]}</p>{image}")
     counts = {status: sum(t.status == status for t in findings.trials) for status in ("finished", "stopped", "failed")}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Sweep {html.escape(sweep.name)}</title><style>{STYLE}</style></head><body>
 <h1>Sweep {html.escape(sweep.name)}</h1>
-<p>{len(findings.trials)} trials ({told}) by {sweep.search.algorithm} on {html.escape(sweep.run.data.store)}.
-Scores are those of the validation part, over missing pixels, on the published scale.</p>
+<p>{len(findings.trials)} trials ({summary}) by {sweep.search.algorithm} on {html.escape(sweep.run.data.store)}.
+Scores are for missing pixels of the validation split, on the published scale.</p>
 {_best_sentence(findings)}
 {"".join(sections)}
 {_turns_table(findings)}
 <h2>Trials</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
-<h2>The best configuration</h2>
+<h2>Best configuration</h2>
 <p>{_how_to_train(sweep)}</p><pre>{html.escape(best)}</pre>
 </body></html>
 """
 
 
 def _how_to_train(sweep: SweepConfig) -> str:
-    how = "<code>restore-dit train --config best.yaml</code> trains it as it is."
+    how = "Train it with <code>restore-dit train --config best.yaml</code>."
     if sweep.population is not None:
         how += (
-            " The trial itself had other values before: what it came to, it came to by all of them, and a training by "
-            "these values alone will differ."
+            " The trial itself had other values earlier in its training, so a training with these values alone will "
+            "give a different score."
         )
     return how
 
@@ -273,11 +273,11 @@ def _turns_table(findings: Findings) -> str:
             for name, value in after.items()
             if turn.before.get(name) != value
         )
-        cells = (str(turn.step), trial.name, turn.source, changes or "nothing")
+        cells = (str(turn.step), trial.name, turn.source, changes or "none")
         rows += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-    head = "<tr><th>step</th><th>trial</th><th>went on from</th><th>what that changed</th></tr>"
+    head = "<tr><th>step</th><th>trial</th><th>copied</th><th>changed values</th></tr>"
     table = f'<div class="wide"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'
-    return f"<h2>Who followed whom</h2>{table}"
+    return f"<h2>Copied trials</h2>{table}"
 
 
 def _best_sentence(findings: Findings) -> str:
@@ -285,9 +285,9 @@ def _best_sentence(findings: Findings) -> str:
     values = ", ".join(f"{name} {_shown(value)}" for name, value in best.best_values.items())
     score = best.best
     assert score is not None
-    text = f"Best: {best.name} ({values}): {score.psnr:.2f} dB at {score.seconds:.3f} s a series"
+    text = f"Best: {best.name} ({values}): {score.psnr:.2f} dB at {score.seconds:.3f} s per series"
     if findings.seeds:
         one = findings.seeds[0]
         text += f"; over {len(one.psnr)} seeds {one.mean:.2f} ± {one.spread:.2f} dB"
-    model = "" if findings.sweep.model else f" Its model: <code>trials/{best.run_at(score.step)}/model</code>."
+    model = "" if findings.sweep.model else f" Model: <code>trials/{best.run_at(score.step)}/model</code>."
     return f"<p><strong>{html.escape(text)}.</strong>{model}</p>"

@@ -1,6 +1,6 @@
-"""Where the values of the next trial come from: unfinished trials first, then Optuna, which knows those that are over.
+"""Suggests the trials of a sweep: unfinished ones first, then new ones from Optuna, which learns from those that ended.
 
-What Optuna knows is made anew from the records whenever a sweep begins, so that nothing of it has to be pickled.
+Optuna's study is rebuilt from the records whenever a sweep starts, so nothing has to be pickled.
 """
 
 from __future__ import annotations
@@ -23,18 +23,22 @@ from tuning.records import Trial
 from tuning.space import Bundle, Choice, Range, Space, Values, grid, suggest
 
 TRIES_OF_TPE = 10
+"""Attempts to get new values from TPE before they are drawn at random."""
 MOST_TRIES = 300
-"""So often values that no trial had are looked for, before the space counts as exhausted."""
+"""Attempts to draw new values at random before the space counts as exhausted."""
 
 DIRECTIONS = {"psnr": StudyDirection.MAXIMIZE, "seconds": StudyDirection.MINIMIZE}
 
 
 class StudySearch(Searcher):
-    """Ray Tune's search algorithm of a sweep. Each suggestion is `{"trial": record}`.
+    """The search algorithm of a sweep, for Ray Tune. Each suggestion is `{"trial": record}`.
 
     Args:
-        trials: records of the sweep so far; those that are not over are suggested again, before anything new.
-        on_new: takes the record of a new trial before it begins.
+        search: settings of the search.
+        space: the search space.
+        base: base configuration of the trials.
+        trials: records of the sweep so far. Unfinished trials are suggested again before new ones.
+        on_new: called with the record of a new trial before it starts.
     """
 
     def __init__(
@@ -57,11 +61,11 @@ class StudySearch(Searcher):
         self._asked: dict[str, tuple[Trial, optuna.Trial | None]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, though Ray Tune would keep it: the records are all that a sweep goes on from."""
+        """Nothing for Ray Tune to save, because a sweep resumes only from its records."""
         return {}
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial; `FINISHED` where there is none."""
+        """The next trial, or `FINISHED` if there is none."""
         asked: optuna.Trial | None = None
         if self._waiting:
             trial = self._waiting.pop(0)
@@ -82,7 +86,7 @@ class StudySearch(Searcher):
         return {"trial": trial.model_dump(mode="json")}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Learns what became of a trial."""
+        """Adds the result of a trial to the study."""
         trial, asked = self._asked.pop(trial_id, (None, None))
         if trial is None:
             return
@@ -96,8 +100,8 @@ class StudySearch(Searcher):
             self._study.add_trial(_frozen(trial, self._space, values))
 
     def _ask(self) -> tuple[optuna.Trial | None, Values | None]:
-        """A trial that has not been: the same values and seed give the same result. Where TPE insists on one that has,
-        any other at random; nothing where none is found."""
+        """Values that no trial has had, since the same values and seed would give the same result. If TPE keeps
+        suggesting known ones, draws others at random; None if there are none."""
         for _ in range(TRIES_OF_TPE):
             asked = self._study.ask()
             values = suggest(self._space, self._base, asked)
@@ -114,14 +118,14 @@ class StudySearch(Searcher):
         return None, None
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the records are all that is kept."""
+        """Does nothing, because a sweep resumes only from its records."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, likewise."""
+        """Does nothing, because a sweep resumes only from its records."""
 
 
 def first_trials(search: SearchConfig, space: Space, base: RunConfig, trials: Sequence[Trial]) -> list[Trial]:
-    """The records of the trials that are still to be begun, all of them at once."""
+    """The records of all trials that have not been created yet."""
     new: list[Trial] = []
     study = StudySearch(search, space, base, trials, new.append)
     for _ in range(len(trials) + search.trials):
@@ -131,30 +135,30 @@ def first_trials(search: SearchConfig, space: Space, base: RunConfig, trials: Se
 
 
 class QueueSearch(Searcher):
-    """Suggests the given trials, one after the other."""
+    """Suggests the given trials in order."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         super().__init__(metric="psnr", mode="max")
         self._waiting = list(trials)
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial; `FINISHED` where there is none."""
+        """The next trial, or `FINISHED` if there is none."""
         if not self._waiting:
             return Searcher.FINISHED
         return {"trial": self._waiting.pop(0).model_dump(mode="json")}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing is learnt."""
+        """Does nothing, because the trials are given."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the records are all that is kept."""
+        """Does nothing, because a sweep resumes only from its records."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, likewise."""
+        """Does nothing, because a sweep resumes only from its records."""
 
 
 def study_of(search: SearchConfig, space: Space, trials: Sequence[Trial]) -> optuna.Study:
-    """A study that has seen these trials."""
+    """An Optuna study that contains these trials, if they have ended."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("optuna").setLevel(logging.WARNING)
     study = optuna.create_study(
@@ -169,7 +173,7 @@ def study_of(search: SearchConfig, space: Space, trials: Sequence[Trial]) -> opt
 
 
 def _sampler(search: SearchConfig, seen: int) -> optuna.samplers.BaseSampler:
-    seed = search.seed + 7919 * seen  # a sweep that goes on must not draw again what it drew at its beginning
+    seed = search.seed + 7919 * seen  # a resumed sweep must not repeat the draws from its start
     if search.algorithm == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
@@ -180,7 +184,7 @@ def _sampler(search: SearchConfig, seen: int) -> optuna.samplers.BaseSampler:
 
 
 def _frozen(trial: Trial, space: Space, values: list[float] | None) -> optuna.trial.FrozenTrial:
-    """A trial that is over, as Optuna keeps it."""
+    """An ended trial in Optuna's representation. `values`: its scores; None if it failed."""
     distributions = {name: _distribution(space[name]) for name in trial.values}
     params = {name: _as_drawn(space[name], value) for name, value in trial.values.items()}
     state = TrialState.COMPLETE if values is not None else TrialState.FAIL
@@ -197,7 +201,7 @@ def _distribution(parameter: Choice | Bundle | Range) -> BaseDistribution:
 
 
 def _as_drawn(parameter: Choice | Bundle | Range, value: Any) -> Any:
-    """A value as it was drawn: choices by their number, whatever they are."""
+    """A value in Optuna's representation: choices are represented by their index."""
     if isinstance(parameter, Range):
         return value
     options = [list(option) if isinstance(option, tuple) else option for option in parameter.every()]

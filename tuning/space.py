@@ -1,4 +1,4 @@
-"""Search spaces: which keys of a run's configuration a sweep changes, and what each may be."""
+"""Search spaces: the keys of a run's configuration that a sweep varies, and their possible values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from restore_dit.errors import UserError
 
 Scalar = bool | int | float | str | None
 Values = dict[str, Any]
-"""Parameter → its value in a trial; parameters that a trial does not have are absent."""
+"""Parameter → its value in a trial. Parameters that do not apply to the trial are absent."""
 
 MOST_COMBINATIONS = 20_000
-"""So many are all tried on the configuration before a sweep begins; of larger spaces every pair of parameters."""
+"""Up to this many combinations are all validated before a sweep starts; in larger spaces, every pair of parameters."""
 
 
 class Chooser(Protocol):
-    """Whoever picks values: Optuna's trial."""
+    """What picks values, for example an Optuna trial."""
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         """One of the choices."""
@@ -31,109 +31,109 @@ class Chooser(Protocol):
     def suggest_float(
         self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
     ) -> float:
-        """A number."""
+        """A number in [low, high]."""
 
     def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        """A whole number."""
+        """An integer in [low, high]."""
 
 
 class _Parameter(Section):
     when: dict[str, list[Scalar]] = Field(
         default_factory=dict,
-        description="only in trials whose configuration has one of these values at each of these keys",
+        description="key → values: the parameter only applies if the configuration has one of them at each key",
     )
 
 
 class Choice(_Parameter):
-    """One of several values of a key."""
+    """A key with a list of possible values."""
 
     values: tuple[Scalar | tuple[Scalar, ...], ...] = Field(min_length=1)
 
     def suggest(self, name: str, chooser: Chooser) -> Any:
-        """A trial's value."""
+        """A value for a new trial."""
         return self.values[chooser.suggest_categorical(name, range(len(self.values)))]
 
     def every(self) -> Iterator[Any]:
-        """All values."""
+        """All possible values."""
         yield from self.values
 
     def near(self, value: Any, dice: random.Random) -> Any:
-        """The value before or after it."""
+        """The neighbouring value in the list, before or after."""
         return _beside(self.values, value, dice)
 
     def changes(self, name: str, value: Any) -> Values:
-        """The keys of the configuration that a value sets."""
+        """The configuration keys that this value sets, with their values."""
         return {name: value}
 
 
 class Bundle(_Parameter):
-    """One of several named sets of values that go together, such as a schedule with what it may predict."""
+    """Named sets of keys and values that belong together, for example a noise schedule and a prediction."""
 
     bundles: dict[str, dict[str, Scalar]] = Field(min_length=1)
 
     def suggest(self, name: str, chooser: Chooser) -> Any:
-        """A trial's value: the name of a set."""
+        """The name of a set, for a new trial."""
         names = tuple(self.bundles)
         return names[chooser.suggest_categorical(name, range(len(names)))]
 
     def every(self) -> Iterator[Any]:
-        """All names."""
+        """The names of all sets."""
         yield from self.bundles
 
     def near(self, value: Any, dice: random.Random) -> Any:
-        """The name before or after it."""
+        """The neighbouring name, before or after."""
         return _beside(tuple(self.bundles), value, dice)
 
     def changes(self, name: str, value: Any) -> Values:
-        """The keys of the configuration that a value sets."""
+        """The configuration keys that this value sets, with their values."""
         return dict(self.bundles[value])
 
 
 class Range(_Parameter):
-    """A number between two others, both included."""
+    """A number between two limits, inclusive."""
 
     low: float
     high: float
     kind: Literal["float", "int"] = "float"
     step: float | None = Field(None, gt=0)
-    log: bool = Field(False, description="every factor is as likely as any other")
+    log: bool = Field(False, description="sample on a logarithmic scale")
 
     @model_validator(mode="after")
     def _orderly(self) -> Range:
         if self.low >= self.high:
             raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
         if self.log and (self.low <= 0 or self.step):
-            raise ValueError("log goes with a low above 0 and without step")
+            raise ValueError("log requires a low above 0 and no step")
         if self.kind == "int" and not all(v is None or float(v).is_integer() for v in (self.low, self.high, self.step)):
-            raise ValueError("low, high and step of an int are whole numbers")
+            raise ValueError("low, high and step must be integers if kind is int")
         return self
 
     def suggest(self, name: str, chooser: Chooser) -> Any:
-        """A trial's value."""
+        """A value for a new trial."""
         if self.kind == "int":
             return chooser.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         return chooser.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
 
     @property
     def is_discrete(self) -> bool:
-        """Whether a grid can have it."""
+        """Whether the range has a finite number of values, as a grid requires."""
         return self.kind == "int" or self.step is not None
 
     def every(self) -> Iterator[Any]:
-        """Its ends: what lies between is refused by no rule that lets both pass."""
+        """Both limits. They suffice for validation: no rule refuses a value between two valid limits."""
         as_kind = int if self.kind == "int" else float
         yield from (as_kind(self.low), as_kind(self.high))
 
     def grid(self) -> Iterator[Any]:
-        """Every value that a grid has of it."""
+        """All values in a grid."""
         step = self.step or 1
         count = math.floor((self.high - self.low) / step + 1e-9) + 1
         as_kind = int if self.kind == "int" else float
         yield from (as_kind(self.low + index * step) for index in range(count))
 
     def near(self, value: Any, dice: random.Random) -> Any:
-        """A number a tenth of the range lower or higher, on a logarithmic scale where it is one; a step of it, at
-        least."""
+        """A value a tenth of the range lower or higher (on a logarithmic scale if `log`), or one step if that is
+        more."""
         way = dice.choice((-1, 1))
         if self.log:
             moved = value * (self.high / self.low) ** (way / 10)
@@ -151,13 +151,13 @@ class Range(_Parameter):
         return int(moved) if self.kind == "int" else float(moved)
 
     def changes(self, name: str, value: Any) -> Values:
-        """The keys of the configuration that a value sets."""
+        """The configuration keys that this value sets, with their values."""
         return {name: value}
 
 
 Parameter = Annotated[Choice | Bundle | Range, Field(union_mode="smart")]
 Space = dict[str, Parameter]
-"""By key of the configuration (`diffusion.beta_end`); a bundle by any name."""
+"""Parameters by configuration key (for example `diffusion.beta_end`); a bundle may have any name."""
 
 
 CHANGEABLE = (
@@ -174,16 +174,16 @@ CHANGEABLE = (
     "diffusion.sampler",
     "diffusion.sampling_steps",
 )
-"""How the keys begin that may change while a network trains: its weights mean the same before and after."""
+"""Prefixes of the keys that may change during training, because the weights keep their meaning."""
 
 
 def keys_of(name: str, parameter: Choice | Bundle | Range) -> set[str]:
-    """The keys of the configuration that a parameter sets."""
+    """The configuration keys that a parameter sets."""
     return {key for value in parameter.every() for key in parameter.changes(name, value)}
 
 
 def may_change(name: str, parameter: Choice | Bundle | Range) -> bool:
-    """Whether all that a parameter sets may change while a trial trains."""
+    """Whether all keys that a parameter sets may change during training."""
     return all(key.startswith(CHANGEABLE) for key in keys_of(name, parameter))
 
 
@@ -192,8 +192,7 @@ def values_by(
     space: Mapping[str, Choice | Bundle | Range],
     base: RunConfig,
 ) -> Values:
-    """The values of a trial, one parameter after the other in the space's order; `pick` has one for each parameter
-    that the trial has."""
+    """The values of a trial. `pick` is called for each parameter that applies, in the order of the space."""
     values: Values = {}
     tree = base.model_dump(mode="json")
     for name, parameter in space.items():
@@ -204,15 +203,15 @@ def values_by(
 
 
 def suggest(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, chooser: Chooser) -> Values:
-    """The values of a new trial."""
+    """Values for a new trial, picked by `chooser`."""
     return values_by(lambda name, parameter: parameter.suggest(name, chooser), space, base)
 
 
 def configuration(space: Mapping[str, Choice | Bundle | Range], base: RunConfig, values: Values) -> RunConfig:
-    """The run of a trial.
+    """The configuration of a trial's run.
 
     Raises:
-        UserError: the configuration refuses these values.
+        UserError: these values are not a valid configuration.
     """
     tree = base.model_dump(mode="json")
     for name, value in values.items():
@@ -222,18 +221,18 @@ def configuration(space: Mapping[str, Choice | Bundle | Range], base: RunConfig,
 
 
 def require_valid(space: Mapping[str, Choice | Bundle | Range], base: RunConfig) -> int:
-    """Tries what the space can give on the configuration; how many combinations it tried.
+    """Validates the combinations of a space, and returns how many were validated.
 
     Raises:
-        UserError: the first that the configuration would refuse, a `when` that names no key, an empty space.
+        UserError: an invalid combination (the first one), a `when` with an unknown key, or an empty space.
     """
     if not space:
         raise UserError("space is empty: name at least one parameter", status=2)
     tree = base.model_dump(mode="json")
     for name, parameter in space.items():
         for key in parameter.when:
-            if _at(tree, key) is _NOTHING:
-                raise UserError(f"space.{name}.when: no key '{key}' in the configuration", status=2)
+            if _at(tree, key) is _ABSENT:
+                raise UserError(f"space.{name}.when: the configuration has no key '{key}'", status=2)
     options = {name: list(parameter.every()) for name, parameter in space.items()}
     count = 0
     if math.prod(map(len, options.values())) <= MOST_COMBINATIONS:
@@ -249,7 +248,7 @@ def require_valid(space: Mapping[str, Choice | Bundle | Range], base: RunConfig)
 
 
 def grid(space: Mapping[str, Choice | Bundle | Range], base: RunConfig) -> Iterator[Values]:
-    """Every combination of a space of discrete parameters, once."""
+    """All combinations of a space of discrete parameters, each once."""
     options = {
         name: list(parameter.grid() if isinstance(parameter, Range) else parameter.every())
         for name, parameter in space.items()
@@ -260,7 +259,7 @@ def grid(space: Mapping[str, Choice | Bundle | Range], base: RunConfig) -> Itera
 def _combinations(
     space: Mapping[str, Choice | Bundle | Range], base: RunConfig, options: Mapping[str, list[Any]]
 ) -> Iterator[Values]:
-    """Trials' values from all combinations of options, each once; without what a trial does not have."""
+    """All distinct combinations of the options, without parameters that do not apply."""
     seen: set[tuple[tuple[str, Any], ...]] = set()
     for picked in itertools.product(*options.values()):
         chosen = dict(zip(options, picked, strict=True))
@@ -271,20 +270,20 @@ def _combinations(
             yield values
 
 
-_NOTHING = object()
+_ABSENT = object()
 
 
 def _at(tree: Mapping[str, Any], key: str) -> Any:
     value: Any = tree
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            return _NOTHING
+            return _ABSENT
         value = value[part]
     return value
 
 
 def _beside(values: Sequence[Any], value: Any, dice: random.Random) -> Any:
-    """The one before or after it; at either end it may stay as it is."""
+    """The value before or after this one, chosen at random. At either end, it may stay the same."""
     place = values.index(value) + dice.choice((-1, 1))
     return values[min(max(place, 0), len(values) - 1)]
 

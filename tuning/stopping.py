@@ -1,7 +1,7 @@
-"""Early stopping by Ray Tune's ASHA, but for how a trial ends: told to, and not killed.
+"""Early stopping by Ray Tune's ASHA, except that trials are asked to stop instead of being killed.
 
-A trial that is killed may leave its worker group behind. One that is told saves its state, lets its workers go and
-returns, so that what it had is free the moment it is over.
+A killed trial may leave its worker group behind. A trial that is asked saves its state, releases its workers and
+returns, so that its resources are free as soon as it has ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ StopList = Any
 
 @ray.remote(num_cpus=0)
 class _StopList:
-    """Trials that are to end, by name."""
+    """Names of the trials that should stop, shared between processes."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
@@ -36,16 +36,18 @@ class _StopList:
 
 
 def stop_list() -> StopList:
-    """An empty one."""
+    """Creates an empty stop list."""
     return _StopList.remote()  # type: ignore[attr-defined]
 
 
 class TellingAsha(AsyncHyperBandScheduler):
-    """ASHA whose verdict goes to the stop list.
+    """ASHA that adds trials to the stop list instead of killing them.
 
     Args:
-        total_steps: of a trial that trains to its end.
-        curves: validations of trials that are over, which count in their rungs as if they had just been reported.
+        config: settings of the early stopping.
+        total_steps: optimiser steps of a trial that trains to its end.
+        stops: the stop list.
+        curves: name and validation scores of ended trials, which are added to their rungs as if just reported.
     """
 
     def __init__(
@@ -64,11 +66,11 @@ class TellingAsha(AsyncHyperBandScheduler):
         )
         for name, curve in curves:
             for score in curve:
-                was: Any = SimpleNamespace(trial_id=name)  # all that a rung knows of a trial
+                was: Any = SimpleNamespace(trial_id=name)  # the only attribute that a rung reads
                 self._brackets[0].on_result(was, score.step, score.psnr)
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """Always to go on, as far as Ray Tune is concerned."""
+        """Always `CONTINUE` for Ray Tune; a trial that should stop is added to the stop list."""
         if result.get("ended"):
             return TrialScheduler.CONTINUE
         verdict = super().on_trial_result(tune_controller, trial, result)
@@ -77,5 +79,5 @@ class TellingAsha(AsyncHyperBandScheduler):
         return TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
-        """Its last report repeats its best validation, which its rungs have already."""
+        """Ignores the last report, which repeats the trial's best validation: the rungs already contain it."""
         self._trial_info.pop(trial.trial_id, None)

@@ -1,4 +1,4 @@
-"""A sweep from its first trial to its last, on the Ray cluster that this process is connected to."""
+"""Runs a sweep on the Ray cluster that this process is connected to."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from tuning.stopping import StopList, TellingAsha, stop_list
 from tuning.trial import TO_THE_END, run_trial, sampling_base
 
 DRIVER_MEMORY = 1 << 30
-"""What the process that drives a trial's workers may need, in bytes; it computes nothing and reserves no CPU."""
+"""Memory, in bytes, to reserve for the process that drives a trial's workers. It reserves no CPU."""
 
 OnTrial = Callable[[Trial], object]
-"""Called whenever a trial came further or is over."""
+"""Called whenever a trial makes progress or ends."""
 
 
 @dataclass(frozen=True)
 class PlannedSweep:
-    """A sweep that may begin: everything that can be refused has been checked."""
+    """A sweep that is ready to run: everything that can be checked in advance has been checked."""
 
     sweep: SweepConfig
     folder: SweepFolder
@@ -53,14 +53,15 @@ class PlannedSweep:
 
 
 def plan_sweep(sweep: SweepConfig) -> PlannedSweep:
-    """Checks the sweep against its store, its model and what lies in its folder, and claims the folder.
+    """Checks the sweep against its store, its model and the content of its folder, and claims the folder.
 
     Raises:
-        UserError: whatever the user can mend.
+        UserError: a setting is missing or invalid, the store or model cannot be used, or the folder contains another
+            sweep.
     """
     sweep = _for_any_process(sweep)
     if sweep.model == "":
-        raise UserError("model is not set: give model=URI, the model directory that is sampled", status=2)
+        raise UserError("model is not set: give model=URI, the model directory to sample", status=2)
     if sweep.model is not None:
         base = sampling_base(load_model(sweep.model).config, sweep)
     else:
@@ -72,30 +73,30 @@ def plan_sweep(sweep: SweepConfig) -> PlannedSweep:
     base = base.model_copy(update={"output": folder.trials.uri})
     setup = set_up(base)
     if not setup.validation:
-        raise UserError(f"{base.data.store}: nothing to validate on; raise run.data.split.validation_fraction")
+        raise UserError(f"{base.data.store}: the validation split is empty; raise run.data.split.validation_fraction")
     if sweep.model is None and base.training.validate_every > setup.total_steps:
         raise UserError(
-            f"run.training.validate_every={base.training.validate_every}: a trial has {setup.total_steps} steps only"
+            f"run.training.validate_every={base.training.validate_every}: a trial has only {setup.total_steps} steps"
         )
     folder.claim(sweep)
     return PlannedSweep(sweep, folder, base, setup)
 
 
 def _for_any_process(sweep: SweepConfig) -> SweepConfig:
-    """The same with local paths that do not depend on the working directory, which trials do not share."""
+    """The sweep with absolute local paths, because trials do not share the working directory."""
 
-    def whole(address: str | None) -> str | None:
+    def absolute(address: str | None) -> str | None:
         return address and (locate(address).path if locate(address).is_local else address)
 
     run = sweep.run
-    data = run.data.model_copy(update={"store": whole(run.data.store)})
-    training = run.training.model_copy(update={"init_from": whole(run.training.init_from)})
+    data = run.data.model_copy(update={"store": absolute(run.data.store)})
+    training = run.training.model_copy(update={"init_from": absolute(run.training.init_from)})
     run = run.model_copy(update={"data": data, "training": training})
-    return sweep.model_copy(update={"run": run, "output": whole(sweep.output), "model": whole(sweep.model)})
+    return sweep.model_copy(update={"run": run, "output": absolute(sweep.output), "model": absolute(sweep.model)})
 
 
 def run_sweep(plan: PlannedSweep, on_trial: OnTrial = lambda trial: None) -> list[Trial]:
-    """Runs what is left of the sweep, then the best trials with other seeds; the records of all trials."""
+    """Runs the remaining trials, then repeats the best ones with other seeds. Returns the records of all trials."""
     sweep, folder = plan.sweep, plan.folder
     stops = stop_list()
     decoded = None
@@ -120,7 +121,7 @@ def run_sweep(plan: PlannedSweep, on_trial: OnTrial = lambda trial: None) -> lis
 def _train_together(
     plan: PlannedSweep, population: PopulationConfig, stops: StopList, decoded: Any, on_trial: OnTrial
 ) -> None:
-    """All trials from one generation's end to the next, and there those that lag behind go on from those that lead."""
+    """Trains all trials generation by generation; after each one, the worst trials copy the best."""
     sweep, folder = plan.sweep, plan.folder
     for trial in first_trials(sweep.search, sweep.space, plan.base, plan.trials):
         folder.write(trial)
@@ -136,13 +137,13 @@ def _train_together(
 
 
 def generations(plan: PlannedSweep) -> int:
-    """How often a trial pauses or ends: once, but for a population."""
+    """Number of generations: 1 without a population."""
     population = plan.sweep.population
     return 1 if population is None else len(generation_ends(population, plan.setup.total_steps))
 
 
 def passed(plan: PlannedSweep, trial: Trial) -> int:
-    """How many of these are behind a trial."""
+    """Number of generations that a trial has completed."""
     if trial.is_over:
         return generations(plan)
     population = plan.sweep.population
@@ -150,7 +151,7 @@ def passed(plan: PlannedSweep, trial: Trial) -> int:
 
 
 def trials_at_a_time(workers: WorkersConfig, nodes: Sequence[cluster_job.Bundle]) -> int:
-    """How many trials these nodes have room for, one at least."""
+    """Number of trials for which these nodes have resources, at least one."""
     bundles: list[cluster_job.Bundle] = [_own_process(workers)]
     if workers.count:
         worker = {"CPU": workers.cpus_each} | ({"GPU": 1.0} if workers.use_gpu else {})
@@ -164,14 +165,14 @@ def trials_at_a_time(workers: WorkersConfig, nodes: Sequence[cluster_job.Bundle]
 
 
 def _own_process(workers: WorkersConfig) -> dict[str, float]:
-    """What a trial's own process reserves: nothing to compute with where it has workers."""
+    """Resources of a trial's own process: no CPUs or GPUs if it has workers."""
     if workers.count:
         return {"CPU": 0.0, "memory": float(DRIVER_MEMORY)}
     return {"CPU": workers.cpus_each} | ({"GPU": 1.0} if workers.use_gpu else {})
 
 
 def _repeats(plan: PlannedSweep) -> list[Trial]:
-    """The best trials with other seeds, as far as they are not over; writes records of new ones."""
+    """Unfinished repetitions of the best trials with other seeds. Writes records of new ones."""
     trials = {trial.name: trial for trial in plan.trials}
     left = []
     for trial in ranked(list(trials.values()))[: plan.sweep.seeds.best]:
@@ -188,7 +189,7 @@ def _repeats(plan: PlannedSweep) -> list[Trial]:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials of the search that have a score, the best first. One that was stopped early counts by what it had."""
+    """Ended trials of the search with a score, best first. A trial stopped early counts with its best score."""
     scored = [trial for trial in trials if trial.best is not None and trial.is_over and trial.repeats is None]
     return sorted(scored, key=lambda trial: -_psnr(trial))
 
@@ -208,9 +209,9 @@ def _tune(
     until: int = TO_THE_END,
 ) -> None:
     sweep, base = plan.sweep, plan.base
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # a run keeps its own logs
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # a run writes its own logs
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a trial that fails has no score
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep; what its trials have saved is kept
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ctrl-C ends the sweep; its trials' saved states remain
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     notes = plan.folder.location.join("ray")
@@ -222,7 +223,7 @@ def _tune(
             search_alg=search,
             scheduler=scheduler,
             num_samples=trials,
-            reuse_actors=True,  # a process takes seconds to start
+            reuse_actors=True,  # because a process takes seconds to start
             max_concurrent_trials=sweep.concurrent or trials_at_a_time(workers, cluster_job.node_resources()),
         ),
         run_config=tune.RunConfig(
@@ -240,7 +241,7 @@ def _tune(
 
 
 class _Recorder(tune.Callback):
-    """Keeps the records of trials as they go on."""
+    """Updates the records of trials as they report."""
 
     def __init__(self, folder: SweepFolder, on_trial: OnTrial) -> None:
         self._folder = folder
@@ -248,13 +249,13 @@ class _Recorder(tune.Callback):
         self._trials: dict[str, Trial] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as of the search."""
+        """Nothing for Ray Tune to save, because a sweep resumes only from its records."""
         return {}
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
-        """A validation, or the end."""
+        """Records a validation, or the end of a trial."""
         known = self._of(trial)
         if result.get("error"):
             self._keep(known.model_copy(update={"status": "failed", "error": result["error"]}))
@@ -270,7 +271,7 @@ class _Recorder(tune.Callback):
         self._keep(known.model_copy(update=changes))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """It failed too often."""
+        """Records a trial that failed more often than `max_failures` allows."""
         error = trial.get_error()
         reason = str(user_error_behind(error) or error).strip().splitlines() if error else ["no reason given"]
         self._keep(self._of(trial).model_copy(update={"status": "failed", "error": reason[-1][:500]}))

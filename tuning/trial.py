@@ -1,4 +1,4 @@
-"""One trial, in a process of the cluster: a whole training like any other, or a trained model sampled in one way."""
+"""Runs one trial in a process of the cluster: a complete training, or the sampling of a trained model."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ TO_THE_END = sys.maxsize
 def run_trial(
     suggestion: dict[str, Any], sweep: SweepConfig, base: RunConfig, stops: StopList, decoded: Any, until: int
 ) -> None:
-    """Ray Tune's trainable. Reports each validation; a trial that fell behind is told so after its report, saves its
-    state, and gives back all that it has.
+    """The trainable for Ray Tune. It reports each validation; if the trial is then on the stop list, it saves its state
+    and releases its resources.
 
     Args:
-        suggestion: of `StudySearch`.
-        base: what the trial changes.
-        decoded: the store's tiles in Ray's object store, or none (`cache_decoded`).
-        until: the step after which the trial pauses, its state saved; `TO_THE_END`.
+        suggestion: from `StudySearch` or `QueueSearch`.
+        sweep: the sweep.
+        base: base configuration of the trials.
+        stops: the stop list.
+        decoded: the store's decoded tiles in Ray's object store (`cache_decoded`), or None.
+        until: step after which the trial saves its state and pauses; `TO_THE_END`: never.
     """
     trial = Trial.model_validate(suggestion["trial"])
     try:
         _run(trial, sweep, base, stops, decoded, until)
-    except UserError as error:  # would come again
+    except UserError as error:  # a retry would fail in the same way
         tune.report({"error": str(error), "ended": "failed"})
 
 
@@ -69,7 +71,7 @@ def _run(trial: Trial, sweep: SweepConfig, base: RunConfig, stops: StopList, dec
 
 
 def trial_config(sweep: SweepConfig, base: RunConfig, trial: Trial) -> RunConfig:
-    """The run of a trial, which lies below the sweep."""
+    """Configuration of a trial's run, which is stored below the sweep."""
     config = configuration(sweep.space, base, trial.values)
     folder = SweepFolder.of(sweep).trials.uri
     changes: dict[str, Any] = {"output": folder, "name": trial.run_name}
@@ -79,7 +81,11 @@ def trial_config(sweep: SweepConfig, base: RunConfig, trial: Trial) -> RunConfig
 
 
 def sampled(model_uri: str, config: RunConfig) -> Score:
-    """The validation of a trained model, sampled as the configuration says."""
+    """Validation scores of a trained model, sampled as configured.
+
+    Raises:
+        UserError: the store has no tile in the model's validation split.
+    """
     from restore_dit.reconstruction.model_directory import load_model
     from restore_dit.training import process_group
     from restore_dit.training.setup import set_up
@@ -88,14 +94,14 @@ def sampled(model_uri: str, config: RunConfig) -> Score:
     process_group.join_alone(config.workers.use_gpu)
     setup = set_up(config)
     if not setup.validation:
-        raise UserError(f"{config.data.store}: no tile of it is in the model's validation part")
+        raise UserError(f"{config.data.store}: no tile is in the model's validation split")
     denoiser = load_model(model_uri).on_device(config.workers.use_gpu).denoiser
     result = validate(setup, denoiser, 0, 1)
     return Score(step=0, **{name: getattr(result, name) for name in SCORES})
 
 
 def sampling_base(model: RunConfig, sweep: SweepConfig) -> RunConfig:
-    """A trained model's run, on the sweep's store and with as many validation examples as the sweep has."""
+    """Configuration of a trained model's run, with the sweep's store, number of validation examples and workers."""
     run = sweep.run
     store = run.data.store or model.data.store
     training = {"validation_examples": run.training.validation_examples, "init_from": None}
@@ -109,24 +115,24 @@ def sampling_base(model: RunConfig, sweep: SweepConfig) -> RunConfig:
 
 
 class _Reporter:
-    """Hands each validation to Ray Tune, and learns whether the trial is to go on."""
+    """Reports each validation to Ray Tune, and checks whether the trial should stop or pause."""
 
     def __init__(self, name: str, stops: StopList, until: int) -> None:
         self.name = name
         self.until = until
         self.behind = False
-        """It fell behind."""
+        """Whether the trial is on the stop list."""
         self.pauses = False
-        """Its training is to stop here."""
+        """Whether its training should stop here."""
         self._stops = stops
 
     def show(self, report: Report) -> None:
-        """One report of the training."""
+        """Handles a report of the training."""
         if isinstance(report, ValidationReport) and not self.pauses:
-            # Ray Tune returns only when the sweep's scheduler has seen it.
+            # This only returns once the scheduler has processed the report and so may have stopped the trial.
             tune.report({"step": report.step, **report.averages, "ended": ""})
             self.behind = ray.get(self._stops.has.remote(self.name), timeout=60)
             self.pauses = self.behind or report.step >= self.until
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Does nothing, because nothing is open."""

@@ -63,8 +63,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Optimiser step", ((training("step"), TRAINING), (training("steps_planned"), f"{TRAINING} planned"))),
         Panel("Loss", ((training("loss"), TRAINING),), log=True),
         Panel("Learning rate", ((training("learning_rate"), TRAINING),), "sci"),
-        Panel("Validation PSNR of gap pixels", ((training("validation_psnr_db"), TRAINING),), "dB"),
-        Panel("Validation MAE of gap pixels", ((training("validation_mae"), TRAINING),)),
+        Panel("Validation PSNR of missing pixels", ((training("validation_psnr_db"), TRAINING),), "dB"),
+        Panel("Validation MAE of missing pixels", ((training("validation_mae"), TRAINING),)),
         Panel("Gradient norm before clipping", ((training("gradient_norm"), TRAINING),), log=True),
         Panel("Examples per second", ((training("examples_per_second"), TRAINING),), "cps"),
         Panel(

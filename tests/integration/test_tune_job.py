@@ -176,7 +176,9 @@ def test_a_population_goes_on_after_its_driver_was_stopped_and_the_last_follows_
         steps = [score.step for score in folder.curve(trial)]
         assert steps == sorted(set(steps))
         assert steps[-1] == plan.setup.total_steps
-    assert "Who followed whom" in (Path(config.output) / "sweep" / "report.html").read_text()
+    page = (Path(config.output) / "sweep" / "report.html").read_text()
+    for name, turn in later:
+        assert f"<td>{turn.step}</td><td>{name}</td><td>{turn.source}</td>" in page
     assert all_cpus_are_free()
 
 

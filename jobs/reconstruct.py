@@ -57,7 +57,7 @@ def _summary(outcome: Outcome) -> str:
     text = f"{outcome.tile_id}: {outcome.dates} dates, {outcome.reconstructed:.0%} of pixels reconstructed"
     if outcome.never_observed:
         text += f"; {outcome.never_observed} pixels are never observed and so are guesses (marked in never_observed)"
-    return f"{text}; {outcome.tried}" if outcome.tried else text
+    return f"{text}; {outcome.calibration}" if outcome.calibration else text
 
 
 def _outcomes(plan: ReconstructionPlan, display: Console) -> Iterator[Outcome]:

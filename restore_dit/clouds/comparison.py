@@ -1,4 +1,4 @@
-"""Two sets of masks of the same tiles against each other, such as a network's against a source's classification."""
+"""Compares two sets of masks of the same tiles, for example a network's with a source's scene classification."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE
 
 _NAME = 12
-"""Letters of a tile's name that fit above a frame of a picture."""
+"""Characters of a tile's name that fit above a frame in a picture."""
 
 
 @dataclass
 class Comparison:
-    """Counts [4, 4] of label against prediction over all tiles, and a tile each; some `frames` that agree least."""
+    """Confusion counts [4, 4] of label (row) and prediction (column), in total and per tile, and the `frames` with the
+    lowest agreement."""
 
     counts: Counts = field(default_factory=no_counts)
     tiles: dict[str, Counts] = field(default_factory=dict)
@@ -44,11 +45,11 @@ class Comparison:
 
 
 def mask_layer(record: TileRecord, method: str | None, tile_id: str) -> str:
-    """The layer of a tile's masks by a method: those in use if they are, else the only ones; without a method those in
-    use.
+    """Layer of a tile's masks of a method: the masks in use if they are of this method, else the only ones of it. None
+    selects the masks in use.
 
     Raises:
-        UserError: no such masks, or several of this method.
+        UserError: there are no such masks, or several of this method.
     """
     in_use = record.masks_in_use
     if in_use is not None and method in (None, record.masks[in_use].origin.method):
@@ -57,7 +58,7 @@ def mask_layer(record: TileRecord, method: str | None, tile_id: str) -> str:
     if len(found) != 1:
         there = ", ".join(f"{masks.origin.method} ({layer})" for layer, masks in record.masks.items()) or "none"
         what = "no masks in use" if method is None else f"{len(found) or 'no'} masks of method {method}"
-        raise UserError(f"tile {tile_id}: {what}; it has {there}: detect clouds with the method and settings you mean")
+        raise UserError(f"tile {tile_id}: {what}; it has {there}: detect clouds with the desired method and settings")
     return found[0]
 
 
@@ -69,15 +70,24 @@ def compare_masks(
     keep_frames: int = 0,
     on_tile: Callable[[int, int], object] | None = None,
 ) -> Comparison:
-    """Counts masks of method `masks` (None: those in use) as predictions against those of method `against` as labels,
-    and keeps so many frames of all tiles that agree least.
+    """Counts the masks of a method as predictions against those of another as labels.
+
+    Args:
+        store: the tile store.
+        masks: method of the predictions; None: the masks in use.
+        against: method of the labels.
+        tile_ids: tiles to compare; empty: all.
+        keep_frames: number of frames with the lowest agreement to keep, over all tiles.
+        on_tile: called after each tile with the number done and the total.
 
     Raises:
-        UserError: a tile that lacks either, tiles without a single acquisition, or a damaged file.
+        UserError: a tile lacks either of the masks, no tile has an acquisition, or a file is damaged.
     """
     chosen = tuple(tile_ids) or store.tile_ids
     if not any(store.record(tile_id).optical.frames for tile_id in chosen):
-        raise UserError(f"{store.uri}: nothing to compare: its {len(chosen)} tiles have no acquisition; choose others")
+        raise UserError(
+            f"{store.uri}: nothing to compare: none of the {len(chosen)} tiles has an acquisition; choose others"
+        )
     result = Comparison()
     for done, tile_id in enumerate(chosen, start=1):
         record = store.record(tile_id)
@@ -112,7 +122,7 @@ def _compared(
 
 
 def comparison_text(comparison: Comparison, masks: str, against: str) -> str:
-    """Tables for a terminal: pixels by label and prediction, and the scores a class."""
+    """Tables for a terminal: shares of pixels by label and prediction, and the scores of each class."""
     counts = comparison.counts
     total = max(int(counts.sum()), 1)
     width = max(map(len, CLASSES)) + 2
@@ -131,5 +141,5 @@ def comparison_text(comparison: Comparison, masks: str, against: str) -> str:
         lines.append(f"{name:<{width}}" + "".join(f"{'–' if np.isnan(one) else f'{one:.3f}':>11}" for one in scores))
     flagged = clear_flagged(counts)
     lines += ["", f"clear land flagged as cloud or shadow: {'–' if np.isnan(flagged) else f'{flagged:.2%}'}"]
-    lines += ["cloud: thick or thin; hidden: cloud or shadow; –: not to be told, such as of a class nobody labelled"]
+    lines += ["cloud: thick or thin; hidden: cloud or shadow; –: undefined, for example because a class has no labels"]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Masks for the tiles of a store, each tile once: planned, detected in any process, committed every so often.
+"""Computes masks for the tiles of a store: plans the work, detects clouds in any process, and commits regularly.
 
 plan = plan_detection(config)
 report = run_detection(plan, outcomes(plan))
@@ -29,8 +29,8 @@ from restore_dit.series import TileSeries
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a tile: `masks` and their `file` as JSON, or the `reason` for which it has none, or what is
-    `fatal` to all. Small: pixels never leave the process that read them."""
+    """Outcome of a tile: the records of its `masks` and their `file` as JSON, or the `reason` for a failure, or an error
+    that is `fatal` for the whole run. It is small, since pixels never leave the process that read them."""
 
     tile_id: str
     masks: str = ""
@@ -42,14 +42,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class TileMasker:
-    """Reads tiles, finds their clouds and writes the masks: a callable that any process may have."""
+    """Reads tiles, detects their clouds and writes the masks. It can be pickled and so used in any process."""
 
     store: TileStore
     detector: Detector
 
     def __call__(self, tile_ids: Iterable[str]) -> Iterator[Outcome]:
-        """Each tile, whatever is wrong with it. A tile is read while the one before it is worked on; the detector may
-        hold a few more."""
+        """Yields an outcome for every tile, including those that fail. The next tile is read while one is processed; the
+        detector may hold a few more."""
         waiting: deque[TileSeries] = deque()
         unreadable: list[Outcome] = []
 
@@ -69,9 +69,9 @@ class TileMasker:
                     yield self._write(waiting.popleft(), clouds)
             except UserError as error:
                 if not waiting:
-                    yield Outcome("", fatal=str(error))  # it is no tile that it refuses
+                    yield Outcome("", fatal=str(error))  # the error is not about a tile
                     return
-                # One of those that it holds: each on its own, then on with the others.
+                # One of the tiles that the detector holds: retry each of them alone, then continue.
                 refused = True
                 while waiting:
                     yield self._alone(waiting.popleft())
@@ -101,8 +101,8 @@ class TileMasker:
 
 @dataclass(frozen=True)
 class DetectionPlan:
-    """What is to be done: `todo` the tiles that lack masks of this origin, of `tiles` in all; those of them that cannot
-    be masked are `refused`, with the reasons."""
+    """A planned run. `todo`: tiles that lack masks of this origin, out of `tiles` in total; `refused`: those that cannot
+    be masked, with the reasons."""
 
     config: DetectionConfig
     writer: MaskWriter
@@ -114,8 +114,8 @@ class DetectionPlan:
 
 @dataclass
 class DetectionReport:
-    """What was done: the manifest as committed, the tiles that got masks in this run, their frames, and the tiles that
-    got none, with the reasons."""
+    """Result of a run: the committed manifest, the numbers of tiles and frames masked, and the tiles that failed, with
+    the reasons."""
 
     manifest: Manifest = field(default_factory=Manifest)
     added: int = 0
@@ -125,11 +125,11 @@ class DetectionReport:
 
 
 def plan_detection(config: DetectionConfig) -> DetectionPlan:
-    """Looks at store and weights; writes nothing.
+    """Reads the store's manifest and the weights, and plans the run. Writes nothing.
 
     Raises:
-        UserError: either cannot be read; tiles that are not there, none that has the bands which the detector needs, or
-            tiles without the masks that a source should have brought.
+        UserError: store or weights cannot be read, a tile does not exist, no tile has the bands that the detector needs,
+            or tiles lack the masks that should have come with them.
     """
     store = TileStore.open(config.store)
     tile_ids = tuple(dict.fromkeys(config.tiles)) or store.tile_ids
@@ -138,8 +138,8 @@ def plan_detection(config: DetectionConfig) -> DetectionPlan:
         lacking = writer.todo(tile_ids)
         if lacking:
             raise UserError(
-                f"{store.uri}: {len(lacking)} of {len(tile_ids)} tiles came without masks of method {config.method}, "
-                f"first {lacking[0]}; ingest them with such masks, or take another --method"
+                f"{store.uri}: {len(lacking)} of {len(tile_ids)} tiles have no masks of method {config.method}, "
+                f"first {lacking[0]}; ingest them with such masks, or choose another --method"
             )
         return DetectionPlan(config, writer, None, (), len(tile_ids))
     detector = detector_of(config)
@@ -160,7 +160,7 @@ def plan_detection(config: DetectionConfig) -> DetectionPlan:
 
 
 def outcomes(plan: DetectionPlan) -> Iterator[Outcome]:
-    """What becomes of each tile, one after the other in this process."""
+    """The outcome of each tile, computed one after the other in this process."""
     if plan.masker is not None:
         yield from plan.masker(plan.todo)
 
@@ -168,16 +168,16 @@ def outcomes(plan: DetectionPlan) -> Iterator[Outcome]:
 def run_detection(
     plan: DetectionPlan, found: Iterable[Outcome], on_tile: Callable[[Outcome, int, int], object] | None = None
 ) -> DetectionReport:
-    """Takes up what becomes of the tiles, in any order, and commits the store every so often and at the end, however it
-    ends: what was written is kept.
+    """Adds the masks to the store's manifest, and commits it regularly and at the end, even after an error, so that no
+    written mask is lost.
 
     Args:
-        plan: what `plan_detection` found.
-        found: an outcome for each tile of `plan.todo`.
-        on_tile: called with each outcome, how many are done, and how many there are.
+        plan: from `plan_detection`.
+        found: an outcome for each tile of `plan.todo`, in any order.
+        on_tile: called with each outcome, the number of tiles done, and the total.
 
     Raises:
-        UserError: the store failed as a whole.
+        UserError: an error affects the whole store.
     """
     writer, report, begin = plan.writer, DetectionReport(failed=dict(plan.refused)), time.perf_counter()
     committed_at, commit_took = begin, 0.0
@@ -196,7 +196,7 @@ def run_detection(
                 report.added += 1
                 report.frames += outcome.frames
             now = time.perf_counter()
-            # A large store's manifest takes seconds, and what is not committed is not lost.
+            # Committing takes seconds in a large store, and masks are not lost before they are committed.
             if writer.uncommitted >= plan.config.commit_every and now - committed_at >= 20 * commit_took:
                 writer.commit()
                 committed_at = time.perf_counter()
@@ -204,7 +204,7 @@ def run_detection(
             if on_tile is not None:
                 on_tile(outcome, done, len(plan.todo))
     except BaseException:
-        with suppress(UserError):  # what ended the run is what the user must know
+        with suppress(UserError):  # the user must see the error that ended the run
             writer.commit()
         raise
     report.manifest = writer.commit()
@@ -213,7 +213,7 @@ def run_detection(
 
 
 def chosen_masks(manifest: Manifest) -> dict[str, int]:
-    """Origin of the masks in use → number of tiles."""
+    """Number of tiles by the origin of their masks in use."""
     counts: dict[str, int] = {}
     for record in manifest.tiles.values():
         origin = None if record.masks_in_use is None else record.masks[record.masks_in_use].origin

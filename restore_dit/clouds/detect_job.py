@@ -1,4 +1,4 @@
-"""Tiles on a cluster: a pool of actors, each with the detector once, that read, mask and write."""
+"""Detection on a cluster: a pool of actors, each with its own detector, that read tiles and write masks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from restore_dit.clouds.detect import DetectionPlan, Outcome
 from restore_dit.data.tasks_job import outcomes_of_actors
 
 TILES_A_TASK = 4
-"""Tiles that an actor is given at once: their frames share batches, and a worker that dies loses no more."""
+"""Tiles per task of an actor: their frames share batches, and a worker that dies loses at most this many."""
 
 ACTOR_MEMORY = 1 << 30
-"""What an actor may need, in bytes: a few tiles decoded, the network and its activations."""
+"""Memory of an actor, in bytes: a few decoded tiles, the network and its activations."""
 
 
 def outcomes_on_cluster(plan: DetectionPlan) -> Iterator[Outcome]:
-    """What becomes of each tile, in whatever order actors finish. The tiles of an actor that dies are done again.
+    """The outcome of each tile, in the order in which actors finish. The tiles of an actor that dies are retried.
 
     Raises:
-        UserError: the cluster lacks the GPUs; whatever a worker says that a user can mend; workers that die again and
-            again.
+        UserError: the cluster lacks the GPUs, a worker raised a `UserError`, or workers keep dying.
     """
     assert plan.masker is not None
     groups = [plan.todo[first : first + TILES_A_TASK] for first in range(0, len(plan.todo), TILES_A_TASK)]

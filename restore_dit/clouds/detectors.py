@@ -1,4 +1,4 @@
-"""What finds clouds and shadows in tiles, whichever method: the rule or a network."""
+"""Cloud and shadow detectors: their common interface, and the rule."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from restore_dit.series import Georeference, TileSeries
 
 
 class Detector(Protocol):
-    """Finds clouds and shadows. It passes pickling: workers get what their driver made."""
+    """Detects clouds and shadows. A detector can be pickled, because the driver sends it to its workers."""
 
     @property
     def origin(self) -> MaskOrigin:
-        """What a manifest says of its masks: equal for equal masks."""
+        """Origin of its masks, as recorded in a manifest. Equal origins mean equal masks."""
 
     def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
-        """Raises `UserError` where a tile of these bands, of (H, W) pixels that lie there, cannot be masked."""
+        """Raises `UserError` if a tile with these bands, size (H, W) and georeference cannot be masked."""
 
     def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
         """Masks uint8 [T, H, W] of each tile, in order (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data)."""
@@ -40,12 +40,12 @@ class RuleDetector:
 
     @property
     def origin(self) -> MaskOrigin:
-        """The rule's version and settings."""
+        """Version and settings of the rule."""
         settings = hashlib.blake2b(self.config.model_dump_json().encode(), digest_size=6).hexdigest()
         return MaskOrigin(method="rule", by=f"version {RULE_VERSION}, settings {settings}")
 
     def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
-        """Raises `UserError` where a tile of these bands is not enough, or nobody knows where it lies."""
+        """Raises `UserError` if the bands do not suffice, or the coordinate reference system is unknown."""
         require_rule_bands(bands)
         if georeference is not None:
             coordinate_system(georeference)
@@ -57,10 +57,11 @@ class RuleDetector:
 
 
 def detector_of(config: DetectionConfig) -> Detector:
-    """The detector that a configuration asks for, its weights read.
+    """The configured detector, with its weights loaded.
 
     Raises:
-        UserError: the method finds nothing but chooses masks that are there; no weights, or bad ones.
+        UserError: the weights are missing or invalid.
+        ValueError: the method only selects existing masks.
     """
     if config.method == "rule":
         return RuleDetector(config.rule)
@@ -69,7 +70,7 @@ def detector_of(config: DetectionConfig) -> Detector:
 
         if not config.weights:
             raise UserError(
-                "--method network needs --weights: a model directory of `clouds train`, or a published state dict",
+                "--method network requires --weights: a model directory of `clouds train`, or a published state dict",
                 status=2,
             )
         return load_detector(config)

@@ -1,8 +1,9 @@
-"""The directory of a trained cloud network, at any URI, with nothing to unpickle; and the detector from it, or from a
-published file.
+"""Model directory of a cloud-detection network, at any URI and without pickles, and detectors from such a directory or
+from a published file.
 
-`cloud_network.yaml` (bands, encoder, pixel size), `model.safetensors` (weights; its metadata repeats the configuration
-and has the weights' checksum), `metrics.json`, and whatever training adds (a model card, a confusion matrix).
+It contains `cloud_network.yaml` (bands, encoder, pixel size), `model.safetensors` (weights; its metadata repeats the
+configuration and has the weights' checksum), `metrics.json`, and files added by training (a model card, a confusion
+matrix).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE = "cloud_network.yaml", "model.safetenso
 
 @dataclass(frozen=True)
 class CloudModel:
-    """A cloud network in evaluation mode with all that belongs to it; `checksum` is that of its weights, in hex."""
+    """A cloud-detection network in evaluation mode, its configuration and metrics, and the checksum of its weights (hex)."""
 
     config: CloudNetworkConfig
     network: nn.Module
@@ -48,8 +49,8 @@ def save_cloud_model(
     metrics: Mapping[str, Any],
     files: Mapping[str, bytes],
 ) -> None:
-    """Writes a model directory; `files` are further ones by name. The weights come last, so that they never stand
-    beside nothing to read them with."""
+    """Writes a model directory. `files`: further files by name. The weights are written last, so that they never exist
+    without the configuration needed to read them."""
     folder = locate(place)
     for name, content in files.items():
         write_bytes_atomically(folder.join(name), content)
@@ -61,10 +62,10 @@ def save_cloud_model(
 
 
 def load_cloud_model(place: Place) -> CloudModel:
-    """The network in a directory that `save_cloud_model` wrote.
+    """Loads a network from a directory written by `save_cloud_model`.
 
     Raises:
-        UserError: no cloud network there, or files that are damaged or do not belong together.
+        UserError: not a cloud-detection model, or its files are damaged or do not belong together.
     """
     folder = locate(place)
     _require_cloud_model(folder)
@@ -79,15 +80,15 @@ def load_cloud_model(place: Place) -> CloudModel:
     except Misfit as misfit:
         raise UserError(f"{origin}: {misfit.what}; copy the model again") from None
     if metadata["checksum"] != found:
-        raise UserError(f"{origin}: damaged (its weights are not those that were saved); copy the model again")
+        raise UserError(f"{origin}: damaged (the checksum of its weights does not match); copy the model again")
     return CloudModel(config, network, metrics, found)
 
 
 def load_detector(config: DetectionConfig) -> NetworkDetector:
-    """The detector that `config.weights` names: a model directory, or a published state dict of `config.network`.
+    """The detector with the weights `config.weights`: a model directory, or a published state dict for `config.network`.
 
     Raises:
-        UserError: nothing there, or not a cloud network.
+        UserError: the weights do not exist, or are not those of a cloud-detection network.
     """
     place = locate(config.weights)
     folder, _, name = config.weights.rpartition("/")
@@ -97,7 +98,7 @@ def load_detector(config: DetectionConfig) -> NetworkDetector:
         model = load_cloud_model(place)
         network, weights, chosen = model.network, model.checksum, model.config
         if config.network not in (CloudNetworkConfig(), chosen):
-            raise UserError(f"{place.uri}: a model directory says itself what its network is; leave network.* out")
+            raise UserError(f"{place.uri}: a model directory, which defines its network itself; remove network.*")
     else:
         (network, weights), chosen = load_published(place, config.network), config.network
     settings = chosen.model_dump_json(exclude_defaults=True)
@@ -126,11 +127,11 @@ def _require_cloud_model(folder: Location) -> None:
         raise UserError(f"{folder.uri}: no {WEIGHTS_FILE} in this cloud model; copy the model again")
     if exists(folder.join("config.yaml")):
         raise UserError(
-            f"{folder.uri}: a RESTORE-DiT model, which fills gaps; cloud masks need one that "
-            "`restore-dit clouds train` wrote"
+            f"{folder.uri}: a RESTORE-DiT model, which fills gaps; cloud masks require a model from "
+            "`restore-dit clouds train`"
         )
     hint = f"; did you mean {folder.uri}/model?" if exists(folder.join("model", CONFIG_FILE)) else ""
-    raise UserError(f"{folder.uri}: not the model directory of a cloud network (no {CONFIG_FILE}){hint}")
+    raise UserError(f"{folder.uri}: not the model directory of a cloud-detection network (no {CONFIG_FILE}){hint}")
 
 
 def _read_config(file: Location) -> CloudNetworkConfig:
@@ -147,12 +148,12 @@ def _read_metrics(file: Location) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{file.uri}: not JSON ({error}); copy the model again") from None
     if not isinstance(metrics, dict):
-        raise UserError(f"{file.uri}: no metrics by name; copy the model again")
+        raise UserError(f"{file.uri}: not a mapping of metrics; copy the model again")
     return metrics
 
 
 def _read_weights(origin: str, content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights by name, and with which configuration and checksum they were saved."""
+    """The weights by name, and the configuration and checksum in their metadata."""
     try:
         weights = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -163,4 +164,4 @@ def _read_weights(origin: str, content: bytes) -> tuple[dict[str, Tensor], dict[
         network = CloudNetworkConfig.model_validate_json(metadata["network"])
         return weights, {"network": network, "checksum": metadata["checksum"]}
     except (KeyError, ValueError):
-        raise UserError(f"{origin}: not weights that `restore-dit clouds train` wrote; copy the model again") from None
+        raise UserError(f"{origin}: not weights from `restore-dit clouds train`; copy the model again") from None

@@ -171,7 +171,7 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores],
     """The report on a model and the baselines; `facts` describe the scored tiles."""
     options = sampling_options(config.sampling)
     sampler, steps = options.solver(model)
-    tried = ", tried on each series first" if options.tries(model) else ""
+    calibrated = ", calibrated on each series" if options.calibrates(model) else ""
     rule = data_of(model, config).targets.model_dump(exclude_none=True)
     facts = {
         "model": config.model,
@@ -180,7 +180,7 @@ def to_report(config: EvaluationConfig, model: Model, results: list[TileScores],
         "part": config.part,
         **facts,
         "targets": ", ".join(f"{key}={value}" for key, value in rule.items()),
-        "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{tried}",
+        "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{calibrated}",
     }
     return summarise(results, config, facts)
 

@@ -23,8 +23,8 @@ from restore_dit.evaluation.frames import REFERENCE, FrameErrors, error_sums
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesScores, score_frames
 from restore_dit.pictures.composites import vegetation_index
 from restore_dit.reconstruction.batch import sampling_options
+from restore_dit.reconstruction.calibration import intervals_of
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.own_errors import intervals_of
 from restore_dit.reconstruction.reconstruct import Filled, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Acquisitions, TileSeries, days_since_origin
@@ -99,7 +99,7 @@ def model_method(model: Model, options: SamplingOptions) -> Method:
         order = [bands.index(band) for band in wanted]
         answer = reconstruct_with_deviation(model, series, frames, gaps, options)
         deviation = None if answer.deviation is None else answer.deviation[:, order]
-        return Filled(answer.values[:, order], deviation, answer.own_errors)
+        return Filled(answer.values[:, order], deviation, answer.calibration)
 
     return filled
 
@@ -166,7 +166,7 @@ def score_tile(
             estimated[name] = estimates[REFLECTANCE][1]
             if answer.deviation is not None:
                 in_deviations = np.abs(prediction - published) / answer.deviation
-                widths = intervals_of(answer.own_errors)
+                widths = intervals_of(answer.calibration)
                 within[name] = np.stack([(in_deviations <= width).mean(axis=1) for width in widths], axis=-1)
         result.missing_pixels += int(missing[trial.scored].sum())
         result.pixels += int(known[trial.scored].sum())

@@ -28,7 +28,7 @@ from restore_dit.evaluation.metrics import (
     PixelSet,
     SetScores,
 )
-from restore_dit.reconstruction.own_errors import LEVELS
+from restore_dit.reconstruction.calibration import LEVELS
 
 FORMAT = "restore-dit evaluation 2"
 

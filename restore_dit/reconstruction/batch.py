@@ -43,8 +43,8 @@ class Outcome:
     """The outcome for one tile, without its pixels, which never leave the process that filled them.
 
     dates: number of dates. reconstructed: share of the pixels that were filled. never_observed: number of pixels that
-    are observed on no date. remarks: what was left out of the input. tried: one line on the calibration; empty if there
-    was none. reason: why the tile has no results; empty if it has.
+    are observed on no date. remarks: what was left out of the input. calibration: one line on the calibration; empty if
+    there was none. reason: why the tile has no results; empty if it has.
     """
 
     tile_id: str
@@ -52,7 +52,7 @@ class Outcome:
     reconstructed: float = 0.0
     never_observed: int = 0
     remarks: tuple[str, ...] = ()
-    tried: str = ""
+    calibration: str = ""
     reason: str = ""
 
 
@@ -129,9 +129,9 @@ class TileReconstructor:
             )
             files.append(f"{tile_id}.png")
         never_observed = int(clear.layers[NEVER_OBSERVED].sum())
-        tried = "" if filled.own_errors is None else filled.own_errors.remark()
+        calibration = "" if filled.calibration is None else filled.calibration.remark()
         dates, share = len(clear.optical), float(gap_mask.mean())
-        outcome = Outcome(tile_id, dates, share, never_observed, cloudy.remarks, tried)
+        outcome = Outcome(tile_id, dates, share, never_observed, cloudy.remarks, calibration)
         if tile_id in self.keys:
             completion = Completion(
                 key=self.keys[tile_id],

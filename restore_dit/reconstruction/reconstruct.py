@@ -20,9 +20,9 @@ from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.dilation import hidden_pixels
 from restore_dit.data.examples.normalisation import published_scale_to_stored, stored_to_published_scale
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.calibration import SeriesCalibration, calibrate, compare, visible_nearby
 from restore_dit.reconstruction.joining import join_windows
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.own_errors import OwnErrors, compare, learn, visible_nearby
 from restore_dit.reconstruction.probes import choose_probes
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sampled_here
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
@@ -40,21 +40,20 @@ OnProgress = Callable[[int, int], None]
 
 
 class Filled(NamedTuple):
-    """`values` [n, C, H, W] on the published scale, their standard `deviation` in the same shape, and `own_errors`, the
-    calibration on this series. Without an estimate of uncertainty, `deviation` is None; without a calibration,
-    `own_errors` is None."""
+    """`values` [n, C, H, W] on the published scale, their standard `deviation` in the same shape (None if the network
+    does not estimate it), and the `calibration` on this series (None if there was none)."""
 
     values: NDArray[np.float32]
     deviation: NDArray[np.float32] | None = None
-    own_errors: OwnErrors | None = None
+    calibration: SeriesCalibration | None = None
 
 
 class GapFree(NamedTuple):
-    """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `own_errors` as in `Filled`."""
+    """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `calibration` as in `Filled`."""
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
-    own_errors: OwnErrors | None
+    calibration: SeriesCalibration | None
 
 
 def reconstruct(
@@ -134,8 +133,8 @@ def reconstruct_with_deviation(
     def published(place: SpatialTile) -> NDArray[np.float32]:
         return stored_to_published_scale(series.optical.values[:, :, place.rows, place.columns][frames][:, order])
 
-    own = None
-    if options.tries(model):
+    calibration = None
+    if options.calibrates(model):
         network = model.config.model
         reach = network.depth * network.nearest
         probes = choose_probes(~hidden, days)
@@ -143,7 +142,7 @@ def reconstruct_with_deviation(
         comparisons = compare(
             probes, published, ~hidden, days, band_indices, reach, maker, lambda windows: counted(sample(windows))
         )
-        own = learn(comparisons)
+        calibration = calibrate(comparisons)
     predictions = counted(sample(prepared()))
     for place in tiles:
         blend.add(place, join_windows(islice(predictions, len(windows)), windows), weights[place])
@@ -151,15 +150,15 @@ def reconstruct_with_deviation(
     del blend
     values, deviation = blended[:, band_indices], blended[:, network_bands + band_indices] if has_deviation else None
     del blended
-    if own is not None and deviation is not None:
+    if calibration is not None and deviation is not None:
         beside = visible_nearby(~hidden)
         for row in range(0, height, PIXELS_TILE):  # in strips, to save memory
             strip = SpatialTile(row, 0, min(PIXELS_TILE, height - row), width)
             here = (slice(None), slice(None), strip.rows)
-            own.temper(
+            calibration.apply(
                 values[here], deviation[here], published(strip), ~hidden[:, strip.rows], beside[:, strip.rows], days
             )
-    return Filled(values, deviation, own)
+    return Filled(values, deviation, calibration)
 
 
 def fill_gaps(
@@ -197,7 +196,7 @@ def fill_gaps(
     optical = Acquisitions(values, series.optical.dates, bands)
     kept = {name: layer for name, layer in series.layers.items() if name != UNCERTAINTY}
     clear = replace(series, optical=optical, clouds=None, layers=kept | marks)
-    return GapFree(clear, gaps, filled.own_errors)
+    return GapFree(clear, gaps, filled.calibration)
 
 
 def _reason_without_observations(model: Model, series: TileSeries, options: SamplingOptions) -> str:
@@ -219,8 +218,8 @@ def _reason_without_observations(model: Model, series: TileSeries, options: Samp
 def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFree) -> dict[str, str]:
     """Provenance and calibration of a result, as its attributes; `name` is the model's name."""
     sampler, steps = options.solver(model)
-    own = filled.own_errors
-    found = {} if own is None else own.attributes(filled.series.optical.bands)
+    calibration = filled.calibration
+    found = {} if calibration is None else calibration.attributes(filled.series.optical.bands)
     return found | {
         "SOFTWARE": f"restore-dit {__version__}",
         "MODEL": name,

@@ -66,7 +66,7 @@ class SamplingOptions:
             raise UserError(f"sampling.sampler={sampler}: {error}; omit it to use the model's own") from None
         return sampler, self.steps or diffusion.sampling_steps
 
-    def tries(self, model: Model) -> bool:
+    def calibrates(self, model: Model) -> bool:
         """Whether to calibrate the model on a series before filling it. With several steps there is no calibration,
         because the results are random samples, not means."""
         return self.calibrate and model.config.model.says_how_sure and self.solver(model)[1] == 1

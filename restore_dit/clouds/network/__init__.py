@@ -1,1 +1,1 @@
-"""The cloud network: its layers, what goes in, how it runs over tiles, and weights published elsewhere."""
+"""The cloud-detection network: architecture, inputs, inference over tiles, and published weights."""

@@ -1,4 +1,4 @@
-"""Masks of whole tiles: frames go through the network in batches that reach across tiles."""
+"""Detects clouds in whole tiles. A batch may contain frames of several tiles."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, Georeference, TileSeries
 
 _USUAL_PIXELS = 128 * 128
-"""What a frame holds for which the batch size is meant; of larger frames fewer go at once."""
+"""Number of pixels per frame to which the batch size refers; a batch has fewer frames if they are larger."""
 
 _BATCHES_AHEAD = 4
-"""So many batches of frames of later tiles may wait for an earlier tile before its batch runs unfilled."""
+"""If this many batches of frames of later tiles wait for an earlier one, its batch runs without being full."""
 
 
 @dataclass
 class _Tile:
-    """A tile in flight: of its masks [T, H, W] the first `done` frames are there. `grid` is (H, W) for the network."""
+    """A tile in progress: the first `done` frames of its masks [T, H, W] are finished. `grid`: (H, W) on the network's
+    grid."""
 
     series: TileSeries
     reference: NDArray[np.float32] | None
@@ -52,12 +53,12 @@ class _Tile:
 
 
 class NetworkDetector:
-    """A cloud network in evaluation mode, on its device, ready for tiles of any size.
+    """A detector with a cloud-detection network, for tiles of any size.
 
-    A batch always has the same shape for tiles of the same size (its end may be blank), and no frame of a batch looks
-    at another: so what a mask says depends neither on the tile's neighbours nor on where a run began. Another batch
-    size, device or number of threads rounds differently, which shows where two classes are equally likely (batches
-    of 1, 7 and 32 frames of a trained network: in none of three million pixels).
+    For tiles of the same size, batches always have the same shape (they are padded with empty frames), and frames of a
+    batch do not influence one another. A mask therefore depends neither on other tiles nor on where a run started.
+    Another batch size, device or number of threads changes the rounding, which only matters where two classes are
+    equally likely (batches of 1, 7 and 32 frames of a trained network: in none of three million pixels).
     """
 
     def __init__(
@@ -71,9 +72,17 @@ class NetworkDetector:
         batch_size: int = 32,
         clear_bias: float = 0.0,
     ) -> None:
-        """`network` itself is set to evaluate, and moved to the device with the first tile, so that a detector may be
-        made where no GPU is. `by` says which weights these are. `batch_size` counts frames of 128×128 pixels;
-        `clear_bias` is added to the logit of clear."""
+        """
+        Args:
+            network: it is switched to evaluation mode here, and moved to the device with the first tile, so that a
+                detector can be created without a GPU.
+            config: bands, reference, pixel size and padding of the network.
+            by: identifies the weights in the origin of masks.
+            device: where the network runs.
+            precision: of the network's computations.
+            batch_size: number of frames of 128×128 pixels in a batch.
+            clear_bias: added to the logit of the class clear.
+        """
         self.network = network.eval()
         self.config = config
         self.by = by
@@ -84,26 +93,26 @@ class NetworkDetector:
 
     @property
     def origin(self) -> MaskOrigin:
-        """The network's weights."""
+        """Identifies the network's weights and settings."""
         return MaskOrigin(method="network", by=self.by)
 
     def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
-        """Raises `UserError` where a tile of these bands lacks some, or its pixels have quite another size."""
+        """Raises `UserError` if a tile lacks bands of the network, or its pixel size differs too much."""
         known_bands(bands, self.config)
         network_size(size, georeference, self.config)
 
     def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
-        """The masks uint8 [T, H, W] of each tile, in the tiles' order: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow,
-        255 where any band that the network reads has no data. Tiles are taken only as the masks are asked for.
+        """The masks uint8 [T, H, W] of each tile, in order: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow, 255 where a
+        band that the network reads has no data. Tiles are consumed lazily.
 
         Raises:
-            UserError: a tile lacks bands of the network, or its pixels have quite another size; no GPU is there.
+            UserError: a tile lacks bands of the network or its pixel size differs too much, or there is no GPU.
         """
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise UserError("use_gpu=true, but this process sees no GPU; set use_gpu=false")
         self.network.to(self.device).to(memory_format=torch.channels_last)
         in_flight: deque[_Tile] = deque()
-        waiting: dict[tuple[int, int], deque[_Tile]] = {}  # those with frames left, by padded size
+        waiting: dict[tuple[int, int], deque[_Tile]] = {}  # tiles with unfinished frames, by padded size
         for series in tiles:
             tile = self._admit(series)
             in_flight.append(tile)
@@ -119,8 +128,8 @@ class NetworkDetector:
     def _finished(
         self, in_flight: deque[_Tile], waiting: dict[tuple[int, int], deque[_Tile]], ahead: int
     ) -> Iterator[NDArray[np.uint8]]:
-        """Masks in the order of the tiles, until the oldest tile is not done. With more than `ahead` frames of tiles
-        behind it, it gets its batch even if that is not full."""
+        """Yields masks in the order of the tiles, up to the first unfinished tile. If more than `ahead` frames of later
+        tiles wait behind that tile, its batch runs even if it is not full."""
         while in_flight:
             oldest = in_flight[0]
             if not oldest.remaining:
@@ -146,7 +155,7 @@ class NetworkDetector:
 
     @torch.inference_mode()
     def _run(self, waiting: deque[_Tile]) -> None:
-        """One batch of the frames that wait, all of one padded size: the first of them get their masks."""
+        """Runs one batch of waiting frames, all of the same padded size, in order."""
         full = room = self._frames_at_once(padded_size(waiting[0].grid, self.config))
         parts: list[tuple[_Tile, slice]] = []
         while waiting and room:
@@ -179,7 +188,7 @@ class NetworkDetector:
             frames = frames.pin_memory()
         frames = frames.to(self.device, memory_format=torch.channels_last, non_blocking=True)
         with (
-            # fp32 means it: by default a GPU would round convolutions' factors to 10 bits
+            # full fp32: by default, a GPU uses TF32 for convolutions, which rounds inputs to a 10-bit mantissa
             torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
         ):

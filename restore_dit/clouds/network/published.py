@@ -1,4 +1,4 @@
-"""Cloud weights published elsewhere: files of a state dict, and nothing that could run code."""
+"""Loads published cloud weights: files with a state dict, without executing any code in them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _SUFFIXES = (".pth, .pt or .ckpt of torch.save", ".safetensors")
 
 
 def load_published(place: Place, config: CloudNetworkConfig) -> FittedNetwork:
-    """The network in a published file.
+    """Loads a network from a published file.
 
-    Of the files with 13 inputs that go around one takes the bands of Level-1C, another AOT and WVP in place of B08 and
-    B10; nothing in them says which. So who uses one must name its bands.
+    For a file with 13 inputs, the bands must be given: among the published ones, one uses the Level-1C bands, another
+    AOT and WVP instead of B08 and B10, and the files do not say which.
 
     Raises:
-        UserError: no such file, one that is not a state dict, or one of another network.
+        UserError: no such file, not a state dict, or the weights of another network.
     """
     origin = locate(place).uri
     weights = read_published_weights(place)
     if config.bands == PUBLISHED_BANDS and input_channels(config, weights) == len(S2_ALL_BANDS):
         raise UserError(
-            f"{origin}: takes 13 bands and does not say which; name them: for those of Level-1C "
+            f"{origin}: has 13 input bands but does not say which; name them, for example for Level-1C: "
             f"network.bands=[{','.join(S2_ALL_BANDS)}]"
         )
     try:
@@ -48,11 +48,11 @@ def load_published(place: Place, config: CloudNetworkConfig) -> FittedNetwork:
 
 
 def read_published_weights(place: Place) -> dict[str, Tensor]:
-    """The tensors of a published file by name: a state dict as it is, or below `state_dict`; a prefix that all names
-    share (`model.`, `module.`) is taken away.
+    """The tensors of a published file by name. The state dict may be nested below `state_dict`; a prefix that all names
+    share (`model.`, `module.`) is removed.
 
     Raises:
-        UserError: no such file, one that is no state dict, or one with Python objects in it, which are never made.
+        UserError: no such file, not a state dict, or a file with Python objects, which are never instantiated.
     """
     origin, content = locate(place).uri, read_bytes(place)
     tree = _safetensors(origin, content) if origin.endswith(".safetensors") else _torch(origin, content)
@@ -60,7 +60,7 @@ def read_published_weights(place: Place) -> dict[str, Tensor]:
         if isinstance(tree, dict) and isinstance(tree.get(key), dict):
             tree = tree[key]
     if not isinstance(tree, dict) or not tree or not all(isinstance(value, Tensor) for value in tree.values()):
-        raise UserError(f"{origin}: not a state dict (tensors by name, or those below state_dict): save one")
+        raise UserError(f"{origin}: not a state dict (tensors by name, possibly below state_dict); save one")
     names = [str(name).split(".") for name in tree]
     shared = 0
     while all(len(name) > shared + 1 and name[shared] == names[0][shared] for name in names):
@@ -77,21 +77,21 @@ def _safetensors(origin: str, content: bytes) -> dict[str, Tensor]:
 
 def _torch(origin: str, content: bytes) -> Any:
     try:
-        with warnings.catch_warnings(action="ignore"):  # what is odd about a foreign file, the refusal says
+        with warnings.catch_warnings(action="ignore"):  # errors about the file are reported below
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if content.startswith((_PICKLE, _ZIP)):
             found = re.search(r"GLOBAL ([\w.]+)", str(error))
             raise UserError(
-                f"{origin}: holds Python objects{f' ({found[1]})' if found else ''}, and making them could run code: "
-                "refused; save the network's state_dict() alone"
+                f"{origin}: contains Python objects{f' ({found[1]})' if found else ''}, and loading them could run "
+                "code: refused; save only the network's state_dict()"
             ) from None
     except UNREADABLE as error:
         if "TorchScript" in str(error):
             raise UserError(f"{origin}: a TorchScript program: refused; save the network's state_dict()") from None
         if content.startswith((_PICKLE, _ZIP)):
-            raise UserError(f"{origin}: not a checkpoint of PyTorch, or damaged ({_reason(error)})") from None
-    raise UserError(f"{origin}: not a checkpoint; weights come as {' or '.join(_SUFFIXES)}")
+            raise UserError(f"{origin}: not a PyTorch checkpoint, or damaged ({_reason(error)})") from None
+    raise UserError(f"{origin}: not a checkpoint; weights must be {' or '.join(_SUFFIXES)}")
 
 
 def _reason(error: BaseException) -> str:

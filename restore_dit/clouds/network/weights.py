@@ -1,4 +1,4 @@
-"""Whether weights are those of a network, what to do if not, and which weights they are."""
+"""Loads weights into a network, checks that they fit, and identifies them by a checksum."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from restore_dit.clouds.network.architecture import CLASSES, build_network
 from restore_dit.config.clouds import CloudNetworkConfig
 
 _COUNTER = "num_batches_tracked"
-"""Of a batch normalisation: old files lack it, and only training reads it."""
+"""A buffer of batch normalisation that old files lack and that only training uses."""
 
 _NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64)
 
 
 class Misfit(Exception):
-    """`what` is wrong with the weights, and what to `do` about it."""
+    """The weights do not fit the network: `what` is wrong, and what to `do` about it."""
 
     def __init__(self, what: str, do: str) -> None:
         super().__init__(what, do)
@@ -27,17 +27,17 @@ class Misfit(Exception):
 
 
 class FittedNetwork(NamedTuple):
-    """A network that bears the given weights, in evaluation mode, and their `checksum`, blake2b of 128 bits in hex."""
+    """A network with the given weights, in evaluation mode, and their `checksum` (128-bit BLAKE2b in hex)."""
 
     network: nn.Module
     checksum: str
 
 
 def fitted_network(config: CloudNetworkConfig, weights: Mapping[str, Tensor]) -> FittedNetwork:
-    """The network of this configuration with these weights: each of its tensors, no other, all finite.
+    """The configured network with these weights, which must be exactly its tensors and all finite.
 
     Raises:
-        Misfit: weights of another network, or not numbers.
+        Misfit: the weights are those of another network, or are not finite numbers.
         UserError: there is no such network.
     """
     network = build_network(config)
@@ -46,15 +46,15 @@ def fitted_network(config: CloudNetworkConfig, weights: Mapping[str, Tensor]) ->
     _require_shapes(config, expected, weights)
     for name, tensor in weights.items():
         if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype not in _NUMBERS:
-            raise Misfit(f"{name} is no plain tensor of numbers ({tensor.dtype})", "save the network's state_dict()")
+            raise Misfit(f"{name} is not a plain numeric tensor ({tensor.dtype})", "save the network's state_dict()")
         if not torch.isfinite(tensor).all():
-            raise Misfit(f"{name} holds values that are not finite numbers", "take weights of an earlier step")
+            raise Misfit(f"{name} contains values that are not finite", "use the weights of an earlier step")
     network.load_state_dict(expected | dict(weights))
     return FittedNetwork(network.eval().requires_grad_(False), checksum(network.state_dict()))
 
 
 def checksum(weights: Mapping[str, Tensor]) -> str:
-    """Blake2b of 128 bits, in hex, of the tensors' names, shapes and values, whichever file they came in."""
+    """128-bit BLAKE2b (hex) of the tensors' names, types, shapes and values, independent of the file format."""
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()
@@ -64,7 +64,7 @@ def checksum(weights: Mapping[str, Tensor]) -> str:
 
 
 def input_channels(config: CloudNetworkConfig, weights: Mapping[str, Tensor]) -> int | None:
-    """How many inputs these weights take if they are those of the configured encoder; None if they are not."""
+    """Number of input channels of these weights; None if they are not those of the configured encoder."""
     first = _first_convolution(build_network(config).state_dict())
     return weights[first].shape[1] if first in weights and weights[first].dim() == 4 else None
 
@@ -74,7 +74,7 @@ def _require_names(config: CloudNetworkConfig, expected: Mapping[str, Tensor], w
     foreign = [name for name in weights if name not in expected]
     found = [
         f"{words} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-        for words, names in (("lack", lacking), ("have besides", foreign))
+        for words, names in (("lack", lacking), ("also have", foreign))
         if names
     ]
     if found:
@@ -94,8 +94,8 @@ def _require_shapes(config: CloudNetworkConfig, expected: Mapping[str, Tensor], 
             raise _other_inputs(config, theirs[1])
         if name == last and theirs[1:] == ours[1:]:
             raise Misfit(
-                f"it gives {theirs[0]} classes, {len(CLASSES)} are needed ({', '.join(CLASSES)})",
-                "take weights trained for these",
+                f"it has {theirs[0]} classes, but {len(CLASSES)} are required ({', '.join(CLASSES)})",
+                "use weights trained for these classes",
             )
         raise Misfit(
             f"not the weights of a U-Net with encoder {config.encoder}: {name} has shape {list(theirs)} instead of "
@@ -107,10 +107,13 @@ def _require_shapes(config: CloudNetworkConfig, expected: Mapping[str, Tensor], 
 def _other_inputs(config: CloudNetworkConfig, count: int) -> Misfit:
     names = ", ".join(config.bands)
     if not config.reference:
-        what = f"it takes {count} bands, network.bands names {len(config.bands)} ({names})"
+        what = f"it has {count} input bands, but network.bands names {len(config.bands)} ({names})"
     else:
-        what = f"it takes {count} inputs, network.bands names {len(config.bands)} ({names}), twice with their reference"
-    return Misfit(what, "give its bands in its order as network.bands")
+        what = (
+            f"it has {count} inputs, but network.bands names {len(config.bands)} ({names}), which count twice because of "
+            "the reference"
+        )
+    return Misfit(what, "name its bands, in its order, as network.bands")
 
 
 def _first_convolution(weights: Mapping[str, Tensor]) -> str:

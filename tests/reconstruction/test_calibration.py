@@ -13,14 +13,14 @@ from restore_dit.data.simulation import simulate_tile
 from restore_dit.evaluation.baselines import fill as baseline
 from restore_dit.model.denoiser import build_denoiser
 from restore_dit.model.pixel_denoiser import PixelDenoiser
-from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.own_errors import (
+from restore_dit.reconstruction.calibration import (
     LEVELS,
     Comparison,
-    OwnErrors,
-    learn,
+    SeriesCalibration,
+    calibrate,
     visible_nearby,
 )
+from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance, reconstruct, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import TileSeries, days_since_origin
@@ -45,7 +45,7 @@ def comparisons(
 def test_a_good_model_is_taken_and_a_bad_one_left():
     good, bad = comparisons(20, MODEL_IS_OFF, LINEAR_IS_OFF), comparisons(20, 20 * MODEL_IS_OFF, MODEL_IS_OFF)
     beside = comparisons(12, MODEL_IS_OFF, LINEAR_IS_OFF, whole=False)
-    own, other = learn([*good, *beside]), learn([*bad, *beside])
+    own, other = calibrate([*good, *beside]), calibrate([*bad, *beside])
     assert own is not None
     assert other is not None
     assert (own.share > 0.9).all()
@@ -55,10 +55,10 @@ def test_a_good_model_is_taken_and_a_bad_one_left():
 
 
 def test_of_few_dates_nothing_is_said():
-    assert learn(comparisons(3, 1, 0.01)) is None
-    assert learn([]) is None
+    assert calibrate(comparisons(3, 1, 0.01)) is None
+    assert calibrate([]) is None
     # A few bad dates are not yet a bad model.
-    few, many = learn(comparisons(4, 0.02, 0.018)), learn(comparisons(24, 0.02, 0.018))
+    few, many = calibrate(comparisons(4, 0.02, 0.018)), calibrate(comparisons(24, 0.02, 0.018))
     assert few is not None
     assert many is not None
     assert few.share[0].mean() > many.share[0].mean()
@@ -68,12 +68,14 @@ def test_of_few_dates_nothing_is_said():
 def test_intervals_hold_what_they_are_to_hold(said):
     """Whatever the model says of its deviation."""
     seen = comparisons(24, 0.02, 0.1, deviation=said) + comparisons(24, 0.01, 0.1, whole=False, deviation=said, seed=1)
-    own = learn(seen)
+    own = calibrate(seen)
     assert own is not None
     for kind, error in ((0, 0.02), (1, 0.01)):
         new = comparisons(200, error, 0.1, whole=not kind, deviation=said, seed=9)
-        sizes = np.concatenate([np.abs(one.answer - one.truth).ravel() for one in new]) / (said * own.widening[kind])
-        found = [(sizes <= width).mean() for width in own.intervals]
+        sizes = np.concatenate([np.abs(one.answer - one.truth).ravel() for one in new]) / (
+            said * own.deviation_scale[kind]
+        )
+        found = [(sizes <= width * own.deviation_scale[kind]).mean() for width in own.intervals]
         # Wider than they need be here: errors of real dates are more alike than these.
         assert all(level - 0.02 < share < level + 0.08 for level, share in zip(LEVELS, found, strict=True))
 
@@ -81,14 +83,14 @@ def test_intervals_hold_what_they_are_to_hold(said):
 def test_exact_interpolation_leaves_finite_intervals():
     """Of saturated bands, say: errors of nothing, and a model that is off."""
     exact = [one._replace(linear=one.truth) for one in comparisons(20, MODEL_IS_OFF, 0)]
-    own = learn(exact)
+    own = calibrate(exact)
     assert own is not None
     assert (own.share[0] < 0.1).all()
-    assert (own.widening > 0).all()
+    assert (own.deviation_scale > 0).all()
     assert np.isfinite(own.intervals).all()
     # Without a date of which a part was hidden, both kinds are as the first.
     np.testing.assert_array_equal(own.share[0], own.share[1])
-    assert own.widening[0] == own.widening[1]
+    assert own.deviation_scale[0] == own.deviation_scale[1]
 
 
 def test_what_is_seen_stays_and_what_is_far_from_it_gives_way():
@@ -99,9 +101,9 @@ def test_what_is_seen_stays_and_what_is_far_from_it_gives_way():
     visible[:, :, 59] = False  # on no date: nothing to interpolate
     published, days = random.random((6, 2, 1, 60), np.float32), np.arange(6) * 5.0
     answer, deviation = np.full_like(published, 0.9), np.full_like(published, 0.01)
-    own = OwnErrors((9, 9), np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]))
+    own = SeriesCalibration((9, 9), np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]))
     tempered, wider = answer.copy(), deviation.copy()
-    own.temper(tempered, wider, published, visible, visible_nearby(visible), days)
+    own.apply(tempered, wider, published, visible, visible_nearby(visible), days)
     np.testing.assert_array_equal(tempered[[0, 1, 3, 5]], answer[[0, 1, 3, 5]])
     np.testing.assert_array_equal(tempered[..., 59], answer[..., 59])
     np.testing.assert_array_equal(tempered[:, 1], answer[:, 1])
@@ -156,9 +158,9 @@ def test_a_model_that_is_wrong_on_a_series_does_no_harm_to_it(pixels_run, series
     )
     assert error(blindly.values) > 10 * by_line
     assert error(tempered.values) < 2 * by_line
-    assert blindly.own_errors is None
-    assert tempered.own_errors is not None
-    assert tempered.own_errors.share[0].mean() < 0.2
+    assert blindly.calibration is None
+    assert tempered.calibration is not None
+    assert tempered.calibration.share[0].mean() < 0.2
     # Of one that is right it is little that changes.
     right = pixels_model(pixels_run, wrong_by=0)
     values = [
@@ -171,13 +173,13 @@ def test_the_result_says_what_was_found(pixels_run, series):
     wrong = pixels_model(pixels_run, wrong_by=0.9)
     options = SamplingOptions(mask_dilation=0)
     filled = fill_gaps(wrong, series, options)
-    assert filled.own_errors is not None
+    assert filled.calibration is not None
     said = provenance(wrong, "wrong", options, filled)
     share, widths = said["MODEL_SHARE_HIDDEN"].split(), [float(said[f"INTERVAL_{level}"]) for level in (50, 80, 95)]
     assert share[::2] == list(filled.series.optical.bands)
     assert np.mean(list(map(float, share[1::2]))) < 0.2
     assert widths == sorted(widths)
     assert widths[1] == pytest.approx(1.2816, abs=1e-3)
-    assert "INTERVAL_50" not in provenance(wrong, "wrong", options, filled._replace(own_errors=None))
+    assert "INTERVAL_50" not in provenance(wrong, "wrong", options, filled._replace(calibration=None))
     # In several steps the network is asked for samples, of which no mean is taken.
-    assert fill_gaps(wrong, series, SamplingOptions(steps=3)).own_errors is None
+    assert fill_gaps(wrong, series, SamplingOptions(steps=3)).calibration is None

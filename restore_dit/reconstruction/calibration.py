@@ -93,21 +93,21 @@ def compare(
 
 
 @dataclass(frozen=True)
-class OwnErrors:
+class SeriesCalibration:
     """The calibration of a model on one series. Of each pair, the first number applies to pixels with nothing visible
     nearby on their date, the second to pixels beside visible ones.
 
     dates: number of dates that were hidden. share [2, C]: weight of the model's answer, 0 … 1; the rest is linear
-    interpolation. widening [2]: factor for its standard deviations. intervals [3]: half widths of the intervals of
-    `LEVELS`, in units of the rescaled standard deviation.
+    interpolation. deviation_scale [2]: factor for its standard deviations. intervals [3]: half widths of the intervals
+    of `LEVELS`, in units of the rescaled standard deviation.
     """
 
     dates: tuple[int, int]
     share: NDArray[np.float64]
-    widening: NDArray[np.float64]
+    deviation_scale: NDArray[np.float64]
     intervals: NDArray[np.float64]
 
-    def temper(
+    def apply(
         self,
         answer: NDArray[np.float32],
         deviation: NDArray[np.float32],
@@ -122,10 +122,10 @@ class OwnErrors:
         `beside` [n, h, w] comes from `visible_nearby`. The answer is not changed where a pixel is visible, nor where it
         is visible on no date, since there is nothing to interpolate from.
         """
-        widening, shares = self.widening.astype(np.float32), self.share.astype(np.float32)
-        deviation *= widening[0] + (widening[1] - widening[0]) * beside[:, None]
+        hidden_scale, beside_scale = self.deviation_scale.astype(np.float32)
+        deviation *= hidden_scale + (beside_scale - hidden_scale) * beside[:, None]
         if (self.share < 1).any():
-            whole, partly = shares[:, None, :, None, None]
+            whole, partly = self.share.astype(np.float32)[:, None, :, None, None]
             linear = _linear(published, visible, days)
             linear += (whole + (partly - whole) * beside[:, None]) * (answer - linear)
             np.copyto(answer, linear, where=(~visible & visible.any(axis=0))[:, None])
@@ -136,11 +136,12 @@ class OwnErrors:
         def shares(kind: int) -> str:
             return " ".join(f"{band} {share:.2f}" for band, share in zip(bands, self.share[kind], strict=True))
 
+        hidden_scale, beside_scale = self.deviation_scale
         return {
             "DATES_TRIED": f"{self.dates[0]} hidden as a whole, {self.dates[1]} in part",
             "MODEL_SHARE_HIDDEN": shares(0),
             "MODEL_SHARE_PARTLY_VISIBLE": shares(1),
-            "UNCERTAINTY_SCALED_BY": f"{self.widening[0]:.2f} hidden, {self.widening[1]:.2f} partly visible",
+            "UNCERTAINTY_SCALED_BY": f"{hidden_scale:.2f} hidden, {beside_scale:.2f} partly visible",
             **{
                 f"INTERVAL_{round(100 * level)}": f"{width:.3f}"
                 for level, width in zip(LEVELS, self.intervals, strict=True)
@@ -156,31 +157,31 @@ class OwnErrors:
         return f"{tested}: {hidden:.0%} model ({partly:.0%} beside visible pixels), the rest linear interpolation"
 
 
-def learn(comparisons: Sequence[Comparison]) -> OwnErrors | None:
+def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
     """The calibration that follows from the comparisons; None if too few dates are usable."""
     usable = [one for one in comparisons if one.truth.shape[1] >= _LEAST_PIXELS]
     kinds = [[one for one in usable if one.whole], [one for one in usable if not one.whole]]
     if len(kinds[0]) < _LEAST_DATES:
         return None
     shares: list[NDArray[np.float64]] = []
-    widenings: list[float] = []
+    scales: list[float] = []
     errors: list[NDArray[np.float64]] = []
     for kind in kinds:
         if len(kind) < _LEAST_DATES:
             shares.append(shares[0])
-            widenings.append(widenings[0])
+            scales.append(scales[0])
             continue
         costs = _costs(kind)
         # Leave-one-out: a share chosen with the date itself would make its errors look smaller than those to come.
         others = [_best_share(costs.sum(axis=0) - own) for own in costs]
         kind_errors = [_standardised_errors(one, share) for one, share in zip(kind, others, strict=True)]
-        widening = _half_width(kind_errors, LEVELS[_REFERENCE]) / float(_normal_half_width(LEVELS[_REFERENCE]))
+        scale = _half_width(kind_errors, LEVELS[_REFERENCE]) / float(_normal_half_width(LEVELS[_REFERENCE]))
         shares.append(_best_share(costs.sum(axis=0)))
-        widenings.append(widening)
-        errors += [error / widening for error in kind_errors]
+        scales.append(scale)
+        errors += [error / scale for error in kind_errors]
     widths = np.array([_half_width(errors, level) for level in LEVELS])
     widths *= _normal_half_width(LEVELS[_REFERENCE]) / widths[_REFERENCE]
-    return OwnErrors((len(kinds[0]), len(kinds[1])), np.stack(shares), np.array(widenings), widths)
+    return SeriesCalibration((len(kinds[0]), len(kinds[1])), np.stack(shares), np.array(scales), widths)
 
 
 _SHARES = np.linspace(0, 1, 41)
@@ -232,10 +233,10 @@ def _normal_half_width(level: NDArray[np.float64] | float) -> NDArray[np.float64
     return ndtri(0.5 + np.asarray(level) / 2)
 
 
-def intervals_of(own: OwnErrors | None) -> NDArray[np.float64]:
+def intervals_of(calibration: SeriesCalibration | None) -> NDArray[np.float64]:
     """Half widths of the intervals of `LEVELS`, in standard deviations; without calibration, those of the normal
     distribution."""
-    return _normal_half_width(np.array(LEVELS)) if own is None else own.intervals
+    return _normal_half_width(np.array(LEVELS)) if calibration is None else calibration.intervals
 
 
 def visible_nearby(visible: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -102,7 +102,7 @@ def refusals(actions: dict[str, Callable[[str], object]]) -> dict[str, UserError
         (403, "InvalidAccessKeyId", "AWS_SESSION_TOKEN"),
         (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
         (403, "RequestTimeTooSkewed", "clock"),
-        (403, "AccessDenied", "rights"),
+        (403, "AccessDenied", "AWS_SECRET_ACCESS_KEY"),
         (301, "PermanentRedirect", "AWS_REGION"),
         (400, "AuthorizationHeaderMalformed", "AWS_REGION"),
         (404, "NoSuchBucket", "bucket does not exist"),

@@ -67,7 +67,7 @@ def find_sites(source: str | Path, mapping: CubeMapping) -> list[Site]:
         if not any(site.files for site in sites):
             patterns = ", ".join(product.files for product in mapping.optical)
             raise UserError(
-                f"{folder.uri}: no file matches {patterns}in this folder or its subfolders: check folder and mapping"
+                f"{folder.uri}: no file matches {patterns} in this folder or its subfolders: check folder and mapping"
             )
     return _without_namesakes(sorted(sites, key=lambda site: site.tile_id))
 

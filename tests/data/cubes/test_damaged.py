@@ -119,13 +119,13 @@ DAMAGES: dict[str, tuple[xarray.Dataset | Callable[[Path], None], str]] = {
     "classic truncated": (classic_netcdf_truncated, "s2.nc: cannot be read as NetCDF"),
     "empty file": (lambda folder: (folder / "s2.nc").write_bytes(b"") and None, "s2.nc: cannot be read as NetCDF"),
     "a web page": (lambda folder: (folder / "s2.nc").write_text("<html>") and None, "s2.nc: cannot be read as NetCDF"),
-    "truncated zarr": (truncated_zarr, "s2.zarr: chunk red/0.0.0 is truncated, 20 bytes"),
+    "truncated zarr": (truncated_zarr, r"s2\.zarr: chunk red/0\.0\.0 .*\b20 bytes"),
     "truncated zarr 3": (zarr_3_truncated, "s2.zarr: cannot be read"),
     "empty zarr": (zarr_without_metadata, "s2.zarr: cannot be read as Zarr"),
     "radar truncated": (lambda folder: (folder / "s1.nc").write_bytes(b"CDF\x01") and None, "s1.nc: cannot be read"),
     "no optical file": (lambda folder: (folder / "s2.nc").unlink(), "no optical file of bad matches s2"),
     "missing variable": (optical().drop_vars("nir"), "no variable nir; it has red, scl"),
-    "no crs": (optical().drop_attrs(deep=False), "says no CRS"),
+    "no crs": (optical().drop_attrs(deep=False), r"s2\.nc: .*\bCRS\b.*\bcrs_wkt\b"),
     "metres called degrees": (optical().assign_attrs(crs="EPSG:4326"), "s2.nc: steps of 10 and 10 in EPSG:4326"),
     "degrees called metres": (in_degrees().assign_attrs(crs="EPSG:32631"), "s2.nc: steps of 0.0001 and 0.0001"),
     "another zone": (optical().assign_attrs(crs="EPSG:32632"), "its CRS EPSG:32631 is not EPSG:32632"),
@@ -135,24 +135,24 @@ DAMAGES: dict[str, tuple[xarray.Dataset | Callable[[Path], None], str]] = {
         "variable nir has dimensions time, y2, x2",
     ),
     "an image only": (optical().isel(time=0, drop=True), "no dimension time with coordinates"),
-    "no acquisition": (optical().isel(time=slice(0)), "holds no acquisition"),
+    "no acquisition": (optical().isel(time=slice(0)), r"s2\.nc: .*\bno acquisition\b.*\btime\b"),
     "no date": (no_date(), "1 of 3 acquisitions have no date in time"),
-    "numbers for dates": (optical().assign_coords(time=[1.0, 2.0, 3.0]), "time holds no dates"),
+    "numbers for dates": (optical().assign_coords(time=[1.0, 2.0, 3.0]), r"s2\.nc: time .*\bfloat64 such as .?1\.0\b"),
     "x goes back": (optical().assign_coords(x=500000 + 10.0 * np.array([0, 1, 2, 1, 0])), "x are not evenly spaced"),
     "y has a gap": (optical().assign_coords(y=5600000 - 10.0 * np.array([0, 1, 2, 9])), "y are not evenly spaced"),
     "x is not a number": (
         optical().assign_coords(x=[0, 10, np.nan, 30, 40]),
-        "x are no list of numbers",
+        r"s2\.nc: .*\bcoordinates of x\b",
     ),
     "all no data": (all_values(0), "no pixel of any optical band has data"),
-    "reflectance unscaled": (all_values(60000), "reads as a reflectance of 3.28"),
+    "reflectance unscaled": (all_values(60000), r"s2\.nc: .*\breflectance of 3\.28\b"),
     "text for numbers": (
         changed(red=(("time", "y", "x"), np.full((3, 4, 5), "a", object))),
         "not numbers: correct the mapping",
     ),
     "unknown class": (
         changed(scl=(("time", "y", "x"), np.full((3, 4, 5), 77, np.uint8))),
-        "scl holds class 77, which the mapping's `classes` do not list",
+        r"s2\.nc: scl .*\b77\b.*`classes`",
     ),
 }
 
@@ -178,7 +178,7 @@ def test_a_damaged_site_is_one_line_and_the_others_are_whole(tmp_path: Path, goo
     assert list(manifest.tiles) == ["good"]
     assert list(manifest.quarantined) == ["bad"]
     reason = manifest.quarantined["bad"]
-    assert says in reason
+    assert re.search(says, reason), reason
     assert "\n" not in reason
     assert len(reason) < 600
     stored = TileStore.open(store).load("good").optical.decode(None, ["B04"])

@@ -80,7 +80,7 @@ def test_rows_from_the_south_with_the_transform_of_north_up() -> None:
     "geotransform", ["500003.3 10 0 5600033.3 0 -10", "500000 20 0 5600000 0 -20", "500000 10 0 5600000 0 -20"]
 )
 def test_a_transform_that_contradicts_the_coordinates_is_refused(geotransform: str) -> None:
-    with pytest.raises(UserError, match=r"s2\.nc: its coordinates say pixels of 10×10 from 500000") as error:
+    with pytest.raises(UserError, match=r"^s2\.nc: .*coordinates .*10×10 from 500000\b") as error:
         place(with_mapping(cube(), crs_wkt=WKT, GeoTransform=geotransform))
     assert "\n" not in str(error.value)
 
@@ -147,7 +147,7 @@ def test_degrees_need_no_more_than_their_names_or_units(dtype: str) -> None:
     units = {"lat": {"units": "degrees_north"}, "lon": {"units": "degrees_east"}}
     found = place(degrees(dtype, **units).rename(lat="y", lon="x"))
     assert (found.crs, found.transform) == ("EPSG:4326", expected)
-    with pytest.raises(UserError, match="says no CRS"):
+    with pytest.raises(UserError, match=r"^s2\.nc: .*\bCRS\b.*\bcrs_wkt\b"):
         place(degrees(dtype).rename(lat="y", lon="x"))
 
 

@@ -145,11 +145,11 @@ def test_radar_in_two_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        (cube(west=502000), "around them empty"),
-        (cube(west=500000 + 10**7), "around them empty"),
-        (cube(west=500205), "s2_b.nc: its pixels begin 20.5 columns and 0 rows"),
-        (cube(10.03), "s2_b.nc: its pixels begin 0 columns"),
-        (cube(crs="EPSG:32632"), "s2_b.nc: its CRS EPSG:32632"),
+        (cube(west=502000), r"s2_a\.nc .*\b4×220 pixels"),
+        (cube(west=500000 + 10**7), r"s2_a\.nc .*\b4×1000020 pixels"),
+        (cube(west=500205), r"s2_b\.nc: .*\b20\.5 columns and 0 rows\b"),
+        (cube(10.03), r"s2_b\.nc: .*\b0 columns and 0 rows\b"),
+        (cube(crs="EPSG:32632"), r"s2_b\.nc: .*\bEPSG:32632\b"),
     ],
     ids=["far", "very far", "half a pixel beside", "other pixels", "another zone"],
 )

@@ -146,7 +146,7 @@ def spoilt(name, change):
         (spoilt(IMAGE, lambda content: b"II*\0" + bytes(100)), [IMAGE, "GeoTIFF"]),
         (spoilt(IMAGE, lambda content: changed(content, crs="EPSG:32632")), [IMAGE, "grid"]),
         (spoilt(IMAGE, lambda content: changed(content, np.zeros((3, 5, 5), np.int16))), [IMAGE, "grid"]),
-        (spoilt(MASK, lambda content: changed(content, np.full((1, 12, 10), 7, np.uint8))), [MASK, "class"]),
+        (spoilt(MASK, lambda content: changed(content, np.full((1, 12, 10), 7, np.uint8))), [MASK, "classes"]),
         (
             spoilt(IMAGE, lambda content: changed(content, np.full((3, 12, 10), 32767, np.int16))),
             ["B02", IMAGE, 3.277, "±3.2"],

@@ -165,7 +165,7 @@ def test_frames_are_decided_by_the_rule_that_is_asked_for(
     assert captured.err == "frames: store_frames.png\n"
     assert_names(captured.out, "2 tiles", "both", "most_hidden=0.05", "most_no_data=0.05")
     assert re.search(r"^cloud and shadow +2 +25\.0% █████$", captured.out, re.MULTILINE)
-    assert_names(captured.out, "least 1", "median 1", "most 1")
+    assert_names(captured.out, "min 1", "median 1", "max 1")
     assert (tmp_path / "store_frames.png").stat().st_size > 5_000
 
 

@@ -29,8 +29,8 @@ from restore_dit.series import TileSeries
 
 @dataclass(frozen=True)
 class Outcome:
-    """Outcome of a tile: the records of its `masks` and their `file` as JSON, or the `reason` for a failure, or an error
-    that is `fatal` for the whole run. It is small, since pixels never leave the process that read them."""
+    """Outcome of a tile: the records of its `masks` and their `file` as JSON, or the `reason` for a failure, or an
+    error that is `fatal` for the whole run. It is small, since pixels never leave the process that read them."""
 
     tile_id: str
     masks: str = ""
@@ -48,8 +48,8 @@ class TileMasker:
     detector: Detector
 
     def __call__(self, tile_ids: Iterable[str]) -> Iterator[Outcome]:
-        """Yields an outcome for every tile, including those that fail. The next tile is read while one is processed; the
-        detector may hold a few more."""
+        """Yields an outcome for every tile, including those that fail. The next tile is read while one is processed;
+        the detector may hold a few more."""
         waiting: deque[TileSeries] = deque()
         unreadable: list[Outcome] = []
 
@@ -101,8 +101,8 @@ class TileMasker:
 
 @dataclass(frozen=True)
 class DetectionPlan:
-    """A planned run. `todo`: tiles that lack masks of this origin, out of `tiles` in total; `refused`: those that cannot
-    be masked, with the reasons."""
+    """A planned run. `todo`: tiles that lack masks of this origin, out of `tiles` in total; `refused`: those that
+    cannot be masked, with the reasons."""
 
     config: DetectionConfig
     writer: MaskWriter
@@ -128,8 +128,8 @@ def plan_detection(config: DetectionConfig) -> DetectionPlan:
     """Reads the store's manifest and the weights, and plans the run. Writes nothing.
 
     Raises:
-        UserError: store or weights cannot be read, a tile does not exist, no tile has the bands that the detector needs,
-            or tiles lack the masks that should have come with them.
+        UserError: store or weights cannot be read, a tile does not exist, no tile has the bands that the detector
+            needs, or tiles lack the masks that should have come with them.
     """
     store = TileStore.open(config.store)
     tile_ids = tuple(dict.fromkeys(config.tiles)) or store.tile_ids

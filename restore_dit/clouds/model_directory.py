@@ -34,7 +34,8 @@ CONFIG_FILE, WEIGHTS_FILE, METRICS_FILE = "cloud_network.yaml", "model.safetenso
 
 @dataclass(frozen=True)
 class CloudModel:
-    """A cloud-detection network in evaluation mode, its configuration and metrics, and the checksum of its weights (hex)."""
+    """A cloud-detection network in evaluation mode, its configuration and metrics, and the checksum of its weights
+    (hex)."""
 
     config: CloudNetworkConfig
     network: nn.Module
@@ -85,7 +86,8 @@ def load_cloud_model(place: Place) -> CloudModel:
 
 
 def load_detector(config: DetectionConfig) -> NetworkDetector:
-    """The detector with the weights `config.weights`: a model directory, or a published state dict for `config.network`.
+    """The detector with the weights `config.weights`: a model directory, or a published state dict for
+    `config.network`.
 
     Raises:
         UserError: the weights do not exist, or are not those of a cloud-detection network.

@@ -1,5 +1,5 @@
-"""A tile's clear reference: what its ground looks like on each of its dates, without cloud and shadow, by what the
-other dates show. No mask is needed."""
+"""A tile's clear reference: the expected cloud-free reflectance on each date, estimated from the other dates without
+any mask."""
 
 from __future__ import annotations
 
@@ -10,36 +10,40 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float32]
 
-# Ground changes least, and cloud shows most, in the shortest wavelengths. From red on soil is bright too, but brighter
-# still around 1.6 and 2.2 µm, where clouds are not: a share of that is taken off.
+# In the shortest wavelengths, ground changes least and cloud stands out most. From red onwards, soil is bright too, but
+# unlike cloud it is even brighter around 1.6 and 2.2 µm, so a share of those bands is subtracted.
 _CLOUD_BANDS = {"B02": 0.0, "B03": 0.25, "B04": 0.5, "B05": 0.5, "B06": 0.5, "B07": 0.5, "B08": 0.5, "B8A": 0.5}
 _SOIL_BANDS = ("B11", "B12")
-# A harvest darkens the near infrared and brightens the short-wave infrared: only shadow and water darken their sum.
+# A harvest darkens the near infrared but brightens the short-wave infrared; only shadow and water darken their sum.
 _SHADOW_BANDS = (("B8A", "B08", "B07", "B06"), ("B11", "B12"))
 
-_NEAREST = 12  # dates on either side of a frame, together, that all count; beyond them ever fewer
-_GROWTH = 1.2  # from each date that counts to the next one that does, in dates
-_DAYS = 12.0  # at which a date weighs half as much as one at hand
-_GROUND_RANK = 0.2  # in ascending brightness, of the date that is taken for ground
-_HAZE, _CLOUD = 0.025, 0.07  # reflectance above it at which a date begins to weigh less, and weighs nothing
-_PENUMBRA, _SHADE = 0.8, 0.6  # the same for brightness as a share of the mean
-_RIDGE = 15.0  # days; keeps the slope small where the dates lie all on one side
-_PIXELS = 4096  # at once, so that what is at work stays in the processor's cache
+_NEAREST = 12  # number of nearest dates (before and after a frame) that are all used; farther ones are thinned out
+_GROWTH = 1.2  # ratio of the ranks of successive dates among the farther ones
+_DAYS = 12.0  # distance in time at which the weight of a date has fallen to one half
+_GROUND_RANK = 0.2  # quantile of brightness that is taken for ground
+_HAZE, _CLOUD = 0.025, 0.07  # reflectance above ground at which a date's weight starts to fall, and at which it is 0
+_PENUMBRA, _SHADE = 0.8, 0.6  # the same for infrared brightness, as a share of the mean
+_RIDGE = 15.0  # days; regularises the slope if all dates lie on one side
+_PIXELS = 4096  # pixels processed at a time, so that the working set fits into the CPU cache
 
 
 def clear_reference(values: Values, dates: NDArray[np.datetime64], bands: Sequence[str]) -> Values:
-    """What the ground of each pixel looks like on each date by the *other* dates, float32 [T, C, H, W].
+    """Cloud-free reflectance expected on each date from the *other* dates, float32 [T, C, H, W].
 
-    values: reflectance [T, C, H, W], NaN where there is no data; dates: datetime64 [T] ascending; bands: C names.
+    Args:
+        values: reflectance [T, C, H, W], NaN where there are no data.
+        dates: datetime64 [T], ascending.
+        bands: names of the C channels.
 
-    Among the dates around a frame the pixel's 20th percentile of brightness in the shortest wavelength (without B02 and
-    with B11 or B12: less a share of that, which tells bare soil from cloud) is taken for ground. What is clearly
-    brighter there is cloud; of the rest, what is much darker than its mean in near plus short-wave infrared is shadow.
-    A line in time is fitted to what remains, near dates weighing most, and read off at the frame's date. Since only
-    the percentile has to be clear, three dates in four may be cloudy. Snow that comes and goes counts as cloud.
+    Among the dates around a frame, a pixel's 20th percentile of brightness is taken for ground. Brightness is the
+    shortest wavelength; without B02, a share of B11 or B12, if there is one, is subtracted to distinguish bare soil
+    from cloud. Dates that are clearly brighter are cloud; of the others, those whose near plus short-wave infrared is
+    far below its mean are shadow. A line in time is fitted to the remaining dates, with the largest weights for near
+    dates, and evaluated at the frame's date. Since only the percentile has to be clear, up to three quarters of the
+    dates may be cloudy. Transient snow counts as cloud.
 
-    A frame never enters its own reference. A pixel without data on any of the dates looked at is NaN; where all
-    of them are cloudy the reference shows the least bright.
+    A frame is never part of its own reference. Pixels without data on all dates considered are NaN. If all of these
+    dates are cloudy, the reference shows the least bright ones.
     """
     frames, _, height, width = values.shape
     reference = np.full_like(values, np.nan)
@@ -67,7 +71,7 @@ def clear_reference(values: Values, dates: NDArray[np.datetime64], bands: Sequen
 
 
 def _cloud_bands(bands: Sequence[str]) -> dict[int, float]:
-    """What clouds are told by: channels and the factors with which they add up."""
+    """Channels, and their factors, of the sum of reflectances by which cloud is recognised."""
     first = next((band for band in _CLOUD_BANDS if band in bands), bands[0])
     soil = next((band for band in _SOIL_BANDS if band in bands and band != first), None)
     factors = {bands.index(first): 1.0}
@@ -77,8 +81,8 @@ def _cloud_bands(bands: Sequence[str]) -> dict[int, float]:
 
 
 def _neighbours(frame: int, dates: NDArray[np.datetime64]) -> tuple[NDArray[np.intp], Values]:
-    """The other dates that a frame's reference looks at, [N], and their days from it: all near ones, and ever fewer of
-    those farther away, which have their say only where the near ones are cloudy."""
+    """Indices [N] of the other dates that a frame's reference uses, and their distance from it in days. All near dates
+    are used, and farther ones increasingly sparsely, since they only matter where the near ones are cloudy."""
     days = ((dates - dates[frame]) / np.timedelta64(1, "D")).astype(np.float32)
     order = np.argsort(np.abs(days), kind="stable")
     order = order[order != frame]
@@ -91,7 +95,7 @@ def _neighbours(frame: int, dates: NDArray[np.datetime64]) -> tuple[NDArray[np.i
 
 
 def _clear_weights(brightness: Values, infrared: Values, days: Values) -> Values:
-    """How much each date [N, P] says of the ground: nothing where it is cloudy, dark or without data."""
+    """Weight [N, P] of each date and pixel as an observation of the ground: 0 if cloudy, in shadow or without data."""
     ranked = np.sort(brightness.T, axis=1)
     observed = np.isfinite(ranked).sum(axis=1, keepdims=True)
     ground = np.take_along_axis(ranked, (observed * _GROUND_RANK).astype(np.intp), axis=1).T
@@ -104,8 +108,8 @@ def _clear_weights(brightness: Values, infrared: Values, days: Values) -> Values
 
 
 def _line_at_zero(weights: Values, days: Values) -> Values:
-    """Weights [N, P] with which the values on the given days add up to their regression line at day 0. Where the line
-    would run on beyond the dates, those farthest away would weigh less than nothing; they weigh nothing."""
+    """Weights [N, P] of the values on the given days in their weighted regression line at day 0. If the line would be
+    extrapolated, the farthest dates would get negative weights, which are set to 0."""
     total = weights.sum(axis=0)
     moment, square = days @ weights, (days**2) @ weights
     square += _RIDGE**2 * total

@@ -1,6 +1,6 @@
-"""Pictures of how masks agree with labels: the confusion matrix, curves of a training, the frames that agree least.
+"""Pictures of how well masks agree with labels: confusion matrix, training curves, frames with the lowest agreement.
 
-Each is PNG of about 1500 pixels of width, made without global state.
+Each is a PNG about 1500 pixels wide, made without global state.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from restore_dit.pictures.panels import INK, panel_grid, show_images
 from restore_dit.series import CLEAR
 
 CLASS_COLOURS = ("#e9ece6", "#0072b2", "#8ecdf0", "#3a2c22")
-"""Of clear, thick cloud, thin cloud and shadow."""
+"""Colours of clear, thick cloud, thin cloud and shadow."""
 
 NO_DATA_COLOUR = "#f0c800"
 
 _LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""Told apart by colour-blind readers (Okabe and Ito)."""
+"""Line colours that colour-blind readers can distinguish (Okabe and Ito)."""
 
 _SHOWN = 8
 _DOTS_PER_INCH = 150
@@ -37,7 +37,7 @@ _DOTS_PER_INCH = 150
 
 @dataclass(frozen=True)
 class ComparedFrame:
-    """A frame [C, H, W] of reflectance, NaN where there is no data, with two masks uint8 [H, W] of it."""
+    """A frame of reflectance [C, H, W], NaN where there are no data, and two masks of it, uint8 [H, W]."""
 
     values: NDArray[np.float32]
     bands: tuple[str, ...]
@@ -47,12 +47,13 @@ class ComparedFrame:
 
     @property
     def disagreement(self) -> float:
-        """Share of the labelled pixels that one mask calls clear and the other does not."""
+        """Share of the pixels known in both masks that only one of them calls clear."""
         return float(scores.disagreement(self.labels, self.predictions))
 
 
 def confusion_picture(counts: Counts, title: str) -> bytes:
-    """Labels down, predictions across: of each label's pixels the share, and the number, that is predicted as what."""
+    """The confusion matrix as PNG, with labels as rows and predictions as columns: share and number of each label's
+    pixels."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(7.2, 6.2))
     axes = figure.add_axes((0.2, 0.06, 0.77, 0.72))
@@ -79,7 +80,8 @@ def confusion_picture(counts: Counts, title: str) -> bytes:
 def curves_picture(
     losses: Sequence[tuple[int, float]], validations: Sequence[tuple[int, Mapping[str, Counts]]], best_step: int
 ) -> bytes:
-    """The loss of each step, and of each validation (step, name of each store → counts) three scores."""
+    """The training curves as PNG: the losses (step, loss), and three scores of the validations (step, counts by store).
+    `best_step`: the validation whose weights are kept; 0: none."""
     panels = (
         ("F1 of cloud", scores.cloud_f1),
         ("F1 of shadow", scores.shadow_f1),
@@ -89,7 +91,7 @@ def curves_picture(
     grid = figure.subplots(2, 2, sharex=True).ravel()
     figure.subplots_adjust(left=0.07, right=0.98, top=0.93, bottom=0.15, hspace=0.2, wspace=0.16)
     grid[0].plot([step for step, _ in losses], [loss for _, loss in losses], color=INK, linewidth=1)
-    _describe(grid[0], "loss of training")
+    _describe(grid[0], "training loss")
     names = list(dict.fromkeys(name for _, counts in validations for name in counts))
     steps = [step for step, _ in validations]
     for axes, (what, score) in zip(grid[1:], panels, strict=True):
@@ -97,7 +99,7 @@ def curves_picture(
             values = [score(counts[name]) if name in counts else np.nan for _, counts in validations]
             axes.plot(steps, values, color=colour, linewidth=1.8, marker="o", markersize=3, label=name)
         if best_step:
-            axes.axvline(best_step, color="#999999", linewidth=1, linestyle=(0, (4, 3)), label="weights that were kept")
+            axes.axvline(best_step, color="#999999", linewidth=1, linestyle=(0, (4, 3)), label="weights kept")
         _describe(axes, what)
     for axes in grid[2:]:
         axes.set_xlabel("step", fontsize=10)
@@ -107,9 +109,9 @@ def curves_picture(
 
 
 def examples_picture(frames: Sequence[ComparedFrame], title: str) -> bytes:
-    """The frames whose masks agree least about what is clear, the worst first: composites, labels, predictions.
+    """The frames whose masks agree least about what is clear, as PNG, worst first: composites, labels, predictions.
 
-    Those whose size or bands are not those of the worst are left out.
+    Frames whose size or bands differ from those of the worst one are left out.
     """
     order = sorted(frames, key=lambda frame: -frame.disagreement)
     kind = order[0].bands, order[0].labels.shape
@@ -137,13 +139,13 @@ def examples_picture(frames: Sequence[ComparedFrame], title: str) -> bytes:
 
 
 def class_image(mask: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """A mask [H, W] in the colours of its classes, [H, W, 3]."""
+    """A mask [H, W] as an image in the colours of its classes, [H, W, 3]."""
     colours = np.array([to_rgb(colour) for colour in (*CLASS_COLOURS, NO_DATA_COLOUR)])
     return colours[np.minimum(mask, len(CLASS_COLOURS))]
 
 
 def _composites(bands: tuple[str, ...]) -> list[Composite]:
-    """What the eye sees, and the composite that tells most besides."""
+    """The natural-colour composite, and the most informative other one that the bands allow."""
     first = natural_composite(bands)
     others = [one for one in reversed(COMPOSITES) if one.available(bands) and one != first]
     return [first, *others[:1]]

@@ -1,7 +1,7 @@
-"""How well cloud masks agree with labels: counts of label against prediction, and the scores that follow from them.
+"""Agreement of cloud masks with labels: confusion counts, and scores computed from them.
 
-A score that cannot be told is NaN, never 0 or 1: that of a class which the labels lack, the precision of a class that
-nobody predicted.
+An undefined score is NaN, never 0 or 1: for example a score of a class without labels, or the precision of a class
+without predictions.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ CLASSES = ("clear", "thick cloud", "thin cloud", "shadow")
 
 CLOUD = (THICK_CLOUD, THIN_CLOUD)
 HIDDEN = (THICK_CLOUD, THIN_CLOUD, SHADOW)
-"""Classes of land that cannot be seen as it is."""
+"""Classes in which the ground is not visible as it is."""
 
 Counts = NDArray[np.int64]
-"""[4, 4]: pixels by label (row) and prediction (column). Counts of several masks add up."""
+"""Confusion counts [4, 4]: pixels by label (row) and prediction (column). Counts of several masks can be added."""
 
 
 def no_counts() -> Counts:
-    """Of no pixel at all."""
+    """Counts without any pixel."""
     return np.zeros((len(CLASSES), len(CLASSES)), np.int64)
 
 
 def confusion_counts(labels: NDArray[np.uint8], predictions: NDArray[np.uint8]) -> Counts:
-    """Counts of two masks of one shape; pixels without data (255) in either do not count."""
+    """Counts of two masks with the same shape. Pixels without data (255) in either mask are ignored."""
     if labels.shape != predictions.shape:
         raise ValueError(f"labels {labels.shape} and predictions {predictions.shape} must have one shape")
     known = (labels != CLOUD_NO_DATA) & (predictions != CLOUD_NO_DATA)
@@ -46,23 +46,23 @@ def merged(counts: NDArray[np.int64], classes: Sequence[int]) -> Counts:
 
 
 def precision(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each class the share of the pixels predicted so that are labelled so; NaN where nobody predicted it."""
+    """Precision of each class: share of the pixels predicted as it that are labelled as it; NaN without predictions."""
     return _ratio(np.diag(counts), counts.sum(axis=0))
 
 
 def recall(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each class the share of the pixels labelled so that are predicted so; NaN where no label has it."""
+    """Recall of each class: share of the pixels labelled as it that are predicted as it; NaN without labels."""
     return _ratio(np.diag(counts), counts.sum(axis=1))
 
 
 def f1(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each class 2·TP/(2·TP + FP + FN); NaN where no label has it."""
+    """F1 of each class, 2·TP/(2·TP + FP + FN); NaN without labels."""
     labelled = counts.sum(axis=1)
     return np.where(labelled > 0, _ratio(2 * np.diag(counts), labelled + counts.sum(axis=0)), np.nan)
 
 
 def iou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """For each class TP/(TP + FP + FN); NaN where no label has it."""
+    """Intersection over union of each class, TP/(TP + FP + FN); NaN without labels."""
     labelled, right = counts.sum(axis=1), np.diag(counts)
     return np.where(labelled > 0, _ratio(right, labelled + counts.sum(axis=0) - right), np.nan)
 
@@ -78,25 +78,25 @@ def shadow_f1(counts: Counts) -> float:
 
 
 def hidden_f1(counts: Counts) -> float:
-    """F1 of cloud or shadow, whichever."""
+    """F1 of cloud and shadow merged into one class."""
     return float(f1(merged(counts, HIDDEN))[1])
 
 
 def clear_flagged(counts: Counts) -> float:
-    """Share of the land labelled clear that is predicted cloud or shadow; NaN where no land is."""
+    """Share of the pixels labelled clear that are predicted as cloud or shadow; NaN if no pixel is labelled clear."""
     clear = counts[CLEAR]
     return float(_ratio(clear[list(HIDDEN)].sum(), clear.sum()))
 
 
 def disagreement(labels: NDArray[np.uint8], predictions: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Of masks [..., H, W] the share of known pixels that one calls clear and the other does not; 0 of none."""
+    """Share of the pixels known in both masks [..., H, W] that only one of them calls clear; 0 if there are none."""
     known = (labels != CLOUD_NO_DATA) & (predictions != CLOUD_NO_DATA)
     differ = ((labels == CLEAR) != (predictions == CLEAR)) & known
     return differ.sum(axis=(-2, -1)) / np.maximum(known.sum(axis=(-2, -1)), 1)
 
 
 def summary(counts: Counts) -> dict[str, float]:
-    """Every score by its name in metrics and tables."""
+    """All scores, by their names in metrics and tables."""
     scores = {
         "cloud_f1": cloud_f1(counts),
         "shadow_f1": shadow_f1(counts),

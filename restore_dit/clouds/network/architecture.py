@@ -14,8 +14,8 @@ CLASSES = ("clear", "thick cloud", "thin cloud", "shadow")
 
 
 def build_network(config: CloudNetworkConfig) -> nn.Module:
-    """A U-Net with random weights that maps float32 [N, `config.channels`, H, W] to logits [N, 4, H, W]. H and W must be
-    multiples of 32. Nothing is downloaded.
+    """A U-Net with random weights that maps float32 [N, `config.channels`, H, W] to logits [N, 4, H, W]. H and W must
+    be multiples of 32. Nothing is downloaded.
 
     Raises:
         UserError: there is no such encoder, or it does not support this number of channels.

@@ -79,7 +79,7 @@ class NetworkDetector:
             config: bands, reference, pixel size and padding of the network.
             by: identifies the weights in the origin of masks.
             device: where the network runs.
-            precision: of the network's computations.
+            precision: arithmetic precision of the network.
             batch_size: number of frames of 128×128 pixels in a batch.
             clear_bias: added to the logit of the class clear.
         """

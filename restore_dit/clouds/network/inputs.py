@@ -21,7 +21,8 @@ _SAME_SIZE = 0.02
 """Pixel sizes that differ by less than this share count as equal."""
 
 _MOST_RESAMPLING = 8
-"""Largest factor between the pixel sizes of a tile and of the network; beyond it, the network would see nothing familiar."""
+"""Largest factor between the pixel sizes of a tile and of the network; beyond it, the network would see nothing
+familiar."""
 
 
 def network_input(
@@ -142,15 +143,15 @@ def _interpolate(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def padded_size(size: tuple[int, int], config: CloudNetworkConfig) -> tuple[int, int]:
-    """The smallest multiples of 32 that are at least (H, W) or, if `config.padding` is `published`, larger than (H, W)."""
+    """The smallest multiples of 32 not below (H, W) or, if `config.padding` is `published`, larger than (H, W)."""
     more = 0 if config.padding == "least" else 1
     tall, wide = (-(-(length + more) // STRIDE) * STRIDE for length in size)
     return tall, wide
 
 
 def pad(frames: Tensor, config: CloudNetworkConfig) -> Tensor:
-    """Frames [N, C, H, W] padded by reflection on all sides to multiples of 32, as in the published code. An odd pixel is
-    added at the bottom or right. If a frame is smaller than its padding, it is reflected repeatedly."""
+    """Frames [N, C, H, W] padded by reflection on all sides to multiples of 32, as in the published code. An odd pixel
+    is added at the bottom or right. If a frame is smaller than its padding, it is reflected repeatedly."""
     height, width = frames.shape[-2:]
     tall, wide = padded_size((height, width), config)
     if (tall, wide) == (height, width):

@@ -110,8 +110,8 @@ def _other_inputs(config: CloudNetworkConfig, count: int) -> Misfit:
         what = f"it has {count} input bands, but network.bands names {len(config.bands)} ({names})"
     else:
         what = (
-            f"it has {count} inputs, but network.bands names {len(config.bands)} ({names}), which count twice because of "
-            "the reference"
+            f"it has {count} inputs, but network.bands names {len(config.bands)} ({names}), which count twice because "
+            "of the reference"
         )
     return Misfit(what, "name its bands, in its order, as network.bands")
 

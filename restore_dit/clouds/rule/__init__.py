@@ -1,4 +1,4 @@
-"""The physical rule: clouds and shadows without a network and without weights."""
+"""The physical rule, which detects clouds and shadows by thresholds, without a network or weights."""
 
 from restore_dit.clouds.rule.bands import require_rule_bands
 from restore_dit.clouds.rule.masks import RULE_VERSION, rule_masks

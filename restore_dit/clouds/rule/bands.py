@@ -1,4 +1,4 @@
-"""Which of a tile's bands the rule looks at."""
+"""Selects the bands that the rule uses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHORTWAVE = ("B11",)
 @dataclass(frozen=True)
 class RuleBands:
     """Band names: `short`, in which cloud stands out most; `green`, in which snow is bright; `near` and `shortwave`
-    infrared, in which shadow is dark. Either infrared may be lacking, not both."""
+    infrared, in which shadow is dark. At most one of the two infrared bands may be missing."""
 
     short: str
     green: str
@@ -23,20 +23,20 @@ class RuleBands:
 
     @property
     def used(self) -> tuple[str, ...]:
-        """Every one of them once."""
+        """All of these bands, each once."""
         return tuple(dict.fromkeys(band for band in (self.short, self.green, self.near, self.shortwave) if band))
 
 
 def require_rule_bands(bands: tuple[str, ...]) -> None:
-    """Raises `UserError` where these bands are not enough for the rule."""
+    """Raises `UserError` if these bands do not suffice for the rule."""
     rule_bands(bands)
 
 
 def rule_bands(bands: tuple[str, ...]) -> RuleBands:
-    """The bands that the rule uses of those there are.
+    """The bands that the rule uses, out of those available.
 
     Raises:
-        UserError: no band in which cloud stands out, or none in which shadow does.
+        UserError: there is no band for detecting cloud, or none for shadow.
     """
     short = _first(_SHORT, bands)
     near, shortwave = _first(_NEAR_INFRARED, bands), _first(_SHORTWAVE, bands)
@@ -44,7 +44,7 @@ def rule_bands(bands: tuple[str, ...]) -> RuleBands:
         needed = _SHORT if short is None else (*_NEAR_INFRARED, *_SHORTWAVE)
         raise UserError(
             f"the cloud rule needs one of the bands {', '.join(needed)}; the tile has {', '.join(bands)}: ingest one "
-            "of them, or take masks of another method"
+            "of them, or use another method"
         )
     return RuleBands(short, "B03" if "B03" in bands else short, near, shortwave)
 

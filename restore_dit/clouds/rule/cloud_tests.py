@@ -1,4 +1,4 @@
-"""What tells cloud and snow from ground, pixel by pixel: brightness beyond the clear reference, whiteness, snow."""
+"""Per-pixel tests for cloud and snow: brightness above the clear reference, haze, bright pixels, snow index."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Mask = NDArray[np.bool_]
 Bands = dict[str, Field]
 """Reflectance [T, H, W] by band, NaN where unknown."""
 
-# Most darkening in B11 that is taken for one of the ground, and so expected in the short band as well. Blue and green
-# hardly follow: there it would make cloud of shadow.
+# Largest darkening in B11 that is attributed to the ground and so also expected in the short band. It is 0 for blue and
+# green, which hardly darken with B11: otherwise, shadow would be classified as cloud.
 _DARKENING = {"B02": 0.0, "B03": 0.0, "B04": 0.1, "B05": 0.1}
-_LEAST_SNOW = 0.15  # reflectance in the visible; water has a high index, too
+_LEAST_SNOW = 0.15  # minimum visible reflectance of snow, since water has a high index as well
 
 
 def cloud_excess(now: Bands, clear: Bands, bands: RuleBands, config: RuleConfig) -> Field:
-    """By how much reflectance the short band exceeds what the ground explains [T, H, W], NaN without reference:
+    """Reflectance of the short band beyond what changes of the ground explain [T, H, W], NaN without a reference:
 
-    (ρ − ρ̂) − soil_share · max(ρ₁₁ − ρ̂₁₁, −darkening), with ρ̂ the clear reference.
+    (ρ − ρ̂) − soil_share · max(ρ₁₁ − ρ̂₁₁, −darkening), with the clear reference ρ̂.
 
-    Ploughing and drying brighten soil in every band, most around 1.6 µm; cloud brightens the short wavelengths most.
+    Ploughing and drying brighten soil in all bands, most around 1.6 µm; cloud brightens the short wavelengths most.
     """
     excess = now[bands.short] - clear[bands.short]
     if bands.shortwave:
@@ -37,7 +37,7 @@ def cloud_excess(now: Bands, clear: Bands, bands: RuleBands, config: RuleConfig)
 
 
 def is_hazy(excess: Field, place: Place, config: RuleConfig) -> Mask:
-    """Where the excess is slight, but so over the whole neighbourhood: fields change one by one, haze is wide."""
+    """Pixels with a small excess that extends over the whole neighbourhood: haze is wide, fields change one by one."""
     window = (0, *(2 * round(config.haze_width / side / 2) + 1 for side in place.pixel_sides))
     known = np.isfinite(excess)
     total = ndimage.uniform_filter(np.where(known, excess, 0), window, mode="nearest")
@@ -46,8 +46,8 @@ def is_hazy(excess: Field, place: Place, config: RuleConfig) -> Mask:
 
 
 def is_bright(now: Bands, bands: RuleBands, config: RuleConfig) -> Mask:
-    """What a frame shows of cloud by itself: bright in the short band, and darker in B11 than in the near infrared, as
-    bare soil, sand and most roofs are not. Thin cloud escapes."""
+    """Cloud detected from a single frame: bright in the short band, and darker in B11 than in the near infrared, unlike
+    bare soil, sand and most roofs. Thin cloud is missed."""
     bright = now[bands.short] > config.bright
     if bands.shortwave and bands.near:
         bright &= now[bands.shortwave] < now[bands.near]
@@ -55,11 +55,11 @@ def is_bright(now: Bands, bands: RuleBands, config: RuleConfig) -> Mask:
 
 
 def is_snow(now: Bands, bands: RuleBands, dates: NDArray[np.datetime64], place: Place, config: RuleConfig) -> Mask:
-    """Where it is bright in the visible and dark in B11, as snow is and few clouds are (ice clouds come near it), while
-    the sun is as low as in the season of snow; the season is not asked for where the latitude is unknown.
+    """Snow: bright in the visible and dark in B11, unlike most clouds (ice clouds are similar), with the sun as low as
+    in the snow season. The season is not tested if the latitude is unknown.
 
     The index is (B03 − B11)/(B03 + B11), the normalised difference snow index of Dozier (1989), Remote Sensing of
-    Environment 28: 9–22; without B03 the short band takes its place.
+    Environment 28: 9–22. Without B03, the short band is used instead.
     """
     visible = now[bands.green]
     if bands.shortwave is None:

@@ -1,4 +1,4 @@
-"""Cloud and shadow masks of a tile by the rule, step by step."""
+"""Computes the cloud and shadow masks of a tile by the rule."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from restore_dit.series import (
 )
 
 RULE_VERSION = 1
-"""Rises with every change that changes masks."""
+"""Incremented with every change that affects masks."""
 
-_FEWEST_DATES = 5  # with data, from which a pixel's clear reference is trusted
+_FEWEST_DATES = 5  # minimum number of dates with data for a valid clear reference
 
 
 def rule_masks(series: TileSeries, config: RuleConfig) -> NDArray[np.uint8]:
-    """Classes uint8 [T, H, W] of every frame of a tile: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow, 255 where a
-    band that the rule uses has no data, and, unless `config.snow` is clear, under snow.
+    """Classes uint8 [T, H, W] of all frames of a tile: 0 clear, 1 thick cloud, 2 thin cloud, 3 shadow, 255 where a band
+    that the rule uses has no data and, unless `config.snow` is `clear`, for snow.
 
     Raises:
-        UserError: the tile lacks the bands that the rule needs.
+        UserError: the tile lacks bands that the rule needs.
     """
     bands = rule_bands(series.optical.bands)
     dates = series.optical.dates

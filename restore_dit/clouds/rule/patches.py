@@ -1,4 +1,4 @@
-"""Patches of a mask: specks dropped, what remains widened."""
+"""Cleans masks: removes small patches and grows the others."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Mask = NDArray[np.bool_]
 
 
 def without_specks(mask: Mask, square_metres: float, place: Place) -> Mask:
-    """The mask [T, H, W] less each frame's patches that are smaller; pixels that touch at a corner are one patch."""
+    """The mask [T, H, W] without patches below an area. Patches are 8-connected within a frame."""
     within_frame = np.zeros((3, 3, 3), bool)
     within_frame[1] = True
     patches, count = ndimage.label(mask, within_frame)
-    least = square_metres / place.pixel_area - 1e-6  # pixels; the area of one is rounded
+    least = square_metres / place.pixel_area - 1e-6  # pixels; the tolerance allows for rounding of the pixel area
     kept = np.bincount(patches.ravel(), minlength=count + 1) >= least
     kept[0] = False
     return kept[patches]
 
 
 def grown(mask: Mask, metres: float, place: Place) -> Mask:
-    """The mask [T, H, W] widened by so many metres: by squares and diamonds in turn, which is nearly a circle; along
-    the shorter side of pixels that are not square by what that leaves."""
+    """The mask [T, H, W] dilated by a distance: alternately by diamonds and squares, which approximates a circle and,
+    if pixels are not square, by the remaining distance along their shorter side."""
     down, right = (round(metres / side) for side in place.pixel_sides)
     for step in range(min(down, right)):
         mask = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(2, 1 + step % 2)[None])

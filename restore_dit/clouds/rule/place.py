@@ -1,4 +1,4 @@
-"""Where a tile lies: its latitude, and how many pixels a metre is."""
+"""A tile's latitude, and the conversion from metres to pixels."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _UNKNOWN_PIXEL = 10.0
 
 @dataclass(frozen=True)
 class Place:
-    """`latitude` in degrees, None where unknown; `pixels` [2, 2] takes metres (east, north) to pixels (down, right)."""
+    """`latitude` in degrees, None if unknown; `pixels` [2, 2] converts metres (east, north) to pixels (down, right)."""
 
     latitude: float | None
     pixels: NDArray[np.floating]
 
     @property
     def pixel_area(self) -> float:
-        """Square metres."""
+        """Area of a pixel in square metres."""
         return float(1 / abs(np.linalg.det(self.pixels)))
 
     @property
@@ -36,11 +36,11 @@ class Place:
 
 
 def place_of(georeference: Georeference | None, size: tuple[int, int]) -> Place:
-    """The place of a tile of (H, W) pixels; without georeference pixels of 10 m, north up, at an unknown latitude. The
-    angle between north and the grid's own, at most some degrees, is neglected.
+    """The place of a tile of (H, W) pixels. Without a georeference, it has north-up pixels of 10 m at an unknown
+    latitude. The convergence between true and grid north, at most a few degrees, is neglected.
 
     Raises:
-        UserError: the tile's reference system is unknown.
+        UserError: the tile's coordinate reference system is unknown.
     """
     if georeference is None:
         return Place(None, np.array([[0.0, -1.0], [1.0, 0.0]]) / _UNKNOWN_PIXEL)

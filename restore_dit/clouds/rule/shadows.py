@@ -1,4 +1,4 @@
-"""Shadows: what is dark where a cloud's shadow can fall."""
+"""Detects shadows: dark pixels where the shadow of a cloud can fall."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from restore_dit.clouds.rule.place import Place
 from restore_dit.clouds.rule.sun import sun_angles
 from restore_dit.config.cloud_rule import RuleConfig
 
-# Metres to the east by which a shadow lies farther from the image of its cloud for a metre of the cloud's height: the
-# sensor looks at the tile from up to 10.3° in the west or east, which side is unknown.
+# Additional eastward shift of a shadow relative to the image of its cloud, in metres per metre of cloud height: the
+# sensor views the tile from up to 10.3° west or east, and the side is unknown.
 _VIEWS = np.tan(np.deg2rad(10.3)) * np.linspace(-1, 1, 5)
 _LOWEST_SUN = np.deg2rad(85)
 
@@ -27,9 +27,9 @@ def is_dark(
     place: Place,
     config: RuleConfig,
 ) -> Mask:
-    """Where the near and the short-wave infrared are both darker than the clear reference by as much as shadow makes
-    them [T, H, W]: `config.shadow_ratio` where a cloud [T, H, W] of the tile can cast it, `shadow_ratio_outside` where
-    only one beyond the edge can. Both, since a harvest darkens the one and rain the other most."""
+    """Shadow [T, H, W]: near and short-wave infrared are both darker than the clear reference, by `config.shadow_ratio`
+    where a cloud of the tile (`cloud` [T, H, W]) can cast a shadow, and by `shadow_ratio_outside` where only a cloud
+    outside the tile can. Both bands must be dark, because a harvest mostly darkens one of them, and rain the other."""
     infrared = [band for band in (bands.near, bands.shortwave) if band]
     ratio = np.max([now[band] / np.maximum(clear[band], 1e-3) for band in infrared], axis=0)
     drop = np.min([clear[band] - now[band] for band in infrared], axis=0)
@@ -39,12 +39,12 @@ def is_dark(
 
 
 def shadow_reach(cloud: Mask, dates: NDArray[np.datetime64], place: Place, config: RuleConfig) -> tuple[Mask, Mask]:
-    """Where the shadow of a cloud of the tile can fall, and where that of a cloud beyond its edge can, [T, H, W] each.
+    """Masks [T, H, W] of where the shadows of clouds in the tile can fall, and of where those of clouds outside it can.
 
-    A cloud at height h throws its shadow h·tan(zenith) away from the sun. Its height is unknown, between
-    `config.lowest_cloud` and `config.highest_cloud`: the reach is a fan that begins at the cloud. Clouds beyond the
-    edge reach as far into the tile as those lower than `config.outside_cloud` do. Where the latitude, and so the sun,
-    is unknown, no cloud is known to reach anywhere, and those beyond the edge reach everywhere.
+    A cloud at height h casts its shadow at a distance of h·tan(zenith), away from the sun. Its height is unknown,
+    between `config.lowest_cloud` and `config.highest_cloud`, so the possible shadows form a fan that starts at the
+    cloud. For clouds outside the tile, heights up to `config.outside_cloud` are considered. If the latitude, and so the
+    position of the sun, is unknown, the first mask is empty and the second covers everything.
     """
     below, outside = np.zeros_like(cloud), np.zeros_like(cloud)
     if place.latitude is None:
@@ -64,8 +64,8 @@ def shadow_reach(cloud: Mask, dates: NDArray[np.datetime64], place: Place, confi
 
 
 def _height_at_edge(size: tuple[int, ...], step: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The height in metres [H, W] at which the line from each pixel to the sun leaves the tile; `step`: pixels (down,
-    right) along it for a metre of height."""
+    """Height in metres [H, W] at which the line from each pixel to the sun leaves the tile. `step`: pixels (down,
+    right) along this line per metre of height."""
     heights = []
     for length, along in zip(size, step, strict=True):
         index = np.arange(length) + 0.5
@@ -75,7 +75,7 @@ def _height_at_edge(size: tuple[int, ...], step: NDArray[np.float64]) -> NDArray
 
 
 def _swept(mask: Mask, start: NDArray[np.float64], end: NDArray[np.float64]) -> Mask:
-    """A mask [H, W] together in all places that it passes from one shift to another, (down, right) in pixels."""
+    """Union of a mask [H, W] moved from one shift to another, (down, right) in pixels, along a straight line."""
     farthest = np.abs(end - start).max()
     steps = int(np.ceil(min(farthest, 2 * max(mask.shape)))) + 1
     one = (end - start) / max(farthest, 1)

@@ -1,22 +1,22 @@
-"""Where the sun stands when Sentinel-2 passes."""
+"""Position of the sun at the overpass of Sentinel-2."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-_NODE = 10.5  # hours of mean local solar time at which the orbit, descending, crosses the equator
+_NODE = 10.5  # mean local solar time of the descending node, in hours
 _INCLINATION = np.deg2rad(98.62)
 
 Angles = NDArray[np.float64]
 
 
 def sun_angles(dates: NDArray[np.datetime64], latitude: float) -> tuple[Angles, Angles]:
-    """Zenith and azimuth (clockwise from north) of the sun in radians on each date [T], seen from a latitude in degrees
-    at the satellite's pass. The longitude does not matter: the pass is fixed in local solar time.
+    """Zenith and azimuth (clockwise from north) of the sun in radians on each date [T], at a latitude in degrees at the
+    satellite's overpass. The longitude does not matter, because the overpass is fixed in local solar time.
 
     Declination and equation of time after Spencer (1971), Fourier series representation of the position of the sun,
-    Search 2 (5): 172; to 0.5°, since every year begins anew and leap years are as long as others.
+    Search 2 (5): 172. Accurate to 0.5°, since it neglects leap years.
     """
     days = (dates.astype("datetime64[D]") - dates.astype("datetime64[Y]")) / np.timedelta64(1, "D")
     year = 2 * np.pi * days / 365
@@ -40,10 +40,10 @@ def sun_angles(dates: NDArray[np.datetime64], latitude: float) -> tuple[Angles, 
 
 
 def overpass(latitude: float) -> float:
-    """Mean local solar time in hours at which Sentinel-2 passes a latitude in degrees.
+    """Mean local solar time, in hours, at which Sentinel-2 passes a latitude in degrees.
 
-    The orbit keeps its angle to the mean sun, so the time changes with right ascension alone: on the descending branch
-    points north of the equator lie asin(tan latitude / |tan inclination|) east of the node, and see the sun later.
+    The orbit is sun-synchronous, so the time only depends on right ascension: on the descending branch, points north of
+    the equator are asin(tan latitude / |tan inclination|) east of the node, where the local time is later.
     """
     east_of_node = np.arcsin(np.clip(np.tan(np.deg2rad(latitude)) / abs(np.tan(_INCLINATION)), -1, 1))
     return float(_NODE + np.rad2deg(east_of_node) / 15)

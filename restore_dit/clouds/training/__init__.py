@@ -1,1 +1,1 @@
-"""Training of a cloud network on labelled tile stores: examples, fit, validation, what is left behind."""
+"""Training of a cloud-detection network on labelled tile stores: examples, fit, validation, model files."""

@@ -1,4 +1,4 @@
-"""How an example varies: mirrored, brighter, noisier, without some of its bands or its clear reference."""
+"""Augmentation of examples: symmetries, brightness, noise, and dropping bands or the clear reference."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Values = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
 _LEAST = np.float32(1e-4)
-"""Reflectance below which augmentation takes no pixel: 0 stands for no data."""
+"""Minimum reflectance after augmentation, because 0 stands for no data."""
 
 _FEWEST_BANDS = 3
-"""Of those that an example keeps at random."""
+"""Minimum number of bands that an example keeps at random."""
 
 
 def mirrored(values: Values, labels: Labels, random: np.random.Generator) -> tuple[Values, Labels]:
-    """Values [..., S, S] and labels [S, S] under one of the eight symmetries of a square."""
+    """Values [..., S, S] and labels [S, S] under a random one of the eight symmetries of a square."""
     which = int(random.integers(8))
     return transform(values, which), transform(labels, which)
 
@@ -28,8 +28,8 @@ def mirrored(values: Values, labels: Labels, random: np.random.Generator) -> tup
 def disturbed(
     values: Values, network: CloudNetworkConfig, config: CloudAugmentationConfig, random: np.random.Generator
 ) -> Values:
-    """A frame and its reference, reflectance [channels, S, S], under another light and another atmospheric correction,
-    which touch the frame but for `brightness`. What is unknown (0) stays so, and nothing else becomes it."""
+    """A frame and its reference, reflectance [channels, S, S], with simulated changes of illumination and atmospheric
+    correction. Only `brightness` also affects the reference. Pixels without data (0) stay 0, and no others become 0."""
     known = values != 0
     bands = len(network.bands)
     gain = np.ones(len(values), np.float32)
@@ -46,10 +46,10 @@ def disturbed(
 def dropped_channels(
     network: CloudNetworkConfig, known: tuple[str, ...], config: CloudAugmentationConfig, random: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Which of the network's channels an example lacks, [channels], where its tile has the bands `known`.
+    """Mask [channels] of the network's channels to drop from an example whose tile has the bands `known`.
 
-    Half of the examples that lack bands keep one of `config.band_subsets`, as far as the tile has it, the others three
-    bands at least, at random. A subset of which the tile has nothing leaves the example as it is.
+    Half of the examples with dropped bands keep one of `config.band_subsets`, as far as the tile has it; the others
+    keep at least three random bands. If the tile has no band of the subset, none is dropped.
     """
     kept = {*known}
     if network.missing_bands and random.random() < config.band_dropout:

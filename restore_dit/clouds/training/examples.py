@@ -1,4 +1,4 @@
-"""What training learns from, step by step: drawn by seed, step and place in the batch alone."""
+"""Training examples. Each is determined by the seed, the step and its index in the batch alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from restore_dit.series import CLOUD_NO_DATA, REFLECTANCE_SCALE
 
 @dataclass(frozen=True)
 class Example:
-    """`inputs` float32 [channels, crop, crop] as the network reads them, `labels` uint8 [crop, crop]."""
+    """The network's `inputs`, float32 [channels, crop, crop], and `labels`, uint8 [crop, crop]."""
 
     inputs: NDArray[np.float32]
     labels: NDArray[np.uint8]
@@ -31,14 +31,14 @@ class Example:
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """`inputs` float32 [N, channels, crop, crop], `labels` int64 [N, crop, crop]."""
+    """A batch of examples: `inputs` float32 [N, channels, crop, crop], `labels` int64 [N, crop, crop]."""
 
     inputs: Tensor
     labels: Tensor
 
 
 class ExampleMaker:
-    """Draws and cuts examples. Only one thread may use it at a time."""
+    """Draws and crops examples. It is not thread-safe."""
 
     def __init__(self, stores: Sequence[LabelledStore], tiles: TilesInMemory, config: CloudTrainingConfig) -> None:
         self.stores = stores
@@ -50,7 +50,7 @@ class ExampleMaker:
         self._kind_weights = np.array([weights.mixed, weights.clear, weights.covered, 0.0])
 
     def batches(self, start: int, stop: int) -> Iterator[LabelledBatch]:
-        """The batches of steps `start` … `stop` − 1, each made while the one before it is learned from."""
+        """The batches of steps `start` … `stop` − 1. The next batch is prepared while one is processed."""
         return ahead(self.batch, range(start, stop))
 
     def batch(self, step: int) -> LabelledBatch:
@@ -77,10 +77,10 @@ class ExampleMaker:
         return Example(np.ascontiguousarray(inputs), np.ascontiguousarray(labels))
 
     def _frame(self, kinds: NDArray[np.intp], frames: NDArray[np.intp], random: np.random.Generator) -> int:
-        """One of a tile's frames: first its kind, then among those of the kind."""
+        """A random frame of a tile: its kind is drawn first, then a frame of this kind."""
         present = np.bincount(kinds[frames], minlength=len(KINDS)) > 0
         weights = self._kind_weights * present
-        if not weights.any():  # nothing labelled, or only kinds that nobody wants
+        if not weights.any():  # no frame is labelled, or only kinds with weight 0
             return int(random.choice(frames))
         kind = random.choice(len(KINDS), p=weights / weights.sum())
         return int(random.choice(frames[kinds[frames] == kind]))
@@ -88,8 +88,8 @@ class ExampleMaker:
     def _cut(
         self, inputs: NDArray[np.int16], labels: NDArray[np.uint8], random: np.random.Generator
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """A square of a frame, enlarged or reduced. A frame smaller than that is continued in its mirror, which is
-        looked at but not learned from."""
+        """A random square crop of a frame, zoomed at random. A smaller frame is padded by reflection; the padding has
+        no labels."""
         crop, zoom = self.config.crop, self.config.augmentation.zoom
         zoomed = random.random() < 0.5
         factor = float(np.exp(random.uniform(-1, 1) * np.log(zoom))) if zoomed else 1.0
@@ -100,16 +100,16 @@ class ExampleMaker:
         window = (slice(row, row + height), slice(column, column + width))
         size = (min(round(height * factor), crop), min(round(width * factor), crop))
         values = torch.from_numpy(inputs[:, *window].astype(np.float32) / np.float32(REFLECTANCE_SCALE))
-        shown, said = resample(values[None], size)[0].numpy(), nearest(labels[window], size)
-        beyond = [(0, crop - length) for length in size]
-        if any(after for _, after in beyond):
-            shown = np.pad(shown, [(0, 0), *beyond], mode="symmetric")
-            said = np.pad(said, beyond, constant_values=CLOUD_NO_DATA)
-        return shown, said
+        cropped, cropped_labels = resample(values[None], size)[0].numpy(), nearest(labels[window], size)
+        padding = [(0, crop - length) for length in size]
+        if any(after for _, after in padding):
+            cropped = np.pad(cropped, [(0, 0), *padding], mode="symmetric")
+            cropped_labels = np.pad(cropped_labels, padding, constant_values=CLOUD_NO_DATA)
+        return cropped, cropped_labels
 
 
 def store_shares(stores: Sequence[LabelledStore], config: CloudTrainingConfig) -> NDArray[np.float64]:
-    """The share of the examples that each store gives; they add up to 1."""
+    """The share of examples from each store; the shares add up to 1."""
     if config.shares:
         shares = np.array(config.shares, float)
     else:
@@ -118,7 +118,7 @@ def store_shares(stores: Sequence[LabelledStore], config: CloudTrainingConfig) -
 
 
 def class_shares(maker: ExampleMaker, steps: int) -> NDArray[np.float64]:
-    """How often each class is among the labels of the first steps; 0 for a class that they lack."""
+    """Relative frequency [4] of each class in the labels of the first steps."""
     counts = np.zeros(4, np.int64)
     for step in range(steps):
         labels = maker.batch(step).labels.numpy()

@@ -1,4 +1,4 @@
-"""The training of a cloud network, from stores of labelled tiles to a model directory."""
+"""Trains a cloud-detection network, from stores of labelled tiles to a model directory."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 
 _BATCHES_COUNTED = 10
-"""So many tell how often each class is drawn."""
+"""Number of batches from which the class frequencies are estimated."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How a training ended: `finished`, or stopped on request after `step` with its state saved. `counts`: name of each
-    store → label against prediction on its held-out frames, by the weights that were kept."""
+    """Result of a training: `finished`, or stopped on request after `step` with its state saved. `counts`: confusion
+    counts of the kept weights on the held-out frames, by name of the store."""
 
     finished: bool
     step: int
@@ -53,11 +53,12 @@ def train_cloud_network(
     on_report: Callable[[Report], object] = lambda report: None,
     stop_requested: Callable[[], bool] = lambda: False,
 ) -> TrainingResult:
-    """Trains from the latest saved state to the end, or until `stop_requested` says so after a step, and writes the
-    model directory `config.output`.
+    """Trains from the latest saved state to the end, or until `stop_requested` returns True after a step, and writes
+    the model directory `config.output` at the end.
 
     Raises:
-        UserError: whatever the user can mend, before anything is computed where possible.
+        UserError: a store or the output cannot be used, the saved state does not match, there are no labels or no GPU,
+            or the weights diverge.
     """
     training = Training(config, on_report)
     training.resume()
@@ -70,7 +71,7 @@ def train_cloud_network(
 
 
 class Training:
-    """The state of a training, and what is due after each step."""
+    """State of a training, and the actions due after each step."""
 
     def __init__(self, config: CloudTrainingConfig, on_report: Callable[[Report], object]) -> None:
         self.config = config = with_bands_of_stores(config)
@@ -96,16 +97,18 @@ class Training:
         self._reported_at, self._clock = self.progress.step, time.perf_counter()
 
     def resume(self) -> None:
-        """Goes on from the saved state, or begins.
+        """Resumes from the saved state, or starts.
 
         Raises:
-            UserError: the state is not one of this network.
+            UserError: the state belongs to another network.
         """
         if self._saved:
             try:
                 self.learner.load_state(self._saved, self.progress.step)
             except (KeyError, RuntimeError):
-                raise UserError(f"{state_file(self.output).uri}: of another network; delete it to train anew") from None
+                raise UserError(
+                    f"{state_file(self.output).uri}: belongs to another network; delete it to start again"
+                ) from None
             self._best = self._saved.get("best", {})
             self._losses = [torch.tensor(loss) for loss in self.progress.unreported]
             self._saved = {}
@@ -114,7 +117,7 @@ class Training:
         self._clock = time.perf_counter()
 
     def step(self, batch: LabelledBatch) -> None:
-        """One step, and what is due after it."""
+        """Trains one step, then logs, validates and saves if due."""
         progress, config = self.progress, self.config
         self._losses.append(self.learner.learn(batch, progress.step))
         progress.step += 1
@@ -130,18 +133,18 @@ class Training:
         """Writes the state.
 
         Raises:
-            UserError: the weights are no numbers any more.
+            UserError: the weights are no longer finite.
         """
         self._require_finite()
         self.progress.unreported = [float(loss) for loss in self._losses]
         save_state(self.output, self.progress, {**self.learner.state(), "best": self._best})
 
     def finish(self) -> dict[str, Counts]:
-        """Writes the model directory with the weights of the best validation (without any: the last averages) and marks
-        the training as finished. Name of each store → counts on its held-out frames.
+        """Writes the model directory with the weights of the best validation (without validation: the last averaged
+        weights) and marks the training as finished. Returns the confusion counts on held-out frames by store.
 
         Raises:
-            UserError: the weights are no numbers any more.
+            UserError: the weights are no longer finite.
         """
         self._require_finite()
         network = self.learner.averaged_network
@@ -154,9 +157,9 @@ class Training:
     def _require_finite(self) -> None:
         if not self.learner.is_finite:
             raise UserError(
-                f"{self.output.uri}: the weights became infinite by step {self.progress.step}; lower "
-                f"optimiser.learning_rate (it was {self.config.optimiser.learning_rate:g}) and train anew in another "
-                "output"
+                f"{self.output.uri}: the weights are no longer finite at step {self.progress.step}; lower "
+                f"optimiser.learning_rate (it was {self.config.optimiser.learning_rate:g}) and train again with "
+                "another output"
             )
 
     def _report_loss(self) -> None:
@@ -170,10 +173,10 @@ class Training:
         self._reported_at, self._clock = step, time.perf_counter()
 
     def _validate(self) -> None:
-        """Scores the averaged weights and keeps them if they are the best so far.
+        """Validates the averaged weights and keeps them if they are the best so far.
 
         Raises:
-            UserError: the weights are no numbers any more.
+            UserError: the weights are no longer finite.
         """
         self._require_finite()
         if not self.validation:
@@ -190,22 +193,22 @@ class Training:
             ValidationPoint(step=self.progress.step, counts={name: one.tolist() for name, one in counts.items()})
         )
         self.report(Validated(self.progress.step, counts, score, is_best))
-        self._clock += time.perf_counter() - begin  # the speed reported is that of learning
+        self._clock += time.perf_counter() - begin  # excludes validation from the reported speed
 
     def _notice(self, shares: NDArray[np.float64]) -> None:
-        """Says what is odd about the labels.
+        """Reports classes without labels, and a missing validation.
 
         Raises:
-            UserError: there are none.
+            UserError: there are no labels.
         """
         if not shares.any():
             raise UserError(
                 f"{', '.join(self.config.stores)}: no labelled pixel in {_BATCHES_COUNTED * self.config.batch_size} "
-                "examples (masks are 255 throughout); learn from stores whose masks say something"
+                "examples (all masks are 255); train on stores with labelled masks"
             )
         for name, share in zip(CLASSES, shares, strict=True):
             if share == 0:
-                self.report(Noticed(f"the labels have no {name}: the network will not find any"))
+                self.report(Noticed(f"the labels contain no {name}: the network will not detect any"))
         if not self.validation:
             self.report(Noticed("no validation (validation.share=0): the weights of the last step will be kept"))
 

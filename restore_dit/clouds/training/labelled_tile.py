@@ -1,4 +1,4 @@
-"""A tile as training sees it: what the network reads of each frame, and what it should say."""
+"""A tile for training: the network's input for each frame, and the labels."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, TileSeries
 
 KINDS = ("mixed", "clear", "covered", "unknown")
-"""Of frames: both clear and hidden land, hardly any that is hidden, hardly any that is clear, no label at all."""
+"""Kinds of frames: mixed, almost entirely clear, almost entirely covered by cloud or shadow, without labels."""
 
 _HARDLY = 0.02
+"""Largest share of the other class in an almost entirely clear or covered frame."""
 
 
 @dataclass(frozen=True)
 class LabelledTile:
-    """On the network's grid: `inputs` int16 [T, channels, H, W], what the network reads × 10000 with 0 where nothing is
-    known; `labels` uint8 [T, H, W]; `dates` [T]; `bands`, those of the network's that the tile has."""
+    """A tile on the network's grid: `inputs` int16 [T, channels, H, W], the network's input × 10000 with 0 for no data;
+    `labels` uint8 [T, H, W]; `dates` [T]; `bands`, the network's bands that the tile has."""
 
     inputs: NDArray[np.int16]
     labels: NDArray[np.uint8]
@@ -39,12 +40,12 @@ class LabelledTile:
 
     @property
     def bytes(self) -> int:
-        """Memory that it takes."""
+        """Memory of the arrays, in bytes."""
         return self.inputs.nbytes + self.labels.nbytes
 
     @cached_property
     def kinds(self) -> NDArray[np.intp]:
-        """Which of `KINDS` each frame is, [T]."""
+        """Index into `KINDS` of each frame, [T]."""
         known = (self.labels != CLOUD_NO_DATA).sum(axis=(1, 2))
         clear = (self.labels == CLEAR).sum(axis=(1, 2))
         share = clear / np.maximum(known, 1)
@@ -52,26 +53,26 @@ class LabelledTile:
 
 
 def read_labelled_tile(store: TileStore, tile_id: str, labels: str, network: CloudNetworkConfig) -> LabelledTile:
-    """A tile of a store with the masks that came with it, by the method `labels`.
+    """Reads a tile with its masks of the method `labels`.
 
     Raises:
-        UserError: no such masks, a band that the network needs, a file that is missing or damaged.
+        UserError: the masks or a required band are missing, or a file is missing or damaged.
     """
     series = store.load(tile_id, radar_tracks=(), masks=MaskOrigin(method=labels).layer).series()
     return labelled_tile(series, network)
 
 
 def labelled_tile(series: TileSeries, network: CloudNetworkConfig) -> LabelledTile:
-    """What the network reads of a series with masks, on the network's grid; where a band has no data there is no label.
+    """A series with masks as a labelled tile on the network's grid. Pixels without data in a band get no label.
 
-    The clear reference is that of the whole series, and knows nothing of the labels.
+    The clear reference is computed from the whole series, without the labels.
     """
     assert series.clouds is not None
     optical = series.optical
     reference = reference_of(series) if network.reference else None
     size = network_size(series.size, series.georeference, network)
     inputs = np.empty((len(optical), network.channels, *size), np.int16)
-    for frame in range(len(optical)):  # a frame at a time: as floats a whole series would be large
+    for frame in range(len(optical)):  # one at a time, because a whole series as floats would be large
         one = slice(frame, frame + 1)
         read = resample(
             network_input(
@@ -86,7 +87,7 @@ def labelled_tile(series: TileSeries, network: CloudNetworkConfig) -> LabelledTi
 
 
 def nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Labels [..., H, W] on another grid of the same extent: to each pixel that of the one in which its centre lies."""
+    """Labels [..., H, W] resampled to another grid of the same extent by nearest neighbour."""
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(size, labels.shape[-2:], strict=True)
     )

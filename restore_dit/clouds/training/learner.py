@@ -1,4 +1,4 @@
-"""Network, optimiser and averaged weights: a step of learning, and all of it as tensors by name."""
+"""Network, optimiser and averaged weights: optimisation steps, and the state as named tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tensors = dict[str, Tensor]
 
 
 def learning_rate(step: int, steps: int, config: CloudOptimiserConfig) -> float:
-    """Of step `step` (from 0): a linear rise over the share `warmup` of all steps, then a cosine to nothing."""
+    """Learning rate at a step (from 0): linear warm-up over the share `warmup` of all steps, then cosine decay to 0."""
     warmup = round(config.warmup * steps)
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
@@ -25,7 +25,13 @@ def learning_rate(step: int, steps: int, config: CloudOptimiserConfig) -> float:
 
 
 class Learner:
-    """Learns step by step; `averaged_network` follows what it learns. `weights`: of the classes, float32 [4]."""
+    """Optimises a network step by step; `averaged_network` has the moving average of its weights.
+
+    Args:
+        config: settings of the training.
+        weights: class weights, float32 [4].
+        device: where the network runs.
+    """
 
     def __init__(self, config: CloudTrainingConfig, weights: Tensor, device: torch.device) -> None:
         self.config = config
@@ -42,18 +48,18 @@ class Learner:
 
     @property
     def parameters(self) -> int:
-        """Of the network."""
+        """Number of parameters of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     @property
     def is_finite(self) -> bool:
-        """Whether the weights and their average are numbers."""
+        """Whether the weights and their average are finite."""
         states = (self.network.state_dict(), self._average)
         return all(bool(tensor.isfinite().all()) for state in states for tensor in state.values())
 
     def learn(self, batch: LabelledBatch, step: int) -> Tensor:
-        """One step of optimisation; the loss before it, as a tensor that nobody has waited for."""
-        torch.manual_seed(hash((self.config.seed, step)) % 2**63)  # for encoders that drop at random
+        """Does one optimisation step. Returns the loss before it, as a tensor on the device, without synchronising."""
+        torch.manual_seed(hash((self.config.seed, step)) % 2**63)  # for encoders with dropout
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, self.config.steps, self.config.optimiser)
         self.network.train()
@@ -70,7 +76,7 @@ class Learner:
 
     @torch.no_grad()
     def _follow(self, step: int) -> None:
-        """Moves the average towards the weights, at first faster."""
+        """Updates the moving average, faster at the beginning."""
         decay = min(self.config.optimiser.ema_decay, (1 + step) / (10 + step))
         for name, value in self.network.state_dict().items():
             if value.is_floating_point():
@@ -79,7 +85,7 @@ class Learner:
                 self._average[name].copy_(value)
 
     def state(self) -> dict[str, Tensors]:
-        """All that learning goes on from: weights, their average, the optimiser's moments."""
+        """The state needed to resume: weights, averaged weights and the optimiser's moments."""
         moments = [self.optimiser.state[parameter] for parameter in self.network.parameters()]
         return {
             "weights": dict(self.network.state_dict()),
@@ -91,10 +97,10 @@ class Learner:
         }
 
     def load_state(self, state: dict[str, Tensors], step: int) -> None:
-        """Goes on after `step` steps from what `state` gave.
+        """Restores a state that `state` returned after `step` steps.
 
         Raises:
-            KeyError, RuntimeError: the state is that of another network.
+            KeyError, RuntimeError: the state belongs to another network.
         """
         self.network.load_state_dict(state["weights"])
         self.averaged_network.load_state_dict(state["average"])

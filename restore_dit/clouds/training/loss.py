@@ -1,4 +1,4 @@
-"""What the network is punished for: cross-entropy in which rare classes weigh more, and a Dice loss beside it."""
+"""The training loss: class-weighted cross-entropy plus Dice loss."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from restore_dit.series import CLOUD_NO_DATA
 
 
 def class_weights(shares: NDArray[np.float64], balance: float) -> Tensor:
-    """Weight of each class, float32 [4]: its share to the power of −`balance`, so scaled that a pixel's mean weight is
-    1. A class that nobody has seen weighs 1."""
+    """Weight of each class, float32 [4]: its share to the power of −`balance`, scaled to a mean weight of 1 per pixel.
+    A class that does not occur has weight 1."""
     seen = shares > 0
     weights = np.where(seen, np.where(seen, shares, 1.0) ** -balance, 0.0)
     scale = (weights * shares).sum()
@@ -22,10 +22,11 @@ def class_weights(shares: NDArray[np.float64], balance: float) -> Tensor:
 
 
 def cloud_loss(logits: Tensor, labels: Tensor, weights: Tensor, config: CloudLossConfig) -> Tensor:
-    """The loss of logits [N, 4, H, W] at labels int64 [N, H, W], where 255 does not count; 0 where nothing counts.
+    """Loss of logits [N, 4, H, W] for labels int64 [N, H, W]. Pixels with label 255 are ignored; without any other, the
+    loss is 0.
 
-    Cross-entropy is averaged by the weights of the pixels' classes; `focal` multiplies it by (1 − p)^focal for the
-    probability p of the label (Lin et al. 2017, Focal loss for dense object detection).
+    The cross-entropy is a weighted mean with the class weights. `focal` multiplies it by (1 − p)^focal, where p is the
+    probability of the label (Lin et al. 2017, Focal loss for dense object detection).
     """
     logits, known = logits.float(), labels != CLOUD_NO_DATA
     entropy = F.cross_entropy(
@@ -45,8 +46,8 @@ def cloud_loss(logits: Tensor, labels: Tensor, weights: Tensor, config: CloudLos
 
 
 def dice_loss(logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """1 − the mean over the classes that the batch has of 2·Σp·y/(Σp + Σy), over pixels that are `known`
-    (Milletari et al. 2016, V-Net)."""
+    """1 − the mean of 2·Σp·y/(Σp + Σy) over the classes present in the batch, for `known` pixels (Milletari et al.
+    2016, V-Net)."""
     probabilities = logits.softmax(dim=1) * known[:, None]
     truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1) * known[:, None]
     overlap = (probabilities * truth).sum(dim=(0, 2, 3))

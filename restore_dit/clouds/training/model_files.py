@@ -1,4 +1,4 @@
-"""What a finished training leaves: the model directory with its scores, pictures and card."""
+"""Writes the results of a finished training: the model directory with scores, pictures and model card."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from restore_dit.data.storage import Location
 from restore_dit.series import REFLECTANCE_SCALE
 
 _MOST_PIXELS = 2**25
-"""Of the frames of a store that a picture of examples chooses from: all are in memory at once."""
+"""Maximum number of pixels of the frames, held in memory, from which a picture of examples is chosen."""
 
 
 def save_trained_model(
@@ -38,8 +38,8 @@ def save_trained_model(
     validation: Validation,
     progress: Progress,
 ) -> dict[str, Counts]:
-    """Scores the network once more on the held-out frames and writes the model directory. Name of each store → counts
-    of label against prediction."""
+    """Scores the network on the held-out frames, writes the model directory, and returns the confusion counts by name
+    of the store."""
     counts = validation.counts(network)
     total = sum(counts.values(), no_counts())
     files = {
@@ -59,7 +59,7 @@ def save_trained_model(
     for number, store in enumerate(stores):
         compared = _compared(validation, network, number, config)
         if compared:
-            title = f"{store.name}: the held-out frames on which labels and network agree least"
+            title = f"{store.name}: held-out frames with the lowest agreement of labels and predictions"
             files["examples.png" if len(stores) == 1 else f"examples-{store.name}.png"] = examples_picture(
                 compared, title
             )
@@ -68,20 +68,20 @@ def save_trained_model(
 
 
 def metrics(counts: Mapping[str, Counts]) -> dict[str, float]:
-    """Every score by name, of all stores together and, as `store/score`, of each; what cannot be told is left out."""
-    told = {}
+    """All scores by name, for all stores together and, as `store/score`, for each. Undefined scores are left out."""
+    found = {}
     if counts:
-        told["criterion"] = criterion(list(counts.values()))
-        told |= scores.summary(sum(counts.values(), no_counts()))
+        found["criterion"] = criterion(list(counts.values()))
+        found |= scores.summary(sum(counts.values(), no_counts()))
     for name, one in counts.items():
-        told |= {f"{name}/{score}": value for score, value in scores.summary(one).items()}
-    return {name: value for name, value in told.items() if not math.isnan(value)}
+        found |= {f"{name}/{score}": value for score, value in scores.summary(one).items()}
+    return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
 def _compared(
     validation: Validation, network: nn.Module, store: int, config: CloudTrainingConfig
 ) -> list[ComparedFrame]:
-    """The held-out frames of a store that are of the size of the first, as pictures want them."""
+    """The held-out frames of a store with the size of the first one, for a picture of examples."""
     found: list[ComparedFrame] = []
     for scored in validation.frames(network, store):
         for frame in range(len(scored.dates)):

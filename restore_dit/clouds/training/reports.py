@@ -1,4 +1,4 @@
-"""What a running training tells the outside; `str` of a report is the line that a terminal shows."""
+"""Reports of a running training. The `str` of a report is the line shown on a terminal."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from restore_dit.clouds.scores import Counts
 
 @dataclass(frozen=True)
 class Started:
-    """The training begins at `step`, 0 or where a saved state left it. `shares`: name of each store → its share of the
-    examples."""
+    """The training starts or resumes at `step`. `shares`: share of the examples by name of the store."""
 
     step: int
     steps: int
@@ -29,7 +28,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Learned:
-    """Means since the last such report."""
+    """Progress: the mean loss and speed since the last such report."""
 
     step: int
     steps: int
@@ -46,7 +45,8 @@ class Learned:
 
 @dataclass(frozen=True)
 class Validated:
-    """Scores on frames that training never learned from: name of each store → counts; `criterion` their mean."""
+    """A validation on held-out frames: confusion counts by name of the store, and the `criterion` (see
+    `validation.criterion`)."""
 
     step: int
     counts: Mapping[str, Counts]
@@ -55,13 +55,13 @@ class Validated:
 
     def __str__(self) -> str:
         best = " (best so far)" if self.is_best else ""
-        told = "; ".join(f"{name}: {score_line(counts)}" for name, counts in self.counts.items())
-        return f"step {self.step}: {told}{best}"
+        lines = "; ".join(f"{name}: {score_line(counts)}" for name, counts in self.counts.items())
+        return f"step {self.step}: {lines}{best}"
 
 
 @dataclass(frozen=True)
 class Noticed:
-    """Something that the user should know, and that stops nothing."""
+    """A warning, which does not stop the training."""
 
     line: str
 
@@ -73,10 +73,10 @@ Report = Started | Learned | Validated | Noticed
 
 
 def score_line(counts: Counts) -> str:
-    """The scores that matter most, in a line."""
+    """The main scores, on one line."""
     flagged = scores.clear_flagged(counts)
-    told = {"cloud": scores.cloud_f1(counts), "shadow": scores.shadow_f1(counts), "hidden": scores.hidden_f1(counts)}
-    parts = [f"{name} F1 {value:.3f}" for name, value in told.items() if not math.isnan(value)]
+    main = {"cloud": scores.cloud_f1(counts), "shadow": scores.shadow_f1(counts), "hidden": scores.hidden_f1(counts)}
+    parts = [f"{name} F1 {value:.3f}" for name, value in main.items() if not math.isnan(value)]
     if not math.isnan(flagged):
         parts.append(f"{100 * flagged:.1f} % of clear land flagged")
     return ", ".join(parts) or "no labelled pixel"

@@ -1,6 +1,7 @@
-"""What a stopped training goes on from, in one file: tensors as safetensors, all else as JSON in its header.
+"""The state from which a stopped training resumes, in one file: tensors as safetensors, everything else as JSON in its
+header.
 
-The file is written as a whole or not at all, so that there is always one state, and it is complete.
+The file is written atomically, so there is always exactly one complete state.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from restore_dit.data.storage import Location, exists, list_names, read_bytes, w
 from restore_dit.errors import UserError
 
 HOW_IT_RUNS = {"stores", "output", "use_gpu", "threads", "save_every", "log_every"}
-"""Settings that may differ when a training goes on. Stores may lie elsewhere, but must be the same by their content."""
+"""Settings that may change when a training is resumed. Stores may be moved, but their content must be the same."""
 
 FORMAT: Literal[2] = 2
-"""Of the state. 1 knew its stores by the masks in use."""
+"""Version of the state's format. Version 1 identified stores by their masks in use."""
 
 STATE_FOLDER = "state"
-"""Of the output: all that a training leaves there before it is finished."""
+"""Folder in the output with everything that a training writes before it is finished."""
 
 
 class LossPoint(BaseModel):
@@ -36,15 +37,15 @@ class LossPoint(BaseModel):
 
 
 class ValidationPoint(BaseModel):
-    """A validation: name of the store → counts of label (row) against prediction (column)."""
+    """A validation: confusion counts [4, 4] of label (row) and prediction (column), by name of the store."""
 
     step: int
     counts: dict[str, list[list[int]]]
 
 
 class Progress(BaseModel):
-    """Where a training stands after `step` steps: `best_*` the validation whose weights are the best so far,
-    `unreported` the losses since the last point."""
+    """Progress of a training after `step` steps. `best_*`: the best validation so far; `unreported`: losses since the
+    last point."""
 
     format: Literal[2] = FORMAT
     identity: dict[str, Any]
@@ -58,33 +59,33 @@ class Progress(BaseModel):
 
 
 def identity(config: CloudTrainingConfig, fingerprints: list[str]) -> dict[str, Any]:
-    """What must be equal for a training to go on."""
+    """Settings and stores that must be equal for a training to be resumed."""
     return {**json.loads(config.model_dump_json(exclude=HOW_IT_RUNS)), "stores": fingerprints}
 
 
 def state_file(output: Location) -> Location:
-    """Where the state of a training lies."""
+    """The file with the state of a training."""
     return output.join(STATE_FOLDER, "state.safetensors")
 
 
 def claim(output: Location, config: CloudTrainingConfig) -> None:
-    """Writes the configuration beside where the state will lie: a place that cannot be written shows before anything is
-    computed.
+    """Writes the configuration next to the future state, so that an unwritable output is noticed before any
+    computation.
 
     Raises:
-        UserError: it cannot, or the folder holds something that no cloud training left, which the model would replace.
+        UserError: the output cannot be written, or contains files of something else, which the model would overwrite.
     """
     others = [name for name in list_names(output) if name != STATE_FOLDER]
     if others and not exists(state_file(output)):
         raise UserError(
             f"{output.uri}: holds {', '.join(others[:3])}{', …' if len(others) > 3 else ''} but no state of a cloud "
-            "training, and would be written over; choose another output or an empty folder"
+            "training, and would be overwritten; choose another output or an empty folder"
         )
     write_bytes_atomically(output.join(STATE_FOLDER, "training.yaml"), dump(config).encode())
 
 
 def save_state(output: Location, progress: Progress, parts: dict[str, dict[str, Tensor]]) -> None:
-    """Writes the state, in the place of the one before it."""
+    """Writes the state, replacing the previous one."""
     tensors = {f"{part}/{name}": value.contiguous() for part, values in parts.items() for name, value in values.items()}
     content = safetensors.torch.save(tensors, metadata={"progress": progress.model_dump_json()})
     write_bytes_atomically(state_file(output), content)
@@ -93,10 +94,10 @@ def save_state(output: Location, progress: Progress, parts: dict[str, dict[str, 
 def load_state(
     output: Location, config: CloudTrainingConfig, fingerprints: list[str]
 ) -> tuple[Progress, dict[str, dict[str, Tensor]]]:
-    """Where the training stands, and its tensors by part and name; both empty where it has not begun.
+    """The saved progress, and the tensors by part and name. Both are empty if the training has not started.
 
     Raises:
-        UserError: a damaged state, or that of another format, configuration or stores.
+        UserError: the state is damaged, or has another format, configuration or stores.
     """
     mine, file = identity(config, fingerprints), state_file(output)
     if not exists(file):
@@ -105,16 +106,16 @@ def load_state(
     try:
         tensors = safetensors.torch.load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        told = json.loads(header["__metadata__"]["progress"])
-        if told["format"] != FORMAT:
+        saved = json.loads(header["__metadata__"]["progress"])
+        if saved["format"] != FORMAT:
             raise UserError(
-                f"{file.uri}: of format {told['format']!r}, this program reads {FORMAT}; use a matching version of "
-                "restore-dit, or choose another output"
+                f"{file.uri}: has format {saved['format']!r}, but this version reads {FORMAT}; use a matching version "
+                "of restore-dit, or choose another output"
             )
-        progress = Progress.model_validate(told)
+        progress = Progress.model_validate(saved)
     except (safetensors.SafetensorError, ValidationError, ValueError, KeyError) as error:
         why = " ".join(str(error).split())[:200]
-        raise UserError(f"{file.uri}: damaged ({why}); delete it to train anew") from None
+        raise UserError(f"{file.uri}: damaged ({why}); delete it to start again") from None
     for key, (old, new) in _differences(progress.identity, mine).items():
         what = "on other stores, or they have changed since" if key == "stores" else f"with {key}={old!r}, not {new!r}"
         raise UserError(f"{output.uri}: this training was started {what}; choose another output")

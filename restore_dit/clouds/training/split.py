@@ -1,4 +1,4 @@
-"""Which tiles and dates training learns from, and which it is scored on: never the same."""
+"""Splits tiles and dates into training and validation data."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ Frames = dict[str, NDArray[np.intp]]
 
 @dataclass(frozen=True)
 class LabelledStore:
-    """A store under a name of its own, the frames that training learns from and those that it is scored on, and the
-    size (H, W) of each tile on the network's grid. `fingerprint` is that of tiles and labels: masks of other methods,
-    in use or not, are nothing to a training."""
+    """A store with a unique name, its training and validation frames, and the size (H, W) of each tile on the network's
+    grid. `fingerprint` covers tiles and labels, but not masks of other methods, which do not affect the training."""
 
     name: str
     store: TileStore
@@ -38,15 +37,15 @@ class LabelledStore:
 
     @property
     def training_pixels(self) -> int:
-        """Of all frames that training learns from."""
+        """Number of pixels in all training frames."""
         return sum(len(frames) * self.sizes[tile][0] * self.sizes[tile][1] for tile, frames in self.training.items())
 
 
 def with_bands_of_stores(config: CloudTrainingConfig) -> CloudTrainingConfig:
-    """The configuration with, if `bands_in_common` is set, a network of only those bands that all tiles have.
+    """The configuration, whose network is restricted to the bands that all tiles have if `bands_in_common` is set.
 
     Raises:
-        UserError: a store that cannot be read, or not one such band.
+        UserError: a store cannot be read, or the tiles have no band in common.
     """
     if not (config.bands_in_common and config.network.missing_bands):
         return config
@@ -55,21 +54,21 @@ def with_bands_of_stores(config: CloudTrainingConfig) -> CloudTrainingConfig:
     common = tuple(band for band in config.network.bands if all(band in known for known in bands))
     if not common:
         raise UserError(
-            f"{', '.join(config.stores)}: no band of {', '.join(config.network.bands)} is in all tiles; leave a store "
-            "out, or set bands_in_common=false"
+            f"{', '.join(config.stores)}: no band of {', '.join(config.network.bands)} is in all tiles; omit a store, "
+            "or set bands_in_common=false"
         )
     return config.model_copy(update={"network": config.network.model_copy(update={"bands": common})})
 
 
 def open_labelled_stores(config: CloudTrainingConfig) -> list[LabelledStore]:
-    """The stores of a configuration, each split. Reads the manifests only.
+    """The configured stores, each split into training and validation frames. Only reads the manifests.
 
     Raises:
-        UserError: no store given, one that cannot be read, tiles without masks or without the network's bands, or
-            nothing left to learn from.
+        UserError: no store is given, a store cannot be read, tiles lack masks or the network's bands, or there is no
+            training frame left.
     """
     if not config.stores:
-        raise UserError("nothing to learn from: give the URI of a tile store with cloud masks", status=2)
+        raise UserError("no training data: give the URI of a tile store with cloud masks", status=2)
     stores = [TileStore.open(uri) for uri in config.stores]
     names = [store.location.name for store in stores]
     return [
@@ -85,7 +84,7 @@ def _labelled(store: TileStore, name: str, config: CloudTrainingConfig) -> Label
         record, where = store.record(tile_id), f"{store.uri}: tile {tile_id}"
         if layer not in record.masks:
             raise UserError(
-                f"{where} has no masks of method {config.labels} to learn from; ingest it with masks, or leave it out"
+                f"{where} has no masks of method {config.labels} to train on; ingest it with masks, or omit it"
             )
         try:
             known_bands(record.optical.bands, config.network)
@@ -96,14 +95,14 @@ def _labelled(store: TileStore, name: str, config: CloudTrainingConfig) -> Label
     training, validation = split_frames(frames, config.validation, config.seed)
     if not any(len(chosen) for chosen in training.values()):
         raise UserError(
-            f"{store.uri}: nothing of {len(frames)} tiles and {sum(frames.values())} frames is left to learn from; "
+            f"{store.uri}: no training frame is left of {len(frames)} tiles and {sum(frames.values())} frames; "
             "lower validation.share, or set it to 0"
         )
     return LabelledStore(name, store, training, validation, sizes, _fingerprint(store, layer))
 
 
 def _fingerprint(store: TileStore, layer: str) -> str:
-    """A hash of the tiles' content and of the layer of their labels, by the checksums in the manifest."""
+    """A hash of the tiles and their labels, computed from the checksums in the manifest."""
     content = {
         path: record.objects[path].checksum
         for tile_id, record in store.manifest.tiles.items()
@@ -113,10 +112,10 @@ def _fingerprint(store: TileStore, layer: str) -> str:
 
 
 def split_frames(frames: Mapping[str, int], config: CloudValidationConfig, seed: int) -> tuple[Frames, Frames]:
-    """What to learn from and what to be scored on, of tiles with so many frames.
+    """Training and validation frames of tiles. `frames`: number of frames by tile.
 
-    Several tiles: a seeded share of them is held out whole, each decided by itself, at least one. A single tile: blocks
-    of its acquisitions in a row, spread over the whole period.
+    Of several tiles, a random (seeded) share is held out, at least one; each tile is decided independently. Of a single
+    tile, blocks of consecutive acquisitions are held out, spread over the whole period.
     """
     everything = {tile_id: np.arange(count) for tile_id, count in frames.items()}
     if config.share == 0 or not frames:
@@ -132,14 +131,14 @@ def split_frames(frames: Mapping[str, int], config: CloudValidationConfig, seed:
 
 
 def held_out_frames(count: int, config: CloudValidationConfig, random: np.random.Generator) -> NDArray[np.bool_]:
-    """Which of `count` acquisitions of a single tile are held out, bool [T]: of every 1/share blocks one, drawn, and
-    at least one of all. Series too short for that are cut into shorter blocks."""
+    """Mask [T] of the `count` acquisitions of a single tile that are held out: a random one of every 1/share blocks,
+    and at least one in total. Short series are divided into shorter blocks."""
     together = max(round(1 / config.share), 2)
     length = max(min(config.block, count // together), 1)
     block = np.arange(count) // length
     place = random.integers(together, size=count // length // together + 1)
     held_out = block % together == place[block // together]
-    if count and not held_out.any():  # fewer blocks than 1/share, and the one that was drawn is not among them
+    if count and not held_out.any():  # fewer blocks than 1/share, and the drawn one does not exist
         held_out = block == random.integers(block[-1] + 1)
     return held_out
 

@@ -1,4 +1,4 @@
-"""Labelled tiles at hand: all of them where they fit, else a part at a time."""
+"""A cache of labelled tiles in memory: all tiles if they fit, otherwise one part at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GIGABYTE = 1e9
 
 
 class TilesInMemory:
-    """Reads tiles of the stores as training sees them and keeps the last of them, up to `memory_gigabytes`."""
+    """Reads labelled tiles of the stores and caches the most recently used ones, up to `memory_gigabytes`."""
 
     def __init__(self, stores: Sequence[LabelledStore], config: CloudTrainingConfig) -> None:
         self.stores = stores
@@ -23,13 +23,13 @@ class TilesInMemory:
         self._room = config.memory_gigabytes * _GIGABYTE
         self._tiles: OrderedDict[tuple[int, str], LabelledTile] = OrderedDict()
         self._bytes = 0
-        self._lock = Lock()  # examples are made in one thread while another validates
+        self._lock = Lock()  # one thread makes examples while another validates
 
     def __call__(self, store: int, tile_id: str) -> LabelledTile:
-        """Tile `tile_id` of store number `store`.
+        """Tile `tile_id` of the store with this index.
 
         Raises:
-            UserError: a file that is missing or damaged.
+            UserError: a file is missing or damaged.
         """
         with self._lock:
             tile = self._tiles.pop((store, tile_id), None)
@@ -42,10 +42,10 @@ class TilesInMemory:
             return tile
 
     def parts(self, store: int, share: float) -> list[tuple[str, ...]]:
-        """The training tiles of a store in seeded order, cut into parts that fit into a `share` of the memory. Of
-        stores larger than that, one part serves for `part_steps` steps, then the next.
+        """The training tiles of a store in random (seeded) order, divided into parts that fit into a `share` of the
+        memory. If there are several parts, each is used for `part_steps` steps before the next.
 
-        All frames of a tile are read, and each pixel takes 2 bytes a channel and 1 for its label.
+        All frames of a tile are read; a pixel takes 2 bytes per channel and 1 byte for its label.
         """
         of = self.stores[store]
         room = self._room * share

@@ -1,4 +1,4 @@
-"""Scores on frames that training never learned from, store by store."""
+"""Validation on held-out frames, separately for each store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PIXELS_AT_ONCE = 2**17
 
 @dataclass(frozen=True)
 class ScoredFrames:
-    """Frames of one tile with what was predicted: arrays as in `LabelledTile`, masks uint8 [n, H, W]."""
+    """Frames of one tile with predictions: arrays as in `LabelledTile`, masks uint8 [n, H, W]."""
 
     tile_id: str
     bands: tuple[str, ...]
@@ -37,10 +37,10 @@ class ScoredFrames:
 
 
 def criterion(counts: Sequence[Counts]) -> float:
-    """What weights are chosen by: the mean over the stores of the F1 of cloud and of shadow, as far as their labels
-    have any; NaN where none has."""
-    told = [score for one in counts for score in (scores.cloud_f1(one), scores.shadow_f1(one)) if not math.isnan(score)]
-    return sum(told) / len(told) if told else math.nan
+    """The criterion by which weights are selected: the mean of the F1 of cloud and of shadow over the stores. Undefined
+    scores are left out; NaN if all are."""
+    f1s = [score for one in counts for score in (scores.cloud_f1(one), scores.shadow_f1(one)) if not math.isnan(score)]
+    return sum(f1s) / len(f1s) if f1s else math.nan
 
 
 class Validation:
@@ -56,7 +56,7 @@ class Validation:
         return any(self._frames)
 
     def counts(self, network: nn.Module) -> dict[str, Counts]:
-        """Name of each store that has held-out frames → counts of label against prediction."""
+        """Confusion counts by name of the store, for stores with held-out frames."""
         found = {}
         for number, store in enumerate(self.stores):
             if self._frames[number]:
@@ -67,7 +67,7 @@ class Validation:
         return found
 
     def frames(self, network: nn.Module, store: int) -> Iterator[ScoredFrames]:
-        """The held-out frames of one store, tile by tile, with what the network makes of them."""
+        """The held-out frames of one store with the network's predictions, tile by tile."""
         for tile_id, frames in self._frames[store].items():
             tile = self.tiles(store, tile_id)
             inputs, labels = tile.inputs[frames], tile.labels[frames]
@@ -78,7 +78,7 @@ class Validation:
 
 @torch.inference_mode()
 def predict(network: nn.Module, inputs: NDArray[np.int16], config: CloudNetworkConfig) -> NDArray[np.uint8]:
-    """Classes uint8 [n, H, W] of frames as `LabelledTile` holds them."""
+    """Predicted classes uint8 [n, H, W] of frames, whose inputs are as in `LabelledTile`."""
     network.eval()
     device = next(network.parameters()).device
     size = inputs.shape[-2:]
@@ -93,7 +93,7 @@ def predict(network: nn.Module, inputs: NDArray[np.int16], config: CloudNetworkC
 
 
 def _some(frames: dict[str, NDArray[np.intp]], store: int, config: CloudTrainingConfig) -> dict[str, NDArray[np.intp]]:
-    """A seeded choice of at most `validation.frames` of all frames, of the tiles that have any."""
+    """A random (seeded) selection of at most `validation.frames` frames, by tile."""
     everything = [(tile_id, frame) for tile_id, chosen in frames.items() for frame in chosen]
     if len(everything) <= config.validation.frames:
         return {tile_id: chosen for tile_id, chosen in frames.items() if len(chosen)}

@@ -247,7 +247,7 @@ def test_keys_without_rights_are_one_line(
 ) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", stranger.access)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stranger.secret)
-    assert_every_action_names(f"s3://{bucket}/x", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "rights")
+    assert_every_action_names(f"s3://{bucket}/x", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "permissions")
 
 
 def test_a_bucket_that_is_not_there_is_one_line_and_is_not_made(s3: CephServer) -> None:
@@ -371,7 +371,7 @@ def test_the_rights_that_the_guide_names_are_enough_and_needed(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", stranger.access)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", stranger.secret)
     if lacking:
-        with refused(f"s3://{bucket}/folder/file", "AWS_ACCESS_KEY_ID", "rights"):
+        with refused(f"s3://{bucket}/folder/file", "AWS_ACCESS_KEY_ID", "permissions"):
             ACTIONS[lacking[1]](f"s3://{bucket}/folder/file")
         return
     s3.client().create_multipart_upload(Bucket=bucket, Key="folder/unfinished")

@@ -19,7 +19,7 @@ TOKENS_VARIABLE = "RESTORE_DIT_TOKENS"
 TOKEN_FILE_VARIABLE = "RESTORE_DIT_TOKEN_FILE"
 """Path of a file with one `name:secret` per line."""
 
-NOBODY = "anybody"
+ANONYMOUS = "anybody"
 """Name given to every caller of a service without authentication."""
 
 _ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,40}):(?P<secret>\S{16,})")

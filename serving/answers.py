@@ -17,7 +17,7 @@ from restore_dit.pictures.composites import INDICES, natural_composite, normalis
 from restore_dit.pictures.png import encode_colours
 from restore_dit.reconstruction.rasters import geotiffs
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, UNCERTAINTY, Acquisitions, TileSeries
-from serving.failures import of_the_service
+from serving.failures import hiding_operator_errors
 from serving.records import Output
 from serving.views import write_views
 
@@ -110,14 +110,14 @@ class Answer:
         """Writes the files and, with `views`, the viewer's data; returns the names of the files."""
         names = []
         for name, content in self.files(kind):
-            with of_the_service():
+            with hiding_operator_errors():
                 write_bytes_atomically(folder.join(name), content)
             names.append(name)
         if views:
             bands, order = self.clear.optical.bands, self.cloudy.optical.bands
             values = self.cloudy.optical.values[:, [order.index(band) for band in bands]]
             cloudy = TileSeries(self.cloudy.tile_id, Acquisitions(values, self.clear.optical.dates, bands))
-            with of_the_service():
+            with hiding_operator_errors():
                 write_views(folder.join("views"), cloudy, self.clear, self.gap_mask)
         return tuple(names)
 

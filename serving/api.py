@@ -24,4 +24,4 @@ class Api(Calls):
 
     async def close(self) -> None:
         """Leaves queued and running jobs to the next service."""
-        await self.desk.close.remote()
+        await self.job_manager.close.remote()

@@ -13,7 +13,7 @@ from restore_dit.reconstruction.model_description import locate_model
 from serving.access import Tokens, tokens_from_environment
 from serving.api import Api
 from serving.config import AT_ONCE, ReplicasConfig, ServingConfig
-from serving.desk import Desk
+from serving.job_manager import JobManager
 from serving.reconstructor import Reconstructor
 from serving.sampler import Sampler
 
@@ -53,11 +53,11 @@ def build(config: ServingConfig, tokens: Tokens | None) -> Application:
         **_scaled(config.reconstructors, waiting=AT_ONCE),
         ray_actor_options={"num_cpus": config.reconstructors.cpus},
     ).bind(config, sampler)
-    desk = Desk.options(ray_actor_options={"num_cpus": 0}).bind(config, reconstructor)  # type: ignore[attr-defined]
+    job_manager = JobManager.options(ray_actor_options={"num_cpus": 0}).bind(config, reconstructor)  # type: ignore[attr-defined]
     return Api.options(  # type: ignore[attr-defined]
         **_scaled(config.ingresses, waiting=64),
         ray_actor_options={"num_cpus": config.ingresses.cpus},
-    ).bind(config, tokens, reconstructor, desk)
+    ).bind(config, tokens, reconstructor, job_manager)
 
 
 def _scaled(replicas: ReplicasConfig, waiting: int) -> dict[str, Any]:

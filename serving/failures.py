@@ -16,7 +16,7 @@ class ServiceFailure(Exception):
 
 
 @contextmanager
-def of_the_service() -> Iterator[None]:
+def hiding_operator_errors() -> Iterator[None]:
     """Hides from the caller any `UserError` raised inside: it is logged for the operator and replaced.
     `StorageAway` passes through, because a retry may succeed.
 

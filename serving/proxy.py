@@ -13,7 +13,7 @@ RETRY_SECONDS = 5
 """`Retry-After` of a response that says the service is temporarily unavailable."""
 
 
-class NobodyThere:
+class UnavailableMiddleware:
     """Answers 503 in two cases. When the ingress process dies, Ray Serve ends the request without a response, which
     the client would see as 500. While the service starts, Ray Serve answers with its own 404, which, unlike the
     service's, is plain text."""
@@ -44,4 +44,4 @@ class NobodyThere:
 
 def middlewares() -> list[Middleware]:
     """The middlewares that a proxy installs."""
-    return [Middleware(NobodyThere)]
+    return [Middleware(UnavailableMiddleware)]

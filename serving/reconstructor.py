@@ -25,9 +25,9 @@ from restore_dit.reconstruction.sampling import PreparedWindow, Sample, Sampling
 from restore_dit.series import TileSeries
 from serving.answers import Answer
 from serving.config import AT_ONCE, ServingConfig
-from serving.failures import of_the_service
+from serving.failures import hiding_operator_errors
 from serving.inputs import Inputs
-from serving.records import Records, State, Wanted, replace_state
+from serving.records import Records, RequestOptions, State, replace_state
 from serving.registry import Registry
 
 AHEAD = 16
@@ -58,7 +58,7 @@ class Reconstructor:
         """Waits until a sampler has loaded the default model and returns its name."""
         return await self._sampler.ready.remote()
 
-    async def direct(self, series: TileSeries, wanted: Wanted) -> bytes:
+    async def direct(self, series: TileSeries, wanted: RequestOptions) -> bytes:
         """The response body for a small series, answered synchronously."""
         cancelled = threading.Event()
         try:
@@ -82,7 +82,7 @@ class Reconstructor:
             latest = State(status="running", done=done, total=total)
 
         async def work() -> tuple[str, ...]:
-            with of_the_service():
+            with hiding_operator_errors():
                 request = await asyncio.to_thread(self._records.request, id_)
                 content = await asyncio.to_thread(self._records.input, id_)
             series = await self._inputs.read(request.kind, request.name, content)
@@ -103,16 +103,16 @@ class Reconstructor:
     async def _filled(
         self,
         series: TileSeries,
-        wanted: Wanted,
+        wanted: RequestOptions,
         on_progress: Callable[[int, int], None],
         cancelled: threading.Event,
     ) -> Answer:
         loop = asyncio.get_running_loop()
-        with of_the_service():
+        with hiding_operator_errors():
             name = wanted.model or self._registry.default_name()
 
         def fill() -> Answer:
-            with of_the_service():
+            with hiding_operator_errors():
                 model = self._model(name)
             options = SamplingOptions(
                 steps=wanted.steps,
@@ -142,7 +142,7 @@ class Reconstructor:
 
     def _with_clouds(self, series: TileSeries) -> TileSeries:
         if self._detector is None:
-            with of_the_service():
+            with hiding_operator_errors():
                 self._detector = detector_of(self._config.clouds)
         self._detector.require(series.optical.bands, series.size, series.georeference)
         return replace(series, clouds=next(iter(self._detector.detect([series]))))

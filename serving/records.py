@@ -36,7 +36,7 @@ RecordT = TypeVar("RecordT", bound=BaseModel)
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
-class Wanted(BaseModel):
+class RequestOptions(BaseModel):
     """The options of a request."""
 
     model: str = Field("", description="name of the model; empty: the default model")
@@ -55,7 +55,7 @@ class Request(BaseModel):
 
     id: str
     owner: str
-    wanted: Wanted
+    wanted: RequestOptions
     kind: Literal["netcdf", "geotiff", "uri"]
     name: str
     """What messages call the input."""
@@ -78,7 +78,7 @@ class State(BaseModel):
     attempts: int = 0
     """How often the process running the job has died."""
     touched: float = 0.0
-    """Last heartbeat of the desk that runs the job, in seconds since 1970."""
+    """Last heartbeat of the job manager that runs the job, in seconds since 1970."""
 
 
 def replace_state(state: State, **changes: object) -> State:

@@ -19,7 +19,7 @@ from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.sampling import PreparedWindow, SamplingOptions, sample_windows
 from serving.config import ServingConfig
-from serving.failures import of_the_service
+from serving.failures import hiding_operator_errors
 from serving.registry import Registry
 
 MODELS_AT_HAND = 2
@@ -71,7 +71,7 @@ class Sampler:
         return await asyncio.to_thread(self._load, name)
 
     def _load(self, name: str) -> Model:
-        with of_the_service():
+        with hiding_operator_errors():
             model = self._registry.load(name).on_device(self._config.use_gpu)
         if self._config.compile:
             model.denoiser.compile()

@@ -40,7 +40,7 @@ def stop_list() -> StopList:
     return _StopList.remote()  # type: ignore[attr-defined]
 
 
-class TellingAsha(AsyncHyperBandScheduler):
+class CooperativeAsha(AsyncHyperBandScheduler):
     """ASHA that adds trials to the stop list instead of killing them.
 
     Args:

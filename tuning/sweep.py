@@ -27,7 +27,7 @@ from tuning.population import generation_ends, turn
 from tuning.records import SCORES, Score, SweepFolder, Trial
 from tuning.search import QueueSearch, StudySearch, first_trials
 from tuning.space import require_valid
-from tuning.stopping import StopList, TellingAsha, stop_list
+from tuning.stopping import CooperativeAsha, StopList, stop_list
 from tuning.trial import TO_THE_END, run_trial, sampling_base
 
 DRIVER_MEMORY = 1 << 30
@@ -109,7 +109,7 @@ def run_sweep(plan: PlannedSweep, on_trial: OnTrial = lambda trial: None) -> lis
     trials = plan.trials
     if sweep.stopping is not None:
         over = [(trial.name, folder.curve(trial)) for trial in trials if trial.is_over and trial.repeats is None]
-        scheduler = TellingAsha(sweep.stopping, plan.setup.total_steps, stops, over)
+        scheduler = CooperativeAsha(sweep.stopping, plan.setup.total_steps, stops, over)
     search = StudySearch(sweep.search, sweep.space, plan.base, trials, folder.write)
     _tune(plan, search, scheduler, stops, decoded, sweep.search.trials, on_trial)
     again = _repeats(plan)

@@ -14,7 +14,7 @@ from restore_dit import __version__
 from restore_dit.errors import UserError
 from serving.metrics import CountRequests
 from serving.proxy import RETRY_SECONDS
-from serving.routes import condition, looking, reconstructions
+from serving.routes import health, reconstructions, views
 from serving.routes.calls import Calls
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ def application(calls: Calls) -> FastAPI:
     """The application of one ingress process. Its pages load nothing from other hosts."""
     app = FastAPIOffline(title="RESTORE-DiT", version=__version__, description=DESCRIPTION, redoc_url=None)
     app.state.calls = calls
-    for routes in (reconstructions, looking, condition):
+    for routes in (reconstructions, views, health):
         app.include_router(routes.router)
     app.add_middleware(CountRequests)
     app.add_exception_handler(StarletteHTTPException, _http_error)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the routes share: authentication, rate limits, access to the desk, and model look-up."""
+"""What the routes share: authentication, rate limits, access to the job manager, and model look-up."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import ModelDescription
-from serving.access import NOBODY, RateLimit, Tokens
+from serving.access import ANONYMOUS, RateLimit, Tokens
 from serving.config import ServingConfig
 from serving.inputs import Inputs
 from serving.proxy import RETRY_SECONDS
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 bearer = HTTPBearer(auto_error=False, description="a token of this service")
 
 
-DESK_SECONDS = 60
-"""Time limit for a reply from the desk. Cancelling a job takes up to half of it."""
+JOB_MANAGER_SECONDS = 60
+"""Time limit for a reply from the job manager. Cancelling a job takes up to half of it."""
 
 MOST_STREAMS = 32
 """Maximum number of concurrent event streams per token and ingress."""
@@ -45,10 +45,10 @@ class Calls:
         config: ServingConfig,
         tokens: Tokens | None,
         reconstructor: DeploymentHandle,
-        desk: DeploymentHandle,
+        job_manager: DeploymentHandle,
     ) -> None:
         self.config, self.tokens = config, tokens
-        self.reconstructor, self.desk = reconstructor, desk
+        self.reconstructor, self.job_manager = reconstructor, job_manager
         self.inputs = Inputs.of(config)
         self.records = Records(locate(config.state))
         self.registry = Registry(config.models, config.default_model)
@@ -66,7 +66,7 @@ class Calls:
         Raises:
             HTTPException: 401 without a valid token, 429 above the rate limit.
         """
-        owner: str | None = NOBODY
+        owner: str | None = ANONYMOUS
         if self.tokens is not None:
             header = f"{credentials.scheme} {credentials.credentials}" if credentials else None
             owner = self.tokens.holder(header)
@@ -91,7 +91,7 @@ class Calls:
             raise problem(422, str(error)) from None
         except UserError as error:  # for the operator: it names the service's paths
             log.error("%s", error)
-            raise nobody_there() from None
+            raise unavailable() from None
         return self._models[name]
 
     async def reconstruction(self, id_: str, owner: str) -> State:
@@ -100,13 +100,13 @@ class Calls:
         Raises:
             HTTPException: 404 if the caller has no such job.
         """
-        state = await self.ask_desk("state", id_, owner)
+        state = await self.ask_job_manager("state", id_, owner)
         if state is None:
             raise problem(404, "no such reconstruction")
         return state
 
-    async def ask_desk(self, method: str, *arguments: Any, seconds: float = DESK_SECONDS) -> Any:
-        """Calls a method of the desk, with retries while the desk is being replaced.
+    async def ask_job_manager(self, method: str, *arguments: Any, seconds: float = JOB_MANAGER_SECONDS) -> Any:
+        """Calls a method of the job manager, with retries while the job manager is being replaced.
 
         Raises:
             HTTPException: 503 if it does not reply in time.
@@ -114,12 +114,12 @@ class Calls:
         for attempt in range(5):
             try:
                 async with asyncio.timeout(seconds):
-                    return await getattr(self.desk, method).remote(*arguments)
+                    return await getattr(self.job_manager, method).remote(*arguments)
             except TimeoutError:
                 break
             except (RayActorError, BackPressureError, RayServeException):
                 await asyncio.sleep(0.5 * 2**attempt)
-        raise nobody_there()
+        raise unavailable()
 
 
 async def _calls(request: Request) -> Calls:
@@ -155,7 +155,7 @@ def busy(why: str) -> HTTPException:
     return problem(429, f"{why}; try again later", later())
 
 
-def nobody_there() -> HTTPException:
+def unavailable() -> HTTPException:
     """503: the process that would do the work is being replaced."""
     return problem(503, "temporarily unavailable; try again later", later())
 

@@ -24,8 +24,8 @@ from restore_dit.series import TileSeries
 from serving import records
 from serving.answers import MEDIA_TYPES, outputs_of
 from serving.inputs import NamedInput
-from serving.records import ENDED, State, Wanted
-from serving.routes.calls import MOST_STREAMS, Caller, Calls, CallsHere, busy, nobody_there, shown
+from serving.records import ENDED, RequestOptions, State
+from serving.routes.calls import MOST_STREAMS, Caller, Calls, CallsHere, busy, shown, unavailable
 from serving.routes.interface import PROBLEMS, ReconstructionState, problem
 
 KINDS = {
@@ -99,7 +99,7 @@ async def reconstruct(
     with `wait=false`, `views=true`, `format=json`, or NetCDF with previews, whose result is several files."""
     if steps is not None and steps > calls.config.limits.steps:
         raise problem(422, f"steps: at most {calls.config.limits.steps} are allowed")
-    wanted = Wanted(
+    wanted = RequestOptions(
         model=model, steps=steps, sampler=sampler, seed=seed, mask_dilation=mask_dilation, format=format,
         views=views, outputs=_outputs(outputs), dates=tuple(_listed(dates)),
     )  # fmt: skip
@@ -116,7 +116,7 @@ async def reconstruct(
         calls.of_token[caller] -= 1
 
 
-async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Wanted, wait: bool) -> Response:
+async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: RequestOptions, wait: bool) -> Response:
     kind, content = await _body(calls, request)
     model = await calls.described(wanted.model)
     given = outputs_of(model.config.model, model.config.model.bands)
@@ -141,7 +141,7 @@ async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Want
     return await _accept(calls, caller, wanted, kind, name, content)
 
 
-async def _answer_directly(calls: Calls, series: TileSeries, wanted: Wanted) -> Response:
+async def _answer_directly(calls: Calls, series: TileSeries, wanted: RequestOptions) -> Response:
     for attempt in range(4):
         try:
             content = await calls.reconstructor.direct.remote(series, wanted)
@@ -153,10 +153,10 @@ async def _answer_directly(calls: Calls, series: TileSeries, wanted: Wanted) -> 
             if known is None:
                 raise
             raise known if isinstance(known, StorageAway) else problem(422, str(known)) from None
-    raise nobody_there()
+    raise unavailable()
 
 
-async def _accept(calls: Calls, caller: str, wanted: Wanted, kind: str, name: str, content: bytes) -> Response:
+async def _accept(calls: Calls, caller: str, wanted: RequestOptions, kind: str, name: str, content: bytes) -> Response:
     request = records.Request(
         id=calls.records.new_id(),
         owner=caller,
@@ -166,7 +166,7 @@ async def _accept(calls: Calls, caller: str, wanted: Wanted, kind: str, name: st
         created=time.time(),
     )
     # Writing the upload to storage may take as long as the caller may take to send it.
-    full = await calls.ask_desk("accept", request, content, seconds=calls.config.limits.upload_seconds)
+    full = await calls.ask_job_manager("accept", request, content, seconds=calls.config.limits.upload_seconds)
     if full:
         raise busy("the queue is full" if full == "queue" else "too many queued and running jobs with this token")
     state = shown(request.id, State())
@@ -182,7 +182,7 @@ async def reconstruction(calls: CallsHere, id: str, caller: Caller) -> Reconstru
 @router.delete("/v1/reconstructions/{id}", responses=PROBLEMS)
 async def cancel(calls: CallsHere, id: str, caller: Caller) -> ReconstructionState:
     """Cancels a job, or deletes one that has ended."""
-    state = await calls.ask_desk("cancel", id, caller)
+    state = await calls.ask_job_manager("cancel", id, caller)
     if state is None:
         raise problem(404, "no such reconstruction")
     return shown(id, state)
@@ -297,7 +297,7 @@ def _outputs(text: str) -> tuple[records.Output, ...]:
     return tuple(found)
 
 
-def _require(series: TileSeries, name: str, network: ModelConfig, wanted: Wanted) -> None:
+def _require(series: TileSeries, name: str, network: ModelConfig, wanted: RequestOptions) -> None:
     """Raises `UserError` if the series lacks a band that the model or a requested output needs, or a requested date."""
     try:
         bands = network.bands_of(series.optical.bands)

@@ -122,7 +122,7 @@ class Load:
                 self.wrong.append(repr(error))
 
 
-@pytest.mark.parametrize("name", ["Sampler", "Reconstructor", "Desk", "Api"])
+@pytest.mark.parametrize("name", ["Sampler", "Reconstructor", "JobManager", "Api"])
 def test_requests_and_jobs_under_load_outlive_a_killed_process(service, models, name):
     """SIGKILL: every request gets its answer, or is told when to ask again, and jobs end with the right result."""
     with Load(service) as load:

@@ -37,8 +37,8 @@ def result(service, state: dict) -> TileSeries:
 
 
 def test_storage_that_goes_away_is_waited_for(s3, bucket, small_model, tmp_path):
-    """A series of the callers' storage. Storage stops while its job runs, once with the desk killed as well: refusals
-    of one line, and when storage is back the job goes on and its result is right."""
+    """A series of the callers' storage. Storage stops while its job runs, once with the job manager killed as well:
+    refusals of one line, and when storage is back the job goes on and its result is right."""
     model, series = save(small_model, tmp_path / "small"), simulated(5, 40, 40, 90)
     s3.client().put_object(Bucket=bucket, Key="in/series.nc", Body=netcdf.encode(series))
     expected = LocalClient(str(model)).reconstruct(series, steps=20, seed=2).series.optical.values
@@ -54,8 +54,8 @@ def test_storage_that_goes_away_is_waited_for(s3, bucket, small_model, tmp_path)
             s3.stop_gateway()
             try:
                 if killed:
-                    (desk,) = replica_processes("Desk")
-                    os.kill(desk, signal.SIGKILL)
+                    (job_manager,) = replica_processes("JobManager")
+                    os.kill(job_manager, signal.SIGKILL)
                     status, answer, _ = service.ask("GET", f"/v1/reconstructions/{job.id}")
                     assert status == 503, answer
                 status, answer = named(service, f"s3://{bucket}/in/series.nc")

@@ -15,7 +15,7 @@ from restore_dit.errors import UserError
 from serving.access import RateLimit, Tokens, own_token_file, tokens_from_environment
 from serving.config import ServingConfig
 from serving.inputs import Inputs, NamedInput
-from serving.records import Records, Request, State, Wanted
+from serving.records import Records, Request, RequestOptions, State
 from tests.messages import refused
 
 SECRET = "0123456789abcdef"
@@ -114,7 +114,7 @@ def test_records_come_back_and_expire(tmp_path):
     request = Request(
         id=records.new_id(),
         owner="ann",
-        wanted=Wanted(seed=4, dates=("2019-01-01",)),
+        wanted=RequestOptions(seed=4, dates=("2019-01-01",)),
         kind="netcdf",
         name="a",
         created=1.0,

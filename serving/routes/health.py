@@ -67,5 +67,5 @@ async def readyz(calls: CallsHere) -> dict[str, str]:
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def counts(calls: CallsHere) -> Response:
     """Request counts and latencies of this process, for Prometheus."""
-    waiting = await calls.ask_desk("waiting")
+    waiting = await calls.ask_job_manager("waiting")
     return Response(metrics().text(calls.under_way, waiting), media_type="text/plain; version=0.0.4")

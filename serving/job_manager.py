@@ -1,8 +1,8 @@
 """The job manager: accepts reconstructions that outlast a request, runs them, records their state, and resumes them
-after a restart. A service has one desk, whose only persistent memory is the records in storage.
+after a restart. A service has one job manager, whose only persistent memory is the records in storage.
 
-While one service replaces another, two desks share the records. A desk writes a heartbeat for each of its jobs every
-minute; any desk adopts a job without a recent heartbeat.
+While one service replaces another, two job managers share the records. Each writes a heartbeat for its jobs every
+minute, and adopts any job without a recent heartbeat.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RECOVERY_SECONDS = 20.0
 
 
 @serve.deployment(num_replicas=1, max_ongoing_requests=1000)
-class Desk:
+class JobManager:
     """Manages the jobs of a service."""
 
     def __init__(self, config: ServingConfig, reconstructor: DeploymentHandle) -> None:
@@ -103,7 +103,7 @@ class Desk:
     async def state(self, id_: str, owner: str) -> State | None:
         """State of a caller's job; None if the caller has no job with this id."""
         await self._recovered()
-        if id_ not in self._tasks:  # another desk may run it
+        if id_ not in self._tasks:  # another job manager may run it
             try:
                 if id_ not in self._owners:
                     self._owners[id_] = (await asyncio.to_thread(self._records.request, id_)).owner
@@ -117,7 +117,7 @@ class Desk:
         """Cancels a queued or running job, deletes one that has ended, and returns its state; None if there is none.
 
         Raises:
-            UserError: another desk runs the job.
+            UserError: another job manager runs the job.
         """
         state = await self.state(id_, owner)
         if state is None:
@@ -139,7 +139,7 @@ class Desk:
         return sum(not task.done() for task in self._tasks.values())
 
     async def close(self) -> None:
-        """Requeues unfinished jobs for the next desk. A stopped service does not count as a failed attempt."""
+        """Requeues unfinished jobs for the next job manager. A stopped service does not count as a failed attempt."""
         for loop in self._loops:
             loop.cancel()
         running = {id_: task for id_, task in self._tasks.items() if not task.done()}
@@ -238,7 +238,7 @@ class Desk:
                 await asyncio.sleep(STORAGE_SECONDS)
 
     async def _adopt(self, *, orphans_only: bool) -> None:
-        """Starts unfinished jobs that this desk does not run. A new desk adopts all of them; a job that another desk
+        """Starts unfinished jobs that this job manager does not run. A new one adopts all of them; a job that another
         still runs is then done twice."""
         for id_ in await asyncio.to_thread(self._records.ids):
             if id_ in self._tasks or id_ in self._arriving:

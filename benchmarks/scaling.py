@@ -49,7 +49,7 @@ def train(workers: int, store: str, output: str, steps: int, batch: int) -> dict
     """Trains with `batch` examples per worker and step; returns medians without the first quarter of the reports."""
     from rich.console import Console
 
-    from jobs.entry import connect
+    from cluster.connection import connect
     from restore_dit.config.loading import load
     from restore_dit.training.run import run_training
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from jobs.entry import connect, job_main, require
+from cluster.connection import connect
+from jobs.entry import job_main, require
 from jobs.progress import JobProgress
 from jobs.registry import section
 from restore_dit.clouds.detect import DetectionPlan, Outcome, chosen_masks, outcomes, plan_detection, run_detection

@@ -6,7 +6,8 @@ import sys
 
 from rich.console import Console
 
-from jobs.entry import connect, job_main, require
+from cluster.connection import connect
+from jobs.entry import job_main, require
 from jobs.progress import JobProgress
 from jobs.registry import section
 from restore_dit.config.jobs import EvaluationConfig

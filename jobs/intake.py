@@ -7,7 +7,7 @@ import time
 
 from rich.console import Console
 
-from jobs.entry import connect
+from cluster.connection import connect
 from jobs.progress import JobProgress
 from restore_dit.data.store.tile_intake import IntakePlan, IntakeReport, Outcome, outcomes, take_in
 

@@ -6,10 +6,12 @@ import sys
 
 from rich.console import Console
 
-from jobs.entry import INTERRUPTED, connect, job_main
+from cluster.connection import connect
+from jobs.entry import job_main
 from jobs.metrics import TrainingMetrics
 from jobs.registry import run_config
 from restore_dit.config import RunConfig
+from restore_dit.program import INTERRUPTED
 
 
 def run(config: RunConfig, display: Console) -> int:

@@ -8,9 +8,10 @@ import threading
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.entry import INTERRUPTED, job_main, require
+from jobs.entry import job_main, require
 from jobs.registry import section
 from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.program import INTERRUPTED
 
 
 def run(config: CloudTrainingConfig, display: Console) -> int:

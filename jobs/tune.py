@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.entry import connect, job_main
+from cluster.connection import connect
+from jobs.entry import job_main
 from jobs.progress import JobProgress
 from tuning.config import SweepConfig, load_sweep
 from tuning.records import Trial, Turn

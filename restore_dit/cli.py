@@ -15,7 +15,7 @@ MODULES = (data, inspect, clouds, models, tune, serve, cluster, submit, quicksta
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0, 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
-    from jobs.entry import exit_status
+    from restore_dit.program import exit_status
 
     top = parser()
     given, rest = top.parse_known_args(argv)

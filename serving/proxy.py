@@ -1,13 +1,11 @@
 """Middleware for Ray Serve's HTTP proxies, which turns the death of an ingress process into 503 and `Retry-After`
-instead of an error. A proxy whose environment contains `ENVIRONMENT` calls `middlewares`."""
+instead of an error. A proxy whose environment contains `cluster.local.node.PROXY_ENVIRONMENT` calls `middlewares`."""
 
 from __future__ import annotations
 
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares"}
 
 RETRY_SECONDS = 5
 """`Retry-After` of a response that says the service is temporarily unavailable."""

@@ -13,6 +13,7 @@ import torch
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from cluster.local.node import PROXY_ENVIRONMENT
 from restore_dit.config import (
     DataConfig,
     GapConfig,
@@ -30,7 +31,6 @@ from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_directory import Model
-from serving.proxy import ENVIRONMENT as PROXY_ENVIRONMENT
 from tests.s3.ceph_server import CephServer, installed_server
 from tests.s3.failing_proxy import FailingProxy
 

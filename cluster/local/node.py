@@ -11,7 +11,9 @@ from pathlib import Path
 from cluster.local.ports import LOOPBACK
 from cluster.local.record import NodeRecord, beginning
 from restore_dit import threads
-from serving.proxy import ENVIRONMENT as PROXY_ENVIRONMENT
+
+PROXY_ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares"}
+"""By this, Ray Serve's HTTP proxies on the nodes install the endpoint's middleware."""
 
 MARK = "RESTORE_DIT_CLUSTER"
 """Environment variable of every process of a cluster, set to the cluster's folder, by which `down` finds them."""

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from cluster.local.record import read_record
-from jobs.entry import exit_status
 from restore_dit.errors import UserError
+from restore_dit.program import exit_status
 
 FOLDER = Path(__file__).resolve().parent
 NODES_FILE = "prom_metrics_service_discovery.json"

@@ -77,9 +77,9 @@ def add_to(commands: Commands) -> None:
 
 def clouds_detect(given: argparse.Namespace) -> int:
     from jobs.clouds import run
-    from jobs.entry import console
     from restore_dit.config.clouds import DetectionConfig
     from restore_dit.config.loading import load_section
+    from restore_dit.program import console
 
     options = {
         name: value for name in ("method", "weights", "tiles", "workers") if (value := getattr(given, name)) is not None
@@ -91,10 +91,10 @@ def clouds_detect(given: argparse.Namespace) -> int:
 
 
 def clouds_train(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from jobs.train_clouds import run
     from restore_dit.config.cloud_training import CloudTrainingConfig
     from restore_dit.config.loading import load_section
+    from restore_dit.program import console
 
     config = load_section(CloudTrainingConfig, given.overrides, stores=given.stores, output=given.output)
     return show(config) if given.dry_run else run(config, console())

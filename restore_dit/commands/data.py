@@ -94,10 +94,10 @@ def add_to(commands: Commands) -> None:
 
 
 def simulate(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from jobs.simulate import run
     from restore_dit.config.loading import load_section
     from restore_dit.config.simulation import SimulationJobConfig
+    from restore_dit.program import console
 
     options = {name: getattr(given, name) for name in ("tiles", "first", "seed", "workers")}
     if given.tiles < 1:
@@ -162,12 +162,12 @@ def export(given: argparse.Namespace) -> int:
 
 
 def ingest_cube(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from jobs.ingest_cubes import run
     from restore_dit.config.cube_mapping import load_cube_mapping
     from restore_dit.config.cubes import CubesConfig
     from restore_dit.config.loading import load_section
     from restore_dit.data.cubes.sites import find_sites
+    from restore_dit.program import console
 
     mapping = load_cube_mapping(given.mapping, given.overrides)
     if given.dry_run:
@@ -188,11 +188,11 @@ def ingest_cube(given: argparse.Namespace) -> int:
 
 
 def ingest_pastis(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from jobs.ingest import run
     from restore_dit.config.loading import load_section
     from restore_dit.config.pastis import PastisConfig
     from restore_dit.data.storage.addresses import without_secrets
+    from restore_dit.program import console
 
     options = {
         name: value

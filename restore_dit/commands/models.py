@@ -93,8 +93,8 @@ def _model_and(parser: argparse.ArgumentParser, **places: str) -> None:
 
 
 def train(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from jobs.train import run
+    from restore_dit.program import console
 
     changes = list(given.overrides)
     if given.init_from:
@@ -104,10 +104,10 @@ def train(given: argparse.Namespace) -> int:
 
 
 def evaluate(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from jobs.evaluate import run
     from restore_dit.config.jobs import EvaluationConfig
     from restore_dit.config.loading import load_section
+    from restore_dit.program import console
 
     config = load_section(
         EvaluationConfig,
@@ -121,10 +121,10 @@ def evaluate(given: argparse.Namespace) -> int:
 
 
 def reconstruct(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from jobs.reconstruct import run
     from restore_dit.config.jobs import ReconstructionConfig
     from restore_dit.config.loading import load_section
+    from restore_dit.program import console
 
     config = load_section(
         ReconstructionConfig, given.overrides, model=given.model, input=given.input, output=given.output

@@ -32,8 +32,8 @@ def add_to(commands: Commands) -> None:
 
 
 def serve(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from restore_dit.config.loading import load_section
+    from restore_dit.program import console
     from serving.config import ServingConfig
 
     def read() -> ServingConfig:

@@ -35,8 +35,8 @@ def add_to(commands: Commands) -> None:
 
 
 def tune(given: argparse.Namespace) -> int:
-    from jobs.entry import console
     from jobs.tune import run
+    from restore_dit.program import console
     from tuning.config import load_sweep
 
     words = [word for word in given.overrides if "=" not in word]

@@ -36,7 +36,7 @@ GPU_OF_RAY = {"ray_node_gpus_utilization", "ray_node_gram_used"}
 OTHER_JOBS = """
 import time
 from rich.console import Console
-from jobs.entry import connect
+from cluster.connection import connect
 from jobs.metrics import TrainingMetrics
 from jobs.progress import JobProgress
 from restore_dit.training.monitor import GpuMemory, StepReport
@@ -56,7 +56,7 @@ with JobProgress("ingest", "patches", 1000, Console(quiet=True)) as progress:
 # What the autoscaler does with a node that has been idle.
 DRAIN = """
 import ray
-from jobs.entry import connect
+from cluster.connection import connect
 
 connect()
 (idle,) = [node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" not in node["Resources"]]

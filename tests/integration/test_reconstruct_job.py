@@ -13,13 +13,13 @@ import rasterio
 import torch
 
 from jobs import evaluate, reconstruct
-from jobs.entry import console
 from restore_dit.config import RunConfig
 from restore_dit.config.jobs import EvaluationConfig, ReconstructionConfig, SamplingConfig
 from restore_dit.data import storage
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.model.denoiser import Denoiser
+from restore_dit.program import console
 from restore_dit.reconstruction.model_directory import save_model
 from restore_dit.training.setup import set_up
 from tests.integration.test_detect_job import masking_workers

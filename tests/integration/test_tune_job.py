@@ -13,8 +13,8 @@ import pytest
 import ray
 
 from jobs import tune
-from jobs.entry import console
 from restore_dit.config import RunConfig, load
+from restore_dit.program import console
 from restore_dit.training.run import run_training
 from tests.integration.test_ingest_job import ancestors, content
 from tests.messages import assert_names

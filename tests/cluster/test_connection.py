@@ -9,13 +9,15 @@ import sys
 
 import pytest
 
-from jobs.entry import _give_token, connect, console
+from cluster.connection import _give_token, connect
 from restore_dit.errors import UserError
+from restore_dit.program import console
 from tests.messages import assert_names
 
 CONNECT = """
 import os, sys
-from jobs.entry import connect, exit_status
+from cluster.connection import connect
+from restore_dit.program import exit_status
 
 for address in sys.argv[1:]:
     if address:

@@ -34,7 +34,8 @@ class EvaluationConfig(Section):
     model: str = Field(SHIPPED_MODEL, description="URI of a model directory, or the name of the shipped model")
     beside: str | None = Field(
         None,
-        description="a second model, scored on the same frames: whether adapting `default` to a site has helped, say",
+        description="URI of a second model to score on the same frames, for example to see whether adapting "
+        "`default` to a site has helped",
     )
     store: str = Field("", description="URI of the tile store")
     output: str = Field("evaluation", description="URI of the folder for the table and figures")

@@ -56,7 +56,9 @@ def training_loss(
     clean = torch.where(valid, target, 0)
     seen = clean if conditioning.observed is None else conditioning.observed
     noisy = torch.where(missing, prediction.schedule.add_noise(clean, noise, step), seen)
-    told = replace(conditioning, prior_weights=prediction.prior_weights(step), levels=prediction.schedule.levels(step))
+    step_conditioning = replace(
+        conditioning, prior_weights=prediction.prior_weights(step), levels=prediction.schedule.levels(step)
+    )
     if veiled is not None and prediction.is_clean:
         missing = missing | veiled
     counted = missing & valid
@@ -66,9 +68,9 @@ def training_loss(
         in_bands = counted.expand_as(clean)
         if conditioning.band_mask is not None:
             in_bands = in_bands & conditioning.band_mask[:, None, :, None, None]
-        estimates = denoiser.estimates(noisy, step, told)
+        estimates = denoiser.estimates(noisy, step, step_conditioning)
         return torch.stack([robust_loss(estimate, clean, in_bands) for estimate in estimates]).mean(dim=0)
-    output = denoiser(noisy, step, told).float()
+    output = denoiser(noisy, step, step_conditioning).float()
     error = torch.where(counted, output - prediction.target(clean, noise, step), 0).square().sum(dim=(1, 2, 3, 4))
     averaged_over = counted if config.loss_over == "missing" else torch.ones_like(valid)
     elements = averaged_over.sum(dim=(1, 2, 3, 4)) * target.shape[2]

@@ -121,8 +121,10 @@ def sample_inpainting(
     with torch.no_grad():
         for index, (time, update) in enumerate(zip(times, updates, strict=True)):
             step = torch.full((len(noise),), time, device=noise.device)
-            told = replace(conditioning, prior_weights=prediction.prior_weights(step), levels=schedule.levels(step))
-            output = denoiser(torch.where(missing, state, image), step, told)
+            step_conditioning = replace(
+                conditioning, prior_weights=prediction.prior_weights(step), levels=schedule.levels(step)
+            )
+            output = denoiser(torch.where(missing, state, image), step, step_conditioning)
             estimate = prediction.clean(output, state, step)
             state = update.of_state * state + update.of_estimate * estimate
             if update.of_previous:

@@ -25,8 +25,8 @@ from restore_dit.reconstruction.model_directory import Model, load_model
 
 @dataclass(frozen=True)
 class TileEvaluator:
-    """Scores tiles. Picklable and self-contained: it carries the model, so that workers need no access to files of the
-    process that created it."""
+    """Scores tiles, with a second model `beside` the first if there is one. Picklable and self-contained: it carries
+    the models, so that workers need no access to files of the process that created it."""
 
     model: Model
     reader: TileReader
@@ -106,7 +106,7 @@ def evaluate(
 def _second_model(
     place: str, model: Model, store: TileStore, tile_ids: Sequence[str], warn: Callable[[str], object]
 ) -> Model:
-    """The model at `place`, once it is known to fill the bands that the first one does on each tile."""
+    """The model at `place`, checked to fill the bands that the first model fills on each tile."""
     beside = load_model(place)
     for tile_id in tile_ids:
         available = store.record(tile_id).optical.bands
@@ -114,7 +114,7 @@ def _second_model(
         lacking = bands - set(beside.bands_of(sorted(bands), place))
         if lacking:
             raise UserError(
-                f"{place}: does not fill {', '.join(sorted(lacking))} of tile {tile_id}, which the model does"
+                f"{place}: does not fill {', '.join(sorted(lacking))} of tile {tile_id}, unlike the evaluated model"
             )
     seen = seen_in_training(beside, store, tile_ids)
     if seen:

@@ -87,7 +87,7 @@ def set_up(config: RunConfig) -> TrainingSetup:
         plan=plan,
         reader=tile_reader(store, config.data),
         maker=ExampleMaker(config.data, config.model.bands, config.seed, config.model.any_bands),
-        # Weights that were learned on one scale of the radar go on with it; the new store may have no radar at all.
+        # The weights depend on the radar scale they were trained with, and the new store may have no radar at all.
         normalisation=normalisation_of(store, config, split.train) if initial is None else initial.normalisation,
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
         init_from=init_from,

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.memory import own_memory, watched_memory
-from restore_dit.threads import ONE_THREAD, as_ray_processes_get_it
+from restore_dit.threads import ONE_THREAD, in_ray_environment
 
 CPUS = 2
 
@@ -109,7 +109,7 @@ def _through_ray(plan: Any) -> dict[str, float]:
     from restore_dit.clouds.detect import run_detection
     from restore_dit.clouds.detect_job import outcomes_on_cluster
 
-    with as_ray_processes_get_it(os.environ):
+    with in_ray_environment(os.environ):
         ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 30,
                  logging_level="WARNING")  # fmt: skip
     arrivals: list[float] = []

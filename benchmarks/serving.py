@@ -175,7 +175,7 @@ def main() -> int:
         folder = Path(name)
         model = tiny_model(folder)
         alone, of_eight = network_alone(model, series, 8)
-        with threads.as_ray_processes_get_it(os.environ):
+        with threads.in_ray_environment(os.environ):
             ray.init(include_dashboard=False, log_to_driver=False)
         cases = {
             "one by one": ("batch_size=1", "batch_wait=0"),

@@ -45,7 +45,7 @@ def connect(display: Console | None = None) -> None:
         if address:
             ray.init(logging_level=logging.WARNING)
         else:
-            with threads.as_ray_processes_get_it(os.environ):
+            with threads.in_ray_environment(os.environ):
                 ray.init(logging_level=logging.WARNING, include_dashboard=False, log_to_driver=False)
     except ray.exceptions.AuthenticationError as error:
         raise UserError(

@@ -10,5 +10,5 @@ class UserError(Exception):
         self.status = status
 
 
-class StorageAway(UserError):
+class StorageUnavailable(UserError):
     """Storage is unreachable or overloaded; the same request may succeed later."""

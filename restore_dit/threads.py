@@ -89,7 +89,7 @@ def cpu_quota() -> float:
         return math.inf
 
 
-def of_ray_processes(environment: Mapping[str, str]) -> dict[str, str]:
+def ray_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of Ray's processes: Ray sets as many threads as they reserve CPUs unless the variable is set, and
     threads wait without spinning because workers, data tasks and replicas share their node."""
     ours = {name: value for name, value in environment.items() if name not in _set_here}
@@ -97,11 +97,11 @@ def of_ray_processes(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def as_ray_processes_get_it(environment: MutableMapping[str, str]) -> Iterator[None]:
+def in_ray_environment(environment: MutableMapping[str, str]) -> Iterator[None]:
     """Context in which this process has the environment of Ray's processes, so that a cluster started in it inherits
     it."""
     before = {name: environment.get(name) for name in (COUNT, *WAITING)}
-    wanted = of_ray_processes(environment)
+    wanted = ray_environment(environment)
     try:
         for name in before:
             _set_or_remove(environment, name, wanted.get(name))

@@ -36,7 +36,7 @@ MEDIA_TYPES = {
 def outputs_of(network: ModelConfig, bands: Sequence[str]) -> tuple[Output, ...]:
     """Outputs that a model can produce for these bands."""
     index: tuple[Output, ...] = ("ndvi",) if set(INDICES["NDVI"]) <= set(bands) else ()
-    sure: tuple[Output, ...] = ("uncertainty",) if network.says_how_sure else ()
+    sure: tuple[Output, ...] = ("uncertainty",) if network.predicts_uncertainty else ()
     return ("reflectance", *index, "previews", *sure)
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from restore_dit.errors import StorageAway, UserError
+from restore_dit.errors import StorageUnavailable, UserError
 
 log = logging.getLogger(__name__)
 
@@ -18,14 +18,14 @@ class ServiceFailure(Exception):
 @contextmanager
 def hiding_operator_errors() -> Iterator[None]:
     """Hides from the caller any `UserError` raised inside: it is logged for the operator and replaced.
-    `StorageAway` passes through, because a retry may succeed.
+    `StorageUnavailable` passes through, because a retry may succeed.
 
     Raises:
         ServiceFailure: in place of a `UserError`.
     """
     try:
         yield
-    except StorageAway:
+    except StorageUnavailable:
         raise
     except UserError as error:
         log.error("%s", error)

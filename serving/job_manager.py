@@ -22,7 +22,7 @@ from ray.serve.handle import DeploymentHandle
 
 from restore_dit.data.storage import locate
 from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import StorageAway, UserError
+from restore_dit.errors import StorageUnavailable, UserError
 from serving.config import AT_ONCE, ServingConfig
 from serving.records import ENDED, Records, Request, State, replace_state
 
@@ -209,7 +209,7 @@ class JobManager:
                 await asyncio.sleep(0.5 * 2**attempts)
             except Exception as error:
                 behind = user_error_behind(error)
-                if not isinstance(behind, StorageAway):
+                if not isinstance(behind, StorageUnavailable):
                     raise
                 log.error("reconstruction %s waits for storage: %s", id_, behind)
                 await asyncio.sleep(STORAGE_SECONDS)
@@ -220,7 +220,7 @@ class JobManager:
             try:
                 await self._in_order(self._records.set_state, id_, self._states[id_])
                 return
-            except StorageAway as error:
+            except StorageUnavailable as error:
                 log.error("reconstruction %s: its state cannot be written: %s", id_, error)
                 await asyncio.sleep(STORAGE_SECONDS)
 
@@ -250,7 +250,7 @@ class JobManager:
                 owner = (await asyncio.to_thread(self._records.request, id_)).owner
             except KeyError:
                 continue
-            except StorageAway:
+            except StorageUnavailable:
                 raise
             except UserError as error:  # one unreadable record must not block the others
                 log.error("%s", error)

@@ -53,7 +53,7 @@ def test_the_quota_of_a_control_group(tmp_path, monkeypatch: pytest.MonkeyPatch)
 def test_what_ray_processes_inherit_is_not_what_this_process_set_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_set_here", {COUNT, POLICY})
     environment = {COUNT: "3", POLICY: "ACTIVE", "HOME": "/home/her"}
-    with threads.as_ray_processes_get_it(environment):
+    with threads.in_ray_environment(environment):
         assert environment == {POLICY: "PASSIVE", "HOME": "/home/her"}  # Ray gives as many threads as CPUs
     assert environment == {COUNT: "3", POLICY: "ACTIVE", "HOME": "/home/her"}
 
@@ -61,7 +61,7 @@ def test_what_ray_processes_inherit_is_not_what_this_process_set_for_itself(monk
 @pytest.mark.parametrize("users", [{COUNT: "2", POLICY: "ACTIVE"}, {"GOMP_SPINCOUNT": "0"}])
 def test_ray_processes_inherit_what_the_user_has_set(users: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_set_here", set())
-    assert threads.of_ray_processes(users) == users
+    assert threads.ray_environment(users) == users
 
 
 @given(st.lists(st.floats(0, 3), max_size=40))

@@ -106,7 +106,7 @@ def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
     """Environment of a node: the caller's, including S3 endpoint and credentials, which reach the nodes in this way.
     Variables meant for another Ray cluster are left out and, if another user runs the node, so are those that refer to
     the caller's home directory."""
-    ours = threads.of_ray_processes(os.environ)
+    ours = threads.ray_environment(os.environ)
     ours = {name: value for name, value in ours.items() if not name.startswith("RAY_")}
     ours |= LOOPBACK_ONLY | {
         MARK: str(folder),

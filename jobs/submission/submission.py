@@ -65,6 +65,6 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
         # This process's environment is not sent: settings belong into the configuration, and credentials are the
         # cluster's. Ray reads the stop time when it stops the job, and a training records the commit. The variables
         # that control how threads wait only take effect if they are set when a process starts.
-        environment=threads.of_ray_processes({"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)})
+        environment=threads.ray_environment({"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)})
         | ({COMMIT_VARIABLE: commit} if commit else {}),
     )

@@ -54,7 +54,7 @@ class ModelConfig(Section):
         return self.network == "pixels"
 
     @property
-    def says_how_sure(self) -> bool:
+    def predicts_uncertainty(self) -> bool:
         """Whether the network predicts a standard deviation for each value."""
         return self.network == "pixels"
 

@@ -42,7 +42,7 @@ Decoded = dict[str, Any]
 """Tile id → reference to the decoded tile in Ray's object store."""
 
 
-class UnhurriedLoop:
+class LoopThrottle:
     """Throttles Ray Data's execution loop (an `ExecutionCallback`)."""
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ def step_batches(
         blocks_source = Blocks(source, plan, share, min(steps_a_segment, stop - first), decoded)
         dataset = ray.data.read_datasource(blocks_source, override_num_blocks=blocks_source.count, num_cpus=cpus_a_task)
         dataset.context.target_max_block_size = None  # blocks must not be split: they are counted
-        dataset.context.custom_execution_callback_classes = [UnhurriedLoop]
+        dataset.context.custom_execution_callback_classes = [LoopThrottle]
         options = dataset.context.execution_options
         options.preserve_order = True
         options.resource_limits = options.resource_limits.copy(cpu=cpus)

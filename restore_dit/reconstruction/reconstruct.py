@@ -105,7 +105,7 @@ def reconstruct_with_deviation(
     tiles = spatial_tiles(height, width, side, overlap=side // 4)
     weights = BlendWeights(height, width, side, overlap=side // 4)
     network_bands = len(model.config.model.bands)
-    has_deviation = model.config.model.says_how_sure
+    has_deviation = model.config.model.predicts_uncertainty
     blend = Blend((len(frames), network_bands * (1 + has_deviation)), SpatialTile(0, 0, height, width))
     total, done = len(tiles) * len(windows), 0
     device = next(model.denoiser.parameters()).device

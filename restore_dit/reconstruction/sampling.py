@@ -69,7 +69,7 @@ class SamplingOptions:
     def calibrates(self, model: Model) -> bool:
         """Whether to calibrate the model on a series before filling it. With several steps there is no calibration,
         because the results are random samples, not means."""
-        return self.calibrate and model.config.model.says_how_sure and self.solver(model)[1] == 1
+        return self.calibrate and model.config.model.predicts_uncertainty and self.solver(model)[1] == 1
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from restore_dit.config import ModelConfig, SamplerName
 from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.storage import read_bytes
 from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import StorageAway, UserError
+from restore_dit.errors import StorageUnavailable, UserError
 from restore_dit.series import TileSeries
 from serving import records
 from serving.answers import MEDIA_TYPES, outputs_of
@@ -127,7 +127,7 @@ async def _reconstruct(calls: Calls, request: Request, caller: str, wanted: Requ
     try:
         series = await calls.inputs.read(kind, name, content)
         _require(series, name, model.config.model, wanted)
-    except StorageAway:
+    except StorageUnavailable:
         raise
     except UserError as error:
         raise problem(413 if isinstance(error, TooLarge) else 422, str(error)) from None
@@ -152,7 +152,7 @@ async def _answer_directly(calls: Calls, series: TileSeries, wanted: RequestOpti
             known = user_error_behind(error)
             if known is None:
                 raise
-            raise known if isinstance(known, StorageAway) else problem(422, str(known)) from None
+            raise known if isinstance(known, StorageUnavailable) else problem(422, str(known)) from None
     raise unavailable()
 
 

@@ -14,7 +14,7 @@ from typing import ClassVar
 import pytest
 
 from restore_dit.data import storage
-from restore_dit.errors import StorageAway, UserError
+from restore_dit.errors import StorageUnavailable, UserError
 from tests.messages import refused
 
 
@@ -175,7 +175,7 @@ def test_a_server_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "key")
-    with refused("s3://bucket/file", "AWS_ENDPOINT_URL", kind=StorageAway):
+    with refused("s3://bucket/file", "AWS_ENDPOINT_URL", kind=StorageUnavailable):
         storage.read_bytes("s3://bucket/file")
 
 

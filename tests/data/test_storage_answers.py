@@ -13,7 +13,7 @@ import pytest
 from restore_dit import cli
 from restore_dit.data import storage
 from restore_dit.data.storage import objects, s3_service
-from restore_dit.errors import StorageAway, UserError
+from restore_dit.errors import StorageUnavailable, UserError
 
 ACTIONS: dict[str, Callable[[str], object]] = {
     "read": storage.read_bytes,
@@ -114,7 +114,7 @@ def test_the_cause_of_a_refusal_is_named(server: Server, status: int, code: str,
     server.status, server.content = status, refusal(code)
     said = refusals(ACTIONS)
     assert {name: names in str(error) for name, error in said.items()} == dict.fromkeys(ACTIONS, True)
-    assert {isinstance(error, StorageAway) for error in said.values()} == {status >= 500}
+    assert {isinstance(error, StorageUnavailable) for error in said.values()} == {status >= 500}
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_a_server_that_hangs_up_cannot_be_reached(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
         said = refusals({name: ACTIONS[name] for name in ("read", "look up", "write", "list")})
         listener.shutdown(socket.SHUT_RDWR)
-    assert {type(error) for error in said.values()} == {StorageAway}
+    assert {type(error) for error in said.values()} == {StorageUnavailable}

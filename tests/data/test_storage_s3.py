@@ -22,7 +22,7 @@ import pytest
 
 from restore_dit.data import storage
 from restore_dit.data.storage import s3_service
-from restore_dit.errors import StorageAway, UserError
+from restore_dit.errors import StorageUnavailable, UserError
 from tests.messages import assert_names, refused
 from tests.s3.ceph_server import CephServer, Keys
 from tests.s3.failing_proxy import FailingProxy
@@ -58,7 +58,7 @@ def uploads(s3: CephServer, bucket: str) -> list[str]:
 
 
 def assert_every_action_names(uri: str, *facts: str, kind: type[UserError] = UserError) -> None:
-    """Each action fails in a line that names where and these facts; only what may pass later is a `StorageAway`."""
+    """Each action fails in a line that names where, and these facts; only what may pass is `StorageUnavailable`."""
     for action in ACTIONS.values():
         with refused(uri, *facts, kind=kind) as caught:
             action(uri)
@@ -204,7 +204,7 @@ def test_an_answer_that_breaks_off_is_asked_for_again(proxy: FailingProxy, bucke
 
 def test_a_server_that_keeps_failing_is_one_line(proxy: FailingProxy, bucket: str) -> None:
     proxy.failures.extend(["InternalError"] * 100)
-    assert_every_action_names(f"s3://{bucket}/x", kind=StorageAway)
+    assert_every_action_names(f"s3://{bucket}/x", kind=StorageUnavailable)
 
 
 @pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
@@ -274,7 +274,7 @@ def test_a_server_that_is_away_is_one_line_and_soon(monkeypatch: pytest.MonkeyPa
         closed.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
         begin = time.monotonic()
-        assert_every_action_names("s3://bucket/x", "AWS_ENDPOINT_URL", kind=StorageAway)
+        assert_every_action_names("s3://bucket/x", "AWS_ENDPOINT_URL", kind=StorageUnavailable)
         assert time.monotonic() - begin < 2 * len(ACTIONS)
 
 
@@ -286,7 +286,7 @@ def test_a_server_that_never_answers_is_waited_for_so_long(monkeypatch: pytest.M
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
         for name in ("read", "write"):
             begin = time.monotonic()
-            with refused("s3://bucket/x", "AWS_ENDPOINT_URL", kind=StorageAway):
+            with refused("s3://bucket/x", "AWS_ENDPOINT_URL", kind=StorageUnavailable):
                 ACTIONS[name]("s3://bucket/x")
             # A writer first waits a second for leave to send its content.
             assert 0.4 * s3_service.ATTEMPTS <= time.monotonic() - begin < 2.5 * s3_service.ATTEMPTS
@@ -307,7 +307,7 @@ def test_a_server_that_goes_away_is_one_line_and_halves_nothing(s3: CephServer, 
                     storage.write_bytes_atomically(uri, other)
                 else:
                     assert storage.read_bytes(uri) == LARGE
-        except StorageAway as away:
+        except StorageUnavailable as away:
             said.append(str(away))
 
     worker = threading.Thread(target=work)

@@ -82,7 +82,7 @@ def test_ray_datas_loop_pauses_while_it_has_nothing_to_wait_for(monkeypatch: pyt
         now[0] += seconds
 
     monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
-    loop = stream.UnhurriedLoop()
+    loop = stream.LoopThrottle()
 
     def pauses_of(steps: int, seconds: float) -> int:
         before = len(pauses)
@@ -101,7 +101,7 @@ def test_ray_datas_loop_pauses_while_it_has_nothing_to_wait_for(monkeypatch: pyt
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_data_calls_what_makes_its_loop_pause(small_run: RunConfig, monkeypatch: pytest.MonkeyPatch):
     steps = Counter[str]()
-    monkeypatch.setattr(stream.UnhurriedLoop, "on_execution_step", lambda loop, executor: steps.update(["step"]))
+    monkeypatch.setattr(stream.LoopThrottle, "on_execution_step", lambda loop, executor: steps.update(["step"]))
     setup = set_up(small_run)
     source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
     assert len(list(streamed(setup, source, 0, 2, 2, 0, 1))) == 2
@@ -134,5 +134,5 @@ def test_from_s3_come_the_same_examples_and_without_it_one_line(small_run: RunCo
             for name, values in micro_batch.items():
                 np.testing.assert_array_equal(values, received[index % 2][index // 2][name], err_msg=name)
     s3.stop_gateway()
-    with pytest.raises(Exception, match=r"StorageAway: s3://.*AWS_ENDPOINT_URL"):
+    with pytest.raises(Exception, match=r"StorageUnavailable: s3://.*AWS_ENDPOINT_URL"):
         list(streamed(setup, source, 0, epochs, 2, 0, 1))

@@ -18,9 +18,9 @@ from restore_dit.training.local import fit_here
 from restore_dit.training.monitor import EndedReport, LocalMonitor, StepReport, ValidationReport
 from restore_dit.training.run import run_training
 from restore_dit.training.setup import set_up
-from restore_dit.training.tracking import patient_sender
+from restore_dit.training.tracking import retrying_sender
 from restore_dit.training.tracking.mlflow_sink import MlflowSink
-from restore_dit.training.tracking.patient_sender import PatientSender, Refused, Unavailable
+from restore_dit.training.tracking.retrying_sender import Refused, RetryingSender, Unavailable
 from tests.s3.ceph_server import CephServer
 
 
@@ -98,7 +98,7 @@ def test_a_server_that_is_away_costs_one_line(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "top-secret-token")
-    monkeypatch.setattr(patient_sender, "SECONDS_TO_FINISH", 8.0)
+    monkeypatch.setattr(retrying_sender, "SECONDS_TO_FINISH", 8.0)
     output = io.StringIO()
     uri = silent_server if server == "silent" else "http://127.0.0.1:9"
     config = tracked(small_run, f"away-{server}", uri, epochs=2)
@@ -113,7 +113,7 @@ def test_a_server_that_is_away_costs_one_line(
 
 
 def test_what_a_server_missed_it_gets_when_it_is_back_in_order(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(patient_sender, "SECONDS_BEFORE_RETRY", 0.05)
+    monkeypatch.setattr(retrying_sender, "SECONDS_BEFORE_RETRY", 0.05)
     away, got, warnings = threading.Event(), [], []
     away.set()
 
@@ -124,7 +124,7 @@ def test_what_a_server_missed_it_gets_when_it_is_back_in_order(monkeypatch: pyte
             raise Refused("no such thing")
         got.append(number)
 
-    sender = PatientSender(warnings.append)
+    sender = RetryingSender(warnings.append)
     for number in range(5):
         sender.add(lambda number=number: call(number))
     time.sleep(0.12)
@@ -143,7 +143,7 @@ def test_an_error_that_nobody_foresaw_costs_one_thing_and_one_line():
             raise LookupError("what is this\nand more")
         got.append(number)
 
-    sender = PatientSender(warnings.append)
+    sender = RetryingSender(warnings.append)
     for number in range(4):
         sender.add(lambda number=number: call(number))
     sender.close()
@@ -202,9 +202,9 @@ def test_a_store_of_artifacts_that_does_not_let_us_in_holds_up_no_curves(
 
 
 def test_closing_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(patient_sender, "SECONDS_TO_FINISH", 0.1)
+    monkeypatch.setattr(retrying_sender, "SECONDS_TO_FINISH", 0.1)
     warnings: list[str] = []
-    sender = PatientSender(warnings.append)
+    sender = RetryingSender(warnings.append)
     sender.add(lambda: time.sleep(0.5))
     begun = time.monotonic()
     sender.close()

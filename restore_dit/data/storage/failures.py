@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError
 
-from restore_dit.errors import StorageAway, UserError
+from restore_dit.errors import StorageUnavailable, UserError
 
 _OVERLOADED = "the storage server is overloaded or failing: try again later"
 _UNREACHABLE = "the storage server cannot be reached: check AWS_ENDPOINT_URL, the network, and that the server runs"
@@ -82,7 +82,7 @@ def explained(uri: str, action: str) -> Iterator[None]:
         advice = next((advice for pattern, advice in _ADVICE if re.search(pattern, message)), None)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             advice = "no space left: free some space or choose another location"
-        kind = StorageAway if advice in (_OVERLOADED, _UNREACHABLE) else UserError
+        kind = StorageUnavailable if advice in (_OVERLOADED, _UNREACHABLE) else UserError
         raise kind(f"{uri}: cannot {action}: {advice or _first_line(error)}") from None
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from restore_dit.data.storage import Location, exists, list_names, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.training.setup import TrainingSetup
-from restore_dit.training.tracking.patient_sender import Refused, Unavailable
 from restore_dit.training.tracking.provenance import version_tags
+from restore_dit.training.tracking.retrying_sender import Refused, Unavailable
 
 FILE = "mlflow.json"
 """File in the run's folder that names the server and the run on it."""

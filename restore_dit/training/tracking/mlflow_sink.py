@@ -12,7 +12,7 @@ from restore_dit.errors import UserError
 from restore_dit.training.monitor import EndedReport, Report, StartedReport, StepReport, ValidationReport
 from restore_dit.training.setup import TrainingSetup
 from restore_dit.training.tracking.mlflow_run import MlflowRun
-from restore_dit.training.tracking.patient_sender import PatientSender
+from restore_dit.training.tracking.retrying_sender import RetryingSender
 
 
 def require_mlflow() -> None:
@@ -34,7 +34,7 @@ class MlflowSink:
         uri = tracking.mlflow
         self._model = setup.folder.model
         self._run = MlflowRun(setup, uri, tracking.experiment)
-        self._sender = PatientSender(
+        self._sender = RetryingSender(
             lambda reason: warn(
                 f"{uri}: MLflow cannot be used ({reason}); the training continues, and its own logs are complete"
             )

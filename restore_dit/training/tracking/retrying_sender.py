@@ -21,7 +21,7 @@ class Unavailable(Exception):
     """The server cannot be reached or denies access; it may accept the request later."""
 
 
-class PatientSender:
+class RetryingSender:
     """A queue of calls that raise `Refused` or `Unavailable`; any other exception counts as refused.
 
     Args:

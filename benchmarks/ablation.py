@@ -72,7 +72,7 @@ PARTS: dict[str, Part] = {
     "other ways to interpolate": Part(evidence=_kriging_alone),
     "the smoother kriging": Part(evidence=lambda evidence: replace(evidence, smooth=evidence.kriged)),
     "the departures of the neighbouring dates": Part(evidence=_without("departure")),
-    "the habits of the series": Part(evidence=_without("habits")),
+    "the statistics of departures": Part(evidence=_without("departure_statistics")),
     "radar": Part(evidence=_without("radar")),
     "neighbours by rank (all dates seen)": Part(settings=("model.nearest=64",)),
     "the logarithm of each date's error in the loss": Part(loss=("_OF_FRAMES", 0.0)),

@@ -110,7 +110,7 @@ def fit_trees(folder: Path, tiles: int, seed: int) -> FittedTrees:
 @torch.no_grad()
 def inputs_and_kriging(network: PixelDenoiser, conditioning: Conditioning) -> tuple[Tensor, Tensor]:
     """The input features of each pixel and date, [B, P, T, F], and the kriged values, [B, T, C, 1, P]."""
-    evidence = (conditioning.evidence or evidence_of(conditioning)).each(in_a_row)
+    evidence = (conditioning.evidence or evidence_of(conditioning)).map(in_a_row)
     dates, bands = conditioning.optical_dates, conditioning.band_mask
     assert dates is not None
     assert bands is not None

@@ -56,5 +56,5 @@ class Conditioning:
         changed: dict[str, Any] = {}
         for name, value in ((f.name, getattr(self, f.name)) for f in fields(self)):
             if value is not None:
-                changed[name] = value.each(change) if isinstance(value, Evidence) else change(value)
+                changed[name] = value.map(change) if isinstance(value, Evidence) else change(value)
         return replace(self, **changed)

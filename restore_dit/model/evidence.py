@@ -51,7 +51,7 @@ class Evidence:
     coverage [B, T, 1, H, W]: visible share of the frame. observed [B, T, 1, H, W] bool.
     days_before, days_after [B, T, 1, H, W]: days to the neighbouring observations.
     radar [B, T, K, H, W]: see `radar_evidence`; K is 0 without radar.
-    habits [B, T, 4·C, H, W], constant within a series: see `series_habits`.
+    departure_statistics [B, T, 4·C, H, W], constant within a series: see the function of that name.
     """
 
     kriged: Tensor
@@ -72,9 +72,9 @@ class Evidence:
     days_before: Tensor
     days_after: Tensor
     radar: Tensor
-    habits: Tensor
+    departure_statistics: Tensor
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Evidence:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Evidence:
         """A copy with `change` applied to every field."""
         return Evidence(**{field.name: change(getattr(self, field.name)) for field in fields(self)})
 
@@ -138,13 +138,13 @@ def gather_evidence(values: Tensor, observed: Tensor, dates: Tensor, radar: Rada
         days_before=torch.where(has_before, days_before, _NOWHERE),
         days_after=torch.where(has_after, days_after, _NOWHERE),
         radar=values[:, :, :0] if radar is None else radar_evidence(radar, dates, earlier, later),
-        habits=series_habits(values, (linear, smooth), departure, backed).expand(
+        departure_statistics=departure_statistics(values, (linear, smooth), departure, backed).expand(
             -1, values.shape[1], -1, *values.shape[3:]
         ),
     )
 
 
-def series_habits(values: Tensor, others: Sequence[Tensor], departure: Tensor, backed: Tensor) -> Tensor:
+def departure_statistics(values: Tensor, others: Sequence[Tensor], departure: Tensor, backed: Tensor) -> Tensor:
     """How a series departs from predictions by its other dates, per band: [B, 1, (2 + others)·C, 1, 1], about −2 to 2.
 
     For each band: the logarithm of the root mean square departure of whole frames; that of pixels within a frame; and,

@@ -73,9 +73,9 @@ class PixelDenoiser(nn.Module):
         shape = noisy.shape
         pixels = conditioning.pixels
         if pixels is None:
-            evidence, noisy = evidence.each(in_a_row), in_a_row(noisy)
+            evidence, noisy = evidence.map(in_a_row), in_a_row(noisy)
         else:
-            evidence, noisy = evidence.each(lambda images: pixels_of(images, pixels)), pixels_of(noisy, pixels)
+            evidence, noisy = evidence.map(lambda images: pixels_of(images, pixels)), pixels_of(noisy, pixels)
             shape = noisy.shape
         dates, bands = conditioning.optical_dates, conditioning.band_mask
         assert dates is not None
@@ -86,9 +86,9 @@ class PixelDenoiser(nn.Module):
         noise_evidence = _departure_given_noisy(noisy, evidence.kriged, conditioning.levels)
         parts: list[list[Estimate]] = [[] for _ in self.members]
         for chosen in self._parts(noisy):
-            few = evidence.each(lambda images: images[..., chosen])  # noqa: B023 (called at once)
+            few = evidence.map(lambda images: images[..., chosen])  # noqa: B023 (called at once)
             inputs = self.token_inputs(few, noise_evidence[..., chosen], dates, bands)
-            mask = near_in_rank(few.observed[:, :, 0, 0].transpose(1, 2), self.config.nearest)
+            mask = nearest_observed_mask(few.observed[:, :, 0, 0].transpose(1, 2), self.config.nearest)
             for member, setting, member_parts in zip(self.members, settings, parts, strict=True):
                 member_parts.append(member(inputs, setting, mask, few, bands))
         return [
@@ -140,7 +140,8 @@ class PixelDenoiser(nn.Module):
             *(torch.exp(-each / 25) for each in days),
         ]
         in_bands = present.expand(-1, noise_evidence.shape[1], -1, -1, -1)
-        frame_features = [in_bands, evidence.habits * in_bands.repeat(1, 1, 4, 1, 1), season[..., None, None]]
+        statistics = evidence.departure_statistics * in_bands.repeat(1, 1, 4, 1, 1)
+        frame_features = [in_bands, statistics, season[..., None, None]]
         radar = evidence.radar
         if not radar.shape[2]:
             radar = noise_evidence.new_zeros(*noise_evidence.shape[:2], self.radar_inputs, *noise_evidence.shape[3:])
@@ -191,8 +192,8 @@ class PixelNetwork(nn.Module):
     def forward(self, inputs: Tensor, settings: Settings, mask: Tensor, evidence: Evidence, bands: Tensor) -> Estimate:
         """Mean and standard deviation, [B, T, C, P] each.
 
-        inputs: [B, P, T, F] features of each date. mask: from `near_in_rank`. evidence: of the P pixels in a row.
-        bands: [B, C], true where a series has a band.
+        inputs: [B, P, T, F] features of each date. mask: from `nearest_observed_mask`. evidence: of the P pixels in
+        a row. bands: [B, C], true where a series has a band.
         """
         tokens = self.embedding(inputs)
         for block, modulation, bias in zip(self.blocks, *settings, strict=True):
@@ -297,7 +298,7 @@ def pooled(estimates: Sequence[Estimate]) -> Estimate:
     return Estimate(mean, (deviations.square() + (means - mean).square()).mean(dim=0).sqrt())
 
 
-def near_in_rank(observed: Tensor, nearest: int) -> Tensor:
+def nearest_observed_mask(observed: Tensor, nearest: int) -> Tensor:
     """The attention mask [B, P, T, T] for `observed` [B, P, T] bool: each date attends to itself and to the `nearest`
     observed dates before and after it."""
     rank = observed.cumsum(dim=-1)

@@ -24,7 +24,7 @@ from restore_dit.reconstruction.calibration import SeriesCalibration, calibrate,
 from restore_dit.reconstruction.joining import join_windows
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.probes import choose_probes
-from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sampled_here
+from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sample_in_process
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
 from restore_dit.reconstruction.windows import time_windows
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, UNCERTAINTY, Acquisitions, TileSeries, days_since_origin
@@ -125,7 +125,7 @@ def reconstruct_with_deviation(
             on_progress(done, total)
             yield prediction
 
-    sample = sample or sampled_here(model, options)
+    sample = sample or sample_in_process(model, options)
     band_indices = np.array([model.config.model.bands.index(band) for band in bands])
     order = [series.optical.bands.index(band) for band in bands]
     days = days_since_origin(series.optical.dates[frames])

@@ -162,7 +162,7 @@ class WindowMaker:
         return field_noise(self._seed, days, rows, columns, len(self._model.config.model.bands))
 
 
-def sampled_here(model: Model, options: SamplingOptions) -> Sample:
+def sample_in_process(model: Model, options: SamplingOptions) -> Sample:
     """Samples in this process, `batch_size` windows per forward pass, while a thread prepares the next ones."""
 
     def sample(windows: Iterable[PreparedWindow]) -> Iterator[NDArray[np.float32]]:

@@ -15,7 +15,7 @@ from restore_dit.diffusion.objective import training_loss
 from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.robust_loss import robust_loss
 from restore_dit.model.conditioning import Conditioning
-from restore_dit.model.pixel_denoiser import Estimate, PixelDenoiser, evidence_of, near_in_rank
+from restore_dit.model.pixel_denoiser import Estimate, PixelDenoiser, evidence_of, nearest_observed_mask
 
 SIDE = 8
 BANDS = 10
@@ -188,7 +188,7 @@ def test_members_learn_each_by_itself(network: PixelDenoiser):
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 4))
 @settings(deadline=None)
 def test_a_date_looks_at_itself_and_its_nearest_observations(seen: list[bool], nearest: int):
-    mask = near_in_rank(torch.tensor(seen)[None, None], nearest)[0, 0]
+    mask = nearest_observed_mask(torch.tensor(seen)[None, None], nearest)[0, 0]
     for date in range(len(seen)):
         before = [other for other in range(date) if seen[other]][-nearest:]
         after = [other for other in range(date + 1, len(seen)) if seen[other]][:nearest]

@@ -58,8 +58,15 @@ def _without_offsets(evidence: Evidence) -> Evidence:
 
 
 def _kriging_alone(evidence: Evidence) -> Evidence:
-    kriged = evidence.kriged
-    return replace(evidence, smooth=kriged, linear=kriged, before=kriged, after=kriged)
+    kriged, statistics = evidence.kriged, evidence.departure_statistics.clone()
+    statistics[:, :, statistics.shape[2] // 2 :] = 0  # how linear interpolation and the smoother kriging compare
+    return replace(evidence, smooth=kriged, linear=kriged, before=kriged, after=kriged, departure_statistics=statistics)
+
+
+def _without_smooth(evidence: Evidence) -> Evidence:
+    statistics = evidence.departure_statistics.clone()
+    statistics[:, :, 3 * statistics.shape[2] // 4 :] = 0
+    return replace(evidence, smooth=evidence.kriged, departure_statistics=statistics)
 
 
 def _without(name: str) -> Callable[[Evidence], Evidence]:
@@ -70,7 +77,7 @@ PARTS: dict[str, Part] = {
     "nothing": Part(),
     "what visible pixels of the date say": Part(evidence=_without_offsets),
     "other ways to interpolate": Part(evidence=_kriging_alone),
-    "the smoother kriging": Part(evidence=lambda evidence: replace(evidence, smooth=evidence.kriged)),
+    "the smoother kriging": Part(evidence=_without_smooth),
     "the departures of the neighbouring dates": Part(evidence=_without("departure")),
     "the statistics of departures": Part(evidence=_without("departure_statistics")),
     "radar": Part(evidence=_without("radar")),

@@ -263,6 +263,8 @@ class RunConfig(Section):
                 raise ValueError(f"model.network 'pixels' predicts x0, not '{self.diffusion.prediction}'")
             if self.training.activation_checkpointing:
                 raise ValueError("training.activation_checkpointing needs model.network 'patches'")
+            if self.training.compile:
+                raise ValueError("training.compile needs model.network 'patches'")
             if not data.mask_padding:
                 raise ValueError("model.network 'pixels' needs data.mask_padding")
             return self

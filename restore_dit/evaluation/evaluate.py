@@ -75,7 +75,10 @@ def evaluate(
                 f"part=all is meant for places unseen in training, but the model was trained on {len(seen)} of these "
                 f"{len(tile_ids)} tiles ({names}): its scores say nothing about new places"
             )
-    beside = None if config.beside is None else _second_model(config.beside, model, store, tile_ids, warn)
+    beside = None
+    if config.beside is not None:
+        beside = _second_model(config.beside, model, store, tile_ids, warn)
+        _sampling(config, beside)  # before the first tile is scored
     data = data_of(model, config)
     if beside is not None:  # it may use another radar track
         data = data.model_copy(update={"radar": RadarConfig(track=BOTH_TRACKS)})
@@ -96,7 +99,7 @@ def evaluate(
         collected.append(result)
         on_tile(len(collected), len(tile_ids))
     collected.sort(key=lambda result: result.tile_id)
-    report = to_report(config, model, collected, facts)
+    report = to_report(config, model, collected, facts, beside)
     write_report(report, config.output)
     frames = [frame for result in collected for frame in result.frames]
     write_bytes_atomically(locate(config.output).join("frames.csv"), frames_csv(frames).encode())
@@ -167,22 +170,40 @@ def _has_target(store: TileStore, model: Model, config: EvaluationConfig, tile_i
     return bool(frames_of_part(clear, config.part, data.split, model.config.seed, tile_id)[1].any())
 
 
-def to_report(config: EvaluationConfig, model: Model, results: list[TileScores], facts: dict[str, str]) -> Report:
-    """The report on a model and the baselines; `facts` describe the scored tiles."""
-    options = sampling_options(config.sampling)
-    sampler, steps = options.solver(model)
-    calibrated = ", calibrated on each series" if options.calibrates(model) else ""
+def to_report(
+    config: EvaluationConfig,
+    model: Model,
+    results: list[TileScores],
+    facts: dict[str, str],
+    beside: Model | None = None,
+) -> Report:
+    """The report on a model, a second one if given, and the baselines; `facts` describe the scored tiles."""
     rule = data_of(model, config).targets.model_dump(exclude_none=True)
+    second = {}
+    if beside is not None:
+        second = {"beside": f"{config.beside}", "its sampling": _sampling(config, beside)}
     facts = {
         "model": config.model,
-        **({} if config.beside is None else {"beside": config.beside}),
+        "sampling": _sampling(config, model),
+        **second,
         "store": config.store,
         "part": config.part,
         **facts,
         "targets": ", ".join(f"{key}={value}" for key, value in rule.items()),
-        "sampling": f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{calibrated}",
     }
     return summarise(results, config, facts)
+
+
+def _sampling(config: EvaluationConfig, model: Model) -> str:
+    """How a model is sampled, in words.
+
+    Raises:
+        UserError: the sampler does not fit the model.
+    """
+    options = sampling_options(config.sampling)
+    sampler, steps = options.solver(model)
+    calibrated = ", calibrated on each series" if options.calibrates(model) else ""
+    return f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{calibrated}"
 
 
 def summarise(results: list[TileScores], config: EvaluationConfig, facts: dict[str, str]) -> Report:

@@ -18,7 +18,7 @@ from scipy.special import ndtri, stdtrit
 
 from restore_dit.data.examples.normalisation import OPTICAL_CEILING
 from restore_dit.model.interpolation import interpolate_from_other_dates
-from restore_dit.reconstruction.probes import Probe
+from restore_dit.reconstruction.probes import LEAST_PIXELS, Probe
 from restore_dit.reconstruction.sampling import Sample, WindowMaker
 from restore_dit.reconstruction.tiling import SpatialTile
 
@@ -27,9 +27,6 @@ LEVELS = (0.5, 0.8, 0.95)
 
 _LEAST_DATES = 4
 """Minimum number of hidden dates for a calibration."""
-
-_LEAST_PIXELS = 16
-"""Minimum number of hidden pixels for a date to count."""
 
 _TRUST = 2.0
 """Prior in favour of the model: the cost of α = 0 before any date is tested, in units of the logarithm of a date's mean
@@ -159,7 +156,7 @@ class SeriesCalibration:
 
 def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
     """The calibration that follows from the comparisons; None if too few dates are usable."""
-    usable = [one for one in comparisons if one.truth.shape[1] >= _LEAST_PIXELS]
+    usable = [one for one in comparisons if one.truth.shape[1] >= LEAST_PIXELS]
     kinds = [[one for one in usable if one.whole], [one for one in usable if not one.whole]]
     if len(kinds[0]) < _LEAST_DATES:
         return None
@@ -242,13 +239,11 @@ def intervals_of(calibration: SeriesCalibration | None) -> NDArray[np.float64]:
 def visible_nearby(visible: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Density of visible pixels around each pixel of [n, H, W]: 0 far from any, approaching 1 where all are visible."""
     pixels = np.float32(2 * np.pi * _REACH_OF_VISIBLE**2)
-
-    def smoothed(one: NDArray[np.bool_]) -> NDArray[np.float32]:
-        near: NDArray[np.float32] = gaussian_filter(np.float32(one), _REACH_OF_VISIBLE, mode="constant", truncate=3)
-        return near
-
-    weight = pixels * np.stack([smoothed(one) for one in visible])
-    return weight / (weight + np.float32(_VISIBLE_PRIOR))
+    density = np.empty(visible.shape, np.float32)
+    for frame, one in enumerate(visible):
+        near = pixels * gaussian_filter(np.float32(one), _REACH_OF_VISIBLE, mode="constant", truncate=3)
+        density[frame] = near / (near + np.float32(_VISIBLE_PRIOR))
+    return density
 
 
 def _linear(

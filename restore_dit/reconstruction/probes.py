@@ -25,9 +25,11 @@ _LEAST_VISIBLE = 0.5
 _NOTHING_VISIBLE = 0.02
 """Maximum visible share of an area for a date to count as entirely hidden."""
 
-_MOST_PIXELS = 128
-"""Maximum pixels per side for measuring gap lengths: larger areas are subsampled by every second, third, … row and
-column."""
+_MOST_BLOCKS = 8
+"""Along each side of the area, blocks whose gaps are looked at."""
+
+LEAST_PIXELS = 16
+"""Hidden pixels below which a date does not count."""
 
 _GOLDEN = (5**0.5 - 1) / 2
 """Inverse of the golden ratio: the fractional parts of its multiples form a low-discrepancy sequence in [0, 1)."""
@@ -58,8 +60,9 @@ class Probe(NamedTuple):
         return shown
 
     def span(self, visible: NDArray[np.bool_], reach: int) -> tuple[int, int]:
-        """The frames [start, stop) to pass to the network, with up to `reach` + 2 visible dates on either side."""
-        shown = _shows(self.visible(visible))
+        """The frames [start, stop) to pass to the network, with up to `reach` + 2 dates on either side on which the
+        pixels hidden on `frame` are visible."""
+        shown = _shows(self.visible(visible), self.hidden)
         before, after = np.flatnonzero(shown[: self.frame]), np.flatnonzero(shown[self.frame + 1 :]) + self.frame + 1
         reach += _BEYOND_REACH
         start = before[-reach] if len(before) >= reach else 0
@@ -72,6 +75,8 @@ def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> lis
     over those that can be hidden, the blocks alternate between the quarters of the area, and the gap lengths are drawn
     from those of the series."""
     blocks = _blocks(visible)
+    if blocks[0].height * blocks[0].width < LEAST_PIXELS:
+        return []
     shown = np.array([visible[:, block.rows, block.columns].mean(axis=(1, 2)) for block in blocks])  # [blocks, n]
     candidates = np.flatnonzero((shown >= _LEAST_VISIBLE).any(axis=0))
     probes = []
@@ -85,34 +90,37 @@ def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> lis
             beside: tuple[int, ...] = ()
             if lengths:
                 length = lengths[int((number + 1) * _GOLDEN % 1 * len(lengths))]
-                beside = _within(length, int(frame), days, visible[:, block.rows, block.columns])
+                beside = _within(length, int(frame), days, visible[:, block.rows, block.columns], hidden)
             probes.append(Probe(block, int(frame), beside, hidden, whole))
     return probes
 
 
 def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole: bool) -> list[GapLength]:
-    """The gaps around dates with hidden pixels, shortest first: with `whole`, around entirely hidden dates; otherwise,
-    around partly hidden ones, where it is the median over their hidden pixels."""
-    share = visible.mean(axis=(1, 2))
+    """The gaps of a series, shortest first, as seen by blocks all over the area: with `whole`, around dates on which
+    nothing of a block is visible; otherwise, around those on which a part is, where it is the median over the hidden
+    pixels."""
     found = []
-    if whole:
-        shows = share >= _LEAST_VISIBLE
-        for frame in np.flatnonzero(share <= _NOTHING_VISIBLE):
-            before, after = days[:frame][shows[:frame]], days[frame + 1 :][shows[frame + 1 :]]
-            found.append(
-                GapLength(
-                    float(days[frame] - before[-1]) if len(before) else np.inf,
-                    float(after[0] - days[frame]) if len(after) else np.inf,
-                )
-            )
-    else:
-        apart = -(-max(visible.shape[1:]) // _MOST_PIXELS)
-        some = visible[:, ::apart, ::apart]
-        since, until = _days_since_visible(some, days), _days_since_visible(some[::-1], -days[::-1])[::-1]
-        for frame in np.flatnonzero((share > _NOTHING_VISIBLE) & ~some.all(axis=(1, 2))):
-            hidden = ~some[frame]
+    for rows, columns in product(*(_spread(extent) for extent in visible.shape[1:])):
+        block = visible[:, rows, columns]
+        share = block.mean(axis=(1, 2))
+        if whole:
+            block = _shows(block, np.ones(block.shape[1:], bool))[:, None, None]
+            frames = np.flatnonzero(share <= _NOTHING_VISIBLE)
+        else:
+            frames = np.flatnonzero((share > _NOTHING_VISIBLE) & (share < 1))
+        since, until = _days_since_visible(block, days), _days_since_visible(block[::-1], -days[::-1])[::-1]
+        for frame in frames:
+            hidden = ~block[frame]
             found.append(GapLength(float(np.median(since[frame][hidden])), float(np.median(until[frame][hidden]))))
     return sorted(found, key=sum)
+
+
+def _spread(extent: int) -> list[slice]:
+    """Blocks along one axis: all of them, or `_MOST_BLOCKS` that are evenly spread."""
+    side = min(BLOCK, extent)
+    starts = np.array(_starts(0, extent, side))
+    chosen = np.linspace(0, len(starts) - 1, min(len(starts), _MOST_BLOCKS)).round().astype(int)
+    return [slice(int(start), int(start) + side) for start in starts[chosen]]
 
 
 def _days_since_visible(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -122,19 +130,27 @@ def _days_since_visible(visible: NDArray[np.bool_], days: NDArray[np.floating]) 
     return since
 
 
-def _within(length: GapLength, frame: int, days: NDArray[np.floating], visible: NDArray[np.bool_]) -> tuple[int, ...]:
-    """The other dates within a gap of this length around a frame; empty if no visible date would remain."""
+def _within(
+    length: GapLength,
+    frame: int,
+    days: NDArray[np.floating],
+    visible: NDArray[np.bool_],
+    hidden: NDArray[np.bool_],
+) -> tuple[int, ...]:
+    """The other dates within a gap of this length around a frame; empty if the pixels `hidden` [h, w] of the block
+    would be visible on no date."""
     distance = days - days[frame]
     covered = (distance > -length.before) & (distance < length.after)
-    if not _shows(visible)[~covered].any():
+    covered[frame] = True
+    if not _shows(visible, hidden)[~covered].any():
         return ()
     covered[frame] = False
     return tuple(np.flatnonzero(covered).tolist())
 
 
-def _shows(visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The dates on which enough of a block [n, h, w] is visible, [n]."""
-    enough: NDArray[np.bool_] = visible.mean(axis=(1, 2)) >= _LEAST_VISIBLE
+def _shows(visible: NDArray[np.bool_], pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The dates on which enough of the given pixels [h, w] of a block [n, h, w] are visible, [n]."""
+    enough: NDArray[np.bool_] = visible[:, pixels].mean(axis=1) >= _LEAST_VISIBLE
     return enough
 
 

@@ -33,7 +33,7 @@ DEFAULT_TILE = 128
 """Side length in pixels of a spatial tile, for a network that was trained on whole tiles."""
 
 PIXELS_TILE = 64
-"""The same for a pixel network, which takes the whole series at once: 70 dates take 200 MB."""
+"""The same for a pixel network, which takes the whole series at once: 70 dates take 300 MB."""
 
 OnProgress = Callable[[int, int], None]
 """Called with (windows done, windows in total), both including the windows used for calibration."""

@@ -47,6 +47,18 @@ def test_every_part_can_be_left_out(name: str):
     assert name == "nothing" or changed or PARTS[name].settings or PARTS[name].loss
 
 
+def test_no_statistic_tells_of_what_is_left_out():
+    series = told(9, 5, 3)
+    with left_out(PARTS["other ways to interpolate"]):
+        statistics = pixel_denoiser.evidence_of(series).departure_statistics
+    assert (statistics[:, :, 20:] == 0).all()
+    assert (statistics[:, :, :20] != 0).any()
+    with left_out(PARTS["the smoother kriging"]):
+        statistics = pixel_denoiser.evidence_of(series).departure_statistics
+    assert (statistics[:, :, 30:] == 0).all()
+    assert (statistics[:, :, 20:30] != 0).any()
+
+
 @pytest.mark.slow
 def test_a_table_of_two_rows(tmp_path, capsys):
     places = []

@@ -138,7 +138,8 @@ def simulate_landcover(
         config = varied(config, _generator(seed, index, _VARIETY))
     days = _days(config, optical_dates, radar_dates)
     surface = draw_surface(config, days, _generator(seed, index, _LAND))
-    june = np.flatnonzero((days - days.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) == 165)
+    season = days + np.timedelta64(config.season_lead, "D")  # the plants' own calendar
+    june = np.flatnonzero((season - season.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64) == 165)
     covers = surface.curves.covers[:, (june[-1] if june.size else len(days) - 1) + LARGEST_LEAD]
     parcels = surface.landscape.parcels
     return LandCover(covers[parcels], parcels, tuple(cover.name for cover in COVERS))

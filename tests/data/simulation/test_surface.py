@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import numpy as np
 import pytest
 
 from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.simulation import simulate_landcover
 from restore_dit.data.simulation.covers import COVER_NUMBER
 from restore_dit.data.simulation.surface import LARGEST_LEAD, Surface, draw_surface
 
@@ -26,6 +29,14 @@ def test_plants_that_are_ahead_are_what_they_will_be(plain):
     ahead, later = land(season_lead=30), land(DAYS + np.timedelta64(30, "D"))
     np.testing.assert_array_equal(ahead.curves.leaf_area, later.curves.leaf_area)
     assert (ahead.curves.leaf_area != plain.curves.leaf_area).any()
+
+
+def test_labels_follow_the_plants_calendar():
+    """In mid-June of their own calendar the same crops stand on the fields, wherever that falls."""
+    config = SimulationConfig(height=32, width=32, start=date(2018, 9, 1), days=420, radar_tracks=())
+    usual, ahead = (simulate_landcover(config.model_copy(update={"season_lead": lead}), 4, 0) for lead in (0, 45))
+    assert "catch crop" not in {usual.names[number] for number in np.unique(usual.classes)}
+    assert "catch crop" not in {ahead.names[number] for number in np.unique(ahead.classes)}
 
 
 def test_drought_takes_grass_in_summer_and_nothing_else(plain):

@@ -9,22 +9,48 @@ from numpy.typing import NDArray
 
 from restore_dit.series import CLEAR, CLOUD_NO_DATA
 
+SMALLEST_CLOUD = 3
+"""Side in pixels of the smallest square that a piece of cloud or shadow must contain to be dilated. Clouds that have a
+bright edge are larger; smaller pieces are mostly bright or dark ground that the mask mistakes, often in such numbers
+that their dilation would hide much of the ground between them."""
+
+_REACH = SMALLEST_CLOUD - 1
+
 
 def hidden_pixels(clouds: NDArray[np.uint8], dilation: int) -> NDArray[np.bool_]:
-    """Where masks uint8 [..., H, W] are not clear, or within `dilation` pixels of cloud or shadow. Areas without data
-    have exact borders and are not dilated."""
+    """Where masks uint8 [..., H, W] are not clear, or within `dilation` pixels of a piece of cloud or shadow that
+    contains a square of `SMALLEST_CLOUD` pixels. Areas without data have exact borders and are not dilated."""
     hidden = clouds != CLEAR
-    return hidden | dilated(hidden & (clouds != CLOUD_NO_DATA), dilation) if dilation else hidden
+    if not dilation:
+        return hidden
+    return hidden | dilated(opened(hidden) & (clouds != CLOUD_NO_DATA), dilation)
 
 
 def hidden_part(clouds: NDArray[np.uint8], rows: slice, columns: slice, dilation: int) -> NDArray[np.bool_]:
     """`hidden_pixels` of a part of masks [..., H, W], including the dilation of clouds beyond its border."""
     around, inside = [], []
     for part in (rows, columns):
-        first = max(part.start - dilation, 0)
-        around.append(slice(first, part.stop + dilation))
+        first = max(part.start - dilation - _REACH, 0)
+        around.append(slice(first, part.stop + dilation + _REACH))
         inside.append(slice(part.start - first, part.stop - first))
     return hidden_pixels(clouds[..., around[0], around[1]], dilation)[..., inside[0], inside[1]]
+
+
+def opened(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Masks [..., H, W] without what is too small to contain a square of `SMALLEST_CLOUD` pixels: a morphological
+    opening. Beyond the border of the image, everything counts as in the mask, since clouds go on there."""
+    edges = [(0, 0)] * (masks.ndim - 2) + [(_REACH, _REACH)] * 2
+    result = np.pad(masks, edges, constant_values=True)
+    for combine in (np.logical_and, np.logical_or):  # erosion, then dilation
+        for axis in (-2, -1):
+            length = result.shape[axis] - _REACH
+            shifted = [_along(result, axis, slice(first, first + length)) for first in range(SMALLEST_CLOUD)]
+            result = combine.reduce(shifted)
+    return result
+
+
+def _along(masks: NDArray[np.bool_], axis: int, part: slice) -> NDArray[np.bool_]:
+    return masks[..., part, :] if axis == -2 else masks[..., part]
 
 
 def dilated(masks: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from restore_dit.data.examples.dilation import dilated, hidden_part, hidden_pixels
+from restore_dit.data.examples.dilation import SMALLEST_CLOUD, dilated, hidden_part, hidden_pixels, opened
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, THIN_CLOUD
 
 
@@ -36,9 +36,34 @@ def test_a_part_is_hidden_as_in_the_whole(dilation: int, seed: int, data: st.Dat
     )
 
 
+@settings(max_examples=40)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 100), st.floats(0.1, 0.9))
+def test_an_opened_mask_is_scipys_with_a_square(height: int, width: int, seed: int, share: float) -> None:
+    masks = np.random.default_rng(seed).random((3, height, width)) < share
+    square = np.ones((SMALLEST_CLOUD, SMALLEST_CLOUD), bool)
+    for mask, found in zip(masks, opened(masks), strict=True):
+        beyond = np.pad(mask, 4, constant_values=True)
+        np.testing.assert_array_equal(found, ndimage.binary_opening(beyond, square)[4:-4, 4:-4])
+        assert not (found & ~mask).any()
+
+
 @pytest.mark.parametrize("kind", [THICK_CLOUD, THIN_CLOUD, SHADOW, CLOUD_NO_DATA])
 def test_cloud_and_shadow_are_widened_and_missing_data_are_not(kind: int) -> None:
-    clouds = np.full((5, 5), CLEAR, np.uint8)
-    clouds[2, 2] = kind
-    assert hidden_pixels(clouds, 0).sum() == 1
-    assert hidden_pixels(clouds, 1).sum() == (1 if kind == CLOUD_NO_DATA else 5)
+    clouds = np.full((9, 9), CLEAR, np.uint8)
+    clouds[3:6, 3:6] = kind
+    assert hidden_pixels(clouds, 0).sum() == 9
+    assert hidden_pixels(clouds, 1).sum() == (9 if kind == CLOUD_NO_DATA else 21)
+
+
+def test_specks_hide_themselves_alone() -> None:
+    clouds = np.full((20, 20), CLEAR, np.uint8)
+    clouds[2:4, 2:4] = THICK_CLOUD  # a pixel of 20 m
+    clouds[10, 3:17] = THIN_CLOUD  # a roof, a road
+    clouds[5:8, 12:15] = SHADOW
+    assert hidden_pixels(clouds, 2).sum() == 4 + 14 + 37  # the shadow of 3×3 by a disc
+
+
+def test_a_cloud_that_the_border_cuts_is_dilated() -> None:
+    clouds = np.full((9, 9), CLEAR, np.uint8)
+    clouds[4:7, 0] = THICK_CLOUD
+    assert hidden_pixels(clouds, 1)[4:7, 1].all()

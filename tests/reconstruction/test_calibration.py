@@ -72,9 +72,7 @@ def test_intervals_hold_what_they_are_to_hold(said):
     assert own is not None
     for kind, error in ((0, 0.02), (1, 0.01)):
         new = comparisons(200, error, 0.1, whole=not kind, deviation=said, seed=9)
-        sizes = np.concatenate([np.abs(one.answer - one.truth).ravel() for one in new]) / (
-            said * own.deviation_scale[kind]
-        )
+        sizes = np.concatenate([np.abs(one.answer - one.truth).ravel() for one in new]) / said
         found = [(sizes <= width * own.deviation_scale[kind]).mean() for width in own.intervals]
         # Wider than they need be here: errors of real dates are more alike than these.
         assert all(level - 0.02 < share < level + 0.08 for level, share in zip(LEVELS, found, strict=True))

@@ -44,8 +44,9 @@ def opened(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     for combine in (np.logical_and, np.logical_or):  # erosion, then dilation
         for axis in (-2, -1):
             length = result.shape[axis] - _REACH
-            shifted = [_along(result, axis, slice(first, first + length)) for first in range(SMALLEST_CLOUD)]
-            result = combine.reduce(shifted)
+            before, result = result, _along(result, axis, slice(0, length)).copy()
+            for first in range(1, SMALLEST_CLOUD):
+                combine(result, _along(before, axis, slice(first, first + length)), out=result)
     return result
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tuning.config import StoppingConfig
 from tuning.records import Score
@@ -36,8 +37,10 @@ class _StopList:
 
 
 def stop_list() -> StopList:
-    """Creates an empty stop list."""
-    return _StopList.remote()  # type: ignore[attr-defined]
+    """Creates an empty stop list on this node, since trials cannot go on without it: the sweep outlives the loss of any
+    node but its own."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return _StopList.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
 
 
 class CooperativeAsha(AsyncHyperBandScheduler):

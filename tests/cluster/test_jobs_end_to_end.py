@@ -280,13 +280,24 @@ def test_outputs_are_complete_and_in_the_bucket(session: Session) -> None:
 def test_the_sweep_lost_a_node_and_no_trial(session: Session) -> None:
     assert len(session.lost) == 1
     names = [f"sweeps/small/trials/trial-{number:03d}" for number in range(3)]
-    assert [json.loads(session.read(f"{name}.json"))["status"] for name in names] == ["finished"] * 3
+    records = [json.loads(session.read(f"{name}.json")) for name in names]
+    assert [(record["status"], record["error"]) for record in records] == [("finished", None)] * 3
     for name in names:
         lines = [json.loads(line) for line in session.read(f"{name}/logs/metrics.jsonl").splitlines()]
         assert max(line["step"] for line in lines) == json.loads(session.read(f"{name}.json"))["step"]
     written = {key.rpartition("/")[2] for key in session.keys("sweeps/small/") if key.count("/") == 2}
     assert written >= {"report.html", "trials.csv", "best.yaml", "pareto.png"}
     assert not session.keys("sweeps/small/ray/")
+
+
+def test_what_every_trial_needs_is_on_the_node_of_the_sweep(session: Session) -> None:
+    actors = dashboard.ask(session.cluster, "/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
+    homes = {
+        kind: {actor["node_id"] for actor in actors if kind in actor["class_name"]}
+        for kind in ("_StopList", "JobSupervisor")
+    }
+    assert len(homes["_StopList"]) == 1
+    assert homes["_StopList"] <= homes["JobSupervisor"]
 
 
 def test_two_workers_trained_on_different_nodes(session: Session) -> None:

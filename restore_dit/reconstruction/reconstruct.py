@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from restore_dit import __version__
 from restore_dit.data.examples.decoded_tile import DecodedTile
-from restore_dit.data.examples.dilation import hidden_pixels
+from restore_dit.data.examples.dilation import hidden_pixels, mistaken_ground
 from restore_dit.data.examples.normalisation import published_scale_to_stored, stored_to_published_scale
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.calibration import SeriesCalibration, calibrate, compare, visible_nearby
@@ -239,7 +239,9 @@ def mask_dilation(model: Model, options: SamplingOptions) -> int:
 def _missing(model: Model, series: TileSeries, options: SamplingOptions) -> NDArray[np.bool_]:
     """The pixels hidden from the model [T, H, W]: dilated cloud and shadow, and missing data."""
     missing = series.missing()
-    return missing if series.clouds is None else missing | hidden_pixels(series.clouds, mask_dilation(model, options))
+    if series.clouds is None:
+        return missing
+    return missing | hidden_pixels(series.clouds, mask_dilation(model, options), mistaken_ground(series.clouds))
 
 
 def _cut(series: TileSeries, place: SpatialTile) -> DecodedTile:

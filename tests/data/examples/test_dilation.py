@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from restore_dit.data.examples.dilation import SMALLEST_CLOUD, dilated, hidden_part, hidden_pixels, opened
+from restore_dit.data.examples.dilation import (
+    SMALLEST_CLOUD,
+    dilated,
+    hidden_part,
+    hidden_pixels,
+    mistaken_ground,
+    opened,
+)
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, THIN_CLOUD
 
 
@@ -67,3 +74,35 @@ def test_a_cloud_that_the_border_cuts_is_dilated() -> None:
     clouds = np.full((9, 9), CLEAR, np.uint8)
     clouds[4:7, 0] = THICK_CLOUD
     assert hidden_pixels(clouds, 1)[4:7, 1].all()
+
+
+def masks_of_bright_ground(dates: int, share: float) -> np.ndarray:
+    """Masks in which one roof is flagged on a share of the dates, clouds are elsewhere on each, and every third date
+    is overcast, which is [dates, 40, 40]."""
+    random = np.random.default_rng(3)
+    clouds = np.full((dates, 40, 40), CLEAR, np.uint8)
+    for date in range(dates):
+        row, column = random.integers(0, 34, 2)
+        clouds[date, row : row + 6, column : column + 6] = THICK_CLOUD
+    clouds[: round(share * dates), 20:24, 30:34] = THIN_CLOUD
+    clouds[::3] = THICK_CLOUD
+    return clouds
+
+
+def test_ground_that_is_flagged_again_and_again_is_not_dilated() -> None:
+    clouds = masks_of_bright_ground(30, 0.6)
+    mistaken = mistaken_ground(clouds)
+    roof = np.zeros((40, 40), bool)
+    roof[20:24, 30:34] = True
+    np.testing.assert_array_equal(mistaken, roof)
+    hidden = hidden_pixels(clouds, 2, mistaken)
+    np.testing.assert_array_equal(hidden & (clouds != CLEAR), clouds != CLEAR)  # the roof itself stays hidden
+    alone = clouds.copy()
+    alone[:, roof] = CLEAR
+    alone[::3] = THICK_CLOUD
+    np.testing.assert_array_equal(hidden, hidden_pixels(alone, 2) | (clouds != CLEAR))
+
+
+@pytest.mark.parametrize(("dates", "share"), [(30, 0.1), (9, 0.6)])
+def test_clouds_and_short_series_hold_no_mistaken_ground(dates: int, share: float) -> None:
+    assert not mistaken_ground(masks_of_bright_ground(dates, share)).any()

@@ -24,7 +24,7 @@ DEVELOPMENT := $(VENV)/.restore-dit-development
 export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart model test test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench hooks clean
+.PHONY: help install quickstart model test test-browser test-cluster test-fast test-faults check image-check format-check lint types imports format bench docs hooks clean
 
 help: ## list what there is to do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,9 @@ image-check: ## the container image's steps, in a fresh Debian; needs root and d
 
 bench: $(RUNTIME) ## measure: each benchmark prints a table and a JSON line
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(DEVELOPMENT) ## the guides and the Python reference as a site, in build/site
+	$(BIN)/mkdocs build --quiet
 
 hooks: $(DEVELOPMENT) ## run the checks before every commit
 	$(BIN)/pre-commit install

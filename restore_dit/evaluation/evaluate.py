@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from restore_dit.config import RadarConfig
@@ -21,6 +21,9 @@ from restore_dit.evaluation.protocols import TileScores, data_of, evaluate_tile
 from restore_dit.evaluation.report import Report, write_report
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model, load_model
+
+ACTOR_MEMORY = 1 << 30
+"""Memory reserved per actor in bytes: a tile's whole series, the network and its activations."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +87,8 @@ def evaluate(
         data = data.model_copy(update={"radar": RadarConfig(track=BOTH_TRACKS)})
     reader = tile_reader(store, data, keep=1)
     work = TileEvaluator(model, reader, config, frozenset(tile_ids[: config.figures]), beside)
-    results: Iterable[TileScores]
-    if config.workers:
-        from restore_dit.evaluation.evaluate_job import scores_on_cluster
-
-        results = scores_on_cluster(work, tile_ids)
-    else:
-        results = work(tile_ids)
-
     collected = []
-    for result in results:
+    for result in _scores_on_cluster(work, tile_ids) if config.workers else work(tile_ids):
         for name, content in result.figures.items():
             write_bytes_atomically(locate(config.output).join(name), content)
         collected.append(result)
@@ -104,6 +99,26 @@ def evaluate(
     frames = [frame for result in collected for frame in result.frames]
     write_bytes_atomically(locate(config.output).join("frames.csv"), frames_csv(frames).encode())
     return report
+
+
+def _scores_on_cluster(work: TileEvaluator, tile_ids: Sequence[str]) -> Iterator[TileScores]:
+    """Yields the scores of tiles from a pool of actors, in the order in which these finish.
+
+    Raises:
+        UserError: the cluster lacks the GPUs, a worker reports an error that the user can fix, or workers die
+            repeatedly.
+    """
+    from restore_dit.data.tasks_job import outcomes_of_actors  # which imports Ray
+
+    config, one_by_one = work.config, [[tile_id] for tile_id in tile_ids]
+    return outcomes_of_actors(
+        work,
+        one_by_one,
+        config.workers,
+        use_gpu=config.sampling.use_gpu,
+        memory=ACTOR_MEMORY,
+        where=config.output,
+    )
 
 
 def _second_model(

@@ -7,8 +7,8 @@ predicted standard deviations are rescaled.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from restore_dit.model.interpolation import interpolate_from_other_dates
 from restore_dit.reconstruction.probes import LEAST_PIXELS, Probe
 from restore_dit.reconstruction.sampling import Sample, WindowMaker
 from restore_dit.reconstruction.tiling import SpatialTile
+
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 
 LEVELS = (0.5, 0.8, 0.95)
 """Nominal coverage of the intervals."""
@@ -47,8 +49,9 @@ _REACH_OF_VISIBLE, _VISIBLE_PRIOR = 6.0, 4.0
 
 
 class Comparison(NamedTuple):
-    """One probe with P hidden pixels: the truth, the model's answer with its standard deviation, and linear
-    interpolation, each [C, P] on the published scale. `whole` is true if a whole block was hidden."""
+    """The P compared pixels of one date, of all its probes of one kind: the truth, the model's answer with its standard
+    deviation, and linear interpolation, each [C, P] on the published scale. `whole` is true if whole blocks were
+    hidden."""
 
     whole: bool
     truth: NDArray[np.float32]
@@ -67,7 +70,7 @@ def compare(
     maker: Callable[[SpatialTile, NDArray[np.bool_]], WindowMaker],
     sample: Sample,
 ) -> list[Comparison]:
-    """Fills each probe with the model and by linear interpolation.
+    """Fills each probe with the model and by linear interpolation, and joins the probes of a date.
 
     published: returns the values [n, C, h, w] of a block. visible: [n, H, W]. days: [n].
     bands: [C] indices of these bands among the network's.
@@ -76,17 +79,27 @@ def compare(
     sample: its predictions contain the values of the network's bands, then their standard deviations.
     """
     spans = [probe.span(visible, reach) for probe in probes]
-    windows = (maker(probe.block, ~probe.visible(visible))(*span) for probe, span in zip(probes, spans, strict=True))
-    found = []
+    windows = (
+        replace(maker(probe.block, ~probe.visible(visible))(*span), pixels=probe.pixels)
+        for probe, span in zip(probes, spans, strict=True)
+    )
+    of_dates: dict[tuple[int, bool], list[list[NDArray[np.float32]]]] = {}
     for probe, (start, _), prediction in zip(probes, spans, sample(windows), strict=True):
-        scored = probe.hidden & visible[probe.frame, probe.block.rows, probe.block.columns]
-        values = published(probe.block)
-        line = _linear(values, probe.visible(visible), days)[probe.frame]
+        values = _at(published(probe.block), probe.pixels)
+        shown = _at(probe.visible(visible), probe.pixels)
+        line = _linear(values, shown, days)[probe.frame]
         answer, deviation = (part[bands] for part in np.split(prediction[probe.frame - start], 2))
-        found.append(
-            Comparison(probe.whole, *(part[:, scored] for part in (values[probe.frame], answer, deviation, line)))
-        )
-    return found
+        parts = [part[:, 0] for part in (values[probe.frame], answer, deviation, line)]
+        of_dates.setdefault((probe.frame, probe.whole), []).append(parts)
+    return [
+        Comparison(whole, *(np.concatenate(part, axis=1) for part in zip(*blocks, strict=True)))
+        for (_, whole), blocks in of_dates.items()
+    ]
+
+
+def _at(images: NDArray[ScalarT], pixels: NDArray[np.int64]) -> NDArray[ScalarT]:
+    """The pixels [P], row-major indices, of images [..., h, w], as [..., 1, P]."""
+    return images.reshape(*images.shape[:-2], 1, -1)[..., pixels]
 
 
 @dataclass(frozen=True)

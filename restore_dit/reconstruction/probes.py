@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.reconstruction.tiling import SpatialTile
 
-BLOCK = 16
-"""Side length in pixels of the blocks in which dates are hidden."""
+ChoiceT = TypeVar("ChoiceT")
 
 WHOLE, PARTLY = 24, 12
-"""Maximum number of probes that hide a whole block, and of those that hide half a block."""
+"""Maximum number of dates that are hidden entirely, and of those of which a part is hidden."""
+
+_SIDE_WHOLE, _SIDE_PARTLY, _SIDE_GAPS = 8, 32, 16
+"""Side lengths in pixels of the blocks that are hidden entirely, of those of which a part is hidden, and of those whose
+gaps are measured. Nothing around a pixel tells of a date that is hidden entirely, so small blocks all over the area
+are best; if a part is visible, what is visible around it matters."""
+
+_MOST_PIXELS = 256
+"""Maximum number of pixels of a block that are compared."""
 
 _BEYOND_REACH = 2
 """Clear dates on either side that are shown to the network in addition to those within its reach."""
@@ -25,11 +33,14 @@ _LEAST_VISIBLE = 0.5
 _NOTHING_VISIBLE = 0.02
 """Maximum visible share of an area for a date to count as entirely hidden."""
 
+_PARTLY_HIDDEN = (0.05, 0.95)
+"""Range of the hidden share of a block on dates from which the shape of a partial gap is taken."""
+
 _MOST_BLOCKS = 8
-"""Along each side of the area, blocks whose gaps are looked at."""
+"""Along each side of the area, blocks that are used."""
 
 LEAST_PIXELS = 16
-"""Hidden pixels below which a date does not count."""
+"""Compared pixels below which a date does not count."""
 
 _GOLDEN = (5**0.5 - 1) / 2
 """Inverse of the golden ratio: the fractional parts of its multiples form a low-discrepancy sequence in [0, 1)."""
@@ -44,13 +55,14 @@ class GapLength(NamedTuple):
 
 class Probe(NamedTuple):
     """One artificial gap: the pixels `hidden` [h, w] of a block are hidden on the date `frame` (an index among the
-    frames to be filled) and on the neighbouring dates `beside`, which make the gap as long as a real one. `whole` is
-    true if the whole block is hidden."""
+    frames to be filled) and on the neighbouring dates `beside`, which make the gap as long as a real one. Those to
+    compare are `pixels` [P], row-major indices within the block. `whole` is true if the whole block is hidden."""
 
     block: SpatialTile
     frame: int
     beside: tuple[int, ...]
     hidden: NDArray[np.bool_]
+    pixels: NDArray[np.int64]
     whole: bool
 
     def visible(self, visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -72,27 +84,51 @@ class Probe(NamedTuple):
 
 def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> list[Probe]:
     """Chooses the probes of a series with the pixels `visible` [n, H, W] on its `days` [n]. The dates are spread evenly
-    over those that can be hidden, the blocks alternate between the quarters of the area, and the gap lengths are drawn
-    from those of the series."""
-    blocks = _blocks(visible)
-    if blocks[0].height * blocks[0].width < LEAST_PIXELS:
-        return []
-    shown = np.array([visible[:, block.rows, block.columns].mean(axis=(1, 2)) for block in blocks])  # [blocks, n]
-    candidates = np.flatnonzero((shown >= _LEAST_VISIBLE).any(axis=0))
-    probes = []
-    for whole, most in ((True, WHOLE), (False, PARTLY)):
+    over those that can be hidden, and the gap lengths are drawn from those of the series. A date is hidden entirely in
+    one block of each quarter of the area; or in a larger block in the shape of a real gap there. Probes of one date
+    follow each other."""
+    probes: list[Probe] = []
+    if visible[0].size < LEAST_PIXELS:
+        return probes
+    for whole, most, side in ((True, WHOLE, _SIDE_WHOLE), (False, PARTLY, _SIDE_PARTLY)):
+        blocks = _blocks(visible.shape[1:], side)
+        shown = np.array([visible[:, block.rows, block.columns].mean(axis=(1, 2)) for block in blocks])  # [blocks, n]
+        quarters = _quarters(blocks, visible.shape[1:]) if whole else [list(range(len(blocks)))]
         lengths = gap_lengths(visible, days, whole=whole)
+        candidates = np.flatnonzero((shown >= _LEAST_VISIBLE).any(axis=0))
         places = np.linspace(0, len(candidates) - 1, min(most, len(candidates)))
-        for number, frame in enumerate(candidates[np.unique(np.rint(places).astype(int))]):
-            able = np.flatnonzero(shown[:, frame] >= _LEAST_VISIBLE)
-            block = blocks[able[number % len(able)]]
-            hidden = np.ones((block.height, block.width), bool) if whole else _half(block, number)
-            beside: tuple[int, ...] = ()
-            if lengths:
-                length = lengths[int((number + 1) * _GOLDEN % 1 * len(lengths))]
-                beside = _within(length, int(frame), days, visible[:, block.rows, block.columns], hidden)
-            probes.append(Probe(block, int(frame), beside, hidden, whole))
-    return probes
+        for number, frame in enumerate(candidates[np.unique(np.rint(places).astype(int))].tolist()):
+            length = _spread_over(lengths, number + 1) if lengths else None
+            for quarter in quarters:
+                able = [blocks[index] for index in quarter if shown[index, frame] >= _LEAST_VISIBLE]
+                if able:
+                    block = _spread_over(able, number + 1)
+                    probes.append(_probe(visible, days, block, frame, length, number, whole=whole))
+    return [probe for probe in probes if len(probe.pixels)]
+
+
+def _probe(
+    visible: NDArray[np.bool_],
+    days: NDArray[np.floating],
+    block: SpatialTile,
+    frame: int,
+    length: GapLength | None,
+    number: int,
+    *,
+    whole: bool,
+) -> Probe:
+    """The probe that hides a block, or a part of it, on a date, in a gap of this length; `number` is the date's."""
+    seen = visible[:, block.rows, block.columns]
+    hidden = np.ones(seen.shape[1:], bool) if whole else _part(seen, number)
+    beside = () if length is None else _within(length, frame, days, seen, hidden)
+    known = np.flatnonzero(hidden & seen[frame])
+    chosen = np.linspace(0, len(known) - 1, min(len(known), _MOST_PIXELS)).astype(int)
+    return Probe(block, frame, beside, hidden, known[chosen], whole)
+
+
+def _spread_over(choices: Sequence[ChoiceT], number: int) -> ChoiceT:
+    """The choices of numbers 1, 2, … are spread evenly over all, however many numbers follow."""
+    return choices[int(number * _GOLDEN % 1 * len(choices))]
 
 
 def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole: bool) -> list[GapLength]:
@@ -100,7 +136,7 @@ def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole
     nothing of a block is visible; otherwise, around those on which a part is, where it is the median over the hidden
     pixels."""
     found = []
-    for rows, columns in product(*(_spread(extent) for extent in visible.shape[1:])):
+    for rows, columns in product(*(_along(extent, _SIDE_GAPS) for extent in visible.shape[1:])):
         block = visible[:, rows, columns]
         share = block.mean(axis=(1, 2))
         if whole:
@@ -115,10 +151,11 @@ def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole
     return sorted(found, key=sum)
 
 
-def _spread(extent: int) -> list[slice]:
-    """Blocks along one axis: all of them, or `_MOST_BLOCKS` that are evenly spread."""
-    side = min(BLOCK, extent)
-    starts = np.array(_starts(0, extent, side))
+def _along(extent: int, side: int) -> list[slice]:
+    """Adjacent blocks along one axis, the last of which ends at its end: all, or `_MOST_BLOCKS` that are evenly
+    spread."""
+    side = min(side, extent)
+    starts = np.array(sorted({*range(0, extent - side + 1, side), extent - side}))
     chosen = np.linspace(0, len(starts) - 1, min(len(starts), _MOST_BLOCKS)).round().astype(int)
     return [slice(int(start), int(start) + side) for start in starts[chosen]]
 
@@ -154,32 +191,34 @@ def _shows(visible: NDArray[np.bool_], pixels: NDArray[np.bool_]) -> NDArray[np.
     return enough
 
 
-def _blocks(visible: NDArray[np.bool_]) -> list[SpatialTile]:
-    """The block with the most visible pixels in each quarter of the area; a side shorter than two blocks is not
-    divided."""
-    _, height, width = visible.shape
-    side_h, side_w = min(BLOCK, height), min(BLOCK, width)
-    seen = visible.mean(axis=0)
-    blocks = []
-    for rows, columns in product(_halves(height, side_h), _halves(width, side_w)):
-        corners = product(_starts(*rows, side_h), _starts(*columns, side_w))
-        places = [SpatialTile(row, column, side_h, side_w) for row, column in corners]
-        blocks.append(max(places, key=lambda place: seen[place.rows, place.columns].mean()))
-    return blocks
+def _blocks(size: tuple[int, ...], side: int) -> list[SpatialTile]:
+    """Blocks all over an area (H, W)."""
+    places = product(*(_along(extent, side) for extent in size))
+    return [
+        SpatialTile(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start)
+        for rows, columns in places
+    ]
 
 
-def _halves(extent: int, side: int) -> list[tuple[int, int]]:
-    return [(0, extent // 2), (extent // 2, extent)] if extent >= 2 * side else [(0, extent)]
+def _quarters(blocks: list[SpatialTile], size: tuple[int, ...]) -> list[list[int]]:
+    """The indices of the blocks whose centres lie in each quarter of an area (H, W)."""
+    quarters: dict[tuple[bool, bool], list[int]] = {}
+    for index, block in enumerate(blocks):
+        lower, right = 2 * block.row + block.height > size[0], 2 * block.column + block.width > size[1]
+        quarters.setdefault((lower, right), []).append(index)
+    return list(quarters.values())
 
 
-def _starts(first: int, stop: int, side: int) -> list[int]:
-    """Start positions of adjacent blocks in [first, stop), plus one that ends at `stop`."""
-    return sorted({*range(first, stop - side + 1, side), stop - side})
-
-
-def _half(block: SpatialTile, number: int) -> NDArray[np.bool_]:
-    """A mask of one half of a block; `number` cycles through left, top, right and bottom."""
-    rows, columns = np.indices((block.height, block.width))
-    across = block.width == 1 or (number % 2 == 1 and block.height > 1)
-    first = rows < block.height / 2 if across else columns < block.width / 2
+def _part(seen: NDArray[np.bool_], number: int) -> NDArray[np.bool_]:
+    """The part of a block [h, w] to hide: that which is hidden on one of the dates when a part of it is [n, h, w], or,
+    if there is none, one half; `number` cycles through left, top, right and bottom."""
+    share = 1 - seen.mean(axis=(1, 2))
+    like = np.flatnonzero((share >= _PARTLY_HIDDEN[0]) & (share <= _PARTLY_HIDDEN[1]))
+    if len(like):
+        gap: NDArray[np.bool_] = ~seen[_spread_over(like.tolist(), number + 1)]
+        return gap
+    height, width = seen.shape[1:]
+    rows, columns = np.indices((height, width))
+    across = width == 1 or (number % 2 == 1 and height > 1)
+    first = rows < height / 2 if across else columns < width / 2
     return first if number % 4 < 2 else ~first

@@ -21,6 +21,7 @@ from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.samplers import sample_inpainting, sampling_times, to_unit_range
 from restore_dit.errors import UserError
 from restore_dit.model.conditioning import Conditioning
+from restore_dit.model.evidence import pixels_of
 from restore_dit.model.interpolation import interpolate_from_other_dates
 from restore_dit.model.pixel_denoiser import PixelDenoiser, evidence_of
 from restore_dit.reconstruction.model_directory import Model
@@ -81,17 +82,25 @@ class PreparedWindow:
     anchor: float32 [t, C, H, W], interpolation from the other dates of the whole series, on the network's scale; None
         for a model without an anchor.
     size: (h, w) of the spatial tile, without padding.
+    pixels: int64 [P], row-major indices of the pixels to predict, for a pixel network and one step only; None for all.
     """
 
     columns: Example
     noise: NDArray[np.float32]
     anchor: NDArray[np.float32] | None
     size: tuple[int, int]
+    pixels: NDArray[np.int64] | None = None
 
     @property
     def shape(self) -> tuple[tuple[int, ...], ...]:
         """The shapes of the columns; windows can be sampled together if they are equal."""
-        return tuple(self.columns[name].shape for name in sorted(self.columns))
+        columns = tuple(self.columns[name].shape for name in sorted(self.columns))
+        return columns if self.pixels is None else (*columns, self.pixels.shape)
+
+    @property
+    def predicted_size(self) -> tuple[int, int]:
+        """Height and width of the prediction: those of the tile, or a row of the chosen pixels."""
+        return self.size if self.pixels is None else (1, len(self.pixels))
 
 
 class WindowMaker:
@@ -187,9 +196,10 @@ def _groups(windows: Iterable[PreparedWindow], most: int) -> Iterator[list[Prepa
 def sample_windows(
     model: Model, windows: Sequence[PreparedWindow], options: SamplingOptions
 ) -> list[NDArray[np.float32]]:
-    """The prediction of each window, [t, C, h, w] on the published scale. A network that estimates its uncertainty
-    returns [t, 2·C, h, w]: the values, then their standard deviations. The windows must have the same `shape` but can
-    come from different series. The seed of the options is not used: the noise is in the windows."""
+    """The prediction of each window, [t, C, h, w] on the published scale; [t, C, 1, P] if only some pixels are chosen.
+    A network that estimates its uncertainty returns twice as many channels: the values, then their standard deviations.
+    The windows must have the same `shape` but can come from different series. The seed of the options is not used: the
+    noise is in the windows."""
     device = next(model.denoiser.parameters()).device
     sampler, steps = options.solver(model)
     columns = stack([window.columns for window in windows])
@@ -198,6 +208,9 @@ def sample_windows(
     anchors = [window.anchor for window in windows if window.anchor is not None]
     if anchors:
         conditioning = replace(conditioning, anchor=_stacked(anchors, batch.target))
+    pixels = [window.pixels for window in windows if window.pixels is not None]
+    if pixels:
+        conditioning = replace(conditioning, pixels=torch.from_numpy(np.stack(pixels)).to(device))
     noise = _stacked([window.noise for window in windows], batch.target)
     predicted = Prediction.from_config(model.config.diffusion)
     with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
@@ -209,7 +222,7 @@ def sample_windows(
             parts = [to_unit_range(filled.float())]
     values = torch.cat(parts, dim=2).cpu().numpy()
     return [
-        prediction[: len(window.noise), :, : window.size[0], : window.size[1]]
+        prediction[: len(window.noise), :, : window.predicted_size[0], : window.predicted_size[1]]
         for prediction, window in zip(values, windows, strict=True)
     ]
 
@@ -239,6 +252,9 @@ def _sample_with_deviation(
     step = torch.full((len(noise),), sampling_times(predicted.schedule, steps)[0], device=noise.device)
     first_conditioning = replace(conditioning, levels=predicted.schedule.levels(step))
     mean, deviation = denoiser.estimate(noise, step, first_conditioning)
+    if conditioning.pixels is not None:
+        assert steps == 1
+        missing, observed = pixels_of(missing, conditioning.pixels), pixels_of(observed, conditioning.pixels)
     if steps == 1:
         return torch.where(missing, mean, observed), deviation
     return sample_inpainting(denoiser, noise, conditioning, predicted, steps, sampler=sampler), deviation

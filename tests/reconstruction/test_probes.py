@@ -15,16 +15,19 @@ def test_only_what_a_date_shows_is_hidden(frames, height, width, clear, seed):
     random = np.random.default_rng(seed)
     visible = random.random((frames, height, width)) < random.random((frames, 1, 1)) * 0.5 + clear / 2
     probes = choose_probes(visible, np.cumsum(random.integers(1, 20, frames)).astype(float))
-    assert sum(probe.whole for probe in probes) <= WHOLE
-    assert sum(not probe.whole for probe in probes) <= PARTLY
-    for whole in (True, False):
+    for whole, most, blocks in ((True, WHOLE, 4), (False, PARTLY, 1)):
         dates = [probe.frame for probe in probes if probe.whole == whole]
-        assert dates == sorted(set(dates))
+        assert dates == sorted(dates)
+        assert len(set(dates)) <= most
+        assert all(dates.count(date) <= blocks for date in dates)
     for probe in probes:
         shown = visible[probe.frame, probe.block.rows, probe.block.columns]
         assert shown.shape == probe.hidden.shape
         assert shown.mean() >= 0.5
         assert probe.hidden.size == 1 or probe.hidden.all() == probe.whole
+        assert 0 < len(probe.pixels) <= 256
+        assert (np.diff(probe.pixels) > 0).all()
+        assert (probe.hidden & shown).ravel()[probe.pixels].all()
         assert probe.frame not in probe.beside
         start, stop = probe.span(visible, 3)
         assert 0 <= start <= probe.frame < stop <= frames
@@ -60,6 +63,28 @@ def test_lengths_of_gaps():
     ]  # fmt: skip
     # Hidden pixels of the fifth date see the second one and the sixth.
     assert gap_lengths(visible, days, whole=False) == [GapLength(35, 5)]
+
+
+def test_whole_dates_are_hidden_all_over_the_area_and_parts_in_the_shape_of_real_gaps():
+    visible = np.ones((30, 70, 90), bool)
+    visible[11, 20:50, 30:60] = False
+    visible[12, :, 40:] = False
+    probes = choose_probes(visible, np.arange(30) * 5.0)
+    covered = np.zeros((70, 90), int)
+    for probe in probes:
+        if probe.whole:
+            covered[probe.block.rows, probe.block.columns] += 1
+            assert probe.hidden.shape == (8, 8)
+    assert all(part.any() for half in np.array_split(covered, 5) for part in np.array_split(half, 5, axis=1))
+    partly = [probe for probe in probes if not probe.whole]
+    assert {probe.hidden.shape for probe in partly} == {(32, 32)}
+    real = 0
+    for probe in partly:
+        gaps = ~visible[[11, 12], probe.block.rows, probe.block.columns]
+        usable = [gap for gap in gaps if 0.05 <= gap.mean() <= 0.95]
+        real += bool(usable)
+        assert not usable or any((probe.hidden == gap).all() for gap in usable)
+    assert real >= 4
 
 
 def test_windows_reach_beyond_a_partly_hidden_gap():

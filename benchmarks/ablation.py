@@ -29,7 +29,7 @@ from restore_dit.config import load
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.loader import tile_reader
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.diffusion import robust_loss
+from restore_dit.diffusion import objective
 from restore_dit.evaluation.evaluate import TileEvaluator, summarise, tiles_to_score
 from restore_dit.evaluation.protocols import MODEL_NAME, data_of
 from restore_dit.model import pixel_denoiser
@@ -102,7 +102,7 @@ def left_out(part: Part) -> Iterator[None]:
             mock.patch.object(pixel_denoiser, "gather_evidence", lambda *inputs: part.evidence(whole(*inputs)))
         )
         if part.loss is not None:
-            patches.enter_context(mock.patch.object(robust_loss, *part.loss))
+            patches.enter_context(mock.patch.object(objective, *part.loss))
         yield
 
 

@@ -63,7 +63,7 @@ class PlainDetector:
         """Yields the masks of each tile."""
         import torch
 
-        from restore_dit.clouds.network.architecture import build_network
+        from restore_dit.clouds.network.weights import build_network
         from restore_dit.config.clouds import PUBLISHED_BANDS, CloudNetworkConfig
         from restore_dit.series import REFLECTANCE_SCALE
 
@@ -132,7 +132,7 @@ def prepare(folder: Path, tiles: int) -> tuple[str, str]:
     """Simulates the store and saves random weights; returns both paths."""
     import torch
 
-    from restore_dit.clouds.network.architecture import build_network
+    from restore_dit.clouds.network.weights import build_network
     from restore_dit.config.clouds import CloudNetworkConfig
 
     store, weights = folder / f"store-{tiles}", folder / "weights.pth"

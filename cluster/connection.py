@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.local.interpreter import require_startable
+from cluster.local.node import require_startable
 from cluster.worker_logs import forward_errors_only
 from restore_dit import threads
 from restore_dit.errors import UserError

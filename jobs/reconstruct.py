@@ -25,7 +25,7 @@ SECONDS_BETWEEN_LINES = 10.0
 def run(config: ReconstructionConfig, display: Console) -> int:
     """Reconstructs every series of the input and prints where the results are. Returns the exit status: 1 if a series
     could not be reconstructed."""
-    from restore_dit.evaluation.reconstruction_picture import picture_of
+    from restore_dit.evaluation.figures import picture_of
     from restore_dit.reconstruction.batch import plan_reconstruction
 
     require(config, "model", "input", "output")

@@ -40,7 +40,7 @@ def test_the_core_imports_neither_ray_nor_deepspeed():
 
 IMPORT_DEEPSPEED = """
 import sys, torch
-from restore_dit.training.deepspeed_import import import_deepspeed
+from restore_dit.training.engine import import_deepspeed
 
 compiling = torch.compile
 deepspeed = import_deepspeed()

@@ -19,9 +19,18 @@ from pathlib import Path
 import psutil
 
 from cluster.local import dashboard
-from cluster.local.interpreter import require_startable
-from cluster.local.node import LOOPBACK_ONLY, MARK, NodePlan, Runner, ids, start_node
-from cluster.local.ports import LOOPBACK, free_ports, is_free
+from cluster.local.node import (
+    LOOPBACK,
+    LOOPBACK_ONLY,
+    MARK,
+    NodePlan,
+    Runner,
+    free_ports,
+    ids,
+    is_free,
+    require_startable,
+    start_node,
+)
 from cluster.local.record import ClusterRecord, read_record, record_file, write_record
 from restore_dit.errors import UserError
 

@@ -1,16 +1,20 @@
-"""One node of a local cluster: a `ray start` process with its raylet and, on the head, Ray's servers as children."""
+"""One node of a local cluster: a `ray start` process with its raylet and, on the head, Ray's servers as children; the
+ports it listens on, and the interpreter that runs it."""
 
 from __future__ import annotations
 
 import os
+import re
+import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.local.ports import LOOPBACK
 from cluster.local.record import NodeRecord, beginning
 from restore_dit import threads
+from restore_dit.errors import UserError
 
 PROXY_ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares"}
 """By this, Ray Serve's HTTP proxies on the nodes install the endpoint's middleware."""
@@ -138,3 +142,44 @@ def ids(user: str) -> tuple[int, int]:
 
     entry = pwd.getpwnam(user)
     return entry.pw_uid, entry.pw_gid
+
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_ports(count: int) -> list[int]:
+    """`count` different ports that are free at the moment."""
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind((LOOPBACK, 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port now."""
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
+_SPECIAL_TO_SHELL = re.compile(r"[\s\"'\\$`&|;<>()*?#~!{}\[\]]")
+
+
+def require_startable(python: str) -> None:
+    """Refuses paths from which Ray's servers would start but its workers never would, because Ray runs
+    `bash -c "exec PYTHON …"` without quotes.
+
+    Raises:
+        UserError: the interpreter's path contains a space or another character that is special to a shell.
+    """
+    found = _SPECIAL_TO_SHELL.search(python)
+    if found:
+        raise UserError(
+            f"{python}: Ray cannot start workers from a path that contains {found[0]!r}: create the environment in "
+            "another folder"
+        )

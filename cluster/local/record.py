@@ -1,8 +1,9 @@
-"""Record of a local cluster: a small file in the user's state folder, written by `up` and removed by `down`."""
+"""Records of local clusters: small files in the user's state folder, written by `up` and removed by `down`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -104,3 +105,15 @@ def write_record(record: ClusterRecord) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(record.model_dump_json(indent=2))
     draft.replace(path)
+
+
+def records() -> Iterator[ClusterRecord]:
+    """All recorded local clusters, sorted by name. Some may have died.
+
+    Raises:
+        UserError: a record is damaged.
+    """
+    for path in sorted(state_folder().glob("*.json")):
+        record = read_record(path.stem)
+        if record is not None:  # it may have been removed meanwhile
+            yield record

@@ -10,8 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import BaseModel
 
 from jobs.registry import Job, Place
-from restore_dit.data.storage.addresses import scheme_of, without_secrets
-from restore_dit.data.storage.file_uris import file_uri, path_of
+from restore_dit.data.storage.addresses import file_uri, path_of, scheme_of, without_secrets
 from restore_dit.data.storage.locations import split_s3
 from restore_dit.errors import UserError
 

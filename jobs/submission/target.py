@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cluster.local.known import records
-from cluster.local.record import ClusterRecord
+from cluster.local.record import ClusterRecord, records
 from restore_dit.data.storage.addresses import on_loopback, without_secrets
 from restore_dit.errors import UserError
 

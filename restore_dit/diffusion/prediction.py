@@ -1,4 +1,5 @@
-"""What the network predicts: the clean series, the noise, or a mixture of both."""
+"""What the network predicts, the clean series, the noise or a mixture of both, and the loss weights of the steps that
+follow from it."""
 
 from __future__ import annotations
 
@@ -127,3 +128,16 @@ class Prediction:
     @staticmethod
     def _at(values: Tensor, step: Tensor, like: Tensor) -> Tensor:
         return values.to(like.device)[step].view(-1, *[1] * (like.dim() - 1)).to(like.dtype)
+
+
+def loss_weights(config: DiffusionConfig, prediction: Prediction) -> Tensor:
+    """Weight of the squared error of the network's output at each step, [steps] float32.
+
+    uniform: 1. min_snr: a squared error of x_0 is weighted by min(SNR, γ) (Hang et al. 2023). The weight of the
+    output's error is that times the squared factor from the output to x_0: min(SNR, γ)/SNR for ε, min(SNR, γ)/(SNR + 1)
+    for v.
+    """
+    if config.loss_weighting == "uniform":
+        return torch.ones(len(prediction.schedule))
+    limited = prediction.schedule.signal_to_noise.clamp(max=config.min_snr_gamma)
+    return (limited * prediction.of_output.square()).float()

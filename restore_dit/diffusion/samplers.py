@@ -7,13 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from restore_dit.diffusion.objective import DenoisingFunction
 from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.schedule import NoiseSchedule
+from restore_dit.diffusion.schedule import NoiseSchedule, sampling_times
 from restore_dit.model.conditioning import Conditioning
 
 OnStep = Callable[[int, int, Tensor], None]
@@ -31,13 +30,6 @@ class Update:
 
 LAST = Update(0.0, 1.0, 0.0)
 """The final step, to σ = 0."""
-
-
-def sampling_times(schedule: NoiseSchedule, steps: int) -> list[int]:
-    """The schedule's steps that a sampler with `steps` steps visits, in descending order, without repeats and without
-    0."""
-    times = np.linspace(0, len(schedule) - 1, steps + 1).round().astype(int)
-    return [int(time) for time in np.unique(times)[:0:-1]]
 
 
 def dpm_solver_pp(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]:

@@ -21,7 +21,14 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from restore_dit.data.storage import write_bytes_atomically
-from restore_dit.pictures.composites import Composite, natural_composite, robust_stretch, vegetation_index
+from restore_dit.pictures.composites import (
+    FALSE_COLOUR,
+    TRUE_COLOUR,
+    Composite,
+    natural_composite,
+    robust_stretch,
+    vegetation_index,
+)
 from restore_dit.pictures.panels import (
     GAP_COLOUR,
     INK,
@@ -31,6 +38,8 @@ from restore_dit.pictures.panels import (
     panel_grid,
     show_images,
 )
+from restore_dit.reconstruction.batch import Reconstructed
+from restore_dit.series import NO_DATA, REFLECTANCE_SCALE
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -278,3 +287,20 @@ def _runs(flags: Mask) -> list[tuple[int, int]]:
     """(first, last) of each run of true values."""
     changes = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
     return [(int(first), int(end) - 1) for first, end in zip(changes[::2], changes[1::2], strict=True)]
+
+
+def picture_of(done: Reconstructed) -> bytes:
+    """The picture as PNG, in true and false colour as far as the bands allow."""
+    bands = done.clear.optical.bands
+    order = [done.cloudy.optical.bands.index(band) for band in bands]
+    cloudy = done.cloudy.optical.values[:, order]
+    figure = reconstruction_figure(
+        np.where(cloudy == NO_DATA, np.nan, cloudy / REFLECTANCE_SCALE),
+        done.clear.optical.values / REFLECTANCE_SCALE,
+        done.gap_mask,
+        done.clear.optical.dates,
+        bands,
+        composites=[one for one in (TRUE_COLOUR, FALSE_COLOUR) if one.available(bands)] or None,
+        title=done.cloudy.tile_id,
+    )
+    return to_png(figure)

@@ -1,12 +1,14 @@
-"""Spatial attention among the tokens of a frame and temporal attention among the frames at a position."""
+"""Spatial attention among the tokens of a frame, temporal attention among the frames at a position, and a gradient of
+attention that is faster on CPUs."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
-
-from restore_dit.model import attention_gradient
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tensor | None = None) -> Tensor:
@@ -21,8 +23,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, heads: int, key_mask: Tens
     if key_mask is not None:
         mask = key_mask[:, None, None, None].expand(-1, second, 1, queries, -1).flatten(0, 1)
     query, key, value = split(query), split(key), split(value)
-    if attention_gradient.suits(query, key):
-        mixed = attention_gradient.ProductGradient.apply(query, key, value, mask)
+    if suits_product_gradient(query, key):
+        mixed = ProductGradient.apply(query, key, value, mask)
     else:
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     merged: Tensor = mixed.transpose(1, 2).unflatten(0, (first, second)).flatten(-2)
@@ -101,3 +103,45 @@ class TemporalCrossAttention(CrossAttention):
         any_key = key_mask.any(dim=1, keepdim=True)
         mixed = self.mix_frames(self.query(tokens), key, value, key_mask | ~any_key)
         return torch.where(any_key[:, :, None, None], mixed, 0)
+
+
+MOST_SCORES = 2**24
+"""Maximum number of attention scores, 32 MB in bf16. For more, as among the positions of a frame, PyTorch's kernel is
+used, which never stores the score matrix."""
+
+
+class ProductGradient(torch.autograd.Function):
+    """Attention of query [A, h, Q, d] to key and value [A, h, K, d]. The optional `mask` [A, 1, Q, K] is true where a
+    query may attend to a key; each query needs at least one. Only the inputs are saved for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        ctx.save_for_backward(query, key, value, mask)
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, key, value, mask = ctx.saved_tensors
+        scale = query.shape[-1] ** -0.5
+        scores = (query * scale) @ key.transpose(-2, -1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        with torch.enable_grad():  # PyTorch's softmax backward is one fused pass
+            weights = scores.requires_grad_().softmax(dim=-1)
+        (scores_gradient,) = torch.autograd.grad(weights, scores, gradient @ value.transpose(-2, -1))
+        value_gradient = weights.detach().transpose(-2, -1) @ gradient
+        return (
+            (scores_gradient @ key) * scale,
+            (scores_gradient.transpose(-2, -1) @ query) * scale,
+            value_gradient,
+            None,
+        )
+
+
+def suits_product_gradient(query: Tensor, key: Tensor) -> bool:
+    """Whether `ProductGradient` is the faster choice for a query [A, h, Q, d] and key [A, h, K, d]."""
+    scores = query.shape[:3].numel() * key.shape[2]
+    return (
+        query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad and scores <= MOST_SCORES
+    )

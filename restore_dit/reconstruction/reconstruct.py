@@ -21,12 +21,11 @@ from restore_dit.data.examples.dilation import hidden_pixels, mistaken_ground
 from restore_dit.data.examples.normalisation import published_scale_to_stored, stored_to_published_scale
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.calibration import SeriesCalibration, calibrate, compare, visible_nearby
-from restore_dit.reconstruction.joining import join_windows
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.probes import choose_probes
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sample_in_process
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
-from restore_dit.reconstruction.windows import time_windows
+from restore_dit.reconstruction.windows import join_windows, time_windows
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, UNCERTAINTY, Acquisitions, TileSeries, days_since_origin
 
 DEFAULT_TILE = 128

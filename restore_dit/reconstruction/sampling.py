@@ -18,7 +18,8 @@ from restore_dit.data.examples.cutting import Cutter, Example, Window, stack
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.diffusion.noise import field_noise
 from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.samplers import sample_inpainting, sampling_times, to_unit_range
+from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
+from restore_dit.diffusion.schedule import sampling_times
 from restore_dit.errors import UserError
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.evidence import pixels_of

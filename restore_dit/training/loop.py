@@ -1,4 +1,5 @@
-"""The training loop over an iterator of batches, the same in one process and on every worker of a cluster."""
+"""The training loop over an iterator of batches, the same in one process and on every worker of a cluster, with the
+learning-rate schedule and the clock that measures its speed."""
 
 from __future__ import annotations
 
@@ -6,12 +7,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+from restore_dit.config import OptimiserConfig
 from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.storage import delete, list_names, write_bytes_atomically
 from restore_dit.errors import UserError
@@ -19,7 +22,6 @@ from restore_dit.model.denoiser import build_denoiser
 from restore_dit.reconstruction.model_directory import load_model, save_model
 from restore_dit.training import resume_state
 from restore_dit.training.engine import Engine
-from restore_dit.training.learning_rate import learning_rate
 from restore_dit.training.monitor import (
     AdvancedReport,
     EndedReport,
@@ -34,7 +36,6 @@ from restore_dit.training.monitor import (
 from restore_dit.training.objective_module import ObjectiveModule
 from restore_dit.training.resume_state import Counters
 from restore_dit.training.setup import TrainingSetup
-from restore_dit.training.step_clock import StepClock
 from restore_dit.training.validation import AVERAGED, SCORES, validate
 
 StepBatches = Callable[[int, int], Iterator[list[dict[str, Any]]]]
@@ -284,3 +285,56 @@ def _diverged(step: int) -> UserError:
 
 def _logged(batch: Batch) -> list[tuple[str, int, float]]:
     return [(tile, draw, weight) for (tile, draw), weight in zip(batch.examples, batch.weight.tolist(), strict=True)]
+
+
+def learning_rate(step: int, *, steps_per_epoch: int, total_steps: int, config: OptimiserConfig) -> float:
+    """Learning rate of optimiser step `step` (from 0): linear warm-up, then the configured decay."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
+    if config.decay == "cosine":
+        progress = (step - config.warmup_steps) / max(1, total_steps - config.warmup_steps)
+        return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if config.decay == "halve_at_epochs":
+        return config.learning_rate * 0.5 ** sum(step // steps_per_epoch >= epoch for epoch in config.halve_at)
+    return config.learning_rate
+
+
+ItemT = TypeVar("ItemT")
+
+
+class StepClock:
+    """Time since the last report on one rank, excluding pauses for validation and saving."""
+
+    def __init__(self, step: int = 0) -> None:
+        self._step = step
+        self._since = time.monotonic()
+        self._waited = 0.0
+
+    def waiting_for(self, items: Iterator[ItemT]) -> Iterator[ItemT]:
+        """Yields the same items and adds up how long each took to arrive.
+
+        Every step ends with the host reading a number from the device, so no computation is in flight during this wait.
+        """
+        while True:
+            begun = time.monotonic()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            self._waited += time.monotonic() - begun
+            yield item
+
+    def lap(self, step: int) -> tuple[float, float]:
+        """Steps per second, and the share of time (0 to 1) that this rank waited for data, since the last lap."""
+        now = time.monotonic()
+        seconds = max(now - self._since, 1e-9)
+        speed, share = max(step - self._step, 1) / seconds, min(self._waited / seconds, 1.0)
+        self._step, self._since, self._waited = step, now, 0.0
+        return speed, share
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Context whose duration is excluded."""
+        begun = time.monotonic()
+        yield
+        self._since += time.monotonic() - begun

@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from restore_dit.config import DiffusionConfig
 from restore_dit.data.examples.batch import Batch
 from restore_dit.diffusion.objective import training_loss
-from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.training_steps import training_steps
-from restore_dit.diffusion.weighting import loss_weights
+from restore_dit.diffusion.prediction import Prediction, loss_weights
+from restore_dit.diffusion.schedule import training_steps
 from restore_dit.model.denoiser import AnyDenoiser
 
 

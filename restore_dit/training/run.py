@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from restore_dit.config import RunConfig
+from restore_dit.data import loader
+from restore_dit.training import process_group
 from restore_dit.training.interrupts import stop_when_interrupted
-from restore_dit.training.monitor import EndedReport, LocalMonitor, Report, Sink
+from restore_dit.training.loop import fit
+from restore_dit.training.monitor import EndedReport, LocalMonitor, Monitor, Report, Sink
 from restore_dit.training.progress import ProgressDisplay
 from restore_dit.training.run_log import RunLog
-from restore_dit.training.setup import set_up
+from restore_dit.training.setup import TrainingSetup, set_up
 from restore_dit.training.tracking.mlflow_sink import MlflowSink, require_mlflow
 
 
@@ -78,11 +81,19 @@ def run_training(
         monitor = LocalMonitor(show, should_stop)
         with stop_when_interrupted(monitor.request_stop, console):
             if config.workers.count == 0:
-                from restore_dit.training.local import fit_here
-
                 finished = fit_here(setup, monitor)
             else:
                 from restore_dit.training.ray_train import fit_on_cluster
 
                 finished = fit_on_cluster(setup, monitor, decoded)
     return RunResult(finished, last_step, setup.folder.location.uri, setup.folder.model.uri)
+
+
+def fit_here(setup: TrainingSetup, monitor: Monitor) -> bool:
+    """Trains in this process and returns whether the run is finished."""
+
+    def batches(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
+        return loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, setup.config.micro_batch_size)
+
+    process_group.join_alone(setup.config.workers.use_gpu)
+    return fit(setup, batches, monitor)

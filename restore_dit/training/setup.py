@@ -21,8 +21,7 @@ from restore_dit.data.store.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import locate_model
-from restore_dit.reconstruction.model_directory import Model, load_model
-from restore_dit.reconstruction.training_data import TrainingData
+from restore_dit.reconstruction.model_directory import Model, TrainingData, load_model
 from restore_dit.series import FEWEST_BANDS, S2_BANDS
 from restore_dit.training.run_folder import RunFolder
 

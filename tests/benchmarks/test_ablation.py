@@ -11,7 +11,7 @@ from benchmarks.ablation import PARTS, PROTOCOLS, left_out, main
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStoreWriter
-from restore_dit.diffusion import robust_loss
+from restore_dit.diffusion import objective
 from restore_dit.model import pixel_denoiser
 from tests.model.test_pixel_denoiser import told
 
@@ -27,11 +27,11 @@ def test_what_is_left_out_comes_back():
         assert (pixel_denoiser.evidence_of(series).radar == 0).all()
     assert pixel_denoiser.gather_evidence is whole
     assert (pixel_denoiser.evidence_of(series).radar != 0).any()
-    weight = robust_loss._OF_FRAMES
+    weight = objective._OF_FRAMES
     assert weight > 0
     with left_out(PARTS["the logarithm of each date's error in the loss"]):
-        assert robust_loss._OF_FRAMES == 0
-    assert weight == robust_loss._OF_FRAMES
+        assert objective._OF_FRAMES == 0
+    assert weight == objective._OF_FRAMES
 
 
 @pytest.mark.parametrize("name", PARTS)

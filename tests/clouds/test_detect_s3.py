@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
-from restore_dit.clouds.network.architecture import build_network
+from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
 from restore_dit.data import storage
 from restore_dit.data.store.tile_store import TileStore

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from restore_dit.clouds.network.architecture import build_network
+from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig
 from tests.clouds.random_network import plain_network
 from tests.messages import refused

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from restore_dit.clouds.rule.place import place_of
+from restore_dit.clouds.rule.place import place_of, sun_angles
 from restore_dit.clouds.rule.shadows import shadow_reach
-from restore_dit.clouds.rule.sun import sun_angles
 from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.series import Georeference
 

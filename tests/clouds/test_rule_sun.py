@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from restore_dit.clouds.rule.sun import overpass, sun_angles
+from restore_dit.clouds.rule.place import overpass, sun_angles
 
 DATES = np.arange("2018-01-01", "2022-01-01", 9, dtype="datetime64[D]")
 

@@ -19,9 +19,8 @@ import psutil
 import pytest
 
 from cluster.local import dashboard
-from cluster.local.interpreter import require_startable
 from cluster.local.lifecycle import ClusterPlan, client_environment, down, running, up
-from cluster.local.node import MARK, Runner
+from cluster.local.node import MARK, Runner, require_startable
 from cluster.local.record import ClusterRecord, NodeRecord, beginning, read_record, record_file
 from restore_dit.errors import UserError
 

@@ -18,7 +18,7 @@ import pytest
 
 from cluster.local import dashboard
 from cluster.local.lifecycle import ClusterPlan, client_environment, running
-from cluster.local.ports import free_ports
+from cluster.local.node import free_ports
 from cluster.local.record import ClusterRecord
 from cluster.monitoring.prometheus import command, nodes_file
 from restore_dit.config import RunConfig, WorkersConfig, dump

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_dit.data import storage
-from restore_dit.data.storage.addresses import without_secrets
-from restore_dit.data.storage.file_uris import file_uri, path_of
+from restore_dit.data.storage.addresses import file_uri, path_of, without_secrets
 from restore_dit.errors import UserError
 
 NAMES = [

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from restore_dit.diffusion.robust_loss import KNEE, robust_loss
+from restore_dit.diffusion.objective import KNEE, robust_loss
 from restore_dit.model.pixel_denoiser import RESIDUAL_SCALE, Estimate
 
 SHAPE = (2, 3, 2, 1, 5)

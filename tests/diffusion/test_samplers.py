@@ -17,9 +17,9 @@ from restore_dit.diffusion.samplers import (
     dpm_solver_pp,
     euler,
     sample_inpainting,
-    sampling_times,
     to_unit_range,
 )
+from restore_dit.diffusion.schedule import sampling_times
 from restore_dit.model.conditioning import Conditioning
 
 

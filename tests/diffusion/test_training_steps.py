@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_dit.config import DiffusionConfig
-from restore_dit.diffusion.schedule import NoiseSchedule
-from restore_dit.diffusion.training_steps import training_steps
+from restore_dit.diffusion.schedule import NoiseSchedule, training_steps
 
 
 def steps_of(quantiles: torch.Tensor, **settings) -> torch.Tensor:

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from restore_dit.config import DiffusionConfig
-from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.weighting import loss_weights
+from restore_dit.diffusion.prediction import Prediction, loss_weights
 
 
 def weights_of(**settings) -> torch.Tensor:

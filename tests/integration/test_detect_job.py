@@ -13,7 +13,7 @@ import ray
 
 from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
 from restore_dit.clouds.detect_job import outcomes_on_cluster
-from restore_dit.clouds.network.architecture import build_network
+from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.data.store.verification import verify_store

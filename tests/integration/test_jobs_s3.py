@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from jobs import clouds, ingest
-from restore_dit.clouds.network.architecture import build_network
+from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data import storage
 from restore_dit.data.pastis.write import write_pastis

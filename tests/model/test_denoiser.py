@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore_dit.config import ModelConfig, paper
-from restore_dit.model.attention import attend
-from restore_dit.model.attention_gradient import ProductGradient
+from restore_dit.model.attention import ProductGradient, attend
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.model.interpolation import interpolate_gaps

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from restore_dit.config import DiffusionConfig, ModelConfig
-from restore_dit.diffusion.objective import training_loss
+from restore_dit.diffusion.objective import robust_loss, training_loss
 from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.robust_loss import robust_loss
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.pixel_denoiser import Estimate, PixelDenoiser, evidence_of, nearest_observed_mask
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_dit.reconstruction.joining import join_frame, join_windows, joined_blocks
-from restore_dit.reconstruction.windows import time_windows
+from restore_dit.reconstruction.windows import join_frame, join_windows, joined_blocks, time_windows
 
 
 def frames(*values: float) -> np.ndarray:

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from restore_dit.reconstruction.model_directory import load_model, save_model
-from restore_dit.reconstruction.training_data import TrainingData
+from restore_dit.reconstruction.model_directory import TrainingData, load_model, save_model
 from tests.messages import refused
 
 

@@ -20,8 +20,8 @@ from jobs import train
 from restore_dit.config import RunConfig, dump, load
 from restore_dit.reconstruction.model_directory import load_model, save_model
 from restore_dit.training import run as run_module
-from restore_dit.training.local import fit_here
 from restore_dit.training.monitor import LocalMonitor, SavedReport, StartedReport, StepReport, ValidationReport
+from restore_dit.training.run import fit_here
 from restore_dit.training.setup import set_up
 from tests.messages import assert_names, refused
 

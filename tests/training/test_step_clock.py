@@ -8,10 +8,9 @@ import pytest
 from restore_dit.config import RunConfig
 from restore_dit.data import loader
 from restore_dit.training import process_group
-from restore_dit.training.loop import fit
+from restore_dit.training.loop import StepClock, fit
 from restore_dit.training.monitor import LocalMonitor, StepReport
 from restore_dit.training.setup import set_up
-from restore_dit.training.step_clock import StepClock
 
 
 def slow_items(count: int, seconds: float) -> Iterator[int]:

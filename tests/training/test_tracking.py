@@ -14,9 +14,8 @@ from rich.console import Console
 
 from restore_dit.config import RunConfig, TrackingConfig, load
 from restore_dit.errors import UserError
-from restore_dit.training.local import fit_here
 from restore_dit.training.monitor import EndedReport, LocalMonitor, StepReport, ValidationReport
-from restore_dit.training.run import run_training
+from restore_dit.training.run import fit_here, run_training
 from restore_dit.training.setup import set_up
 from restore_dit.training.tracking import retrying_sender
 from restore_dit.training.tracking.mlflow_sink import MlflowSink

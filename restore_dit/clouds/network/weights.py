@@ -1,7 +1,9 @@
-"""Loads weights into a network, checks that they fit, and identifies them by a checksum."""
+"""The cloud network, a U-Net of segmentation_models_pytorch: builds it, loads weights into it, checks that they fit,
+and identifies them by a checksum."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -9,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from restore_dit.clouds.network.architecture import CLASSES, build_network
 from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.errors import UserError
 
 _COUNTER = "num_batches_tracked"
 """A buffer of batch normalisation that old files lack and that only training uses."""
@@ -118,3 +120,24 @@ def _other_inputs(config: CloudNetworkConfig, count: int) -> Misfit:
 
 def _first_convolution(weights: Mapping[str, Tensor]) -> str:
     return next(name for name, tensor in weights.items() if tensor.dim() == 4)
+
+
+CLASSES = ("clear", "thick cloud", "thin cloud", "shadow")
+"""Names of the network's outputs in order, which are the values 0 to 3 of a mask."""
+
+
+def build_network(config: CloudNetworkConfig) -> nn.Module:
+    """A U-Net with random weights that maps float32 [N, `config.channels`, H, W] to logits [N, 4, H, W]. H and W must
+    be multiples of 32. Nothing is downloaded.
+
+    Raises:
+        UserError: there is no such encoder, or it does not support this number of channels.
+    """
+    import segmentation_models_pytorch as smp  # takes seconds, since it imports torchvision
+
+    known = smp.encoders.get_encoder_names()
+    if config.encoder not in known:
+        near = difflib.get_close_matches(config.encoder, known, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known encoders: {', '.join(known)}"
+        raise UserError(f"network.encoder '{config.encoder}': segmentation_models_pytorch has no such encoder; {hint}")
+    return smp.Unet(config.encoder, encoder_weights=None, in_channels=config.channels, classes=len(CLASSES))

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from restore_dit.clouds.rule.bands import RuleBands
-from restore_dit.clouds.rule.place import Place
-from restore_dit.clouds.rule.sun import sun_angles
+from restore_dit.clouds.rule.place import Place, sun_angles
 from restore_dit.config.cloud_rule import RuleConfig
 
 Field = NDArray[np.float32]

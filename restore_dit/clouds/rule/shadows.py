@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from restore_dit.clouds.rule.bands import RuleBands
 from restore_dit.clouds.rule.cloud_tests import Bands
 from restore_dit.clouds.rule.patches import Mask, grown
-from restore_dit.clouds.rule.place import Place
-from restore_dit.clouds.rule.sun import sun_angles
+from restore_dit.clouds.rule.place import Place, sun_angles
 from restore_dit.config.cloud_rule import RuleConfig
 
 # Additional eastward shift of a shadow relative to the image of its cloud, in metres per metre of cloud height: the

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from restore_dit.clouds.scores import CLASSES, Counts
 from restore_dit.clouds.training.examples import ExampleMaker, LabelledBatch, class_shares
-from restore_dit.clouds.training.learner import Learner, learning_rate
-from restore_dit.clouds.training.loss import class_weights
+from restore_dit.clouds.training.learner import Learner, class_weights, learning_rate
 from restore_dit.clouds.training.model_files import save_trained_model
 from restore_dit.clouds.training.reports import Learned, Noticed, Report, Started, Validated
 from restore_dit.clouds.training.resume_state import (

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from restore_dit.data.storage.addresses import scheme_of, without_secrets
+from restore_dit.data.storage.addresses import file_uri, path_of, scheme_of, without_secrets
 from restore_dit.data.storage.failures import explained
-from restore_dit.data.storage.file_uris import file_uri, path_of
 from restore_dit.data.storage.s3_service import S3Service, s3_service
 from restore_dit.errors import UserError
 

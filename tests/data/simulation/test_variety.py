@@ -7,7 +7,7 @@ import pytest
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_landcover, simulate_tile
-from restore_dit.data.simulation.variety import varied
+from restore_dit.data.simulation.simulator import varied
 from restore_dit.data.store.masks import TRUE_CLOUDS, TRUTH
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.data.store.tile_store_writer import TileStoreWriter

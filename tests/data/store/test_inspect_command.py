@@ -12,7 +12,7 @@ import pytest
 
 from restore_dit.cli import main
 from restore_dit.clouds.model_directory import save_cloud_model
-from restore_dit.clouds.network.architecture import build_network
+from restore_dit.clouds.network.weights import build_network
 from restore_dit.config import RunConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data.store.tile_store import TileStoreWriter

@@ -237,7 +237,7 @@ def prepare(folder: Path, patches: int) -> dict[str, str]:
     command = [sys.executable, "-m", "restore_dit.cli"]
     if not (npy / "metadata.geojson").exists():
         _quietly([*command, "simulate", str(npy), "--layout", "pastis", "--tiles", str(patches)])
-    _quietly([*command, "ingest", "pastis", str(npy), str(store), "--workers", "0"])
+    _quietly([*command, "ingest-pastis", str(npy), str(store), "--workers", "0"])
     return {"npy": str(npy), "store": str(store)}
 
 

@@ -1,8 +1,8 @@
 """Compares statistics of simulated and real series in a table and, with `--output`, a figure.
 
 `python -m benchmarks.simulator_fidelity --real STORE [--pastis FOLDER] [--output figure.png]` reads real sites from a
-tile store (`restore-dit ingest cube … STORE`), simulates tiles on the dates of each site, and prints every statistic of
-both with their ratio and, as the last line, JSON. FOLDER contains PASTIS-R's `NORM_S2_patch.json`, and
+tile store (`restore-dit ingest-cubes … STORE`), simulates tiles on the dates of each site, and prints every statistic
+of both with their ratio and, as the last line, JSON. FOLDER contains PASTIS-R's `NORM_S2_patch.json`, and
 `pastis_stats.json` and `pastis_r_dates_by_tile.json` as the tests read them.
 """
 

@@ -1,1 +1,1 @@
-"""Entry points of the jobs that run on a cluster: `python -m jobs.NAME --config F key=value`."""
+"""The jobs, on this machine or on a cluster. `jobs.registry` declares them; `python -m jobs.NAME` runs one."""

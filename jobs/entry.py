@@ -1,59 +1,67 @@
-"""What the entry points of all jobs share: command-line arguments and the reading of their configuration."""
+"""How a job becomes a command, and the entry point of `python -m jobs.JOB`."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
 
-from pydantic import BaseModel
-from rich.console import Console
+import click
 
-from restore_dit.config import dump
-from restore_dit.errors import UserError
-from restore_dit.program import console, exit_status
-
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
+from jobs.registry import JOBS, Job
+from restore_dit.command_line import SettingsCommand, run_program, show
+from restore_dit.program import console
 
 
-def job_main(
-    job: str,
-    description: str,
-    read: Callable[[str | None, list[str]], ConfigT],
-    run: Callable[[ConfigT, Console], int],
-    argv: list[str] | None,
-) -> int:
-    """Runs `python -m jobs.JOB --config F key=value … [--dry-run]` and returns the exit status.
+def job_command(
+    job: Job, run: Callable[..., int] | None = None, options: Sequence[click.Option] = (), example: str | None = None
+) -> SettingsCommand:
+    """The command for a job.
 
     Args:
-        job: the job's name.
-        description: shown by `--help`.
-        read: loads the configuration from the file, if any, and the overrides.
-        run: runs the job and returns its exit status.
-        argv: command-line arguments; None: those of the process.
+        job: the job.
+        run: called with the job, `config` (path or name), `dry_run`, `overrides`, and the values of `options`; by
+            default, the job is run in this process.
+        options: further options of the command.
+        example: words of an example after the command's name; by default, the job's.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m jobs.{job}",
-        description=description,
-        epilog=f"example: python -m jobs.{job} --config {job}.yaml key=value",
+    names = f", or a shipped configuration: {', '.join(job.configurations)}" if job.configurations else ""
+    default = f" (default: {job.configurations[0]})" if job.configurations else ""
+    return SettingsCommand(
+        job.name,
+        job.config,
+        job.arguments,
+        defaults=lambda: job.read(None, []),
+        callback=partial(run or run_here, job),
+        help=job.summary,
+        example=job.example if example is None else example,
+        params=[
+            click.Option(["--config"], metavar="FILE", help=f"YAML file with settings{names}{default}"),
+            click.Option(["--dry-run"], is_flag=True, help="print the resolved configuration and exit"),
+            *options,
+        ],
     )
-    parser.add_argument("--config", help="YAML file with the configuration")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that override the file")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved configuration and exit")
-    given = parser.parse_intermixed_args(argv)
-
-    def start() -> int:
-        config = read(given.config, given.overrides)
-        if given.dry_run:
-            print(dump(config), end="")
-            return 0
-        return run(config, console())
-
-    return exit_status(start, f"jobs.{job}")
 
 
-def require(config: BaseModel, *keys: str) -> None:
-    """Raises `UserError` if one of these keys of a job's configuration is empty."""
-    for key in keys:
-        if not getattr(config, key):
-            raise UserError(f"{key} is not set: give {key}=URI", status=2)
+def run_here(job: Job, config: str | None, dry_run: bool, overrides: Sequence[str]) -> int:
+    """Runs a job in this process and returns its exit status."""
+    resolved = job.read(config, overrides)
+    if dry_run:
+        show(resolved)
+        for line in import_module(job.module).preview(resolved) if job.has_preview else ():
+            print(f"# {line}")
+        return 0
+    job.require_places(resolved)
+    status: int = import_module(job.module).run(resolved, console())
+    return status
+
+
+def main(name: str, words: Sequence[str] | None = None) -> int:
+    """Runs `python -m jobs.JOB` and returns its exit status.
+
+    Args:
+        name: the job's name.
+        words: command-line arguments; None: those of the process.
+    """
+    job = JOBS[name]
+    return run_program(job_command(job), words, f"python -m {job.module}")

@@ -1,4 +1,4 @@
-"""Job that evaluates a model: `python -m jobs.evaluate --config F key=value`."""
+"""Job that evaluates a model: `python -m jobs.evaluate`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import sys
 from rich.console import Console
 
 from cluster.connection import connect
-from jobs.entry import job_main, require
+from jobs.entry import main
 from jobs.progress import JobProgress
-from jobs.registry import section
 from restore_dit.config.jobs import EvaluationConfig
 
 
@@ -18,7 +17,6 @@ def run(config: EvaluationConfig, display: Console) -> int:
     from restore_dit.evaluation.evaluate import evaluate
     from restore_dit.evaluation.report import print_report
 
-    require(config, "model", "store", "output")
     if config.workers:
         connect(display)
     with JobProgress("evaluate", "tiles", None, display) as progress:
@@ -28,16 +26,5 @@ def run(config: EvaluationConfig, display: Console) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    return job_main(
-        "evaluate",
-        "Evaluates a model, with the configuration of `restore-dit evaluate`.",
-        section(EvaluationConfig),
-        run,
-        argv,
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("evaluate"))

@@ -1,17 +1,18 @@
-"""Job that ingests data cubes into a tile store: `python -m jobs.ingest_cubes --config F key=value`."""
+"""Job that ingests data cubes into a tile store: `python -m jobs.ingest_cubes`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 
 from rich.console import Console
 
-from jobs.entry import job_main, require
+from jobs.entry import main
 from jobs.intake import run_intake
-from jobs.registry import section
-from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping
+from restore_dit.config import dump
 from restore_dit.config.cubes import CubesConfig
 from restore_dit.data.cubes.ingest import plan_cubes
+from restore_dit.data.cubes.sites import find_sites
 
 FEW_SITES = 4
 """Up to this many sites are ingested faster in this process than Ray takes to start."""
@@ -23,11 +24,10 @@ MOST_NAMED = 5
 def run(config: CubesConfig, display: Console) -> int:
     """Ingests sites and prints a summary. Returns the exit status: 1 if this run quarantined a site, unless
     `allow_bad_tiles` is set."""
-    require(config, "source", "output")
     plan = plan_cubes(
         config.source,
         config.output,
-        mapping_of(config),
+        config.cube_mapping,
         commit_every=config.commit_every,
         task_memory=int(config.task_gib * 2**30),
     )
@@ -40,20 +40,19 @@ def run(config: CubesConfig, display: Console) -> int:
             highlight=False,
             markup=False,
         )
-    report = run_intake("ingest_cubes", "sites", plan, config.workers, display, few=FEW_SITES)
+    report = run_intake("ingest-cubes", "sites", plan, config.workers, display, few=FEW_SITES)
     return 1 if report.quarantined and not config.allow_bad_tiles else 0
 
 
-def mapping_of(config: CubesConfig) -> CubeMapping:
-    """The mapping that the configuration contains or names."""
-    return load_cube_mapping(config.mapping) if config.own_mapping is None else config.own_mapping
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    description = "Ingests data cubes into a tile store, like `restore-dit ingest cube`."
-    return job_main("ingest_cubes", description, section(CubesConfig), run, argv)
+def preview(config: CubesConfig) -> Iterator[str]:
+    """The mapping, and the files of each site."""
+    if config.own_mapping is None:
+        yield f"mapping {config.mapping}:"
+        yield from dump(config.cube_mapping).splitlines()
+    for site in find_sites(config.source, config.cube_mapping) if config.source else ():
+        name = f" ({site.name})" if site.renamed else ""
+        yield f"{site.tile_id}{name}: {site.problem or ', '.join(file.name for file in site.files) or 'no file'}"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("ingest-cubes"))

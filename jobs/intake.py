@@ -25,7 +25,7 @@ def run_intake(
         display: console for the progress.
         few: if `workers` is None, up to this many tiles are made in this process, which is faster than starting Ray.
     """
-    display.print(f"{len(plan.todo)} {unit} to {job.partition('_')[0]}, {plan.there} already done", highlight=False)
+    display.print(f"{len(plan.todo)} {unit} to {job.partition('-')[0]}, {plan.there} already done", highlight=False)
     if workers == 0 or not plan.todo or (workers is None and len(plan.todo) <= few):
         found = outcomes(plan)
     else:

@@ -20,7 +20,7 @@ LONGEST_SILENCE = 60.0
 class JobProgress:
     """Counts the items that a job has processed and shows the count and the rate.
 
-    with JobProgress("ingest", "patches", len(todo), display) as progress:
+    with JobProgress("ingest-pastis", "patches", len(todo), display) as progress:
         for outcome in outcomes:
             progress.advance()
     """
@@ -28,7 +28,7 @@ class JobProgress:
     def __init__(self, job: str, unit: str, total: int | None, display: Console) -> None:
         """
         Args:
-            job: the job's name, for example `ingest`.
+            job: the job's name, for example `ingest-pastis`.
             unit: what is counted, in the plural, for example `tiles`.
             total: number of items; None: given to `update` later.
             display: console for the progress.

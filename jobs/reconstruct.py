@@ -1,4 +1,4 @@
-"""Job that reconstructs series: `python -m jobs.reconstruct --config F key=value`."""
+"""Job that reconstructs series: `python -m jobs.reconstruct`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from cluster.connection import connect
-from jobs.entry import job_main, require
+from jobs.entry import main
 from jobs.progress import JobProgress
-from jobs.registry import section
 from restore_dit.config.jobs import ReconstructionConfig
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ def run(config: ReconstructionConfig, display: Console) -> int:
     from restore_dit.evaluation.figures import picture_of
     from restore_dit.reconstruction.batch import plan_reconstruction
 
-    require(config, "model", "input", "output")
     plan = plan_reconstruction(config, picture_of)
     if plan.there:
         display.print(
@@ -81,16 +79,5 @@ def _outcomes(plan: ReconstructionPlan, display: Console) -> Iterator[Outcome]:
     return outcomes(plan, on_window)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    return job_main(
-        "reconstruct",
-        "Fills the gaps of series, with the configuration of `restore-dit reconstruct`.",
-        section(ReconstructionConfig),
-        run,
-        argv,
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("reconstruct"))

@@ -1,33 +1,31 @@
-"""All jobs by name: how their configurations are read, and which keys hold file or folder addresses.
+"""All jobs, each declared once: its configuration, arguments, addresses, help and example.
 
-Importing this module is cheap, because it imports no job.
+`restore-dit JOB …`, `restore-dit submit JOB …` and `python -m jobs.JOB …` all come from these declarations. Importing
+this module is cheap, because it imports no job.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel
 
-from restore_dit.config import RunConfig, load
+from restore_dit.config import RunConfig, load, shipped
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.config.cubes import CubesConfig
+from restore_dit.config.cubes import CubesConfig, load_cubes
 from restore_dit.config.jobs import SHIPPED_MODEL, EvaluationConfig, ReconstructionConfig
 from restore_dit.config.loading import load_section
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.errors import UserError
-from tuning.config import load_sweep
+from tuning.config import SweepConfig, load_sweep, shipped_sweeps
 
-ConfigT = TypeVar("ConfigT", bound=BaseModel)
-
-Read = Callable[[str | None, list[str]], BaseModel]
+Read = Callable[[str | None, Iterable[str]], BaseModel]
 """(configuration file, `key=value` …) → the validated configuration."""
 
 
@@ -59,93 +57,145 @@ class Place:
 
 @dataclass(frozen=True)
 class Job:
-    """A job, run by `python -m jobs.NAME`."""
+    """A job. Its module has a function `run(config, display)` that returns the exit status."""
 
     name: str
-    read: Read
+    summary: str
+    config: type[BaseModel]
     places: tuple[Place, ...]
+    arguments: tuple[str, ...] = ()
+    """Keys whose values may be given by position."""
+    example: str = ""
+    """Words of an example, after the job's name."""
+    load: Read | None = None
+    """Reads the configuration, if a file does not simply override the defaults."""
+    configurations: tuple[str, ...] = ()
+    """Names of the shipped configurations; the first is the default."""
+    has_preview: bool = False
+    """Whether the module also has a function `preview(config)`: lines for `--dry-run` about the input."""
+
+    @property
+    def module(self) -> str:
+        """The module that runs the job, for example `jobs.train_clouds`."""
+        return f"jobs.{self.name.replace('-', '_')}"
+
+    def read(self, path: str | None, overrides: Iterable[str]) -> BaseModel:
+        """The configuration from a file, or the name of a shipped one, and `key=value` overrides.
+
+        Raises:
+            UserError: no such file, bad YAML, an unknown or ambiguous key, a bad value.
+        """
+        if self.load is not None:
+            return self.load(path or next(iter(self.configurations), None), overrides)
+        return load_section(self.config, overrides, Path(path) if path else None)
+
+    def require_places(self, config: BaseModel) -> None:
+        """Raises `UserError` if an address that the job needs is not set."""
+        for place in self.places:
+            if place.required and not any(place.values(config)):
+                raise UserError(
+                    f"{place.key} is not set: give {place.key}=URI, such as {place.key}=s3://bucket/folder", status=2
+                )
 
 
-def section(config: type[ConfigT]) -> Callable[[str | None, list[str]], ConfigT]:
-    """A reader for a configuration of this type."""
-    return lambda path, overrides: load_section(config, overrides, Path(path) if path else None)
-
-
-def run_config(path: str | None, overrides: list[str]) -> RunConfig:
-    """Reads the configuration of a training run from a file or by the name of a shipped one, by default `default`."""
-    return load(path or "default", overrides)
-
+_OUTPUT = Place("output")
+_MODEL = Place("model", shipped=SHIPPED_MODEL)
+_MAPPING = Place("mapping", small_file=True, named=load_cube_mapping)
 
 JOBS = {
     job.name: job
     for job in (
-        Job("simulate", section(SimulationJobConfig), (Place("output"),)),
         Job(
-            "ingest_cubes",
-            section(CubesConfig),
-            (Place("source"), Place("output"), Place("mapping", small_file=True, named=load_cube_mapping)),
+            "simulate",
+            "Simulate tiles into a tile store, or in other layouts.",
+            SimulationJobConfig,
+            (
+                _OUTPUT,
+                Place("dates", required=False, small_file=True),
+                Place("bad_frames", required=False, small_file=True),
+            ),
+            ("output",),
+            "stores/sim --tiles 24",
         ),
         Job(
-            "ingest",
-            section(PastisConfig),
+            "ingest-cubes",
+            "Ingest data cubes (NetCDF, Zarr, GeoTIFF) into a tile store.",
+            CubesConfig,
+            (Place("source"), _OUTPUT, _MAPPING),
+            ("source", "output"),
+            "data/site stores/site",
+            load=load_cubes,
+            has_preview=True,
+        ),
+        Job(
+            "ingest-pastis",
+            "Ingest PASTIS-R, unpacked or as the published ZIP, into a tile store.",
+            PastisConfig,
             (
                 Place("source", web=True),
-                Place("output"),
+                _OUTPUT,
                 Place("cloud_masks", required=False),
                 Place("bad_frames", required=False, small_file=True),
             ),
+            ("source", "output"),
+            "'https://zenodo.org/records/5735646/files/PASTIS-R.zip?download=1' s3://bucket/pastis",
         ),
-        Job("clouds", section(DetectionConfig), (Place("store"), Place("weights", required=False))),
-        Job("train_clouds", section(CloudTrainingConfig), (Place("stores"), Place("output"))),
+        Job(
+            "detect-clouds",
+            "Compute cloud and shadow masks for the tiles of a store.",
+            DetectionConfig,
+            (Place("store"), Place("weights", required=False)),
+            ("store",),
+            "stores/site --weights models/clouds",
+        ),
+        Job(
+            "train-clouds",
+            "Train a cloud-detection network. Ctrl-C saves the state; the same command resumes.",
+            CloudTrainingConfig,
+            (Place("stores"), _OUTPUT),
+            ("stores",),
+            "stores/labelled stores/sim --output models/clouds",
+        ),
         Job(
             "train",
-            run_config,
-            (Place("data.store"), Place("output"), Place("training.init_from", required=False, shipped=SHIPPED_MODEL)),
+            "Train a model. Ctrl-C saves the state; the same command resumes.",
+            RunConfig,
+            (Place("data.store"), _OUTPUT, Place("training.init_from", required=False, shipped=SHIPPED_MODEL)),
+            example="--config own_site data.store=stores/site name=site",
+            load=lambda path, overrides: load(path or "default", overrides),
+            configurations=("default", *sorted(set(shipped()) - {"default"})),
         ),
         Job(
             "evaluate",
-            section(EvaluationConfig),
-            (
-                Place("model", shipped=SHIPPED_MODEL),
-                Place("beside", required=False, shipped=SHIPPED_MODEL),
-                Place("store"),
-                Place("output"),
-            ),
+            "Evaluate a model by a protocol, against baselines, as a table and figures.",
+            EvaluationConfig,
+            (_MODEL, Place("beside", required=False, shipped=SHIPPED_MODEL), Place("store"), _OUTPUT),
+            ("model", "store"),
+            "runs/site/model stores/site --protocol paper --output evaluation",
         ),
         Job(
             "reconstruct",
-            section(ReconstructionConfig),
-            (
-                Place("model", shipped=SHIPPED_MODEL),
-                Place("input"),
-                Place("output"),
-                Place("mapping", small_file=True, named=load_cube_mapping),
-            ),
+            "Fill the gaps of series, and write them as Cloud-Optimized GeoTIFFs or NetCDF.",
+            ReconstructionConfig,
+            (_MODEL, Place("input"), _OUTPUT, _MAPPING),
+            ("model", "input", "output"),
+            "runs/site/model stores/site clear format=netcdf",
         ),
         Job(
             "tune",
-            load_sweep,
+            "Run a hyperparameter sweep; the same command resumes a stopped one.",
+            SweepConfig,
             (
                 Place("run.data.store", required=False),
                 Place("model", required=False, shipped=SHIPPED_MODEL),
-                Place("output"),
+                _OUTPUT,
                 Place("run.output", required=False),
                 Place("run.training.init_from", required=False, shipped=SHIPPED_MODEL),
             ),
+            example="--config small run.data.store=stores/sim name=first",
+            load=load_sweep,
+            configurations=("small", *sorted(set(shipped_sweeps()) - {"small"})),
         ),
     )
 }
-"""Every job that can be submitted."""
-
-
-def find_job(name: str) -> Job:
-    """The job with this name.
-
-    Raises:
-        UserError: there is none; the message suggests the closest name.
-    """
-    if name in JOBS:
-        return JOBS[name]
-    near = difflib.get_close_matches(name.replace("-", "_"), JOBS, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UserError(f"no job '{name}': {hint}available jobs: {', '.join(JOBS)}", status=2)
+"""Every job, by name."""

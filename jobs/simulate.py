@@ -1,4 +1,4 @@
-"""Job that simulates tiles into a tile store: `python -m jobs.simulate --config F key=value`."""
+"""Job that simulates tiles into a tile store, or in other layouts: `python -m jobs.simulate`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import sys
 
 from rich.console import Console
 
-from jobs.entry import job_main, require
+from jobs.entry import main
 from jobs.intake import run_intake
-from jobs.registry import section
+from jobs.progress import JobProgress
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.simulation.simulate import plan_simulation
 
@@ -17,19 +17,46 @@ LITTLE_WORK = 24 * 128 * 128
 
 
 def run(config: SimulationJobConfig, display: Console) -> int:
-    """Simulates the tiles that the store lacks. Returns the exit status: 1 if a tile could not be made."""
-    require(config, "output")
+    """Simulates the tiles that the output lacks. Returns the exit status: 1 if a tile could not be made."""
+    if config.layout == "pastis":
+        return _write_pastis(config, display)
+    if config.layout == "netcdf":
+        return _write_netcdf(config)
     indices = range(config.first, config.first + config.tiles)
     plan = plan_simulation(config.simulation, config.output, config.seed, indices, commit_every=config.commit_every)
     few = LITTLE_WORK // (config.height * config.width)
     return 1 if run_intake("simulate", "tiles", plan, config.workers, display, few=few).quarantined else 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    description = "Simulates tiles into a tile store, with the configuration of `restore-dit simulate`."
-    return job_main("simulate", description, section(SimulationJobConfig), run, argv)
+def _write_pastis(config: SimulationJobConfig, display: Console) -> int:
+    from restore_dit.data.pastis.template import read_template
+    from restore_dit.data.pastis.write import write_pastis
+
+    template = read_template(config.dates or None, config.bad_frames or None)
+    with JobProgress("simulate", "patches", config.tiles, display) as progress:
+        write_pastis(
+            config.simulation,
+            config.output,
+            config.tiles,
+            seed=config.seed,
+            template=template,
+            on_patch=progress.update,
+        )
+    print(f"{config.output}: {config.tiles} patches in the layout of PASTIS-R")
+    return 0
+
+
+def _write_netcdf(config: SimulationJobConfig) -> int:
+    from restore_dit.data.exchange import netcdf
+    from restore_dit.data.simulation import simulate_tiles
+    from restore_dit.data.storage import locate, write_bytes_atomically
+
+    for series in simulate_tiles(config.simulation, config.seed, range(config.first, config.first + config.tiles)):
+        place = locate(config.output).join(f"{series.tile_id}.nc")
+        write_bytes_atomically(place, netcdf.encode(series))
+        print(place.uri)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("simulate"))

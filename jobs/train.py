@@ -1,4 +1,4 @@
-"""Job that trains a model: `python -m jobs.train --config F key=value`."""
+"""Job that trains a model: `python -m jobs.train`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import sys
 from rich.console import Console
 
 from cluster.connection import connect
-from jobs.entry import job_main
+from jobs.entry import main
 from jobs.metrics import TrainingMetrics
-from jobs.registry import run_config
 from restore_dit.config import RunConfig
 from restore_dit.program import INTERRUPTED
 
@@ -33,10 +32,5 @@ def run(config: RunConfig, display: Console) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    return job_main("train", "Trains a model, with the configuration of `restore-dit train`.", run_config, run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("train"))

@@ -1,4 +1,4 @@
-"""Job that trains a cloud-detection network: `python -m jobs.train_clouds --config F key=value`."""
+"""Job that trains a cloud-detection network: `python -m jobs.train_clouds`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import threading
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jobs.entry import job_main, require
-from jobs.registry import section
+from jobs.entry import main
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.program import INTERRUPTED
 
@@ -20,7 +19,6 @@ def run(config: CloudTrainingConfig, display: Console) -> int:
     from restore_dit.clouds.training.reports import Learned, Report, Started, score_line
     from restore_dit.training.interrupts import stop_when_interrupted
 
-    require(config, "stores", "output")
     stop = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=display, transient=True, disable=not display.is_terminal) as progress:
@@ -50,11 +48,5 @@ def run(config: CloudTrainingConfig, display: Console) -> int:
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    description = "Trains a cloud-detection network, with the configuration of `restore-dit clouds train`."
-    return job_main("train_clouds", description, section(CloudTrainingConfig), run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("train-clouds"))

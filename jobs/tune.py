@@ -1,4 +1,4 @@
-"""Job that runs a sweep: `python -m jobs.tune --config F key=value`."""
+"""Job that runs a sweep: `python -m jobs.tune`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from cluster.connection import connect
-from jobs.entry import job_main
+from jobs.entry import main
 from jobs.progress import JobProgress
-from tuning.config import SweepConfig, load_sweep
+from tuning.config import SweepConfig
 from tuning.records import Trial, Turn
 
 
@@ -75,11 +75,5 @@ def _shown(values: dict[str, Any]) -> str:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    description = "Runs a hyperparameter sweep, with the configuration of `restore-dit tune`."
-    return job_main("tune", description, load_sweep, run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("tune"))

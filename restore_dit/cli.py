@@ -1,41 +1,53 @@
-"""The program `restore-dit`. Each module of `restore_dit.commands` declares its commands in `add_to`."""
+"""The program `restore-dit`: a command for each job, and the other commands."""
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 
+import click
+
+from jobs.entry import job_command
+from jobs.registry import JOBS
 from restore_dit import __version__
-from restore_dit.commands import clouds, cluster, data, inspect, models, quickstart, serve, submit, tune
-from restore_dit.commands.arguments import settle
+from restore_dit.command_line import Commands, run_program
+from restore_dit.commands.cluster import cluster
+from restore_dit.commands.exchange import export, import_checkpoint
+from restore_dit.commands.inspect import inspect
+from restore_dit.commands.quickstart import quickstart
+from restore_dit.commands.reports import compare_clouds, sweep_report
+from restore_dit.commands.serve import serve
+from restore_dit.commands.submit import job, submit
 
-MODULES = (data, inspect, clouds, models, tune, serve, cluster, submit, quickstart)
-"""Modules with commands, in the order in which `--help` lists them."""
+FORMER = {
+    "ingest cube": "ingest-cubes",
+    "ingest pastis": "ingest-pastis",
+    "ingest": "ingest-cubes or ingest-pastis",
+    "clouds detect": "detect-clouds",
+    "clouds train": "train-clouds",
+    "clouds compare": "compare-clouds",
+    "clouds": "detect-clouds, train-clouds or compare-clouds",
+    "tune report": "sweep-report",
+}
+"""Former names of commands."""
+
+program = Commands(
+    "restore-dit",
+    former=FORMER,
+    help="Fill the gaps of Sentinel-2 time series from clear observations, Sentinel-1 radar and dates.",
+    epilog="Run restore-dit COMMAND --help for the arguments and settings of a command and an example.",
+)
+click.version_option(__version__, message="%(prog)s %(version)s")(program)
+for one in (
+    *map(job_command, JOBS.values()),
+    *(inspect, export, import_checkpoint, compare_clouds, sweep_report, serve, cluster, submit, job, quickstart),
+):
+    program.add_command(one)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0, 1 (failed), 2 (wrong usage) or 130 (interrupted)."""
-    from restore_dit.program import exit_status
-
-    top = parser()
-    given, rest = top.parse_known_args(argv)
-    settle(top, given, rest)
-    return exit_status(lambda: given.command(given), f"restore-dit {given.name}")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The argument parser with all commands."""
-    top = argparse.ArgumentParser(
-        prog="restore-dit",
-        description="Fill the gaps of Sentinel-2 time series from clear observations, Sentinel-1 radar and dates.",
-        epilog="Run restore-dit COMMAND --help for the arguments of a command and an example.",
-    )
-    top.add_argument("--version", action="version", version=f"restore-dit {__version__}")
-    top.set_defaults(main=main)  # quickstart runs other commands
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in MODULES:
-        module.add_to(commands)
-    return top
+    return run_program(program, words, "restore-dit")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ class ServingConfig(Section):
         description="URI of a model directory, or of a folder of model directories, each served under its name",
     )
     default_model: str | None = Field(None, description="name of the default model; none: the first")
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
     open: bool = Field(False, description="disable authentication")
     state: str = Field("serving-state", description="URI of the folder for queued, running and finished jobs")
     storage: tuple[str, ...] = Field(
@@ -65,8 +65,10 @@ class ServingConfig(Section):
     direct_pixels: int = Field(
         500_000, ge=0, description="pixels × dates up to which a series is answered synchronously"
     )
-    use_gpu: bool = False
-    precision: Literal["fp32", "bf16"] = "fp32"
+    use_gpu: bool = Field(False, description="run the network on GPUs")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of the network: fp32 or, faster on GPUs, bf16"
+    )
     compile: bool = Field(
         False, description="run the network through torch.compile: a start-up of minutes, then faster on a GPU"
     )

@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from jobs.registry import JOBS
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,53 +114,49 @@ def test_the_installed_package_is_the_one_from_the_wheel(installed, tmp_path):
 
 
 HELP = """
-import contextlib, importlib, io, json, sys
+import contextlib, io, json, sys
+from jobs.entry import main as run_job
+from restore_dit.cli import main
 
 texts = []
-for module, *words in json.loads(sys.argv[1]):
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
-        importlib.import_module(module).main([*words, "--help"])
+for program, *words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        main([*words, "--help"]) if program == "restore-dit" else run_job(program, [*words, "--help"])
     texts.append(out.getvalue())
 print(json.dumps(texts))
 """
 
 
 def helps(python: Path, cwd: Path, commands: list[tuple[str, ...]]) -> list[str]:
-    """What each (module, words) of the installed package says to `--help`, in one process: a start takes a second."""
+    """What each (program or job, words) of the installed package says to `--help`, in one process: a start takes a
+    second."""
     return json.loads(run([str(python), "-c", HELP, json.dumps(commands)], cwd))
 
 
 def subcommands(help_text: str) -> list[str]:
-    """The commands that argparse lists where its usage line says that one has to follow."""
-    usage, _, rest = help_text.partition("\n\n")
-    if "..." not in usage:
-        return []
-    if braces := re.search(r"\{([\w,-]+)\}\s+\.\.\.", usage):
-        return braces.group(1).split(",")
-    return re.findall(r"^ {4}([a-z][\w-]*)(?: {2,}|$)", rest, re.MULTILINE)
+    """The commands that click lists."""
+    _, _, listed = help_text.partition("\nCommands:\n")
+    return re.findall(r"^ {2}([a-z][\w-]*)(?: {2,}|$)", listed, re.MULTILINE)
 
 
 def test_every_command_explains_itself(installed, tmp_path):
     found: list[tuple[str, ...]] = []
     level: list[tuple[str, ...]] = [()]
     while level:
-        texts = helps(installed / "python", tmp_path, [("restore_dit.cli", *words) for words in level])
-        assert all(text.startswith("usage: restore-dit") for text in texts)
+        texts = helps(installed / "python", tmp_path, [("restore-dit", *words) for words in level])
+        assert all(text.startswith("Usage: restore-dit") for text in texts)
         level = [(*words, name) for words, text in zip(level, texts, strict=True) for name in subcommands(text)]
         found += level
-    assert {("train",), ("evaluate",), ("reconstruct",)} <= set(found)
+    assert {("train",), ("evaluate",), ("reconstruct",), ("submit", "tune"), ("cluster", "up")} <= set(found)
 
 
 def test_every_job_explains_itself(installed, tmp_path):
-    jobs = sorted(
-        f"jobs.{path.stem}" for path in (ROOT / "jobs").glob("*.py") if "__main__" in path.read_text(encoding="utf-8")
-    )
-    assert "jobs.train" in jobs
-    texts = helps(installed / "python", tmp_path, [(job,) for job in jobs])
-    assert all(text.startswith(f"usage: python -m {job} ") for job, text in zip(jobs, texts, strict=True))
+    texts = helps(installed / "python", tmp_path, [(name,) for name in JOBS])
+    modules = [job.module for job in JOBS.values()]
+    assert all(text.startswith(f"Usage: python -m {module} ") for module, text in zip(modules, texts, strict=True))
 
 
 @pytest.mark.parametrize("command", [("restore-dit",), ("python", "-m", "jobs.train")])
 def test_programs_start(installed, tmp_path, command):
     program, *words = command
-    assert run([str(installed / program), *words, "--help"], tmp_path).startswith("usage: ")
+    assert run([str(installed / program), *words, "--help"], tmp_path).startswith("Usage: ")

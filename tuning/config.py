@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,8 @@ from pydantic import Field, model_validator
 
 from restore_dit.config import RunConfig, Section, load
 from restore_dit.config.examples import Fraction, Positive
-from restore_dit.config.loading import apply_overrides, build, merge, read_yaml
+from restore_dit.config.loading import build, read_yaml
+from restore_dit.config.settings import changes_of, merge
 from restore_dit.errors import UserError
 from tuning.space import CHANGEABLE, Range, Space, keys_of, may_change, require_valid
 
@@ -26,7 +28,7 @@ class SearchConfig(Section):
         ("psnr",), description="what tpe optimises: PSNR alone, or PSNR and sampling time"
     )
     startup_trials: Positive = Field(8, description="tpe: number of random trials at the beginning")
-    seed: int = 0
+    seed: int = Field(0, description="seed of the search")
 
     @model_validator(mode="after")
     def _seeks_quality(self) -> SearchConfig:
@@ -63,13 +65,16 @@ class SeedsConfig(Section):
 class SweepConfig(Section):
     """A sweep. It is saved as `sweep.yaml` in the sweep's folder."""
 
-    name: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the sweep")
     output: str = Field("sweeps", description="URI of the parent folder; the sweep is stored in output/name")
     model: str | None = Field(
         None, description="URI of a trained model: trials do not train but only sample this model"
     )
     run: RunConfig = Field(RunConfig(), description="base configuration of all trials")
-    space: Space = Field(default_factory=dict)
+    space: Space = Field(
+        default_factory=dict,
+        description="key of a run → its possible values: a list (values), a range (low, high) or bundles",
+    )
     search: SearchConfig = SearchConfig()
     stopping: StoppingConfig | None = Field(None, description="early stopping; none: every trial trains to its end")
     population: PopulationConfig | None = Field(
@@ -159,7 +164,7 @@ def shipped_sweeps() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_sweep(config: str | None, overrides: list[str]) -> SweepConfig:
+def load_sweep(config: str | None, overrides: Iterable[str]) -> SweepConfig:
     """Loads a sweep from a YAML file, or a shipped sweep by name, and applies `key=value` overrides.
 
     A file may contain `base: NAME`, the file of a run or a shipped configuration, which `run` then modifies.
@@ -173,7 +178,7 @@ def load_sweep(config: str | None, overrides: list[str]) -> SweepConfig:
         if name not in shipped_sweeps():
             raise UserError(f"{name}: no such file; shipped sweeps: {', '.join(shipped_sweeps())}", status=2)
         path = shipped_sweeps()[name]
-    tree: dict[str, Any] = apply_overrides(read_yaml(path), overrides)
+    tree: dict[str, Any] = merge(read_yaml(path), changes_of(SweepConfig, overrides))
     base = tree.pop("base", None)
     run = tree.get("run") or {}
     if isinstance(run, dict) and run.get("output"):

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import Field, model_validator
 
 from restore_dit.config import RunConfig, Section
-from restore_dit.config.loading import build, merge
+from restore_dit.config.loading import build
+from restore_dit.config.settings import merge
 from restore_dit.errors import UserError
 
 Scalar = bool | int | float | str | None

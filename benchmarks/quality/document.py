@@ -15,7 +15,7 @@ from restore_dit.evaluation.baselines import BASELINES
 from restore_dit.evaluation.frames import Interval
 
 MASKS: dict[Masks, str] = {
-    "both": "by both the masks that came with the site and the rule (`clouds detect`)",
+    "both": "by both the masks that came with the site and the rule (`detect-clouds`)",
     "source": "by the masks that came with the site",
 }
 

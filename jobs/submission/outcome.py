@@ -12,7 +12,7 @@ STOPPED = 130
 """Exit status of a stopped job, the same as after Ctrl-C."""
 
 _PASSED_ON = (1, 2, STOPPED)
-_OWN_ERROR = re.compile(r"^jobs\.\w+: error: (.*)")
+_OWN_ERROR = re.compile(r"^python -m jobs\.\w+: error: (.*)")
 _KILLED = (-9, 137)
 _NOT_FOUND = 127
 _SUPERVISOR = "JOB_SUPERVISOR_ACTOR_"

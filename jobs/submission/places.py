@@ -44,12 +44,10 @@ def as_on_the_cluster(job: Job, config: BaseModel) -> tuple[BaseModel, dict[str,
     Raises:
         UserError: an address is missing, or the cluster cannot reach it.
     """
+    job.require_places(config)
     files: dict[str, bytes] = {}
     for place in job.places:
-        addresses = list(place.values(config))
-        if place.required and not addresses:
-            raise UserError(f"{place.key} is not set: give {place.key}=s3://bucket/folder", status=2)
-        for address in addresses:
+        for address in place.values(config):
             if address == place.shipped:
                 continue
             # A value that may be the name of something shipped is looked up as a file, never as an address.

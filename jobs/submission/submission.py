@@ -56,7 +56,7 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
     commit = commit_of(project_root(), *PACKAGES)
     return Submission(
         job_id=new_job_id(job, run),
-        entrypoint=f"python -m jobs.{job.name} --config {CONFIG_FILE}",
+        entrypoint=f"python -m {job.module} --config {CONFIG_FILE}",
         config=config,
         package=pack(project, attached),
         files=tuple(sorted({*project, *attached})),

@@ -70,7 +70,7 @@ def detector_of(config: DetectionConfig) -> Detector:
 
         if not config.weights:
             raise UserError(
-                "--method network requires --weights: a model directory of `clouds train`, or a published state dict",
+                "--method network requires --weights: a model directory of `train-clouds`, or a published state dict",
                 status=2,
             )
         return load_detector(config)

@@ -130,7 +130,7 @@ def _require_cloud_model(folder: Location) -> None:
     if exists(folder.join("config.yaml")):
         raise UserError(
             f"{folder.uri}: a RESTORE-DiT model, which fills gaps; cloud masks require a model from "
-            "`restore-dit clouds train`"
+            "`restore-dit train-clouds`"
         )
     hint = f"; did you mean {folder.uri}/model?" if exists(folder.join("model", CONFIG_FILE)) else ""
     raise UserError(f"{folder.uri}: not the model directory of a cloud-detection network (no {CONFIG_FILE}){hint}")
@@ -166,4 +166,4 @@ def _read_weights(origin: str, content: bytes) -> tuple[dict[str, Tensor], dict[
         network = CloudNetworkConfig.model_validate_json(metadata["network"])
         return weights, {"network": network, "checksum": metadata["checksum"]}
     except (KeyError, ValueError):
-        raise UserError(f"{origin}: not weights from `restore-dit clouds train`; copy the model again") from None
+        raise UserError(f"{origin}: not weights from `restore-dit train-clouds`; copy the model again") from None

@@ -2,100 +2,97 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from typing import TYPE_CHECKING
 
-from restore_dit.commands.arguments import command, group
+import click
+
+from restore_dit.command_line import Commands, command
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
     from cluster.local.record import ClusterRecord
-    from restore_dit.commands.arguments import Commands
 
 MIB = 1 << 20
 
-
-def add_to(commands: Commands) -> None:
-    """`cluster up`, `cluster down`, `cluster status`."""
-    clusters = group(commands, "cluster", "A Ray cluster of several nodes on this machine.")
-    parser = command(
-        clusters,
-        "cluster up",
-        cluster_up,
-        "Start a head and worker nodes as separate processes on this machine, on loopback and with a token.",
-        "cluster up --nodes 3 --cpus-per-node 1",
-    )
-    parser.add_argument("--nodes", type=int, default=3, help="number of nodes, including the head (default: 3)")
-    parser.add_argument(
-        "--cpus-per-node", type=int, metavar="N", help="CPUs per node (default: the machine's, divided by the nodes)"
-    )
-    parser.add_argument(
-        "--head-cpus", type=int, metavar="N", help="CPUs of the head (default: as the others); 0: it runs no tasks"
-    )
-    parser.add_argument(
-        "--gpus-per-node", type=int, default=0, metavar="N", help="GPUs per node, except the head (default: 0)"
-    )
-    parser.add_argument("--object-store", type=int, metavar="MIB", help="size per node (default: at most 1024)")
-    parser.add_argument(
-        "--timeout", type=float, default=120, metavar="S", help="seconds until all nodes must be up (default: 120)"
-    )
-    parser.add_argument(
-        "--python",
-        metavar="FILE",
-        help="interpreter of another environment for the nodes; it needs the dependencies but not this project",
-    )
-    parser.add_argument("--user", metavar="NAME", help="run the nodes as this user (requires root)")
-    _named(parser)
-
-    parser = command(
-        clusters, "cluster down", cluster_down, "Stop the processes that `cluster up` started.", "cluster down"
-    )
-    _named(parser)
-
-    parser = command(
-        clusters, "cluster status", cluster_status, "List the nodes and jobs of the cluster.", "cluster status"
-    )
-    _named(parser)
+_name = click.option("--name", default="default", show_default=True, help="name of the cluster, to tell several apart")
 
 
-def cluster_up(given: argparse.Namespace) -> int:
-    from cluster.local.lifecycle import ClusterPlan, up
+@command("up", example="--nodes 3 --cpus-per-node 1")
+@click.option("--nodes", type=int, default=3, show_default=True, help="number of nodes, including the head")
+@click.option(
+    "--cpus-per-node", type=int, metavar="N", help="CPUs per node (default: the machine's, divided by the nodes)"
+)
+@click.option(
+    "--head-cpus", type=int, metavar="N", help="CPUs of the head (default: as the others); 0: it runs no tasks"
+)
+@click.option(
+    "--gpus-per-node", type=int, default=0, show_default=True, metavar="N", help="GPUs per node, except the head"
+)
+@click.option("--object-store", type=int, metavar="MIB", help="size per node (default: at most 1024)")
+@click.option(
+    "--timeout", type=float, default=120, show_default=True, metavar="S", help="seconds until all nodes must be up"
+)
+@click.option(
+    "--python",
+    metavar="FILE",
+    help="interpreter of another environment for the nodes; it needs the dependencies but not this project",
+)
+@click.option("--user", metavar="NAME", help="run the nodes as this user (requires root)")
+@_name
+def up(
+    nodes: int,
+    cpus_per_node: int | None,
+    head_cpus: int | None,
+    gpus_per_node: int,
+    object_store: int | None,
+    timeout: float,
+    python: str | None,
+    user: str | None,
+    name: str,
+) -> int:
+    """Start a head and worker nodes as separate processes on this machine, on loopback and with a token."""
+    from cluster.local import lifecycle
     from cluster.local.node import Runner
 
-    share = max(1, (os.cpu_count() or 1) // max(given.nodes, 1))
-    plan = ClusterPlan(
-        nodes=given.nodes,
-        cpus_per_node=share if given.cpus_per_node is None else given.cpus_per_node,
-        head_cpus=given.head_cpus,
-        gpus_per_node=given.gpus_per_node,
-        object_store=None if given.object_store is None else given.object_store * MIB,
-        name=given.name_of_cluster,
-        seconds=given.timeout,
-        runner=Runner(given.python or sys.executable, given.user),
+    share = max(1, (os.cpu_count() or 1) // max(nodes, 1))
+    plan = lifecycle.ClusterPlan(
+        nodes=nodes,
+        cpus_per_node=share if cpus_per_node is None else cpus_per_node,
+        head_cpus=head_cpus,
+        gpus_per_node=gpus_per_node,
+        object_store=None if object_store is None else object_store * MIB,
+        name=name,
+        seconds=timeout,
+        runner=Runner(python or sys.executable, user),
     )
-    _show(up(plan, lambda line: print(line, flush=True)))
+    _show(lifecycle.up(plan, lambda line: print(line, flush=True)))
     return 0
 
 
-def cluster_down(given: argparse.Namespace) -> int:
-    from cluster.local.lifecycle import down
+@command("down")
+@_name
+def down(name: str) -> int:
+    """Stop the processes that `cluster up` started."""
+    from cluster.local import lifecycle
 
-    if not down(given.name_of_cluster):
-        raise UserError(f"there is no local cluster '{given.name_of_cluster}'")
-    print(f"local cluster '{given.name_of_cluster}' stopped")
+    if not lifecycle.down(name):
+        raise UserError(f"there is no local cluster '{name}'")
+    print(f"local cluster '{name}' stopped")
     return 0
 
 
-def cluster_status(given: argparse.Namespace) -> int:
-    """Prints the nodes and jobs. Returns the exit status: 0 if every node is alive, else 1."""
+@command("status")
+@_name
+def status(name: str) -> int:
+    """List the nodes and jobs of the cluster. Exits with 0 if every node is alive, else with 1."""
     from cluster.local import dashboard
     from cluster.local.record import read_record
 
-    record = read_record(given.name_of_cluster)
+    record = read_record(name)
     if record is None:
-        raise UserError(f"there is no local cluster '{given.name_of_cluster}'; start one with `restore-dit cluster up`")
+        raise UserError(f"there is no local cluster '{name}'; start one with `restore-dit cluster up`")
     try:
         nodes, jobs = dashboard.nodes(record), dashboard.jobs(record)
     except OSError as error:
@@ -115,17 +112,10 @@ def cluster_status(given: argparse.Namespace) -> int:
     return 1 if dead or not all(node.alive for node in nodes) else 0
 
 
+cluster = Commands("cluster", help="A Ray cluster of several nodes on this machine.", commands=[up, down, status])
+
+
 def _show(record: ClusterRecord) -> None:
     print(f"submit jobs with:  restore-dit submit JOB … --address {record.dashboard}")
     print(f"use Ray directly:  source {record.environment_file}")
     print(f"token:             {record.token_file}")
-
-
-def _named(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--name",
-        dest="name_of_cluster",
-        default="default",
-        metavar="NAME",
-        help="name of the cluster, to tell several apart (default: default)",
-    )

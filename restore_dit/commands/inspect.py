@@ -2,67 +2,44 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from restore_dit.commands.arguments import OVERRIDES, command
-from restore_dit.config import TargetConfig, dump, load
+import click
+
+from restore_dit.command_line import SettingsCommand
+from restore_dit.config import RunConfig, TargetConfig, dump, load, shipped
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from torch import nn
 
-    from restore_dit.commands.arguments import Commands
     from restore_dit.data.store.tile_store import TileStore
 
 TILES_OF_FRAMES = 4
 """Number of tiles whose frames are drawn by default."""
 
 
-def add_to(commands: Commands) -> None:
-    """`inspect`."""
-    parser = command(
-        commands,
-        "inspect",
-        inspect,
-        "Describe a tile store or model directory, verify it, or draw it.",
-        "inspect stores/site data.targets.most_haze=0.05 --frames",
-    )
-    parser.add_argument("place", help="tile store or model directory")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--verify", action="store_true", help="check every file of a tile store against its checksum")
-    parser.add_argument("--deep", action="store_true", help="with --verify: also decode every acquisition")
-    parser.add_argument(
-        "--contact-sheet",
-        nargs="?",
-        const="",
-        metavar="FILE.png",
-        help="draw up to 12 tiles of a store (default file: the store's name, in the working directory)",
-    )
-    parser.add_argument(
-        "--frames",
-        nargs="?",
-        const="",
-        metavar="FILE.png",
-        help="draw every acquisition of up to 4 tiles: whether it may be a training target, and why not (default file: "
-        "the store's name with _frames, in the working directory)",
-    )
-    parser.add_argument("--tiles", metavar="A,B", help="with --contact-sheet or --frames: the tiles to draw")
-    parser.add_argument(
-        "--config",
-        default="default",
-        metavar="F",
-        help="YAML file, or a shipped configuration, whose data.targets selects the targets (default: default)",
-    )
-    parser.add_argument("overrides", nargs="*", metavar=OVERRIDES, help="settings of that configuration to override")
-    parser.set_defaults(dry_run=False)  # makes `settle` accept key=value between options
+@dataclass(frozen=True)
+class Request:
+    """The arguments and options of the command."""
+
+    place: str
+    json: bool
+    verify: bool
+    deep: bool
+    contact_sheet: str | None
+    frames: str | None
+    tiles: str | None
+    config: str
+    overrides: Sequence[str]
 
 
-def inspect(given: argparse.Namespace) -> int:
+def _inspect(**options: Any) -> int:
     from restore_dit.data.examples.target_description import describe_targets
     from restore_dit.data.storage import exists
     from restore_dit.data.store.description_text import description_text
@@ -70,6 +47,7 @@ def inspect(given: argparse.Namespace) -> int:
     from restore_dit.data.store.tile_store import TileStore
     from restore_dit.reconstruction.model_description import locate_model
 
+    given = Request(**options)
     for name, show in (("cloud_network.yaml", _inspect_cloud_model), ("model.safetensors", _inspect_model)):
         if exists(locate_model(given.place).join(name)):
             _refuse_options_of_stores(given)
@@ -86,7 +64,47 @@ def inspect(given: argparse.Namespace) -> int:
     return _verify(given, store) if given.verify else 0
 
 
-def _check_options(given: argparse.Namespace) -> None:
+inspect = SettingsCommand(
+    "inspect",
+    RunConfig,
+    defaults=lambda: load("default"),
+    section="data.targets.",
+    callback=_inspect,
+    help="Describe a tile store or model directory, verify it, or draw it.",
+    example="stores/site data.targets.most_haze=0.05 --frames",
+    params=[
+        click.Argument(["place"], metavar="STORE|MODEL", help="path or URI of a tile store or model directory"),
+        click.Option(["--json"], is_flag=True, help="print JSON"),
+        click.Option(["--verify"], is_flag=True, help="check every file of a tile store against its checksum"),
+        click.Option(["--deep"], is_flag=True, help="with --verify: also decode every acquisition"),
+        click.Option(
+            ["--contact-sheet"],
+            is_flag=False,
+            flag_value="",
+            metavar="[FILE.png]",
+            help="draw up to 12 tiles of a store (default file: the store's name, in the working directory)",
+        ),
+        click.Option(
+            ["--frames"],
+            is_flag=False,
+            flag_value="",
+            metavar="[FILE.png]",
+            help="draw every acquisition of up to 4 tiles: whether it may be a training target, and why not (default "
+            "file: the store's name with _frames, in the working directory)",
+        ),
+        click.Option(["--tiles"], metavar="A,B", help="with --contact-sheet or --frames: the tiles to draw"),
+        click.Option(
+            ["--config"],
+            default="default",
+            metavar="FILE",
+            help="YAML file, or a shipped configuration, whose data.targets selects the targets: "
+            f"{', '.join(shipped())} (default: default)",
+        ),
+    ],
+)
+
+
+def _check_options(given: Request) -> None:
     if given.deep and not given.verify:
         raise UserError("--deep requires --verify", status=2)
     if given.tiles and given.contact_sheet is None and given.frames is None:
@@ -101,7 +119,7 @@ def _check_options(given: argparse.Namespace) -> None:
             )
 
 
-def _refuse_options_of_stores(given: argparse.Namespace) -> None:
+def _refuse_options_of_stores(given: Request) -> None:
     for option in ("verify", "deep", "contact_sheet", "frames", "tiles"):
         if getattr(given, option) not in (None, False):
             name = option.replace("_", "-")
@@ -112,21 +130,21 @@ def _refuse_options_of_stores(given: argparse.Namespace) -> None:
         )
 
 
-def _inspect_model(given: argparse.Namespace) -> int:
+def _inspect_model(given: Request) -> int:
     from restore_dit.reconstruction.model_directory import load_model
 
     model = load_model(given.place)
     return _show_model(given, model.config, model.denoiser, model.metrics)
 
 
-def _inspect_cloud_model(given: argparse.Namespace) -> int:
+def _inspect_cloud_model(given: Request) -> int:
     from restore_dit.clouds.model_directory import load_cloud_model
 
     model = load_cloud_model(given.place)
     return _show_model(given, model.config, model.network, model.metrics)
 
 
-def _show_model(given: argparse.Namespace, config: BaseModel, network: nn.Module, metrics: dict[str, Any]) -> int:
+def _show_model(given: Request, config: BaseModel, network: nn.Module, metrics: dict[str, Any]) -> int:
     parameters = sum(p.numel() for p in network.parameters())
     if given.json:
         tree = {"config": config.model_dump(mode="json"), "parameters": parameters, "metrics": metrics}
@@ -139,7 +157,7 @@ def _show_model(given: argparse.Namespace, config: BaseModel, network: nn.Module
     return 0
 
 
-def _draw_contact_sheet(given: argparse.Namespace, store: TileStore) -> None:
+def _draw_contact_sheet(given: Request, store: TileStore) -> None:
     from restore_dit.data.storage import write_bytes_atomically
     from restore_dit.data.store.contact_sheet import contact_sheet
 
@@ -148,7 +166,7 @@ def _draw_contact_sheet(given: argparse.Namespace, store: TileStore) -> None:
     print(f"contact sheet: {file}", file=sys.stderr)
 
 
-def _draw_frames(given: argparse.Namespace, store: TileStore, targets: TargetConfig) -> None:
+def _draw_frames(given: Request, store: TileStore, targets: TargetConfig) -> None:
     from restore_dit.data.examples.frame_strip import frame_strip
     from restore_dit.data.examples.frame_strip_picture import frame_picture
     from restore_dit.data.storage import write_bytes_atomically
@@ -175,7 +193,7 @@ def _tiles_with_frames(store: TileStore, targets: TargetConfig) -> list[str]:
     return evenly(decided, TILES_OF_FRAMES)
 
 
-def _verify(given: argparse.Namespace, store: TileStore) -> int:
+def _verify(given: Request, store: TileStore) -> int:
     from rich.console import Console
     from rich.progress import Progress
 

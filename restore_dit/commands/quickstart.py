@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from restore_dit.commands.arguments import command
+import click
+
+from restore_dit.command_line import command, run_program
 from restore_dit.errors import UserError
 
-if TYPE_CHECKING:
-    from restore_dit.commands.arguments import Commands
 
-
-def add_to(commands: Commands) -> None:
-    """`quickstart`."""
-    parser = command(
-        commands,
-        "quickstart",
-        quickstart,
-        "Fill a simulated series with the shipped model, then train a small one. Takes minutes on a laptop.",
-        "quickstart",
-    )
-    parser.add_argument(
-        "--folder", default="quickstart", help="folder for everything that is written (default: quickstart)"
-    )
-
-
-def quickstart(given: argparse.Namespace) -> int:
-    folder = given.folder
+@command("quickstart")
+@click.option(
+    "--folder", default="quickstart", show_default=True, metavar="FOLDER", help="folder for everything that is written"
+)
+@click.pass_context
+def quickstart(context: click.Context, folder: str) -> int:
+    """Fill a simulated series with the shipped model, then train a small one. Takes minutes on a laptop."""
     series, clear, store, run = (f"{folder}/{name}" for name in ("series", "clear", "store", "run"))
     filling = [
         # Seed 7 gives a place, a year and an archive that the shipped model, trained on seed 1, has never seen.
-        ["simulate", series, "--tiles", "1", "--seed", "7", "varied=true", "days=400", "height=64", "width=64"],
+        ["simulate", series, "--tiles", "1", "--seed", "7", "--varied", "days=400", "height=64", "width=64"],
         ["reconstruct", series, clear],
         ["evaluate", series, "--output", f"{folder}/scores", "part=all"],
     ]
@@ -42,7 +30,7 @@ def quickstart(given: argparse.Namespace) -> int:
         ["train", "--config", "tiny", f"data.store={store}", f"output={folder}", "name=run"],
         ["evaluate", f"{run}/model", store, "--output", f"{folder}/evaluation"],
     ]
-    status = _all_of(filling, given)
+    status = _all_of(filling, context, folder)
     if status:
         return status
     print(
@@ -50,20 +38,20 @@ def quickstart(given: argparse.Namespace) -> int:
         "above and figures). Next, a small model is trained. Press Ctrl-C to stop it; run the same command again to "
         "resume."
     )
-    status = _all_of(training, given)
+    status = _all_of(training, context, folder)
     if not status:
         print(f"\nSee {folder}/evaluation for the table and figures of your own model.")
     return status
 
 
-def _all_of(commands: Sequence[Sequence[str]], given: argparse.Namespace) -> int:
+def _all_of(commands: Sequence[Sequence[str]], context: click.Context, folder: str) -> int:
     """Runs the commands in turn until one fails. Returns its exit status, or 0."""
     for words in commands:
         print(f"\n$ restore-dit {shlex.join(words)}", flush=True)
-        if words[0] == "train" and _is_finished(f"{given.folder}/run"):
+        if words[0] == "train" and _is_finished(f"{folder}/run"):
             print("already trained; delete the folder to train again")
             continue
-        status: int = given.main(list(words))
+        status = run_program(context.find_root().command, words, "restore-dit")
         if status:
             return status
     return 0

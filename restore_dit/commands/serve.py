@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from restore_dit.commands.arguments import command, overrides
-from restore_dit.commands.dry_run import show
+import click
 
-if TYPE_CHECKING:
-    from restore_dit.commands.arguments import Commands
-
-
-def add_to(commands: Commands) -> None:
-    """`serve`."""
-    parser = command(
-        commands,
-        "serve",
-        serve,
-        "Serve reconstructions over HTTP until Ctrl-C.",
-        "serve runs/site/model port=8000",
-    )
-    parser.add_argument(
-        "models",
-        nargs="?",
-        help="model directory, or a folder of model directories (default: as configured, else the shipped model)",
-    )
-    parser.add_argument("--config", metavar="F", type=Path, help="YAML file, which is read again on SIGHUP")
-    overrides(parser)
+from restore_dit.command_line import SettingsCommand, show
+from restore_dit.config.loading import load_section
+from restore_dit.program import console
+from serving.config import ServingConfig
 
 
-def serve(given: argparse.Namespace) -> int:
-    from restore_dit.config.loading import load_section
-    from restore_dit.program import console
-    from serving.config import ServingConfig
-
+def _serve(config: Path | None, dry_run: bool, overrides: Sequence[str]) -> int:
     def read() -> ServingConfig:
-        models = {} if given.models is None else {"models": given.models}
-        return load_section(ServingConfig, given.overrides, given.config, **models)
+        return load_section(ServingConfig, overrides, config)
 
-    if given.dry_run:
+    if dry_run:
         return show(read())
     from serving.run import run
 
     return run(read, console())
+
+
+serve = SettingsCommand(
+    "serve",
+    ServingConfig,
+    ("models",),
+    defaults=ServingConfig,
+    callback=_serve,
+    help="Serve reconstructions over HTTP until Ctrl-C.",
+    example="runs/site/model port=8000",
+    params=[
+        click.Option(["--config"], metavar="FILE", type=Path, help="YAML file, which is read again on SIGHUP"),
+        click.Option(["--dry-run"], is_flag=True, help="print the resolved configuration and exit"),
+    ],
+)

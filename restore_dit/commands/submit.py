@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from restore_dit.commands.arguments import command, group, overrides
+import click
+from click.core import ParameterSource
+
+from jobs.entry import job_command
+from jobs.registry import JOBS, Job
+from jobs.submission.names import check_job_id
+from restore_dit.command_line import Commands, command, show
 from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,79 +23,69 @@ if TYPE_CHECKING:
 
     from jobs.submission.client import ClusterClient
     from jobs.submission.submission import Submission
-    from restore_dit.commands.arguments import Commands
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C; the job goes on."""
 
-
-def add_to(commands: Commands) -> None:
-    """`submit`, `job list`, `job status`, `job logs`, `job stop`."""
-    parser = command(
-        commands,
-        "submit",
-        submit,
-        "Run a job on a cluster and follow its log. Ctrl-C leaves it running.",
-        "submit train --config default data.store=s3://bucket/store output=s3://bucket/runs name=big "
-        "--address http://127.0.0.1:8265",
-    )
-    parser.add_argument("job", metavar="JOB", help=f"one of: {', '.join(_job_names())}")
-    parser.add_argument(
-        "--config",
-        metavar="F",
-        help="YAML file; for train, also the name of a shipped configuration (default: default)",
-    )
-    _add_address(parser)
-    parser.add_argument("--detach", action="store_true", help="print the job's id and exit without following it")
-    parser.add_argument(
-        "--cpus", type=float, default=0, metavar="N",
+OPTIONS = (
+    _ADDRESS := click.Option(
+        ["--address"],
+        metavar="URL",
+        help="the cluster's dashboard, for example http://127.0.0.1:8265 (default: RAY_API_SERVER_ADDRESS, else the "
+        "cluster of `restore-dit cluster up`)",
+    ),
+    click.Option(["--detach"], is_flag=True, help="print the job's id and exit without following it"),
+    click.Option(
+        ["--cpus"],
+        type=click.FloatRange(min=0),
+        default=0,
+        metavar="N",
         help="CPUs to reserve for the job's driver, on any node (default: none; the driver runs on the head)",
-    )  # fmt: skip
-    parser.add_argument("--gpus", type=float, default=0, metavar="N", help="GPUs to reserve for the job's driver")
-    parser.add_argument(
-        "--stop-wait", type=int, default=300, metavar="SECONDS",
-        help="how long a stopped job may take to save its state before it is killed (default: 300)",
-    )  # fmt: skip
-    overrides(parser)
-
-    jobs = group(commands, "job", "List, follow and stop the jobs of a cluster.")
-    parser = command(jobs, "job list", list_jobs, "List the jobs of a cluster, latest last.", "job list")
-    _add_address(parser)
-    for name, run, description in (
-        ("status", status, "Show the status of a job. Exits with 0 whatever the status is."),
-        ("logs", logs, "Print the log of a job."),
-        ("stop", stop, "Stop a job. A training saves its state first."),
-    ):
-        parser = command(jobs, f"job {name}", run, description, f"job {name} train-site-20261122-231500-ab12")
-        parser.add_argument("id", metavar="ID", help="the job's id, as printed by submit and list")
-        if name == "logs":
-            parser.add_argument(
-                "--follow", action="store_true", help="follow the log until the job ends, then exit with its status"
-            )
-        _add_address(parser)
+    ),
+    click.Option(
+        ["--gpus"], type=click.FloatRange(min=0), default=0, metavar="N", help="GPUs to reserve for the job's driver"
+    ),
+    click.Option(
+        ["--stop-wait"],
+        type=click.IntRange(min=0),
+        default=300,
+        show_default=True,
+        metavar="SECONDS",
+        help="how long a stopped job may take to save its state before it is killed",
+    ),
+)
+"""Options of `submit`."""
 
 
-def submit(given: argparse.Namespace) -> int:
-    from jobs.registry import find_job
+def _submit(
+    job: Job,
+    config: str | None,
+    dry_run: bool,
+    overrides: Sequence[str],
+    address: str | None,
+    detach: bool,
+    cpus: float,
+    gpus: float,
+    stop_wait: int,
+) -> int:
     from jobs.submission.submission import prepare
 
-    for option, value in (("--cpus", given.cpus), ("--gpus", given.gpus), ("--stop-wait", given.stop_wait)):
-        if value < 0:
-            raise UserError(f"{option} {value:g}: must be at least 0", status=2)
-    job = find_job(given.job)
-    submission = prepare(job, job.read(given.config, given.overrides), given.stop_wait)
-    if given.dry_run:
-        return _show(submission)
-    client = _connect(given)
+    submission = prepare(job, job.read(config, overrides), stop_wait)
+    if dry_run:
+        show(submission.config)
+        print(f"# {submission.entrypoint}")
+        print(f"# with {len(submission.files)} files, {len(submission.package) / 1e6:.1f} MB packed")
+        return 0
+    client = _connect(address)
     commands = _commands(submission.job_id, client.target.url)
     try:
-        _send(submission, client, given)
+        _send(submission, client, cpus, gpus)
     except KeyboardInterrupt:
         started = f"job {submission.job_id} may have started\n{commands}"
         _say(f"\n{started if client.start_asked else 'no job was started'}")
         return INTERRUPTED
     try:
-        if given.detach:
+        if detach:
             print(submission.job_id)
             _say(commands)
             return 0
@@ -100,83 +96,116 @@ def submit(given: argparse.Namespace) -> int:
         return INTERRUPTED
 
 
-def list_jobs(given: argparse.Namespace) -> int:
+@click.pass_context
+def _options_before_the_job(context: click.Context, **_: object) -> None:
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    context.default_map = dict.fromkeys(JOBS, given)
+
+
+submit = Commands(
+    "submit",
+    former={"ingest": "ingest-pastis", "clouds": "detect-clouds"},
+    help="Run a job on a cluster and follow its log. Ctrl-C leaves it running.",
+    callback=_options_before_the_job,
+    params=list(OPTIONS),
+    commands=[
+        job_command(job, _submit, OPTIONS, f"… --address http://127.0.0.1:8265, with the words of restore-dit {name}")
+        for name, job in JOBS.items()
+    ],
+)
+
+_ID = click.Argument(["job_id"], metavar="ID", help="the job's id, as printed by submit and list")
+_FOLLOW = click.Option(["--follow"], is_flag=True, help="follow the log until the job ends, then exit with its status")
+EXAMPLE_ID = "train-site-20261122-231500-ab12"
+
+
+@command("list", params=[_ADDRESS])
+def list_jobs(address: str | None) -> int:
+    """List the jobs of a cluster, latest last."""
     rows = [("ID", "STATUS", "STARTED (UTC)", "DURATION")]
-    rows += [(str(job.submission_id), str(job.status), _started(job), _duration(job)) for job in _connect(given).jobs()]
+    rows += [
+        (str(job.submission_id), str(job.status), _started(job), _duration(job)) for job in _connect(address).jobs()
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for row in rows:
         print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
     return 0
 
 
-def status(given: argparse.Namespace) -> int:
-    from jobs.submission.names import check_job_id
+@command("status", params=[_ID, _ADDRESS], example=EXAMPLE_ID)
+def status(job_id: str, address: str | None) -> int:
+    """Show the status of a job. Exits with 0 whatever the status is."""
     from jobs.submission.outcome import outcome
 
-    check_job_id(given.id)
-    client = _connect(given)
-    job = client.job(given.id)
+    client = _connect(address, job_id)
+    job = client.job(job_id)
     print(f"job: {job.submission_id}\nstatus: {job.status}")
     if job.status.is_terminal():
-        print(f"outcome: {outcome(job, client.log(given.id).splitlines()[-200:]).text}")
+        print(f"outcome: {outcome(job, client.log(job_id).splitlines()[-200:]).text}")
     print(f"started: {_started(job)} UTC\nduration: {_duration(job)}")
     for name, value in (job.metadata or {}).items():
         print(f"{name}: {value}")
     return 0
 
 
-def logs(given: argparse.Namespace) -> int:
-    from jobs.submission.names import check_job_id
-
-    check_job_id(given.id)
-    client = _connect(given)
-    if not given.follow:
-        print(client.log(given.id), end="")
+@command("logs", params=[_ID, _FOLLOW, _ADDRESS], example=EXAMPLE_ID)
+def logs(job_id: str, follow: bool, address: str | None) -> int:
+    """Print the log of a job."""
+    client = _connect(address, job_id)
+    if not follow:
+        print(client.log(job_id), end="")
         return 0
-    client.job(given.id)  # raises `UserError` if there is none
+    client.job(job_id)  # raises `UserError` if there is none
     try:
-        return _follow(client, given.id)
+        return _follow(client, job_id)
     except KeyboardInterrupt:
-        _say(f"\njob {given.id} keeps running\n{_commands(given.id, client.target.url)}")
+        _say(f"\njob {job_id} keeps running\n{_commands(job_id, client.target.url)}")
         return INTERRUPTED
 
 
-def stop(given: argparse.Namespace) -> int:
-    from jobs.submission.names import check_job_id
+@command("stop", params=[_ID, _ADDRESS], example=EXAMPLE_ID)
+def stop(job_id: str, address: str | None) -> int:
+    """Stop a job. A training saves its state first."""
     from jobs.submission.submission import SECONDS_TO_STOP
 
-    check_job_id(given.id)
-    client = _connect(given)
-    job = client.job(given.id)
+    client = _connect(address, job_id)
+    job = client.job(job_id)
     if job.status.is_terminal():
-        print(f"{given.id}: already {job.status}")
+        print(f"{job_id}: already {job.status}")
         return 0
     wait = int((job.metadata or {}).get(SECONDS_TO_STOP, 3))  # a job submitted by another program gets Ray's default
-    client.stop(given.id)
+    client.stop(job_id)
     begin = time.monotonic()
     if job.status != "PENDING":
         _say(f"stop requested; the job has up to {wait} s to save its state")
     while not job.status.is_terminal():
         waited = time.monotonic() - begin
         if job.status == "PENDING" and waited > 5:
-            print(f"{given.id}: {job.status}; it has not started yet and will be stopped as soon as it does")
+            print(f"{job_id}: {job.status}; it has not started yet and will be stopped as soon as it does")
             return 0
         if waited > wait + 60:
-            raise UserError(f"{given.id}: still {job.status} {wait + 60} s after the stop request")
+            raise UserError(f"{job_id}: still {job.status} {wait + 60} s after the stop request")
         time.sleep(0.5)
-        job = client.job(given.id)
-    print(f"{given.id}: {job.status}")
+        job = client.job(job_id)
+    print(f"{job_id}: {job.status}")
     return 0
 
 
-def _send(submission: Submission, client: ClusterClient, given: argparse.Namespace) -> None:
+job = Commands("job", help="List, follow and stop the jobs of a cluster.", commands=[list_jobs, status, logs, stop])
+
+
+def _send(submission: Submission, client: ClusterClient, cpus: float, gpus: float) -> None:
     from jobs.submission.client import Unreachable
 
     _say(f"sending {len(submission.files)} files, {len(submission.package) / 1e6:.1f} MB, to {client.target.url}")
     try:
         client.submit(
             submission.job_id, submission.entrypoint, submission.package, submission.metadata, submission.environment,
-            cpus=given.cpus, gpus=given.gpus,
+            cpus=cpus, gpus=gpus,
         )  # fmt: skip
     except Unreachable as error:
         raise UserError(
@@ -185,11 +214,14 @@ def _send(submission: Submission, client: ClusterClient, given: argparse.Namespa
         ) from None
 
 
-def _connect(given: argparse.Namespace) -> ClusterClient:
+def _connect(address: str | None, job_id: str | None = None) -> ClusterClient:
+    """The cluster. An id of one of its jobs is checked before."""
     from jobs.submission.client import ClusterClient
     from jobs.submission.target import find_target
 
-    return ClusterClient(find_target(given.address))
+    if job_id is not None:
+        check_job_id(job_id)
+    return ClusterClient(find_target(address))
 
 
 def _follow(client: ClusterClient, job_id: str) -> int:
@@ -213,36 +245,12 @@ def _follow(client: ClusterClient, job_id: str) -> int:
     return 0
 
 
-def _show(submission: Submission) -> int:
-    from restore_dit.config import dump
-
-    print(dump(submission.config), end="")
-    print(f"# {submission.entrypoint}")
-    print(f"# with {len(submission.files)} files, {len(submission.package) / 1e6:.1f} MB packed")
-    return 0
-
-
 def _commands(job_id: str, url: str) -> str:
     """The commands to follow and to stop a job, ready to copy."""
     address = f"--address {shlex.quote(url)}"
     return (
         f"to follow: restore-dit job logs {job_id} --follow {address}\nto stop: restore-dit job stop {job_id} {address}"
     )
-
-
-def _add_address(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--address",
-        metavar="URL",
-        help="the cluster's dashboard, for example http://127.0.0.1:8265 (default: RAY_API_SERVER_ADDRESS, else the "
-        "cluster of `restore-dit cluster up`)",
-    )
-
-
-def _job_names() -> list[str]:
-    from jobs.registry import JOBS
-
-    return list(JOBS)
 
 
 def _started(job: JobDetails) -> str:

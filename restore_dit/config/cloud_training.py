@@ -88,7 +88,7 @@ class CloudOptimiserConfig(Section):
     learning_rate: float = Field(
         2e-3, gt=0, description="peak learning rate, after warm-up; decays to zero along a cosine"
     )
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay (AdamW)")
     warmup: Fraction = Field(0.05, description="share of the steps over which the learning rate rises")
     gradient_clip: float = Field(1.0, gt=0, description="maximum norm of the gradient")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -122,7 +122,7 @@ class CloudTrainingConfig(Section):
         "source", description="which of the masks that came with the tiles to learn from"
     )
     output: str = Field(
-        "clouds", description="URI of the model directory; also holds the run's state until it is finished"
+        "models/clouds", description="URI of the model directory; also holds the run's state until it is finished"
     )
     network: CloudNetworkConfig = TRAINED_NETWORK
     bands_in_common: bool = Field(
@@ -154,9 +154,9 @@ class CloudTrainingConfig(Section):
         description="memory for decoded tiles; of larger stores, a seeded subset that changes during training",
     )
     part_steps: Positive = Field(200, description="steps trained on each subset of stores that exceed the memory")
-    seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
-    use_gpu: bool = False
+    seed: int = Field(0, description="seed of the weights, the examples and the split")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="number format of training")
+    use_gpu: bool = Field(False, description="train on a GPU")
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per core")
     save_every: Positive = Field(200, description="steps between saved states")
     log_every: Positive = Field(10, description="steps over which a reported loss is averaged")

@@ -67,7 +67,9 @@ class DetectionConfig(Section):
         description="network: added to the logit of the clear class; above 0, less land is classified as cloud or "
         "shadow, and more cloud and shadow is missed",
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of the network: fp32 or, faster on GPUs, bf16"
+    )
     batch_size: Positive = Field(
         16,
         description="frames of 128×128 pixels per forward pass, from any tiles; proportionally fewer if larger",
@@ -78,7 +80,7 @@ class DetectionConfig(Section):
         description="Ray actors that process tiles; 0: this process; if unset, one per CPU (with use_gpu, per GPU), "
         "or this process for only a few tiles",
     )
-    use_gpu: bool = False
+    use_gpu: bool = Field(False, description="network: run it on GPUs")
     commit_every: Positive = Field(
         16, description="tiles between commits of the store; more where commits would take over a twentieth of the time"
     )

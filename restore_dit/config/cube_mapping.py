@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from restore_dit.config.examples import Section
-from restore_dit.config.loading import apply_overrides, build, read_yaml
+from restore_dit.config.loading import build, read_yaml
 from restore_dit.errors import UserError
 from restore_dit.series import S1_BANDS, S2_ALL_BANDS
 
@@ -25,10 +24,10 @@ class Dimensions(Section):
     """Names of the dimensions, which must have coordinates: dates, and pixel centres in units of the CRS. `band`
     applies where one variable has a product's bands along a dimension."""
 
-    time: str = "time"
-    x: str = "x"
-    y: str = "y"
-    band: str = "band"
+    time: str = Field("time", description="dimension of the dates")
+    x: str = Field("x", description="dimension of the columns")
+    y: str = Field("y", description="dimension of the rows")
+    band: str = Field("band", description="dimension of the bands, for variables that have all of them")
 
 
 class Product(Section):
@@ -120,7 +119,7 @@ def baseline_number(text: object) -> float:
 
 
 class CloudProbability(Section):
-    """Cloud probability or mask from s2cloudless, used after `clouds detect --method s2cloudless`."""
+    """Cloud probability or mask from s2cloudless, used after `detect-clouds --method s2cloudless`."""
 
     variable: str = Field(description="variable, or label along the band dimension")
     cloud_from: float = Field(
@@ -199,8 +198,10 @@ class CubeMapping(Section):
     )
     dimensions: Dimensions = Dimensions()
     crs: str | None = Field(None, description="CRS of files that do not specify it, such as EPSG:32631")
-    optical: tuple[OpticalProduct, ...] = Field(min_length=1)
-    radar: tuple[RadarProduct, ...] = ()
+    optical: tuple[OpticalProduct, ...] = Field(
+        min_length=1, description="files with optical bands, and how they are read"
+    )
+    radar: tuple[RadarProduct, ...] = Field((), description="files with radar bands, and how they are read")
     classes: dict[int, CloudClass] = Field(
         default={}, description="every value of the scene classification → its class"
     )
@@ -241,8 +242,8 @@ def shipped_cube_mappings() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_cube_mapping(mapping: str | Path, overrides: Iterable[str] = ()) -> CubeMapping:
-    """The mapping from a YAML file, or the shipped one of that name, with `key=value` overrides applied.
+def load_cube_mapping(mapping: str | Path) -> CubeMapping:
+    """The mapping from a YAML file, or the shipped one of that name.
 
     Raises:
         UserError: no such file or name, bad YAML, unknown key, bad value.
@@ -253,4 +254,4 @@ def load_cube_mapping(mapping: str | Path, overrides: Iterable[str] = ()) -> Cub
         if str(mapping) not in shipped:
             raise UserError(f"{mapping}: no such file; shipped mappings: {', '.join(shipped)}", status=2)
         path = shipped[str(mapping)]
-    return build(CubeMapping, apply_overrides(read_yaml(path), overrides), str(path))
+    return build(CubeMapping, read_yaml(path), str(path))

@@ -107,7 +107,9 @@ class GapConfig(Section):
 class SplitConfig(Section):
     """Disjoint training, validation and test sets: of tiles or, for a single site, of dates."""
 
-    by: Literal["tiles", "folds", "dates"] = "tiles"
+    by: Literal["tiles", "folds", "dates"] = Field(
+        "tiles", description="what is split: the tiles, the folds of PASTIS-R, or the dates of a single site"
+    )
     test_fraction: Fraction = Field(
         0.2, description="by tiles: seeded share of the tiles; by dates: final share of the acquisitions"
     )

@@ -1,4 +1,4 @@
-"""Settings of the jobs other than training, shared by the command line and `python -m jobs.NAME`."""
+"""Settings of the jobs that apply models: reconstruction and evaluation."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ class SamplingConfig(Section):
 
     steps: Positive | None = Field(None, description="diffusion steps; if unset, from the model's configuration")
     sampler: SamplerName | None = Field(None, description="if unset, from the model's configuration")
-    seed: int = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = Field(0, description="seed of the sampling noise")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of the network: fp32 or, faster on GPUs, bf16"
+    )
     batch_size: Positive = Field(4, description="windows of a series per forward pass")
-    use_gpu: bool = False
+    use_gpu: bool = Field(False, description="run the network on GPUs")
     calibrate: bool = Field(
         True,
         description="first hide and fill some clear dates of each series, blend with interpolation where the model "
@@ -39,7 +41,10 @@ class EvaluationConfig(Section):
     )
     store: str = Field("", description="URI of the tile store")
     output: str = Field("evaluation", description="URI of the folder for the table and figures")
-    protocol: Literal["paper", "missing-frame"] = "paper"
+    protocol: Literal["paper", "missing-frame"] = Field(
+        "paper",
+        description="paper: gaps from cloud masks of other dates, as published; missing-frame: whole frames are hidden",
+    )
     part: Literal["test", "all"] = Field(
         "test",
         description="test: what the model's own split holds out; all: every tile of a store that the model has "
@@ -64,7 +69,9 @@ class ReconstructionConfig(Section):
     input: str = Field("", description="URI of a tile store, or of a data cube's folder")
     output: str = Field("", description="URI of the folder for the rasters")
     tiles: tuple[str, ...] = Field((), description="tile ids; if empty, all tiles")
-    format: Literal["cog", "netcdf"] = "cog"
+    format: Literal["cog", "netcdf"] = Field(
+        "cog", description="cog: Cloud-Optimized GeoTIFFs, one per date; netcdf: one file per tile"
+    )
     mapping: str = Field(
         "worldcereal", description="mapping of a data cube's names and units: the name of a shipped one, or a YAML file"
     )

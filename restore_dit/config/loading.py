@@ -12,12 +12,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from restore_dit.config.presets import PRESETS
+from restore_dit.config.settings import changes_of, merge, settings_of
 from restore_dit.config.tree import RunConfig
 from restore_dit.errors import UserError
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-_YAML_BEGINS = ("[", "{", "'", '"')
 
 
 def shipped() -> dict[str, Path]:
@@ -45,7 +44,7 @@ def load(config: str | Path, overrides: Iterable[str] = ()) -> RunConfig:
         if preset not in PRESETS:
             raise UserError(f"{path}: unknown preset '{preset}'; presets: {', '.join(PRESETS)}", status=2)
         tree = merge(PRESETS[preset]().model_dump(mode="json"), tree)
-    return build(RunConfig, apply_overrides(tree, overrides), str(config))
+    return build(RunConfig, merge(tree, changes_of(RunConfig, overrides)), str(config))
 
 
 def load_section(
@@ -57,7 +56,7 @@ def load_section(
         UserError: no such file, bad YAML, unknown key, bad value.
     """
     tree = merge({} if path is None else read_yaml(path), values)
-    return build(section, apply_overrides(tree, overrides), str(path or "command line"))
+    return build(section, merge(tree, changes_of(section, overrides)), str(path or "command line"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -75,48 +74,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UserError(f"{path}: must contain a mapping of keys to values, not a {type(tree).__name__}", status=2)
     return tree
-
-
-def apply_overrides(tree: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
-    """`tree` with each `a.b=value` applied. A list, a mapping or a quoted word is parsed as YAML, anything else as a
-    single word, so that a path may contain ` #` or `: `.
-
-    Raises:
-        UserError: an override is not of the form `key=value`, or its value is not valid YAML.
-    """
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise UserError(
-                f"'{override}': an override must have the form key=value, such as training.epochs=10", status=2
-            )
-        try:
-            value: Any = yaml.safe_load(text) if text.lstrip().startswith(_YAML_BEGINS) else _scalar(text.strip())
-        except yaml.YAMLError:
-            raise UserError(f"'{override}': the value is not valid YAML", status=2) from None
-        for part in reversed(key.split(".")):
-            value = {part: value}
-        tree = merge(tree, value)
-    return tree
-
-
-def _scalar(text: str) -> Any:
-    """`text` as the number, boolean, date or null that YAML resolves it to, otherwise as a string."""
-    loader = yaml.SafeLoader("")
-    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-    try:
-        return loader.construct_object(yaml.ScalarNode(tag, text))
-    except ValueError:  # not a valid date, such as 31 February
-        return text
-
-
-def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """`base` overridden by the values of `change`, section by section."""
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        merged[key] = merge(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return merged
 
 
 def build(model: type[ModelT], tree: dict[str, Any], origin: str) -> ModelT:
@@ -138,9 +95,12 @@ def _explain(model: type[BaseModel], error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     key = ".".join(location)
     if error["type"] == "extra_forbidden":
-        known = list(_section(model, location[:-1]).model_fields)
-        near = difflib.get_close_matches(location[-1], known, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(known)}"
+        section = _section(model, location[:-1])
+        below = {key.rpartition(".")[2]: key for key in settings_of(section)}
+        near = difflib.get_close_matches(location[-1], section.model_fields, n=1) or [
+            ".".join([*location[:-1], below[name]]) for name in difflib.get_close_matches(location[-1], below, n=1)
+        ]
+        hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(section.model_fields)}"
         return f"unknown key '{key}': {hint}"
     message = error["msg"].removeprefix("Value error, ")
     return (

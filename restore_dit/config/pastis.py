@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from restore_dit.config.examples import Positive, Section
 
@@ -59,11 +59,3 @@ class PastisConfig(Section):
     allow_bad_tiles: bool = Field(False, description="exit with success even if patches were quarantined")
     commit_every: Positive = Field(32, description="patches between commits of the store")
     transfer: TransferConfig = TransferConfig()
-
-    @field_validator("radar", "patches", "folds", mode="before")
-    @classmethod
-    def _separated(cls, value: object) -> object:
-        """Splits `10000,10001`, which YAML reads as one word, and wraps a single number."""
-        if isinstance(value, str):
-            return [word.strip() for word in value.split(",") if word.strip()]
-        return [value] if isinstance(value, int) else value

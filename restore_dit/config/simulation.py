@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from restore_dit.config.examples import Fraction, Positive, Section
 
@@ -66,9 +66,15 @@ class SimulationConfig(Section):
 
 
 class SimulationJobConfig(SimulationConfig):
-    """Simulation of tiles into a tile store: their appearance and number."""
+    """Simulation of tiles: their appearance, their number, and where they are written."""
 
-    output: str = Field("", description="URI of the tile store")
+    output: str = Field("", description="URI of the tile store, or of the folder for the files of another layout")
+    layout: Literal["store", "pastis", "netcdf"] = Field(
+        "store",
+        description="store: a tile store; pastis: a folder laid out like PASTIS-R; netcdf: one NetCDF file per tile",
+    )
+    dates: str = Field("", description="pastis: URI of a JSON file with the acquisition dates of its four tiles")
+    bad_frames: str = Field("", description="pastis: URI of a bad_frames.json from which to copy patches and lists")
     tiles: Positive = Field(24, description="number of tiles")
     first: int = Field(0, ge=0, description="index of the first tile")
     seed: int = Field(0, ge=0, description="seed of the simulated area")
@@ -78,6 +84,16 @@ class SimulationJobConfig(SimulationConfig):
         description="concurrent Ray tasks; 0: this process; if unset, one per CPU, or this process for little work",
     )
     commit_every: Positive = Field(64, description="tiles between commits of the store")
+
+    @model_validator(mode="after")
+    def _possible(self) -> SimulationJobConfig:
+        if self.layout != "pastis" and (self.dates or self.bad_frames):
+            raise ValueError("dates and bad_frames require layout 'pastis'")
+        if self.layout == "pastis" and self.first:
+            raise ValueError("first: not available with layout 'pastis', which starts with the first patches")
+        if self.layout != "store" and self.workers:
+            raise ValueError(f"workers: not available with layout '{self.layout}', which one process writes")
+        return self
 
     @property
     def simulation(self) -> SimulationConfig:

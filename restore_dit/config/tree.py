@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from restore_dit.config.examples import DataConfig, Fraction, Positive, SamplerName, Section
+from restore_dit.config.settings import NEEDS_SECTION
 from restore_dit.series import FEWEST_BANDS, S2_BANDS
 
 
@@ -33,10 +34,10 @@ class ModelConfig(Section):
         description="pixels: ensemble size; each network starts from its own initial weights, and their outputs are "
         "averaged",
     )
-    hidden_size: Positive = 256
-    depth: Positive = 4
-    heads: Positive = 4
-    mlp_ratio: float = Field(4.0, gt=0)
+    hidden_size: Positive = Field(256, description="features of a token, a multiple of 4 and of heads")
+    depth: Positive = Field(4, description="number of blocks")
+    heads: Positive = Field(4, description="attention heads")
+    mlp_ratio: float = Field(4.0, gt=0, description="hidden features of a block's MLP, as a multiple of hidden_size")
     use_dates: bool = Field(True, description="patches: embed acquisition dates; otherwise frame indices")
     radar_attention: Literal["paired", "own_dates"] = Field(
         "own_dates",
@@ -86,7 +87,9 @@ class DiffusionConfig(Section):
     schedule: Literal["linear", "scaled_linear", "cosine", "sigmoid", "straight"] = Field(
         "linear", description="noise schedule; straight: the straight path of rectified flow"
     )
-    steps: int = Field(1000, ge=2, description="number of steps of the noise schedule")
+    steps: int = Field(
+        1000, ge=2, description="number of steps of the noise schedule", json_schema_extra={NEEDS_SECTION: True}
+    )  # `--steps 3000` would be taken for the length of the training
     beta_start: float = Field(1e-4, gt=0, lt=1, description="variance of the first step; unused by cosine and straight")
     beta_end: float = Field(0.02, gt=0, lt=1, description="variance of the last step; unused by cosine and straight")
     zero_terminal_snr: bool = Field(False, description="rescale the schedule so that its last step is pure noise")
@@ -117,8 +120,8 @@ class DiffusionConfig(Section):
         0.0,
         description="share of training examples at steps that the sampler visits; the others follow timestep_sampling",
     )
-    sampler: SamplerName = "dpm_solver_pp"
-    sampling_steps: Positive = 1
+    sampler: SamplerName = Field("dpm_solver_pp", description="default sampler; euler: for schedule straight only")
+    sampling_steps: Positive = Field(1, description="default number of diffusion steps of the sampler")
 
     @model_validator(mode="after")
     def _possible(self) -> DiffusionConfig:
@@ -153,10 +156,12 @@ class DiffusionConfig(Section):
 class OptimiserConfig(Section):
     """AdamW, its learning-rate schedule, and the moving average of the weights."""
 
-    learning_rate: float = Field(2e-4, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
-    warmup_steps: int = Field(100, ge=0)
-    decay: Literal["none", "cosine", "halve_at_epochs"] = "cosine"
+    learning_rate: float = Field(2e-4, gt=0, description="peak learning rate, after warm-up")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay (AdamW)")
+    warmup_steps: int = Field(100, ge=0, description="steps over which the learning rate rises")
+    decay: Literal["none", "cosine", "halve_at_epochs"] = Field(
+        "cosine", description="how the learning rate falls after warm-up"
+    )
     halve_at: tuple[int, ...] = Field((), description="epochs at which halve_at_epochs halves the learning rate")
     gradient_clip: float | None = Field(1.0, gt=0, description="maximum norm of the gradient; if unset, no clipping")
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -168,7 +173,7 @@ class TrainingConfig(Section):
     """How the training runs."""
 
     init_from: str | None = Field(None, description="URI of a model directory whose weights the run starts from")
-    epochs: Positive = 100
+    epochs: Positive = Field(100, description="passes over the training tiles")
     batch_size: Positive = Field(16, description="examples per optimiser step, over all workers")
     micro_batch_size: Positive | None = Field(
         None,
@@ -176,15 +181,23 @@ class TrainingConfig(Section):
         "accumulation",
     )
     optimiser: OptimiserConfig = OptimiserConfig()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    zero_stage: Literal[0, 1, 2, 3] = 0
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="number format of training: fp32, or bf16 with fp32 copies of the weights"
+    )
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        0,
+        description="what DeepSpeed shards over the workers: 0: nothing; 1: the optimiser state; 2: gradients too; "
+        "3: weights too",
+    )
     offload_optimiser: bool = Field(False, description="keep the optimiser state in host memory (ZeRO 1-3 on GPUs)")
-    activation_checkpointing: bool = False
+    activation_checkpointing: bool = Field(
+        False, description="patches: recompute activations in the backward pass, to save memory"
+    )
     compile: bool = Field(False, description="compile the denoiser with torch.compile")
     validate_every: Positive = Field(100, description="steps between validations")
     validation_examples: Positive = Field(64, description="number of validation examples")
     save_every: Positive = Field(100, description="steps between saves of the resume state")
-    log_every: Positive = 10
+    log_every: Positive = Field(10, description="steps between log lines")
     log_examples: bool = Field(
         True, description="log (tile, draw, weight) of the examples of every step, per rank, in the run's folder"
     )
@@ -203,8 +216,8 @@ class TrainingConfig(Section):
 class WorkersConfig(Section):
     """The processes that train; with `count` 0, the current process, without Ray."""
 
-    count: int = Field(0, ge=0)
-    use_gpu: bool = False
+    count: int = Field(0, ge=0, description="number of workers; 0: this process, without Ray")
+    use_gpu: bool = Field(False, description="one GPU per worker")
     cpus_each: float = Field(1.0, gt=0, description="CPUs reserved per worker; leave some for the data stream")
     data_cpus: float = Field(
         0.5,
@@ -245,9 +258,9 @@ class TrackingConfig(Section):
 class RunConfig(Section):
     """The whole configuration of a run, restored from the file saved with its model."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run")
     output: str = Field("runs", description="URI of the folder for runs; this run is written to output/name")
-    seed: int = 0
+    seed: int = Field(0, description="seed of the initial weights, the split and the examples")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     diffusion: DiffusionConfig = DiffusionConfig()

@@ -1,4 +1,4 @@
-"""`restore-dit clouds compare` where there is little or nothing to compare."""
+"""`restore-dit compare-clouds` where there is little or nothing to compare."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def test_nothing_to_compare_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     store_of(Path("store"), without_acquisitions("a"), without_acquisitions("b"))
-    assert main(["clouds", "compare", "store", *more]) == 1
+    assert main(["compare-clouds", "store", *more]) == 1
     captured = capsys.readouterr()
     assert_names(captured.err, "store", 2)
     assert (captured.out, captured.err.count("\n")) == ("", 1)
     store_of(Path("empty"))
-    assert main(["clouds", "compare", "empty", *more]) == 1
+    assert main(["compare-clouds", "empty", *more]) == 1
     assert_names(capsys.readouterr().err, "empty", 0)
     assert not Path("p.png").exists()
 
@@ -40,14 +40,14 @@ def test_nothing_to_compare_is_one_line(
 def test_a_tile_without_acquisitions_costs_the_others_nothing(tmp_path: Path) -> None:
     store_of(tmp_path / "store", without_acquisitions("a"), tile("b", bands=S2_BANDS))
     picture = tmp_path / "p.png"
-    assert main(["clouds", "compare", str(tmp_path / "store"), "--masks", "source", "--picture", str(picture)]) == 0
+    assert main(["compare-clouds", str(tmp_path / "store"), "--masks", "source", "--picture", str(picture)]) == 0
     assert picture.exists()
 
 
 def test_what_cannot_be_told_is_a_dash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     series = tile("a")
     store_of(tmp_path / "store", replace(series, clouds=np.full((4, 6, 5), 255, np.uint8)))
-    assert main(["clouds", "compare", str(tmp_path / "store")]) == 0
+    assert main(["compare-clouds", str(tmp_path / "store")]) == 0
     text = capsys.readouterr().out
     assert text.count(": –\n") == 1
     assert "nan" not in text

@@ -189,9 +189,9 @@ def test_a_killed_run_makes_no_tile_twice_and_leaves_none_out(store: Path) -> No
 
 
 def test_the_command_detects_and_compares(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["clouds", "detect", str(store), "--workers", "0"]) == 0
+    assert main(["detect-clouds", str(store), "--workers", "0"]) == 0
     assert_names(capsys.readouterr().out, 11, "rule")
-    assert main(["clouds", "compare", str(store), "--json"]) == 0
+    assert main(["compare-clouds", str(store), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["tiles"] == 11
     labels, masks = (
@@ -202,24 +202,23 @@ def test_the_command_detects_and_compares(store: Path, capsys: pytest.CaptureFix
     assert found["counts"][0][1] == ((labels == 0) & (masks == 1)).sum()
     picture = store.parent / "differ.png"
     assert (
-        main(["clouds", "compare", str(store), "--masks", "source", "--against", "rule", "--picture", str(picture)])
-        == 0
+        main(["compare-clouds", str(store), "--masks", "source", "--against", "rule", "--picture", str(picture)]) == 0
     )
     assert matplotlib.image.imread(picture).shape[1] == 1500
     assert re.search(r": \d+\.\d\d%$", capsys.readouterr().out, re.MULTILINE)
-    assert main(["clouds", "compare", str(store), "--masks", "network"]) == 1
+    assert main(["compare-clouds", str(store), "--masks", "network"]) == 1
     assert_names(capsys.readouterr().err, "network", "source (clouds)", "rule (clouds-rule-")
 
 
 def test_bad_usage_is_one_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["clouds", "detect", str(store), "--method", "network"]) == 2
+    assert main(["detect-clouds", str(store), "--method", "network"]) == 2
     assert_names(capsys.readouterr().err, "--method network", "--weights")
-    assert main(["clouds", "detect", str(store), "rule.brigtness=1", "--workers", "0"]) == 2
+    assert main(["detect-clouds", str(store), "rule.brigtness=1", "--workers", "0"]) == 2
     assert_names(capsys.readouterr().err, "rule.brigtness", "'bright'")
-    assert main(["clouds", "detect", str(store / "nowhere"), "--workers", "0"]) == 1
+    assert main(["detect-clouds", str(store / "nowhere"), "--workers", "0"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
-    assert main(["clouds", "detect", str(store), "--method", "rule", "--weights", "w.pth"]) == 2
+    assert main(["detect-clouds", str(store), "--method", "rule", "--weights", "w.pth"]) == 2
     assert_names(capsys.readouterr().err, "weights", "rule")
-    assert main(["clouds", "detect", str(store), "weights=w.pth", "--workers", "0"]) == 1
+    assert main(["detect-clouds", str(store), "weights=w.pth", "--workers", "0"]) == 1
     assert_names(capsys.readouterr().err, "w.pth")
     assert os.listdir(store / "layers") == ["clouds"]

@@ -136,7 +136,7 @@ def test_files_that_do_not_belong_together(weights, saved, tmp_path):
     assert_names(refusal(saved), "model.safetensors")
 
     safetensors.torch.save_file(weights, saved / "model.safetensors")
-    assert_names(refusal(saved), "model.safetensors", "restore-dit clouds train")
+    assert_names(refusal(saved), "model.safetensors", "restore-dit train-clouds")
 
 
 def test_a_save_that_was_cut_short_leaves_no_mixture(saved, weights, tmp_path):

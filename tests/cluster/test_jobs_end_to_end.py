@@ -193,7 +193,7 @@ def _submit_all(client: Client, server: CephServer, scraper: Scraper) -> dict[st
     _upload(s3, client.folder / "source", "source")
     here = f"s3://{BUCKET}"
     jobs = {
-        "ingest": [f"source={here}/source", f"output={here}/store", "patch_size=32"],
+        "ingest-pastis": [f"source={here}/source", f"output={here}/store", "patch_size=32"],
         "train": ["--config", "small.yaml", f"data.store={here}/store", f"output={here}/runs"],
         "evaluate": [
             f"model={here}/runs/small/model", f"store={here}/store", f"output={here}/evaluation", "workers=2",
@@ -257,7 +257,7 @@ def _upload(s3: boto3.client, folder: Path, prefix: str) -> None:
             s3.upload_file(str(path), BUCKET, f"{prefix}/{path.relative_to(folder)}")
 
 
-@pytest.mark.parametrize("job", ["ingest", "train", "evaluate", "reconstruct", "tune"])
+@pytest.mark.parametrize("job", ["ingest-pastis", "train", "evaluate", "reconstruct", "tune"])
 def test_a_submitted_job_ends_with_status_0(session: Session, job: str) -> None:
     assert job in session.answers, f"never submitted: {session.answers[list(session.answers)[-1]].stdout}"
     assert session.answers[job].returncode == 0, session.answers[job].stdout
@@ -317,7 +317,7 @@ def test_a_scrape_shows_the_metrics_of_that_training(session: Session) -> None:
         "training_workers", "training_last_progress_timestamp_seconds",
     }  # fmt: skip
     assert any(line.startswith("ray_restore_dit_training_workers") and line.endswith(" 2.0") for line in lines)
-    done = [line for line in session.scraped["ingest"].splitlines() if "tiles_done" in line]
+    done = [line for line in session.scraped["ingest-pastis"].splitlines() if "tiles_done" in line]
     assert done
     assert max(float(line.rpartition(" ")[2]) for line in done) == 6
 

@@ -94,7 +94,7 @@ training = TrainingMetrics("run")
 training.show(StartedReport(0, 10, 1, 1))
 training.show(EndedReport(10, True))
 training.close()
-tiles = TileMetrics("ingest")
+tiles = TileMetrics("ingest-pastis")
 tiles.show(1, 0, 2)
 tiles.close()
 assert "ray" not in sys.modules

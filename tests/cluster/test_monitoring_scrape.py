@@ -45,7 +45,7 @@ connect()
 gpu = TrainingMetrics("with-gpu")
 memory = (GpuMemory(used=1 << 30, peak=2 << 30, total=8 << 30), GpuMemory(used=1, peak=2, total=3))
 gpu.show(StepReport(1, 2, 0, 0.5, 1e-3, 10.0, 1.0, 0.1, 1.0, memory))
-with JobProgress("ingest", "patches", 1000, Console(quiet=True)) as progress:
+with JobProgress("ingest-pastis", "patches", 1000, Console(quiet=True)) as progress:
     progress.fail(2)
     while True:
         progress.advance()
@@ -149,7 +149,7 @@ def test_a_scrape_has_all_that_dashboard_and_alerts_ask_for(
     others = subprocess.Popen([sys.executable, "-c", OTHER_JOBS], cwd=ROOT, env=environment)
     with ExitStack() as stack:
         stack.enter_context(ended(others))
-        runs = 'ray_restore_dit_job_running{job_name="ingest"} == 1'
+        runs = 'ray_restore_dit_job_running{job_name="ingest-pastis"} == 1'
         assert not wait_for(lambda: [] if prometheus.query(runs) else [runs], others)
         assert prometheus.alerts()["NodeLost"] == "inactive"
         os.kill(cluster.nodes[1].pid, signal.SIGKILL)
@@ -174,7 +174,7 @@ def test_a_scrape_has_all_that_dashboard_and_alerts_ask_for(
         assert prometheus.alerts()["TilesFailing"] == "firing"
         assert prometheus.query("ray_node_failure_total == 2")
         assert prometheus.alerts()["NodeLost"] == "firing"
-        (lost,) = prometheus.query('ray_restore_dit_job_nodes_lost{job_name="ingest"}')
+        (lost,) = prometheus.query('ray_restore_dit_job_nodes_lost{job_name="ingest-pastis"}')
         assert lost["value"][1] == "1"  # and not the drained one
         (lost,) = prometheus.query('ray_restore_dit_job_nodes_lost{run="watched"}')
         assert lost["value"][1] == "0"  # it began later
@@ -188,9 +188,9 @@ def test_a_scrape_has_all_that_dashboard_and_alerts_ask_for(
         others.kill()
         said = 'min_over_time(ray_restore_dit_job_running{run="watched"}[5m]) == 0'
         assert not wait_for(lambda: [] if prometheus.query(said) else [said], None, 20)
-        gone = 'ray_restore_dit_job_running{job_name="ingest"}'  # killed, it never said 0
+        gone = 'ray_restore_dit_job_running{job_name="ingest-pastis"}'  # killed, it never said 0
         assert not wait_for(lambda: prometheus.query(gone), None, 30)
-        assert not prometheus.query('min_over_time(ray_restore_dit_job_running{job_name="ingest"}[5m]) == 0')
+        assert not prometheus.query('min_over_time(ray_restore_dit_job_running{job_name="ingest-pastis"}[5m]) == 0')
 
 
 def test_ray_knows_the_gpu_metrics_that_the_dashboard_asks_for():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from jobs import clouds, ingest
+from jobs.entry import main
 from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data import storage
@@ -50,7 +50,7 @@ def test_patches_with_their_lists_and_masks_then_masks_by_a_network(tmp_path, bu
     (source / "REAL_MASKS").rmdir()
     upload(source, f"{place}/PASTIS-R")
     words = [f"source={place}/PASTIS-R", f"cloud_masks={place}/lists/masks", f"bad_frames={place}/lists/bad.json"]
-    assert ingest.main([*words, f"output={place}/store", f"patch_size={SIDE}", "workers=2"]) == 0
+    assert main("ingest-pastis", [*words, f"output={place}/store", f"patch_size={SIDE}", "workers=2"]) == 0
     store = TileStore.open(f"{place}/store")
     assert len(store.tile_ids) == 6
     assert np.flatnonzero(store.load("10000").bad_frames).tolist() == [0, 2]
@@ -60,8 +60,8 @@ def test_patches_with_their_lists_and_masks_then_masks_by_a_network(tmp_path, bu
     torch.save(build_network(CloudNetworkConfig()).state_dict(), tmp_path / "weights.pth")
     storage.write_bytes_atomically(f"{place}/weights.pth", (tmp_path / "weights.pth").read_bytes())
     (tmp_path / "weights.pth").unlink()
-    assert clouds.main([f"store={place}/store", f"weights={place}/weights.pth", "workers=2"]) == 0
-    assert "clouds: 6 of 6 tiles" in capfd.readouterr().out
+    assert main("detect-clouds", [f"store={place}/store", f"weights={place}/weights.pth", "workers=2"]) == 0
+    assert "detect-clouds: 6 of 6 tiles" in capfd.readouterr().out
     masked = TileStore.open(f"{place}/store").manifest.tiles.values()
     assert {record.masks[str(record.masks_in_use)].origin.method for record in masked} == {"network"}
     assert list(empty.iterdir()) == []

@@ -32,12 +32,12 @@ def numbers(line: str) -> list[float]:
 
 
 def test_a_line_every_ten_and_for_the_last_with_the_rate(clock, display):
-    with JobProgress("ingest", "patches", 24, display) as progress:
+    with JobProgress("ingest-pastis", "patches", 24, display) as progress:
         for _ in range(24):
             clock[0] += 0.5
             progress.advance()
     assert [numbers(line) for line in lines(display)] == [[10, 24, 2], [20, 24, 2], [24, 24, 2]]
-    assert all(line.startswith("ingest: ") for line in lines(display))
+    assert all(line.startswith("ingest-pastis: ") for line in lines(display))
     assert (progress.done, progress.rate) == (24, 2.0)
 
 

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from rich.console import Console
 
-from jobs import train
+from jobs.entry import main
 from restore_dit.config import RunConfig, dump, load
 from restore_dit.reconstruction.model_directory import load_model, save_model
 from restore_dit.training import run as run_module
@@ -120,7 +120,7 @@ def test_killed_and_resumed_is_the_same_run(small_run, uninterrupted, tmp_path, 
     assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGKILL)
     if number == signal.SIGINT:
         assert_names(output, f"{config.output}/{config.name}")
-    assert train.main(["--config", str(file)]) == 0
+    assert main("train", ["--config", str(file)]) == 0
     assert re.search(r"resuming \D*[1-9]", capsys.readouterr().out)
     for name, value in weights(uninterrupted).items():
         torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=1e-6)

@@ -78,7 +78,7 @@ The scores measure the agreement with the labels above, which have errors of the
 haze, thin cloud and many shadows. Land cover, seasons and sensors that are not in the stores were never seen.
 Unlabelled snow, and cloud that is invisible in all bands, cannot be distinguished from what they resemble.
 
-Use: `restore-dit clouds detect STORE --weights MODEL`.
+Use: `restore-dit detect-clouds STORE --weights MODEL`.
 """
 
 

@@ -33,7 +33,7 @@ def verify_store(
     }
     problems = [
         f"{store.location.join(path).uri}: not in {MANIFEST_NAME}: the next "
-        f"{'`clouds detect` of this kind' if path.startswith('layers/clouds-') else 'ingest into this store'} adds it; "
+        f"{'`detect-clouds` of this kind' if path.startswith('layers/clouds-') else 'ingest into this store'} adds it; "
         "or delete it"
         for path in _present(store)
         if path not in expected

@@ -1,4 +1,4 @@
-"""`restore-dit clouds train` as a user meets it: what it reads of its words, what it leaves, and Ctrl-C."""
+"""`restore-dit train-clouds` as a user meets it: what it reads of its words, what it leaves, and Ctrl-C."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs import train_clouds
+from jobs import entry
 from restore_dit.cli import main
 from restore_dit.config import dump
 from restore_dit.data.store.tile_store import TileStore
@@ -24,7 +24,7 @@ SMALL = ("crop=32", "batch_size=4", "threads=1", "validation.frames=10", "networ
 
 
 def resolved(capsys, *words: str) -> dict:
-    assert main(["clouds", "train", *words, "--dry-run"]) == 0
+    assert main(["train-clouds", *words, "--dry-run"]) == 0
     return yaml.safe_load(capsys.readouterr().out)
 
 
@@ -54,13 +54,13 @@ def test_a_store_whose_path_has_an_equals_sign_is_a_store(capsys, tmp_path, monk
         (("nowhere", "stepps=3"), 2, ["stepps", "'steps'"]),
         (("nowhere", "a=b/zs"), 2, ["'a'"]),  # neither a key nor a folder
         (("nowhere", "validation.share=0.7"), 2, ["validation.share", 0.5, 0.7]),
-        ((), 2, ["store"]),
+        ((), 2, ["stores"]),
     ],
 )
 def test_mistakes_end_in_one_line_and_a_status(capsys, tmp_path, monkeypatch, words, status, facts):
     monkeypatch.chdir(tmp_path)
     try:
-        found = main(["clouds", "train", *words])
+        found = main(["train-clouds", *words])
     except SystemExit as stop:
         found = stop.code
     assert found == status
@@ -71,11 +71,11 @@ def test_mistakes_end_in_one_line_and_a_status(capsys, tmp_path, monkeypatch, wo
 def test_a_model_that_was_trained_makes_masks(capsys, tmp_path, cloud_store):
     store, model = str(tmp_path / "year=2019"), str(tmp_path / "model")
     shutil.copytree(cloud_store.uri, store)
-    words = ["clouds", "train", store, "steps=4", *SMALL, "--output", model, "validation.every=2"]
+    words = ["train-clouds", store, "steps=4", *SMALL, "--output", model, "validation.every=2"]
     assert main(words) == 0
     out = capsys.readouterr().out
     assert_names(out, "step 2", "year=2019", model)
-    assert main(["clouds", "detect", store, "--weights", model, "--workers", "0"]) == 0
+    assert main(["detect-clouds", store, "--weights", model, "--workers", "0"]) == 0
     after = TileStore.open(store)
     origins = {record.masks[record.masks_in_use].origin.method for record in after.manifest.tiles.values()}
     assert origins == {"network"}
@@ -87,7 +87,7 @@ def test_the_job_reads_the_same_configuration(capsys, tmp_path, training):
     config = training(steps=3)
     file = tmp_path / "clouds.yaml"
     file.write_text(dump(config))
-    assert train_clouds.main(["--config", str(file), "--dry-run", "seed=4"]) == 0
+    assert entry.main("train-clouds", ["--config", str(file), "--dry-run", "seed=4"]) == 0
     assert yaml.safe_load(capsys.readouterr().out) == yaml.safe_load(file.read_text()) | {"seed": 4}
 
 
@@ -95,7 +95,7 @@ def test_the_job_reads_the_same_configuration(capsys, tmp_path, training):
 def test_interrupted_and_started_again_it_goes_on(tmp_path, capsys):
     store = store_of(tmp_path / "store", *(tile(name, seed=n, size=(32, 32)) for n, name in enumerate("abc")))
     model = tmp_path / "model"
-    words = ["clouds", "train", store.uri, "--output", str(model), "steps=8", "save_every=1", *SMALL]
+    words = ["train-clouds", store.uri, "--output", str(model), "steps=8", "save_every=1", *SMALL]
     command = [sys.executable, "-m", "restore_dit.cli", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     state = model / "state" / "state.safetensors"

@@ -238,8 +238,7 @@ def test_the_command_line_says_what_it_would_do_and_what_it_did(
         "source: own\noptical: [{files: 's2*', bands: {B04: red, B08: nir}, scale: 1.0e-4}]\n"
     )
     words = [
-        "ingest",
-        "cube",
+        "ingest-cubes",
         str(tmp_path / "source"),
         str(tmp_path / "store"),
         "--mapping",

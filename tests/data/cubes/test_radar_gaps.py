@@ -163,7 +163,7 @@ def test_the_command_says_what_it_left_out(site: Path, capsys: pytest.CaptureFix
     (site.parent / "own.yaml").write_text(str(MAPPING))  # YAML reads JSON-like trees
     write(site / "s1a.nc", NOW, VV=power(2, -10))
     store = site.parent / "store"
-    assert main(["ingest", "cube", str(site), str(store), "--mapping", str(site.parent / "own.yaml")]) == 0
+    assert main(["ingest-cubes", str(site), str(store), "--mapping", str(site.parent / "own.yaml")]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "s1a.nc" in line]
     assert len(said) == 1
     assert said[0].startswith("site: ")

@@ -34,7 +34,7 @@ def test_such_a_folder_is_ingested_and_its_name_kept(tmp_path: Path, capsys: pyt
     for name in ("Feld Süd 1", "Feld-Sud-1"):
         write(tmp_path / "fields" / name)
     (tmp_path / "mapping.yaml").write_text(yaml.safe_dump(MAPPING.model_dump(mode="json")))
-    words = ["ingest", "cube", str(tmp_path / "fields"), str(tmp_path / "store")]
+    words = ["ingest-cubes", str(tmp_path / "fields"), str(tmp_path / "store")]
     assert main([*words, "--mapping", str(tmp_path / "mapping.yaml")]) == 0
     renamed = tile_id("Feld Süd 1")
     assert len([line for line in capsys.readouterr().out.splitlines() if "Feld Süd 1" in line and renamed in line]) == 1

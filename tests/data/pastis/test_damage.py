@@ -236,7 +236,7 @@ def test_a_broken_archive_ends_in_one_line(pastis, tmp_path, capsys, made, facts
     shutil.copytree(pastis, tmp_path / "PASTIS-R")
     archive = pack(pastis, tmp_path / "PASTIS-R.zip")
     made(archive)
-    status = main(["ingest", "pastis", str(archive), str(tmp_path / "store"), "--workers", "0"])
+    status = main(["ingest-pastis", str(archive), str(tmp_path / "store"), "--workers", "0"])
     err = capsys.readouterr().err
     assert status == 1
     assert_names(err, *facts or [str(archive)])
@@ -248,7 +248,7 @@ def test_the_command_line_says_what_is_quarantined(pastis, tmp_path, capsys):
     folder = tmp_path / "PASTIS-R"
     shutil.copytree(pastis, folder)
     removed(S1A)(folder)
-    words = ["ingest", "pastis", str(folder), str(tmp_path / "store"), "--workers", "0", f"patch_size={SIDE}"]
+    words = ["ingest-pastis", str(folder), str(tmp_path / "store"), "--workers", "0", f"patch_size={SIDE}"]
     assert main(words) == 1
     out, err = capsys.readouterr()
     assert_names(err, "20000", S1A)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from rasterio.warp import transform
 
-from jobs.ingest import main
+from jobs.entry import main
 from restore_dit.config.pastis import PastisConfig
 from restore_dit.data.pastis.ingest import plan_ingest
 from restore_dit.data.pastis.layout import UTM_ORIGINS
@@ -136,11 +136,11 @@ def test_an_archive_that_was_written_as_a_stream(pastis, undamaged, tmp_path):
 
 def test_the_job_for_a_cluster_takes_the_same_configuration(pastis, undamaged, tmp_path, capsys):
     words = [f"source={pastis}", f"output={tmp_path / 'store'}", "workers=0", f"patch_size={SIDE}"]
-    assert main([*words, "--dry-run"]) == 0
+    assert main("ingest-pastis", [*words, "--dry-run"]) == 0
     assert "radar_nan: quarantine" in capsys.readouterr().out
-    assert main(words) == 0
+    assert main("ingest-pastis", words) == 0
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
-    assert main([f"source={pastis}"]) == 2
+    assert main("ingest-pastis", [f"source={pastis}"]) == 2
     assert_names(capsys.readouterr().err, "output")
 
 
@@ -186,7 +186,7 @@ def test_frames_are_sorted_and_those_of_one_day_become_one(changed, undamaged, t
         entry["properties"]["dates-S2"] = {str(index): days[frame] for index, frame in enumerate(order)}
 
     change_metadata(changed, "20000", change)
-    assert ingest(changed, tmp_path / "store", patches="20000").quarantined == {}
+    assert ingest(changed, tmp_path / "store", patches=["20000"]).quarantined == {}
     before, after = (
         TileStore.open(store).load("20000", layers=LAYERS).series() for store in (undamaged, tmp_path / "store")
     )
@@ -202,7 +202,7 @@ def test_fill_is_no_data_and_small_negative_reflectance_is_kept(changed, tmp_pat
     values[0, :, 0, 0] = -10_000
     values[0, 0, 0, 1], values[0, 0, 0, 2] = -2000, -1999
     np.save(optical, values)
-    ingest(changed, tmp_path / "store", patches="20000")
+    ingest(changed, tmp_path / "store", patches=["20000"])
     tile = TileStore.open(tmp_path / "store").load("20000").series()
     assert (tile.optical.values[0, :, 0, 0] == NO_DATA).all()
     assert tile.clouds[0, 0, 0] == 255
@@ -220,7 +220,7 @@ def test_what_may_be_left_out_or_lie_elsewhere(changed, undamaged, tmp_path):
     values[0, 0, 0, 0] = np.nan
     values[0, :, 0, 1] = values[0, 2, 0, 1]
     np.save(radar, values)
-    report = ingest(changed, tmp_path / "bare", radar="S1A", radar_nan="no_data", ratio_tolerance=None)
+    report = ingest(changed, tmp_path / "bare", radar=["S1A"], radar_nan="no_data", ratio_tolerance=None)
     assert report.quarantined == {}
     tile = TileStore.open(tmp_path / "bare").load("20000", layers=LAYERS).series()
     assert tile.clouds is None

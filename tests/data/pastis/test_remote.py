@@ -98,7 +98,7 @@ def test_a_server_that_dies_for_good_leaves_what_is_done_and_the_next_run_ends_i
     words.append("transfer.patches_a_request=1")
     behaviour = Behaviour(archive.read_bytes(), die_after=24)
     with serving(behaviour) as url:
-        assert main(["ingest", "pastis", url, str(store), *words]) == 1
+        assert main(["ingest-pastis", url, str(store), *words]) == 1
         err = capsys.readouterr().err
         assert_names(err, url, 3)
         assert err.count("\n") == 1
@@ -106,7 +106,7 @@ def test_a_server_that_dies_for_good_leaves_what_is_done_and_the_next_run_ends_i
         assert TileStore.open(store).manifest.quarantined == {}
         assert not list(store.rglob("*.partial"))
         behaviour.die_after = None
-        assert main(["ingest", "pastis", url, str(store), *words]) == 0
+        assert main(["ingest-pastis", url, str(store), *words]) == 0
     assert fingerprint(store) == fingerprint(undamaged)
 
 
@@ -124,7 +124,7 @@ def test_a_server_that_dies_for_good_leaves_what_is_done_and_the_next_run_ends_i
 def test_a_server_without_the_archive_ends_in_one_line(archive, tmp_path, capsys, behaviour, fact):
     with serving(Behaviour(**{"content": archive.read_bytes(), **behaviour})) as url:
         words = ["transfer.attempts=3", "transfer.first_wait=0.001"]
-        assert main(["ingest", "pastis", url, str(tmp_path / "store"), "--workers", "0", *words]) == 1
+        assert main(["ingest-pastis", url, str(tmp_path / "store"), "--workers", "0", *words]) == 1
         err = capsys.readouterr().err
     assert_names(err, url, fact)
     assert err.count("\n") == 1
@@ -176,8 +176,8 @@ def test_a_signature_in_an_address_is_used_but_never_shown_nor_kept(pastis, tmp_
     words = ["--workers", "0", f"patch_size={SIDE}", "transfer.attempts=2", "transfer.first_wait=0.001"]
     with serving(Behaviour(**{"content": content, **behaviour})) as url:
         source = f"{url}?X-Amz-Signature=SECRET"
-        assert main(["ingest", "pastis", source, str(tmp_path / "store"), *words, "--dry-run"]) == 0
-        assert main(["ingest", "pastis", source, str(tmp_path / "store"), *words]) == 1
+        assert main(["ingest-pastis", source, str(tmp_path / "store"), *words, "--dry-run"]) == 0
+        assert main(["ingest-pastis", source, str(tmp_path / "store"), *words]) == 1
     shown = capsys.readouterr()
     assert url in shown.err
     kept = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file())

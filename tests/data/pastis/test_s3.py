@@ -58,12 +58,12 @@ def test_a_server_that_goes_away_blames_no_patch(pastis, undamaged, tmp_path, s3
     assert TileStore.open(tmp_path / "store").manifest.quarantined == {}
     s3.start_gateway()
     words = ["--workers", "0", f"patch_size={SIDE}"]
-    assert main(["ingest", "pastis", source, str(tmp_path / "store"), *words]) == 0
+    assert main(["ingest-pastis", source, str(tmp_path / "store"), *words]) == 0
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
 
 
 def test_a_key_that_is_not_there_ends_in_one_line(bucket, tmp_path, capsys):
-    assert main(["ingest", "pastis", f"s3://{bucket}/PASTIS.zip", str(tmp_path / "store"), "--workers", "0"]) == 1
+    assert main(["ingest-pastis", f"s3://{bucket}/PASTIS.zip", str(tmp_path / "store"), "--workers", "0"]) == 1
     err = capsys.readouterr().err
     assert_names(err, f"s3://{bucket}/PASTIS.zip")
     assert err.count("\n") == 1

@@ -187,7 +187,7 @@ def test_a_killed_run_is_repaired_and_a_longer_one_adds_to_it(pastis, tmp_path):
         (["--dates", "lists.json"], 1, ["lists.json", "t30uxv"]),
         (["--dates", "few.json", "--bad-frames", "lists.json"], 1, ["--bad-frames", 0, "t31tfj", "--tiles"]),
         (["--dates", "few.json", "--bad-frames", "few.json"], 1, ["few.json", '{"10000": [0, 2]}']),
-        (["--first", "3"], 2, ["--first"]),
+        (["--first", "3"], 2, ["first"]),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(pastis, tmp_path, monkeypatch, capsys, words, status, facts):

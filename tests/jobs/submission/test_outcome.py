@@ -27,7 +27,7 @@ The actor is dead because its node has died. Node Id: 5f04"""
         (details(JobStatus.STOPPED), ["state saved"], 130, ["stopped"]),
         (
             details(JobStatus.FAILED, driver_exit_code=2),
-            ["Traceback (most recent call last):", "jobs.train: error: no store", "(pid=1) later"],
+            ["Traceback (most recent call last):", "python -m jobs.train: error: no store", "(pid=1) later"],
             2,
             [2, "no store"],
         ),

@@ -16,10 +16,10 @@ from tests.messages import refused
 
 S3 = {
     "simulate": ["output=s3://b/o"],
-    "ingest_cubes": ["source=s3://b/c", "output=s3://b/o"],
-    "ingest": ["source=s3://b/p", "output=s3://b/o"],
-    "clouds": ["store=s3://b/s"],
-    "train_clouds": ["stores=[s3://b/1, s3://b/2]", "output=s3://b/o"],
+    "ingest-cubes": ["source=s3://b/c", "output=s3://b/o"],
+    "ingest-pastis": ["source=s3://b/p", "output=s3://b/o"],
+    "detect-clouds": ["store=s3://b/s"],
+    "train-clouds": ["stores=[s3://b/1, s3://b/2]", "output=s3://b/o"],
     "train": ["data.store=s3://b/s", "output=s3://b/o"],
     "evaluate": ["model=s3://b/m", "store=s3://b/s", "output=s3://b/o"],
     "reconstruct": ["model=s3://b/m", "input=s3://b/s", "output=s3://b/o"],
@@ -51,14 +51,14 @@ def test_object_storage_and_shared_folders_are_taken(name):
         ("train", "output=runs", ["output=runs", "file:///", "/runs"]),
         ("train", "training.init_from=models/a", ["training.init_from=models/a", "file:///", "/models/a"]),
         ("train", "data.store=''", ["data.store=s3://bucket/folder"]),
-        ("train_clouds", "stores=[s3://b/1, stores/2]", ["stores=stores/2", "file:///", "/stores/2"]),
-        ("train_clouds", "stores=[]", ["stores=s3://bucket/folder"]),
+        ("train-clouds", "stores=[s3://b/1, stores/2]", ["stores=stores/2", "file:///", "/stores/2"]),
+        ("train-clouds", "stores=[]", ["stores=s3://bucket/folder"]),
         ("evaluate", "output=evaluation", ["output=evaluation", "file:///", "/evaluation"]),
-        ("clouds", "weights=best.pth", ["weights=best.pth", "file:///", "/best.pth"]),
-        ("clouds", "store=gs://b/s", ["store=gs://b/s", "s3://"]),
+        ("detect-clouds", "weights=best.pth", ["weights=best.pth", "file:///", "/best.pth"]),
+        ("detect-clouds", "store=gs://b/s", ["store=gs://b/s", "s3://"]),
         ("evaluate", "store=https://b/s", ["store=https://b/s", "s3://"]),
-        ("ingest", "cloud_masks=REAL_MASKS", ["cloud_masks=REAL_MASKS", "file:///", "/REAL_MASKS"]),
-        ("ingest", "bad_frames=nowhere.json", ["bad_frames=nowhere.json", "s3://bucket/…"]),
+        ("ingest-pastis", "cloud_masks=REAL_MASKS", ["cloud_masks=REAL_MASKS", "file:///", "/REAL_MASKS"]),
+        ("ingest-pastis", "bad_frames=nowhere.json", ["bad_frames=nowhere.json", "s3://bucket/…"]),
         ("reconstruct", "mapping=worldcerea", ["worldcerea", "worldcereal"]),
         ("reconstruct", "mapping=s3://b/mine.yaml", ["s3://b/mine.yaml", "worldcereal"]),
     ],
@@ -101,16 +101,16 @@ def test_the_proposed_address_is_that_of_the_path(tmp_path):
 @pytest.mark.parametrize(
     ("name", "override"),
     [
-        ("ingest", "source=https://me:TOP-SECRET@example.org/p.zip"),
-        ("ingest", "source=https://example.org/p.zip?X-Amz-Signature=TOP-SECRET"),
-        ("ingest", "source=https://example.org/p.zip?download=1&token=TOP-SECRET"),
-        ("ingest", "source=https://example.org/p.zip?TOP-SECRET"),
-        ("ingest", "source=https://example.org/p.zip#TOP-SECRET"),
-        ("ingest", "source=https://me:TOP-/SECRET@example.org/p.zip"),
+        ("ingest-pastis", "source=https://me:TOP-SECRET@example.org/p.zip"),
+        ("ingest-pastis", "source=https://example.org/p.zip?X-Amz-Signature=TOP-SECRET"),
+        ("ingest-pastis", "source=https://example.org/p.zip?download=1&token=TOP-SECRET"),
+        ("ingest-pastis", "source=https://example.org/p.zip?TOP-SECRET"),
+        ("ingest-pastis", "source=https://example.org/p.zip#TOP-SECRET"),
+        ("ingest-pastis", "source=https://me:TOP-/SECRET@example.org/p.zip"),
         ("train", "data.store=s3://key:TOP-SECRET@b/s"),
         ("train", "data.store=s3://key:TOP-/SECRET@b/s"),
-        ("train_clouds", "stores=[s3://b/1, 's3://key:TOP-SECRET@b/2']"),
-        ("clouds", "tiles=['https://key:TOP-SECRET@h/x']"),  # wherever it stands
+        ("train-clouds", "stores=[s3://b/1, 's3://key:TOP-SECRET@b/2']"),
+        ("detect-clouds", "tiles=['https://key:TOP-SECRET@h/x']"),  # wherever it stands
     ],
 )
 def test_a_secret_in_an_address_is_refused_and_not_shown(name, override):
@@ -121,29 +121,33 @@ def test_a_secret_in_an_address_is_refused_and_not_shown(name, override):
 
 
 def test_a_harmless_query_is_none():
-    assert sent("ingest", "source=https://example.org/p.zip?download=1")[0]["source"].endswith("?download=1")
+    assert sent("ingest-pastis", "source=https://example.org/p.zip?download=1")[0]["source"].endswith("?download=1")
 
 
 def test_small_files_go_along(tmp_path):
     bad = tmp_path / "bad_frames.json"
     bad.write_text(json.dumps({"10000": [2]}))
-    config, files = sent("ingest", f"bad_frames={bad}")
+    config, files = sent("ingest-pastis", f"bad_frames={bad}")
     assert files == {config["bad_frames"]: bad.read_bytes()}
     assert not config["bad_frames"].startswith("/")
+
+    config, files = sent("simulate", "layout=pastis", f"dates={bad}", f"bad_frames={bad}")
+    assert files == {config["dates"]: bad.read_bytes(), config["bad_frames"]: bad.read_bytes()}
+    assert config["dates"] != config["bad_frames"]
 
     mapping = tmp_path / "mine.yaml"
     mapping.write_text(dump(load_cube_mapping("theia")))
     config, files = sent("reconstruct", f"mapping={mapping}")
     assert files == {config["mapping"]: mapping.read_bytes()}
     assert sent("reconstruct", "mapping=theia")[0]["mapping"] == "theia"
-    assert sent("ingest", "bad_frames=s3://b/bad.json")[1] == {}
+    assert sent("ingest-pastis", "bad_frames=s3://b/bad.json")[1] == {}
 
     mapping.write_text("bands: nonsense")
     with refused(str(mapping), "source:", status=2):
         sent("reconstruct", f"mapping={mapping}")
     bad.write_bytes(b" " * (places.MOST_BYTES_OF_A_FILE + 1))
     with refused(f"bad_frames={bad}", f"{places.MOST_BYTES_OF_A_FILE / 1e6:.0f} MB", status=2):
-        sent("ingest", f"bad_frames={bad}")
+        sent("ingest-pastis", f"bad_frames={bad}")
 
 
 def test_what_is_sent_says_nothing_of_this_machine(monkeypatch):

@@ -89,13 +89,13 @@ def test_a_job_is_followed_to_its_success_and_leaves_no_secret(cluster, client, 
     bad_frames.write_text('{"10000": [0]}')
     store = pastis / "store"
     status, out, err = run(
-        capsys, "submit", "ingest", f"source={(pastis / 'source').as_uri()}", f"output={store.as_uri()}",
+        capsys, "submit", "ingest-pastis", f"source={(pastis / 'source').as_uri()}", f"output={store.as_uri()}",
         f"bad_frames={bad_frames}", "patch_size=16", "workers=0",
     )  # fmt: skip
     assert status == 0, out + err
     assert "3 tiles" in out
     assert len(TileStore.open(store).tile_ids) == 3
-    [job_id] = re.findall(r"job (ingest-store-\d{8}-\d{6}-[0-9a-f]{4}) succeeded", err)
+    [job_id] = re.findall(r"job (ingest-pastis-store-\d{8}-\d{6}-[0-9a-f]{4}) succeeded", err)
 
     known = str(dashboard.ask(cluster, f"/api/jobs/{job_id}")) + client.log(job_id) + out + err
     assert job_id in known
@@ -112,11 +112,11 @@ def test_a_failure_is_the_jobs_own_word_and_status(cluster, capsys):
     status, _, err = run(capsys, *words)
     assert status == 1
     last = err.splitlines()[-1]
-    assert re.match(r"restore-dit submit: error: job evaluate-e-\S+ .*\b1: file:///nowhere: ", last)
-    job_id = last.split()[4]
+    assert re.match(r"restore-dit submit evaluate: error: job evaluate-e-\S+ .*\b1: file:///nowhere: ", last)
+    job_id = last.split()[5]
     assert run(capsys, "job", "status", job_id)[0] == 0
     status, out, _ = run(capsys, "job", "logs", job_id)
-    assert (status, out.count("jobs.evaluate: error: file:///nowhere: ")) == (0, 1)
+    assert (status, out.count("python -m jobs.evaluate: error: file:///nowhere: ")) == (0, 1)
 
 
 def test_what_runs_is_what_was_sent(client):

@@ -1,4 +1,4 @@
-"""Job that computes cloud masks for a tile store: `python -m jobs.clouds --config F key=value`."""
+"""Job that computes cloud masks for a tile store: `python -m jobs.detect_clouds`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from cluster.connection import connect
-from jobs.entry import job_main, require
+from jobs.entry import main
 from jobs.progress import JobProgress
-from jobs.registry import section
 from restore_dit.clouds.detect import DetectionPlan, Outcome, chosen_masks, outcomes, plan_detection, run_detection
 from restore_dit.config.clouds import DetectionConfig
 
@@ -20,7 +19,6 @@ FEW_TILES = 4
 
 def run(config: DetectionConfig, display: Console) -> int:
     """Computes masks and prints which are in use. Returns the exit status: 1 if a tile could not be masked."""
-    require(config, "store")
     plan = plan_detection(config)
     display.print(
         f"{len(plan.todo)} tiles to mask by {plan.writer.origin.method}, "
@@ -30,7 +28,7 @@ def run(config: DetectionConfig, display: Console) -> int:
     for tile_id, reason in plan.refused.items():
         print(f"no masks for {tile_id}: {reason}", file=sys.stderr)
     found = _outcomes(plan, display)
-    with JobProgress("clouds", "tiles", len(plan.todo), display) as progress:
+    with JobProgress("detect-clouds", "tiles", len(plan.todo), display) as progress:
 
         def on_tile(outcome: Outcome, done: int, total: int) -> None:
             if outcome.reason:
@@ -59,11 +57,5 @@ def _outcomes(plan: DetectionPlan, display: Console) -> Iterator[Outcome]:
     return outcomes_on_cluster(plan)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point."""
-    description = "Computes cloud masks for a tile store, with the configuration of `restore-dit clouds detect`."
-    return job_main("clouds", description, section(DetectionConfig), run, argv)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("detect-clouds"))

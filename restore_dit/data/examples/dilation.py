@@ -16,8 +16,7 @@ that their dilation would hide much of the ground between them."""
 
 MISTAKEN_SHARE = 0.25
 """Share of the mostly clear dates on which a pixel must be flagged to count as ground that the mask mistakes. Where
-masks are sound, clouds hide a pixel on 4 to 10 % of these dates, and no pixel on more than 27 % (five sites of
-Europe)."""
+masks are sound, they hide a pixel on 4 to 7 % of these dates on average, and none on more than 27 % (four sites)."""
 
 _MOSTLY_CLEAR, _LEAST_DATES = 0.5, 8
 """Maximum hidden share of a mostly clear date, and minimum number of such dates for any pixel to count as mistaken."""

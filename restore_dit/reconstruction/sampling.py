@@ -193,6 +193,11 @@ def _groups(windows: Iterable[PreparedWindow], most: int) -> Iterator[list[Prepa
             yield group
 
 
+_VALUES_AT_ONCE = 2**18
+"""Maximum number of values [B, T, C, H, W] that a pixel network fills at once. Larger windows are filled one by one,
+because the evidence of a long series takes hundreds of megabytes."""
+
+
 @torch.no_grad()
 def sample_windows(
     model: Model, windows: Sequence[PreparedWindow], options: SamplingOptions
@@ -238,7 +243,7 @@ def _sample_with_deviation(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The sampled series and the standard deviation of the network's first estimate, both in the shape of `noise`, on
     the network's scale. With one step, the first estimate is the result."""
-    if len(noise) > 1:  # one by one, because the evidence of a long series takes hundreds of megabytes
+    if len(noise) > 1 and noise.numel() > _VALUES_AT_ONCE:
         each = [slice(index, index + 1) for index in range(len(noise))]
         answers = [
             _sample_with_deviation(denoiser, noise[one], conditioning.examples(one), predicted, steps, sampler)

@@ -14,7 +14,7 @@ from jobs import ingest_cubes, simulate
 from restore_dit.config.cubes import CubesConfig
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.data.store.verification import verify_store
+from restore_dit.inspection.verification import verify_store
 from restore_dit.program import console
 from tests.data.cubes.test_damaged import MAPPING, write
 from tests.data.pastis.miniature import fingerprint

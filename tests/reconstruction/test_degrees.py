@@ -19,8 +19,8 @@ from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data.cubes.ingest import ingest_cubes
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.store.inspection import describe_store
 from restore_dit.data.store.tile_store import TileStore
+from restore_dit.inspection.description import describe_store
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.rasters import geotiffs, write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps

@@ -9,7 +9,7 @@ import pytest
 
 from restore_dit.data.store.manifest import Manifest, checksum
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
-from restore_dit.data.store.verification import verify_store
+from restore_dit.inspection.verification import verify_store
 from restore_dit.series import S1_BANDS, Acquisitions, TileSeries
 
 DATES = np.array(["2019-01-01", "2019-01-06", "2019-02-01"], "datetime64[D]")

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from restore_dit.config import TargetConfig
 from restore_dit.data.examples.dilation import dilated
-from restore_dit.data.examples.frame_strip import FrameStrip
 from restore_dit.data.examples.targets import DECISIONS, TARGET, Decision
+from restore_dit.inspection.target_decisions import FrameStrip
 from restore_dit.pictures.composites import TRUE_COLOUR, Stretch, robust_stretch
 from restore_dit.pictures.panels import INK, OUTLINE_COLOUR
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW

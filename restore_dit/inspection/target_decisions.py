@@ -1,19 +1,52 @@
-"""All acquisitions of a tile as small images with their masks, and the decision on each."""
+"""What a rule decides about the frames of a store: counts over all tiles, and one tile's frames as small images."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config import TargetConfig
-from restore_dit.data.examples.targets import Decision, counted, decide
+from restore_dit.data.examples.targets import DECISIONS, TARGET, Decision, counted, decide, decide_by_record
 from restore_dit.data.store.masks import CLOUDS
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
+from restore_dit.inspection.description import TargetDescription
 from restore_dit.pictures.composites import Composite, natural_composite
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE
+
+
+def describe_targets(store: TileStore, config: TargetConfig) -> TargetDescription:
+    """The decisions on all frames of a store. Tiles without cloud masks are listed as undecided.
+
+    Raises:
+        UserError: a tile lacks something else that the rule needs.
+    """
+    counts: Counter[str] = Counter()
+    targets: dict[str, int] = {}
+    undecided = []
+    for tile_id, record in store.manifest.tiles.items():
+        if record.clouds is None and config.by != "source_list":
+            undecided.append(tile_id)
+            continue
+        where = f"{store.uri}: tile {tile_id}"
+        found = Counter(decide_by_record(config, record, where).tolist())
+        counts += found
+        targets[tile_id] = found[TARGET]
+    number = list(targets.values()) or [0]
+    return TargetDescription(
+        rule=config.model_dump(mode="json"),
+        tiles=len(targets),
+        frames={decision: counts[decision] for decision in DECISIONS},
+        fewest=min(number),
+        median=float(np.median(number)),
+        most=max(number),
+        without_target=tuple(tile_id for tile_id, count in targets.items() if not count),
+        undecided=tuple(undecided),
+    )
+
 
 MOST_FRAMES = 160
 """Maximum number of frames shown per tile; of longer series, evenly spaced ones."""

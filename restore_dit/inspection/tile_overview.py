@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data.pixel_size import shown_sides
-from restore_dit.data.store.inspection import pixel_size_of
 from restore_dit.data.store.manifest import BAD_FRAMES
 from restore_dit.data.store.tile_store import TileStore
+from restore_dit.inspection.description import pixel_size_of
 from restore_dit.pictures.composites import Composite, natural_composite, vegetation_index
 from restore_dit.series import (
     CLEAR,

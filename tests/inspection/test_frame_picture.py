@@ -13,8 +13,9 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from restore_dit.config import TargetConfig
-from restore_dit.data.examples.frame_strip import FrameStrip, frame_strip
-from restore_dit.data.examples.frame_strip_picture import (
+from restore_dit.data.store.manifest import BAD_FRAMES
+from restore_dit.data.store.tile_store import TileStore
+from restore_dit.inspection.frame_picture import (
     CLOUD_COLOUR,
     DECISION_COLOURS,
     NO_DATA_COLOUR,
@@ -22,8 +23,7 @@ from restore_dit.data.examples.frame_strip_picture import (
     Layout,
     frame_picture,
 )
-from restore_dit.data.store.manifest import BAD_FRAMES
-from restore_dit.data.store.tile_store import TileStore
+from restore_dit.inspection.target_decisions import FrameStrip, frame_strip
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, SHADOW, THICK_CLOUD, Acquisitions, TileSeries
 from tests.data.store.tiles import store_of
 from tests.messages import refused

@@ -11,9 +11,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from restore_dit.data.store.contact_sheet import NO_DATA_COLOUR, contact_sheet
-from restore_dit.data.store.tile_overview import overview_of, parts_of
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
+from restore_dit.inspection.contact_sheet import NO_DATA_COLOUR, contact_sheet
+from restore_dit.inspection.tile_overview import overview_of, parts_of
 from restore_dit.pictures.panels import OUTLINE_COLOUR
 from restore_dit.series import CLOUD_NO_DATA, NO_DATA, S1_BANDS, THICK_CLOUD, Acquisitions, TileSeries
 from tests.messages import refused

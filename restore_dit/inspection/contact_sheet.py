@@ -17,10 +17,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from restore_dit.data.store.inspection import evenly
-from restore_dit.data.store.tile_overview import STRIP_CLASSES, Picture, TileOverview, overview_of, parts_of
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
+from restore_dit.inspection.description import evenly
+from restore_dit.inspection.tile_overview import STRIP_CLASSES, Picture, TileOverview, overview_of, parts_of
 from restore_dit.pictures.composites import TRUE_COLOUR, Stretch
 from restore_dit.pictures.panels import INK, OUTLINE_COLOUR, outline
 

@@ -10,9 +10,9 @@ import pytest
 
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.data.cubes.ingest import ingest_cubes
-from restore_dit.data.store.description_text import description_text, readable_bytes
-from restore_dit.data.store.inspection import describe_store, evenly
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
+from restore_dit.inspection.description import describe_store, evenly
+from restore_dit.inspection.description_text import description_text, readable_bytes
 from restore_dit.series import (
     CLOUD_NO_DATA,
     NO_DATA,

@@ -6,7 +6,7 @@ import calendar
 from collections.abc import Sequence
 
 from restore_dit.data.pixel_size import shown_sides
-from restore_dit.data.store.inspection import (
+from restore_dit.inspection.description import (
     CLEAR_FRAME_SHARE,
     HIDDEN_FRAME_SHARE,
     BandDescription,

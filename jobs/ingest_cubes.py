@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from jobs.entry import main
-from jobs.intake import run_intake
+from jobs.tile_jobs import run_tile_job
 from restore_dit.config import dump
 from restore_dit.config.cubes import CubesConfig
-from restore_dit.data.cubes.ingest import plan_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.cubes.sites import find_sites
 
 FEW_SITES = 4
@@ -40,7 +40,7 @@ def run(config: CubesConfig, display: Console) -> int:
             highlight=False,
             markup=False,
         )
-    report = run_intake("ingest-cubes", "sites", plan, config.workers, display, few=FEW_SITES)
+    report = run_tile_job("ingest-cubes", "sites", plan, config.workers, display, few=FEW_SITES)
     return 1 if report.quarantined and not config.allow_bad_tiles else 0
 
 

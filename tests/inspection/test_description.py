@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.cubes.site_plan import ingest_cubes
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.inspection.description import describe_store, evenly
 from restore_dit.inspection.description_text import description_text, readable_bytes

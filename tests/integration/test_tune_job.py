@@ -16,7 +16,7 @@ from jobs import tune
 from restore_dit.config import RunConfig, load
 from restore_dit.program import console
 from restore_dit.training.run import run_training
-from tests.integration.test_ingest_job import ancestors, content
+from tests.integration.test_ingest_pastis import ancestors, content
 from tests.messages import assert_names
 from tuning.config import SweepConfig
 from tuning.records import SweepFolder, Trial

@@ -16,7 +16,7 @@ from rasterio.io import MemoryFile
 from restore_dit.clouds.rule import rule_masks
 from restore_dit.config.cloud_rule import RuleConfig
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.cubes.site_plan import ingest_cubes
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.store.tile_store import TileStore

@@ -1,4 +1,4 @@
-"""Ingests data cubes into a tile store; bad sites are quarantined without affecting the others."""
+"""Plans which sites of data cubes a tile store lacks, reads them and writes them as tiles, or quarantines bad ones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data import storage
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import Site, find_sites
+from restore_dit.data.store.add_tiles import Outcome, TilePlan, add_tiles, outcomes, written
 from restore_dit.data.store.manifest import Manifest
-from restore_dit.data.store.tile_intake import IntakePlan, Outcome, outcomes, take_in, written
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.series import S2_ALL_BANDS
@@ -22,7 +22,7 @@ TASK_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
-class SiteIngest:
+class SiteConversion:
     """Reads and writes sites; can be sent to any process."""
 
     mapping: CubeMapping
@@ -53,7 +53,7 @@ def plan_cubes(
     *,
     commit_every: int = 16,
     task_memory: int = TASK_MEMORY,
-) -> IntakePlan:
+) -> TilePlan:
     """Examines source and store without writing anything.
 
     Args:
@@ -70,9 +70,9 @@ def plan_cubes(
     writer = TileStoreWriter(store_uri, bands=S2_ALL_BANDS, source=mapping.source)
     bad = {site.tile_id: site.problem for site in sites if site.problem is not None}
     todo = [site for site in sites if site.problem is None and not writer.has(site.tile_id)]
-    return IntakePlan(
+    return TilePlan(
         writer,
-        SiteIngest(mapping, writer.location),
+        SiteConversion(mapping, writer.location),
         todo,
         task_memory,
         there=len(sites) - len(todo) - len(bad),
@@ -99,4 +99,4 @@ def ingest_cubes(
         UserError: nothing in the folder matches the mapping, or the store cannot be written.
     """
     plan = plan_cubes(source, store_uri, mapping)
-    return take_in(plan, outcomes(plan), on_tile).manifest
+    return add_tiles(plan, outcomes(plan), on_tile).manifest

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping, shipped_cube_mappings
 from restore_dit.data.cubes.acquisition_merge import merge_days
-from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.cubes.site_plan import ingest_cubes
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import find_sites
 from restore_dit.data.store.tile_store import TileStore

@@ -1,7 +1,8 @@
-"""Takes tiles into a store from the processes that make them: each tile independently, with regular commits.
+"""Adds tiles to a store: each is made and written on its own, in this process or by Ray, and the manifest is committed
+regularly.
 
-plan = plan_ingest(config)              # or plan_cubes, plan_simulation
-report = take_in(plan, outcomes(plan))  # or outcomes_on_cluster(plan)
+plan = plan_patches(config)               # or plan_cubes, plan_simulation
+report = add_tiles(plan, outcomes(plan))  # or outcomes_on_cluster(plan)
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class IntakePlan:
+class TilePlan:
     """The work to be done.
 
     - `todo`: the sources of the tiles that the store lacks: patches, sites or indices.
     - `work`: processes some of them and yields an outcome for each; can be sent to any process.
     - `a_task`: number of items per task; `task_memory`: bytes reserved per task.
     - `there`: number of tiles already in the store.
-    - `bad`: tiles that cannot be taken in, with the reasons.
+    - `bad`: tiles that cannot be added, with the reasons.
     """
 
     writer: TileStoreWriter
@@ -63,7 +64,7 @@ class IntakePlan:
 
 
 @dataclass
-class IntakeReport:
+class AddedTiles:
     """What was done: the manifest as committed, the tiles quarantined in this run, the number and bytes of added tiles,
     and seconds of work over all processes."""
 
@@ -75,10 +76,18 @@ class IntakeReport:
     seconds_written: float = 0.0
 
 
-def outcomes(plan: IntakePlan) -> Iterator[Outcome]:
+def outcomes(plan: TilePlan) -> Iterator[Outcome]:
     """Yields the outcome of each tile, one after another in this process."""
     for items in plan.tasks:
         yield from plan.work(items)
+
+
+def outcomes_on_cluster(plan: TilePlan, workers: int | None) -> Iterator[Outcome]:
+    """Yields the outcome of each tile, in the order in which tasks finish, with at most `workers` concurrent tasks
+    (None: one per CPU). A task whose worker dies is run again."""
+    from restore_dit.data.tasks_job import outcomes_of_tasks  # which imports Ray
+
+    return outcomes_of_tasks(plan.work, plan.tasks, workers, memory=plan.task_memory, where=plan.writer.location.uri)
 
 
 def written(
@@ -108,9 +117,9 @@ def written(
     )
 
 
-def take_in(
-    plan: IntakePlan, found: Iterable[Outcome], on_tile: Callable[[Outcome, int, int], object] | None = None
-) -> IntakeReport:
+def add_tiles(
+    plan: TilePlan, found: Iterable[Outcome], on_tile: Callable[[Outcome, int, int], object] | None = None
+) -> AddedTiles:
     """Collects the outcomes of tiles, in any order, and commits the store regularly and at the end. Written tiles are
     kept however the run ends.
 
@@ -125,7 +134,7 @@ def take_in(
     writer = plan.writer
     for tile_id, reason in plan.bad.items():
         writer.quarantine(tile_id, reason)
-    report = IntakeReport(quarantined=dict(plan.bad))
+    report = AddedTiles(quarantined=dict(plan.bad))
     try:
         for done, outcome in enumerate(found, start=1):
             if outcome.fatal:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from restore_dit.config.pastis import PastisConfig
-from restore_dit.data.pastis.ingest import plan_ingest
+from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.write import write_pastis
-from restore_dit.data.store.intake_job import outcomes_on_cluster
-from restore_dit.data.store.tile_intake import take_in
+from restore_dit.data.store.add_tiles import add_tiles, outcomes_on_cluster
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, pack
 from tests.data.pastis.web_server import Behaviour, serving
@@ -40,8 +39,8 @@ def test_two_tasks_at_a_time_write_what_one_process_writes(archive, whole, tmp_p
     done: list[int] = []
     with serving(Behaviour(archive.read_bytes())) as url:
         source = url if remote else str(archive)
-        plan = plan_ingest(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
-        report = take_in(plan, outcomes_on_cluster(plan, 2), lambda outcome, count, total: done.append(count))
+        plan = plan_patches(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
+        report = add_tiles(plan, outcomes_on_cluster(plan, 2), lambda outcome, count, total: done.append(count))
     assert done == list(range(1, 25))
     assert report.added == 23
     assert report.quarantined == TileStore.open(whole).manifest.quarantined
@@ -53,7 +52,7 @@ def test_two_tasks_at_a_time_write_what_one_process_writes(archive, whole, tmp_p
 def test_a_task_whose_worker_is_killed_is_run_again(archive, whole, tmp_path):
     """SIGKILL for the worker that is at it once three tiles are there."""
     store = tmp_path / "store"
-    plan = plan_ingest(PastisConfig(source=str(archive), output=str(store), patch_size=SIDE))
+    plan = plan_patches(PastisConfig(source=str(archive), output=str(store), patch_size=SIDE))
     killed: list[int] = []
     over = threading.Event()
 
@@ -69,7 +68,7 @@ def test_a_task_whose_worker_is_killed_is_run_again(archive, whole, tmp_path):
     killer = threading.Thread(target=kill_one)
     killer.start()
     try:
-        report = take_in(plan, outcomes_on_cluster(plan, 1))
+        report = add_tiles(plan, outcomes_on_cluster(plan, 1))
     finally:
         over.set()
         killer.join(timeout=10)

@@ -17,10 +17,10 @@ from rasterio.warp import transform
 
 from jobs.entry import main
 from restore_dit.config.pastis import PastisConfig
-from restore_dit.data.pastis.ingest import plan_ingest
 from restore_dit.data.pastis.layout import UTM_ORIGINS
+from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.write import write_pastis
-from restore_dit.data.store.tile_intake import take_in
+from restore_dit.data.store.add_tiles import add_tiles
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import NO_DATA
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, ingest_with_many_commits, pack
@@ -253,14 +253,14 @@ def test_a_store_that_is_whole_is_left_alone_and_a_missing_tile_added(pastis, un
 
 
 def test_ctrl_c_keeps_what_is_done(pastis, undamaged, tmp_path):
-    plan = plan_ingest(PastisConfig(source=str(pastis), output=str(tmp_path / "store"), patch_size=SIDE))
+    plan = plan_patches(PastisConfig(source=str(pastis), output=str(tmp_path / "store"), patch_size=SIDE))
 
     def interrupted():
         yield from plan.work(plan.todo[:2])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        take_in(plan, interrupted())
+        add_tiles(plan, interrupted())
     assert TileStore.open(tmp_path / "store").tile_ids == ("10000", "20000")
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, "30000", "40000")
 

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from cluster.connection import connect
 from jobs.progress import JobProgress
-from restore_dit.data.store.tile_intake import IntakePlan, IntakeReport, Outcome, outcomes, take_in
+from restore_dit.data.store.add_tiles import AddedTiles, Outcome, TilePlan, add_tiles, outcomes, outcomes_on_cluster
 
 
-def run_intake(
-    job: str, unit: str, plan: IntakePlan, workers: int | None, display: Console, *, few: int = 0
-) -> IntakeReport:
+def run_tile_job(
+    job: str, unit: str, plan: TilePlan, workers: int | None, display: Console, *, few: int = 0
+) -> AddedTiles:
     """Executes a plan, prints a summary and returns the report.
 
     Args:
@@ -30,8 +30,6 @@ def run_intake(
         found = outcomes(plan)
     else:
         connect(display)
-        from restore_dit.data.store.intake_job import outcomes_on_cluster
-
         found = outcomes_on_cluster(plan, workers)
     begin = time.perf_counter()
     with JobProgress(job, unit, len(plan.todo), display) as progress:
@@ -44,7 +42,7 @@ def run_intake(
                 print(f"{outcome.tile_id}: {remark}", file=sys.stderr, flush=True)
             progress.update(done)
 
-        report = take_in(plan, found, on_tile)
+        report = add_tiles(plan, found, on_tile)
     for tile_id, reason in plan.bad.items():
         print(f"quarantined {tile_id}: {reason}", file=sys.stderr)
     if report.added:

@@ -1,4 +1,4 @@
-"""Ingests PASTIS-R into a tile store: plans what to read, and reads and writes patches."""
+"""Plans which patches of PASTIS-R a tile store lacks, and reads them and writes them as tiles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from restore_dit.data.pastis.metadata import Patch, read_bad_frames, read_metada
 from restore_dit.data.pastis.read import PatchSource, read_patch
 from restore_dit.data.pastis.reading_together import fetch_together, in_archive_order
 from restore_dit.data.pastis.source_error import SourceUnreachable
-from restore_dit.data.store.tile_intake import IntakePlan, Outcome, written
+from restore_dit.data.store.add_tiles import Outcome, TilePlan, written
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.errors import UserError
 
@@ -34,7 +34,7 @@ again."""
 
 
 @dataclass(frozen=True)
-class PatchIngest:
+class PatchConversion:
     """Reads and writes patches; can be sent to any process."""
 
     config: PastisConfig
@@ -57,7 +57,7 @@ class PatchIngest:
             yield replace(outcome, seconds_read=outcome.seconds_read + fetched)
 
 
-def plan_ingest(config: PastisConfig) -> IntakePlan:
+def plan_patches(config: PastisConfig) -> TilePlan:
     """Examines source and store without writing anything.
 
     Raises:
@@ -79,9 +79,9 @@ def plan_ingest(config: PastisConfig) -> IntakePlan:
     a_task = 1
     if source.remote:
         todo, a_task = in_archive_order(todo), config.transfer.patches_a_request
-    return IntakePlan(
+    return TilePlan(
         writer,
-        PatchIngest(config, writer.location),
+        PatchConversion(config, writer.location),
         todo,
         TASK_MEMORY,
         a_task=a_task,

@@ -18,7 +18,7 @@ from restore_dit.inspection.verification import verify_store
 from restore_dit.program import console
 from tests.data.cubes.test_damaged import MAPPING, write
 from tests.data.pastis.miniature import fingerprint
-from tests.integration.test_ingest_job import ingesting_workers
+from tests.integration.test_ingest_pastis import ingesting_workers
 from tests.messages import refused
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.usefixtures("ray_cluster")]

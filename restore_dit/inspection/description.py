@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.data.pixel_size import pixel_sides, shown_sides
+from restore_dit.data.crs import pixel_sides, shown_sides
 from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_statistics import BandSums
 from restore_dit.data.store.tile_store import TileStore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Sequence
 
-from restore_dit.data.pixel_size import shown_sides
+from restore_dit.data.crs import shown_sides
 from restore_dit.inspection.description import (
     CLEAR_FRAME_SHARE,
     HIDDEN_FRAME_SHARE,

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.data.pixel_size import shown_sides
+from restore_dit.data.crs import shown_sides
 from restore_dit.data.store.manifest import BAD_FRAMES
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.inspection.description import pixel_size_of

@@ -20,8 +20,8 @@ from rasterio.transform import Affine
 
 from restore_dit.data.crs import coordinate_system
 from restore_dit.data.exchange import netcdf
-from restore_dit.data.exchange.stored_values import index_to_stored
 from restore_dit.data.storage import Place, locate, write_bytes_atomically
+from restore_dit.data.stored_values import index_to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     INDEX_SCALE,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from restore_dit.clouds.reference import clear_reference
 from restore_dit.config.clouds import CloudNetworkConfig
-from restore_dit.data.pixel_size import pixel_sides
+from restore_dit.data.crs import pixel_sides
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
 

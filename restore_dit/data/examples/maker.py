@@ -15,7 +15,7 @@ from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
 from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, clouds_of, fours, size
 from restore_dit.data.examples.dilation import hidden_part, hidden_pixels
-from restore_dit.data.examples.mask_errors import missed_pieces
+from restore_dit.data.examples.gaps import missed_pieces
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.data.examples.split import Part, frames_of_part
 from restore_dit.data.examples.symmetry import transform

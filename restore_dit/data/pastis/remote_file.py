@@ -1,4 +1,4 @@
-"""Reads a file on a web server by ranges; resumes broken transfers where they stopped and retries failures."""
+"""A file on a web server, read by ranges with retries, and the error for a source that is unavailable as a whole."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from urllib.parse import urlsplit
 
 from restore_dit.config.pastis import TransferConfig
 from restore_dit.data import storage
-from restore_dit.data.pastis.source_error import SourceUnreachable
 from restore_dit.data.storage.addresses import web_opener
 from restore_dit.errors import UserError
+
+
+class SourceUnreachable(UserError):
+    """The source as a whole can no longer be read: no individual patch is at fault, and the ingest must stop."""
+
 
 _CHUNK = 1 << 18
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from restore_dit.data import storage
-from restore_dit.data.pastis.remote_file import RemoteFile
-from restore_dit.data.pastis.source_error import SourceUnreachable
+from restore_dit.data.pastis.remote_file import RemoteFile, SourceUnreachable
 from restore_dit.errors import UserError
 
 _HEADER = struct.Struct("<4s22xHH")  # signature, …, length of the name, length of the extra field

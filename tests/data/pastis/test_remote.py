@@ -10,8 +10,7 @@ import pytest
 from restore_dit.cli import main
 from restore_dit.config.pastis import PastisConfig, TransferConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
-from restore_dit.data.pastis.remote_file import RemoteFile
-from restore_dit.data.pastis.source_error import SourceUnreachable
+from restore_dit.data.pastis.remote_file import RemoteFile, SourceUnreachable
 from restore_dit.data.store.add_tiles import add_tiles, outcomes
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError

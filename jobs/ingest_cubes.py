@@ -10,7 +10,7 @@ from rich.console import Console
 from jobs.entry import main
 from jobs.tile_jobs import run_tile_job
 from restore_dit.config import dump
-from restore_dit.config.cubes import CubesConfig
+from restore_dit.config.ingestion import CubesConfig
 from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.cubes.sites import find_sites
 

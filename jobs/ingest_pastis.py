@@ -8,7 +8,7 @@ from rich.console import Console
 
 from jobs.entry import main
 from jobs.tile_jobs import run_tile_job
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
 
 

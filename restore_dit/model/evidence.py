@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from restore_dit.model.kriging import SMOOTH_MEMORY_DAYS, SMOOTH_NUGGET, krige
+from restore_dit.model.interpolation import SMOOTH_MEMORY_DAYS, SMOOTH_NUGGET, krige
 
 YEAR = 365.25
 """Length of a year in days. Four years are a whole number of days, so shifting dates by 1461 days changes nothing."""

@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 from restore_dit.cli import main
 from restore_dit.clouds.detect import TileMasker, outcomes, plan_detection, run_detection
 from restore_dit.clouds.rule import rule_masks
-from restore_dit.config.cloud_rule import RuleConfig
-from restore_dit.config.clouds import DetectionConfig
+from restore_dit.config.clouds import DetectionConfig, RuleConfig
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError

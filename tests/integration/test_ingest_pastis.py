@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.write import write_pastis
 from restore_dit.data.store.add_tiles import add_tiles, outcomes_on_cluster

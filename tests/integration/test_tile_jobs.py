@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import ingest_cubes, simulate
-from restore_dit.config.cubes import CubesConfig
+from restore_dit.config.ingestion import CubesConfig
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.inspection.verification import verify_store

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data import storage
 from restore_dit.data.pastis.layout import ARCHIVE_FOLDER, METADATA
 from restore_dit.data.pastis.remote_file import RemoteFile, SourceUnreachable

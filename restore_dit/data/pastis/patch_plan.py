@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data import storage
 from restore_dit.data.pastis.files import Source, SourceFile, cloud_mask_files, open_source
 from restore_dit.data.pastis.layout import (

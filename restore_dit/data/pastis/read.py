@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.pastis.files import SourceFile
 from restore_dit.data.pastis.layout import (

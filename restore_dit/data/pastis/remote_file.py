@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from restore_dit.config.pastis import TransferConfig
+from restore_dit.config.ingestion import TransferConfig
 from restore_dit.data import storage
 from restore_dit.data.storage.addresses import web_opener
 from restore_dit.errors import UserError

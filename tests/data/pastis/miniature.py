@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.store.add_tiles import AddedTiles, add_tiles, outcomes

@@ -261,7 +261,7 @@ def test_the_command_line_says_what_is_quarantined(pastis, tmp_path, capsys):
 
 
 def test_nothing_is_written_while_planning(pastis, tmp_path):
-    from restore_dit.config.pastis import PastisConfig
+    from restore_dit.config.ingestion import PastisConfig
 
     plan = plan_patches(PastisConfig(source=str(pastis), output=str(tmp_path / "store")))
     assert len(plan.todo) == 4

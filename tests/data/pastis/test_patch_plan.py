@@ -16,7 +16,7 @@ import pytest
 from rasterio.warp import transform
 
 from jobs.entry import main
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.pastis.layout import UTM_ORIGINS
 from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.write import write_pastis

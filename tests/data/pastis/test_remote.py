@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from restore_dit.cli import main
-from restore_dit.config.pastis import PastisConfig, TransferConfig
+from restore_dit.config.ingestion import PastisConfig, TransferConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.remote_file import RemoteFile, SourceUnreachable
 from restore_dit.data.store.add_tiles import add_tiles, outcomes

@@ -38,7 +38,7 @@ def test_folder_and_archive_on_s3_give_the_same_store_as_here(pastis, undamaged,
 @pytest.mark.parametrize("kind", ["PASTIS-R", "PASTIS-R.zip"])
 def test_a_server_that_goes_away_blames_no_patch(pastis, undamaged, tmp_path, s3: CephServer, bucket, capsys, kind):
     """The source is gone after two patches; what is done is kept, and the next run ends it."""
-    from restore_dit.config.pastis import PastisConfig
+    from restore_dit.config.ingestion import PastisConfig
     from restore_dit.data.pastis.patch_plan import plan_patches
     from restore_dit.data.store.add_tiles import add_tiles
 

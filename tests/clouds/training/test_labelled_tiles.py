@@ -3,7 +3,7 @@
 import numpy as np
 
 from restore_dit.clouds.network.inputs import network_input, reference_of
-from restore_dit.clouds.training.labelled_tile import labelled_tile, nearest, read_labelled_tile
+from restore_dit.clouds.training.labelled_tiles import labelled_tile, nearest, read_labelled_tile
 from restore_dit.config.cloud_training import TRAINED_NETWORK
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.series import NO_DATA, S2_BANDS, Acquisitions, Georeference, TileSeries

@@ -1,9 +1,13 @@
-"""A tile for training: the network's input for each frame, and the labels."""
+"""A tile for training, with the network's input for each frame and the labels; and a cache of such tiles in memory: all
+if they fit, otherwise one part at a time."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +20,10 @@ from restore_dit.clouds.network.inputs import (
     resample,
     without_data,
 )
+from restore_dit.clouds.training.split import LabelledStore
+from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.data.randomness import generator
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, TileSeries
@@ -92,3 +99,56 @@ def nearest(labels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint
         ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(size, labels.shape[-2:], strict=True)
     )
     return np.ascontiguousarray(labels[..., rows[:, None], columns])
+
+
+_GIGABYTE = 1e9
+
+
+class TilesInMemory:
+    """Reads labelled tiles of the stores and caches the most recently used ones, up to `memory_gigabytes`."""
+
+    def __init__(self, stores: Sequence[LabelledStore], config: CloudTrainingConfig) -> None:
+        self.stores = stores
+        self.config = config
+        self._room = config.memory_gigabytes * _GIGABYTE
+        self._tiles: OrderedDict[tuple[int, str], LabelledTile] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()  # one thread makes examples while another validates
+
+    def __call__(self, store: int, tile_id: str) -> LabelledTile:
+        """Tile `tile_id` of the store with this index.
+
+        Raises:
+            UserError: a file is missing or damaged.
+        """
+        with self._lock:
+            tile = self._tiles.pop((store, tile_id), None)
+            if tile is None:
+                tile = read_labelled_tile(self.stores[store].store, tile_id, self.config.labels, self.config.network)
+                self._bytes += tile.bytes
+            self._tiles[store, tile_id] = tile
+            while self._bytes > self._room and len(self._tiles) > 1:
+                self._bytes -= self._tiles.popitem(last=False)[1].bytes
+            return tile
+
+    def parts(self, store: int, share: float) -> list[tuple[str, ...]]:
+        """The training tiles of a store in random (seeded) order, divided into parts that fit into a `share` of the
+        memory. If there are several parts, each is used for `part_steps` steps before the next.
+
+        All frames of a tile are read; a pixel takes 2 bytes per channel and 1 byte for its label.
+        """
+        of = self.stores[store]
+        room = self._room * share
+        order = generator(self.config.seed, "order of cloud tiles", store).permutation(sorted(of.training))
+        parts: list[list[str]] = [[]]
+        filled = 0.0
+        for tile_id in map(str, order):
+            height, width = of.sizes[tile_id]
+            frames = of.store.record(tile_id).optical.frames
+            size = frames * height * width * (2 * self.config.network.channels + 1)
+            if parts[-1] and filled + size > room:
+                parts.append([])
+                filled = 0.0
+            parts[-1].append(tile_id)
+            filled += size
+        return [tuple(part) for part in parts]

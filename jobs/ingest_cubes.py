@@ -17,7 +17,7 @@ from restore_dit.data.cubes.sites import find_sites
 FEW_SITES = 4
 """Up to this many sites are ingested faster in this process than Ray takes to start."""
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """Maximum number of names in one message."""
 
 
@@ -33,9 +33,9 @@ def run(config: CubesConfig, display: Console) -> int:
     )
     renamed = [f"{site.name!r} as {site.tile_id}" for site in plan.todo if site.renamed]
     if renamed:
-        more = f", and {len(renamed) - MOST_NAMED} more" if len(renamed) > MOST_NAMED else ""
+        more = f", and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
         display.print(
-            f"renamed sites whose names cannot be part of a path: {', '.join(renamed[:MOST_NAMED])}{more}",
+            f"renamed sites whose names cannot be part of a path: {', '.join(renamed[:MAX_NAMED])}{more}",
             soft_wrap=True,
             highlight=False,
             markup=False,

@@ -26,7 +26,7 @@ SIMULATED = "simulated"
 
 SIMULATION_SEED, SIMULATED_TILES, SIMULATED_SIDE = 88_001, 6, 64
 
-FEWEST_TARGETS = 8
+MIN_TARGETS = 8
 """Minimum number of scorable frames under the strict limits; with fewer, the loose limits apply."""
 
 STRICT = TargetConfig()
@@ -111,7 +111,7 @@ def _site(name: str, store: TileStore, masks: Masks) -> Site:
     for limits in (STRICT, LOOSE):
         chosen = limits.model_copy(update={"also_by_source": masks == "both"})
         counts = scorable_frames(store, chosen)
-        if sum(counts.values()) >= FEWEST_TARGETS:
+        if sum(counts.values()) >= MIN_TARGETS:
             break
     had = {band for tile_id in store.tile_ids for band in store.record(tile_id).optical.bands}
     return Site(

@@ -17,7 +17,7 @@ from pathlib import Path
 import jobs
 from restore_dit.errors import UserError
 
-MOST_BYTES = 32 << 20
+MAX_BYTES = 32 << 20
 """Maximum size of a package; the project is about 1 MB. Ray keeps packages in the memory of the cluster's head."""
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
@@ -44,10 +44,10 @@ def pack(project: Mapping[str, Path], files: Mapping[str, bytes]) -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data, compresslevel=6)
             sizes[name] = archive.infolist()[-1].compress_size
-    if content.tell() > MOST_BYTES:
+    if content.tell() > MAX_BYTES:
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
         raise UserError(
-            f"the package for the cluster is {content.tell() / 1e6:.0f} MB, more than {MOST_BYTES / 1e6:.0f} MB; the "
+            f"the package for the cluster is {content.tell() / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f} MB; the "
             f"largest files: {', '.join(f'{name} ({sizes[name] / 1e6:.0f} MB)' for name in largest)}; move files "
             "that are not code out of the packages, or add them to .gitignore"
         )

@@ -24,7 +24,7 @@ from restore_dit.inspection.tile_overview import STRIP_CLASSES, Picture, TileOve
 from restore_dit.pictures.composites import TRUE_COLOUR, Stretch
 from restore_dit.pictures.panels import INK, OUTLINE_COLOUR, outline
 
-MOST_TILES = 12
+MAX_TILES = 12
 """Maximum number of rows if no tiles are specified."""
 
 PARTS = 8
@@ -64,7 +64,7 @@ def contact_sheet(store: TileStore, tile_ids: Sequence[str] | None = None) -> by
     Raises:
         UserError: the store lacks one of the tiles or has none at all, or a file is damaged.
     """
-    shown = list(tile_ids) if tile_ids else evenly(store.tile_ids, MOST_TILES)
+    shown = list(tile_ids) if tile_ids else evenly(store.tile_ids, MAX_TILES)
     records = [store.record(tile_id) for tile_id in shown]
     dates = [date for record in records for date in (record.optical.first_date, record.optical.last_date) if date]
     if not dates:

@@ -18,10 +18,10 @@ from restore_dit.inspection.description import (
     TileDescription,
 )
 
-_MOST_TILES = 40
+_MAX_TILES = 40
 """Maximum number of tiles listed."""
 
-_MOST_KINDS = 8
+_MAX_KINDS = 8
 """Maximum number of sizes, CRSs and so on listed, the most common ones."""
 
 _BAR = 20
@@ -48,9 +48,9 @@ def description_text(store: StoreDescription) -> str:
     for track, bands in store.radar.items():
         lines += ["", *_bands(f"radar {track}, dB", bands)]
     header = ("tile", "pixels", "m", "bands", "optical", "radar", "cloud", "clear frames", "first", "last")
-    lines += ["", *_table(header, [_tile_row(tile) for tile in store.tiles[:_MOST_TILES]])]
-    if len(store.tiles) > _MOST_TILES:
-        lines.append(f"… and {len(store.tiles) - _MOST_TILES} more tiles")
+    lines += ["", *_table(header, [_tile_row(tile) for tile in store.tiles[:_MAX_TILES]])]
+    if len(store.tiles) > _MAX_TILES:
+        lines.append(f"… and {len(store.tiles) - _MAX_TILES} more tiles")
     for name, tiles in (("quarantined", store.quarantined), ("unreadable", store.unreadable)):
         if tiles:
             lines += ["", name] + [f"  {tile}: {reason}" for tile, reason in tiles.items()]
@@ -86,7 +86,7 @@ def _about(store: StoreDescription) -> list[str]:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    most = sorted(counts, key=lambda name: -counts[name])[:_MOST_KINDS]
+    most = sorted(counts, key=lambda name: -counts[name])[:_MAX_KINDS]
     shown = [f"{name} ({counts[name]} tile{'s' * (counts[name] != 1)})" for name in counts if name in most]
     more = [f"… and {len(counts) - len(most)} more"] if len(counts) > len(most) else []
     return ", ".join([*shown, *more]) or "none"
@@ -148,8 +148,8 @@ def _targets(targets: TargetDescription) -> list[str]:
         ]
     for what, tiles in (("no target", targets.without_target), ("no cloud masks", targets.undecided)):
         if tiles:
-            more = f", … and {len(tiles) - _MOST_KINDS} more" if len(tiles) > _MOST_KINDS else ""
-            lines.append(f"  {what}: {', '.join(tiles[:_MOST_KINDS])}{more}")
+            more = f", … and {len(tiles) - _MAX_KINDS} more" if len(tiles) > _MAX_KINDS else ""
+            lines.append(f"  {what}: {', '.join(tiles[:_MAX_KINDS])}{more}")
     return lines
 
 

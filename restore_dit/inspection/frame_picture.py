@@ -41,7 +41,7 @@ CLOUD_COLOUR, SHADOW_COLOUR, NO_DATA_COLOUR = OUTLINE_COLOUR, "#ffe600", "#00d0f
 _DOTS_PER_INCH = 110
 _IMAGE, _BORDER, _GAP, _CAPTION = 84, 5, 5, 30
 _MARGIN, _HEADER, _BETWEEN, _LEGEND = 22, 52, 18, 62
-_FEWEST_COLUMNS = 11
+_MIN_COLUMNS = 11
 """Minimum number of columns, the width of the legend."""
 
 
@@ -54,7 +54,7 @@ class Layout:
     @property
     def columns(self) -> int:
         """Frames per row."""
-        return max(_FEWEST_COLUMNS, min(COLUMNS, max(len(strip.dates) for strip in self.strips)))
+        return max(_MIN_COLUMNS, min(COLUMNS, max(len(strip.dates) for strip in self.strips)))
 
     def image(self, strip: FrameStrip) -> tuple[int, int]:
         """(height, width) of one frame's image."""

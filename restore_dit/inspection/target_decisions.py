@@ -48,7 +48,7 @@ def describe_targets(store: TileStore, config: TargetConfig) -> TargetDescriptio
     )
 
 
-MOST_FRAMES = 160
+MAX_FRAMES = 160
 """Maximum number of frames shown per tile; of longer series, evenly spaced ones."""
 
 
@@ -94,7 +94,7 @@ def frame_strip(store: TileStore, tile_id: str, config: TargetConfig) -> FrameSt
     decisions = decide(config, tile.cloud_counts, tile.bad_frames, where, tile.optical.bands, tile.source_counts)
     if not len(tile.optical):
         raise UserError(f"{where} has no acquisition to show; select other tiles with --tiles")
-    shown = np.unique(np.linspace(0, len(tile.optical) - 1, min(len(tile.optical), MOST_FRAMES)).round().astype(int))
+    shown = np.unique(np.linspace(0, len(tile.optical) - 1, min(len(tile.optical), MAX_FRAMES)).round().astype(int))
     composite = natural_composite(tile.optical.bands)
     bands = tuple(dict.fromkeys(composite.bands))
     stored = tile.optical.decode(shown, bands)

@@ -70,7 +70,7 @@ SMOOTH_MEMORY_DAYS, SMOOTH_NUGGET = 200.0, 0.5
 """The same for series whose dates scatter more than their pixels change: with dates five days apart, about six are
 averaged, instead of two with the values above."""
 
-LEAST_DAYS = 0.25
+MIN_DAYS = 0.25
 """Minimum days between neighbouring dates: equal dates would make the precision infinite."""
 
 _FARTHEST = 1e4
@@ -111,7 +111,7 @@ def krige(
     right = torch.where(observed, values, 0).flatten(3) / nugget  # [B, T, C, P]
     right = torch.cat([right, weight[:, :, None]], dim=2)
 
-    gap = dates.to(dtype).diff(dim=1).abs().clamp(min=LEAST_DAYS)
+    gap = dates.to(dtype).diff(dim=1).abs().clamp(min=MIN_DAYS)
     kept = torch.exp(-gap / memory)  # correlation of neighbours [B, T-1]
     innovation = -torch.expm1(-2 * gap / memory)
     diagonal = torch.ones(batch, frames, dtype=dtype, device=values.device)

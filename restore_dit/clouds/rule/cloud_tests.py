@@ -68,7 +68,7 @@ Bands = dict[str, Field]
 # Largest darkening in B11 that is attributed to the ground and so also expected in the short band. It is 0 for blue and
 # green, which hardly darken with B11: otherwise, shadow would be classified as cloud.
 _DARKENING = {"B02": 0.0, "B03": 0.0, "B04": 0.1, "B05": 0.1}
-_LEAST_SNOW = 0.15  # minimum visible reflectance of snow, since water has a high index as well
+_MIN_SNOW = 0.15  # minimum visible reflectance of snow, since water has a high index as well
 
 
 def cloud_excess(now: Bands, clear: Bands, bands: RuleBands, config: RuleConfig) -> Field:
@@ -115,7 +115,7 @@ def is_snow(now: Bands, bands: RuleBands, dates: NDArray[np.datetime64], place: 
         return np.zeros(visible.shape, bool)
     shortwave = now[bands.shortwave]
     index = (visible - shortwave) / np.maximum(visible + shortwave, 1e-3)
-    snow = (index > config.snow_index) & (shortwave < config.snow_b11) & (visible > _LEAST_SNOW)
+    snow = (index > config.snow_index) & (shortwave < config.snow_b11) & (visible > _MIN_SNOW)
     if place.latitude is not None:
         zenith, _ = sun_angles(dates, place.latitude)
         snow &= (np.rad2deg(zenith) >= config.snow_sun)[:, None, None]

@@ -34,7 +34,7 @@ from restore_dit.series import (
 RULE_VERSION = 1
 """Incremented with every change that affects masks."""
 
-_FEWEST_DATES = 5  # minimum number of dates with data for a valid clear reference
+_MIN_DATES = 5  # minimum number of dates with data for a valid clear reference
 
 # Additional eastward shift of a shadow relative to the image of its cloud, in metres per metre of cloud height: the
 # sensor views the tile from up to 10.3° west or east, and the side is unknown.
@@ -57,7 +57,7 @@ def rule_masks(series: TileSeries, config: RuleConfig) -> NDArray[np.uint8]:
     values = stored.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
     np.copyto(values, np.nan, where=unknown[:, None])
     reference = clear_reference(values, dates, bands.used)
-    reference[:, :, (~unknown).sum(axis=0) < _FEWEST_DATES] = np.nan
+    reference[:, :, (~unknown).sum(axis=0) < _MIN_DATES] = np.nan
     now = {band: values[:, channel] for channel, band in enumerate(bands.used)}
     clear = {band: reference[:, channel] for channel, band in enumerate(bands.used)}
 

@@ -130,10 +130,10 @@ def class_shares(maker: ExampleMaker, steps: int) -> NDArray[np.float64]:
 Values = NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
-_LEAST = np.float32(1e-4)
+_MIN_REFLECTANCE = np.float32(1e-4)
 """Minimum reflectance after augmentation, because 0 stands for no data."""
 
-_FEWEST_BANDS = 3
+_MIN_BANDS = 3
 """Minimum number of bands that an example keeps at random."""
 
 
@@ -158,7 +158,7 @@ def disturbed(
     result[:bands] += np.float32(config.offset * random.standard_normal())
     if config.noise:
         result[:bands] += np.float32(config.noise) * random.standard_normal(result[:bands].shape, np.float32)
-    return np.where(known, np.maximum(result, _LEAST), np.float32(0))
+    return np.where(known, np.maximum(result, _MIN_REFLECTANCE), np.float32(0))
 
 
 def dropped_channels(
@@ -174,7 +174,7 @@ def dropped_channels(
         if config.band_subsets and random.random() < 0.5:
             subset = {*config.band_subsets[random.integers(len(config.band_subsets))]} & kept
         else:
-            count = int(random.integers(min(_FEWEST_BANDS, len(known)), len(known) + 1))
+            count = int(random.integers(min(_MIN_BANDS, len(known)), len(known) + 1))
             subset = {*random.permutation(list(known))[:count]}
         kept = subset or kept
     lacking = np.array([band not in kept for band in network.bands])

@@ -27,7 +27,7 @@ from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.data.storage import Location
 from restore_dit.series import REFLECTANCE_SCALE
 
-_MOST_PIXELS = 2**25
+_MAX_PIXELS = 2**25
 """Maximum number of pixels of the frames, held in memory, from which a picture of examples is chosen."""
 
 
@@ -89,7 +89,7 @@ def _compared(
             one = _frame(scored, frame, config)
             if not found or one.labels.shape == found[0].labels.shape:
                 found.append(one)
-        if found and len(found) * found[0].values.size > _MOST_PIXELS:
+        if found and len(found) * found[0].values.size > _MAX_PIXELS:
             break
     return found
 

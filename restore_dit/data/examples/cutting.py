@@ -149,7 +149,7 @@ class Cutter:
             values = frame[channels, rows, columns]
             known = ~hidden[slot] & (values.min(axis=0) != NO_DATA)
             if window.coarser:
-                values, known = mean_of_four(values), fours(known).all(axis=(-3, -1))
+                values, known = mean_of_four(values), blocks_of_four(known).all(axis=(-3, -1))
             gaps = window.gaps[slot] | ~known
             example["optical"][slot, places] = transform(values, window.symmetry)
             example["valid"][slot, 0] = transform(known, window.symmetry)
@@ -210,7 +210,7 @@ class Cutter:
         return choice
 
 
-def fours(images: NDArray[Any]) -> NDArray[Any]:
+def blocks_of_four(images: NDArray[Any]) -> NDArray[Any]:
     """[..., 2·h, 2·w] as [..., h, 2, w, 2]."""
     *lead, height, width = images.shape
     return images.reshape(*lead, height // 2, 2, width // 2, 2)
@@ -218,7 +218,7 @@ def fours(images: NDArray[Any]) -> NDArray[Any]:
 
 def mean_of_four(stored: NDArray[np.int16]) -> NDArray[np.int16]:
     """Stored integers [..., 2·h, 2·w] averaged to [..., h, w]; `NO_DATA` where any of the four is."""
-    parts = fours(stored)
+    parts = blocks_of_four(stored)
     mean = np.rint(parts.mean(axis=(-3, -1), dtype=np.float32)).astype(np.int16)
     return np.where((parts == NO_DATA).any(axis=(-3, -1)), NO_DATA, mean)
 

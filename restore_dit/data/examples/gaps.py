@@ -88,12 +88,12 @@ def vary(gaps: NDArray[np.bool_], config: GapConfig, random: np.random.Generator
             gaps[first : first + length] = True
     elif kind < config.frames_only + config.runs + config.partial:
         for gap in gaps:
-            if not _LEAST_PARTIAL <= gap.mean() <= _MOST_PARTIAL:
-                gap[:] = _cloud_field(gap.shape, random.uniform(_LEAST_PARTIAL, _MOST_PARTIAL), random)
+            if not _MIN_PARTIAL <= gap.mean() <= _MAX_PARTIAL:
+                gap[:] = _cloud_field(gap.shape, random.uniform(_MIN_PARTIAL, _MAX_PARTIAL), random)
     gaps[random.random(len(gaps)) < config.frame_dropout] = True
 
 
-_LEAST_PARTIAL, _MOST_PARTIAL = 0.1, 0.95
+_MIN_PARTIAL, _MAX_PARTIAL = 0.1, 0.95
 _CLOUD_PIXELS = 4
 
 

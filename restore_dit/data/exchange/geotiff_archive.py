@@ -50,7 +50,7 @@ _COMPUTED = ("ndvi", UNCERTAINTY)
 _Place = tuple[tuple[int, int], Georeference | None]
 """Size and georeference of a raster."""
 
-MOST_MEMBERS = 5000
+MAX_MEMBERS = 5000
 """Maximum number of files in an archive."""
 
 
@@ -102,8 +102,8 @@ class ArchiveReader:
 
     def _members(self) -> list[_Member]:
         infos = [info for info in self.archive.infolist() if not info.is_dir()]
-        if len(infos) > MOST_MEMBERS:
-            raise TooLarge(f"{self.name}: {len(infos)} files; at most {MOST_MEMBERS} are accepted")
+        if len(infos) > MAX_MEMBERS:
+            raise TooLarge(f"{self.name}: {len(infos)} files; at most {MAX_MEMBERS} are accepted")
         found = []
         for info in infos:
             match = _NAME.fullmatch(info.filename.rpartition("/")[2])

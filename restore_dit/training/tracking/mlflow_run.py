@@ -23,7 +23,7 @@ from restore_dit.training.tracking.provenance import version_tags
 SECONDS_BEFORE_RETRY = 30.0
 SECONDS_TO_FINISH = 90.0
 """Time for sending what is left at the end, including the model."""
-MOST_WAITING = 10_000
+MAX_WAITING = 10_000
 """Maximum number of queued calls while a server is unavailable; beyond it, the oldest are dropped."""
 
 
@@ -45,7 +45,7 @@ class RetryingSender:
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
         self._warned = False
-        self._waiting: deque[Callable[[], None]] = deque(maxlen=MOST_WAITING)
+        self._waiting: deque[Callable[[], None]] = deque(maxlen=MAX_WAITING)
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
@@ -100,7 +100,7 @@ class RetryingSender:
 FILE = "mlflow.json"
 """File in the run's folder that names the server and the run on it."""
 
-MOST_AT_ONCE = 100
+MAX_AT_ONCE = 100
 """Maximum number of parameters in one request to the server."""
 
 
@@ -213,8 +213,8 @@ class MlflowRun:
         existing = client.get_run(run_id).data.params
         tree = self._setup.config.model_dump(mode="json", exclude={"tracking"})
         params = [Param(key, value) for key, value in flattened(tree).items() if key not in existing]
-        for start in range(0, len(params), MOST_AT_ONCE):
-            client.log_batch(run_id, params=params[start : start + MOST_AT_ONCE])
+        for start in range(0, len(params), MAX_AT_ONCE):
+            client.log_batch(run_id, params=params[start : start + MAX_AT_ONCE])
         tags = version_tags() | {
             "restore_dit.run": self._setup.folder.location.uri,
             "restore_dit.store_fingerprint": self._setup.store_fingerprint,

@@ -114,7 +114,7 @@ def test_the_same_content_gives_the_same_bytes(checkout):
 
 
 def test_too_large_a_package_names_what_makes_it_large(checkout, monkeypatch):
-    monkeypatch.setattr(package, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(package, "MAX_BYTES", 100_000)
     (checkout / "jobs/weights.npz").write_bytes(os.urandom(200_000))
     with refused("0 MB", "jobs/weights.npz", ".gitignore"):
         package.pack(project_files(checkout), {})

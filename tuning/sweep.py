@@ -18,8 +18,7 @@ from ray.tune.search import Searcher
 from restore_dit.config import RunConfig, WorkersConfig
 from restore_dit.data import cluster_job, storage, stream
 from restore_dit.data.storage import locate
-from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import UserError
+from restore_dit.errors import UserError, user_error_behind
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.training.setup import TrainingSetup, set_up
 from tuning.config import PopulationConfig, SweepConfig

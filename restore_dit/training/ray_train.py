@@ -17,8 +17,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from restore_dit.config import WorkersConfig
 from restore_dit.data import cluster_job, storage, stream
-from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import UserError
+from restore_dit.errors import UserError, user_error_behind
 from restore_dit.training import resume_state
 from restore_dit.training.engine import backend, choose_accelerator
 from restore_dit.training.loop import fit

@@ -18,8 +18,7 @@ from starlette.requests import ClientDisconnect
 from restore_dit.config import ModelConfig, SamplerName
 from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.storage import read_bytes
-from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import StorageUnavailable, UserError
+from restore_dit.errors import StorageUnavailable, UserError, user_error_behind
 from restore_dit.series import TileSeries
 from serving import records
 from serving.answers import MEDIA_TYPES, outputs_of

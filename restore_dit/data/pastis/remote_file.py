@@ -18,11 +18,6 @@ from restore_dit.data import storage
 from restore_dit.data.storage.addresses import web_opener
 from restore_dit.errors import UserError
 
-
-class SourceUnreachable(UserError):
-    """The source as a whole can no longer be read: no individual patch is at fault, and the ingest must stop."""
-
-
 _CHUNK = 1 << 18
 _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _ADVICE = {
@@ -33,6 +28,10 @@ _ADVICE = {
     416: "the file is shorter than its directory says: it was cut off or replaced; check the address",
 }
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
+
+
+class SourceUnreachable(UserError):
+    """The source as a whole can no longer be read: no individual patch is at fault, and the ingest must stop."""
 
 
 class _Passing(Exception):

@@ -106,8 +106,7 @@ def run_case(case: Case, store: str, weights: str) -> dict[str, float]:
 def _through_ray(plan: Any) -> dict[str, float]:
     import ray
 
-    from restore_dit.clouds.detect import run_detection
-    from restore_dit.clouds.detect_job import outcomes_on_cluster
+    from restore_dit.clouds.detect import outcomes_on_cluster, run_detection
 
     with in_ray_environment(os.environ):
         ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 30,

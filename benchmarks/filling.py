@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.examples.normalisation import stored_to_published_scale
 from restore_dit.data.simulation import simulate_tile
-from restore_dit.model.kriging import krige
+from restore_dit.model.interpolation import krige
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.reconstruct import reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions

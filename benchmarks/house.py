@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("restore_dit", "jobs", "tuning", "serving", "cluster")
 SHORT = 60
-"""Lines below which a file counts as short."""
+"""Lines below which a file counts as short, unless it is the `__init__.py` of a package and holds only a docstring."""
 
 
 class Counts(NamedTuple):
@@ -60,13 +60,15 @@ def main() -> None:
     """Prints the table and the JSON line."""
     paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
     files = [counts for counts in map(counts_of, paths) if counts.lines]
+    bare = [path for path in paths if path.name == "__init__.py" and counts_of(path).lines == 1]
     lines = sum(file.lines for file in files)
     circles = cycles()
     figures = {
         "files": len(files),
         "lines": lines,
         "median_lines": statistics.median(file.lines for file in files),
-        f"below_{SHORT}_lines": sum(file.lines < SHORT for file in files),
+        f"below_{SHORT}_lines": sum(file.lines < SHORT for file in files) - len(bare),
+        "init_of_one_line": len(bare),
         "import_share": round(sum(file.imports for file in files) / lines, 4),
         "comment_share": round(sum(file.comments for file in files) / lines, 4),
         "import_cycles": len(circles),

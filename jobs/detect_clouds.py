@@ -10,7 +10,15 @@ from rich.console import Console
 from cluster.connection import connect
 from jobs.entry import main
 from jobs.progress import JobProgress
-from restore_dit.clouds.detect import DetectionPlan, Outcome, chosen_masks, outcomes, plan_detection, run_detection
+from restore_dit.clouds.detect import (
+    DetectionPlan,
+    Outcome,
+    chosen_masks,
+    outcomes,
+    outcomes_on_cluster,
+    plan_detection,
+    run_detection,
+)
 from restore_dit.config.clouds import DetectionConfig
 
 FEW_TILES = 4
@@ -52,8 +60,6 @@ def _outcomes(plan: DetectionPlan, display: Console) -> Iterator[Outcome]:
     if workers == 0 or (workers is None and len(plan.todo) <= FEW_TILES) or not plan.todo:
         return outcomes(plan)
     connect(display)
-    from restore_dit.clouds.detect_job import outcomes_on_cluster
-
     return outcomes_on_cluster(plan)
 
 

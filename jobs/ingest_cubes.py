@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from jobs.entry import main
-from jobs.intake import run_intake
+from jobs.tile_jobs import run_tile_job
 from restore_dit.config import dump
-from restore_dit.config.cubes import CubesConfig
-from restore_dit.data.cubes.ingest import plan_cubes
+from restore_dit.config.ingestion import CubesConfig
+from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.cubes.sites import find_sites
 
 FEW_SITES = 4
 """Up to this many sites are ingested faster in this process than Ray takes to start."""
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """Maximum number of names in one message."""
 
 
@@ -33,14 +33,14 @@ def run(config: CubesConfig, display: Console) -> int:
     )
     renamed = [f"{site.name!r} as {site.tile_id}" for site in plan.todo if site.renamed]
     if renamed:
-        more = f", and {len(renamed) - MOST_NAMED} more" if len(renamed) > MOST_NAMED else ""
+        more = f", and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""
         display.print(
-            f"renamed sites whose names cannot be part of a path: {', '.join(renamed[:MOST_NAMED])}{more}",
+            f"renamed sites whose names cannot be part of a path: {', '.join(renamed[:MAX_NAMED])}{more}",
             soft_wrap=True,
             highlight=False,
             markup=False,
         )
-    report = run_intake("ingest-cubes", "sites", plan, config.workers, display, few=FEW_SITES)
+    report = run_tile_job("ingest-cubes", "sites", plan, config.workers, display, few=FEW_SITES)
     return 1 if report.quarantined and not config.allow_bad_tiles else 0
 
 

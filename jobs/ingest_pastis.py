@@ -7,15 +7,15 @@ import sys
 from rich.console import Console
 
 from jobs.entry import main
-from jobs.intake import run_intake
-from restore_dit.config.pastis import PastisConfig
-from restore_dit.data.pastis.ingest import plan_ingest
+from jobs.tile_jobs import run_tile_job
+from restore_dit.config.ingestion import PastisConfig
+from restore_dit.data.pastis.patch_plan import plan_patches
 
 
 def run(config: PastisConfig, display: Console) -> int:
     """Ingests patches and prints a summary. Returns the exit status: 1 if this run quarantined a patch, unless
     `allow_bad_tiles` is set."""
-    report = run_intake("ingest-pastis", "patches", plan_ingest(config), config.workers, display)
+    report = run_tile_job("ingest-pastis", "patches", plan_patches(config), config.workers, display)
     return 1 if report.quarantined and not config.allow_bad_tiles else 0
 
 

@@ -61,13 +61,11 @@ def _summary(outcome: Outcome) -> str:
 
 def _outcomes(plan: ReconstructionPlan, display: Console) -> Iterator[Outcome]:
     """Outcomes of the tiles, computed in this process or on Ray."""
+    from restore_dit.reconstruction.batch import outcomes, outcomes_on_cluster
+
     if plan.config.workers and plan.todo:
         connect(display)
-        from restore_dit.reconstruction.batch_job import outcomes_on_cluster
-
         return outcomes_on_cluster(plan)
-    from restore_dit.reconstruction.batch import outcomes
-
     last_line = time.monotonic()
 
     def on_window(tile_id: str, done: int, total: int) -> None:

@@ -17,10 +17,9 @@ from restore_dit.config import RunConfig, load, shipped
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.config.cubes import CubesConfig, load_cubes
+from restore_dit.config.ingestion import CubesConfig, PastisConfig, load_cubes
 from restore_dit.config.jobs import SHIPPED_MODEL, EvaluationConfig, ReconstructionConfig
 from restore_dit.config.loading import load_section
-from restore_dit.config.pastis import PastisConfig
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.errors import UserError
 from tuning.config import SweepConfig, load_sweep, shipped_sweeps

@@ -17,7 +17,7 @@ def run(config: CloudTrainingConfig, display: Console) -> int:
     """Trains a network. Returns the exit status: 0 if finished, 130 if stopped by Ctrl-C, with the state saved."""
     from restore_dit.clouds.training.fit import train_cloud_network
     from restore_dit.clouds.training.reports import Learned, Report, Started, score_line
-    from restore_dit.training.interrupts import stop_when_interrupted
+    from restore_dit.program import stop_when_interrupted
 
     stop = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

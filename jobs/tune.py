@@ -11,7 +11,7 @@ from cluster.connection import connect
 from jobs.entry import main
 from jobs.progress import JobProgress
 from tuning.config import SweepConfig
-from tuning.records import Trial, Turn
+from tuning.records import Exploit, Trial
 
 
 def run(config: SweepConfig, display: Console) -> int:
@@ -35,9 +35,9 @@ def run(config: SweepConfig, display: Console) -> int:
 
         def on_trial(trial: Trial) -> None:
             last, told[trial.name] = told.get(trial.name), trial
-            if last is None or len(trial.turns) > len(last.turns):
-                for turn in trial.turns[-1:]:
-                    display.print(_turned(trial, turn), highlight=False, soft_wrap=True)
+            if last is None or len(trial.exploits) > len(last.exploits):
+                for exploit in trial.exploits[-1:]:
+                    display.print(_copied(trial, exploit), highlight=False, soft_wrap=True)
             if trial.is_over and not (last and last.is_over):
                 if trial.status == "failed":
                     progress.fail()
@@ -65,8 +65,8 @@ def _line(trial: Trial) -> str:
     return f"{trial.name}: {score.psnr:.2f} dB, {score.seconds:.3f} s per series{ended}: {_shown(trial.best_values)}"
 
 
-def _turned(trial: Trial, turn: Turn) -> str:
-    return f"{trial.name}: continues from {turn.source} at step {turn.step}: {_shown(trial.values)}"
+def _copied(trial: Trial, exploit: Exploit) -> str:
+    return f"{trial.name}: continues from {exploit.source} at step {exploit.step}: {_shown(trial.values)}"
 
 
 def _shown(values: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ class NoAnswer(UserError):
 
 
 @dataclass(frozen=True)
-class Clear:
+class Reconstruction:
     """A reconstructed series, and the mask of its gaps, [T, H, W]."""
 
     series: TileSeries
@@ -127,7 +127,7 @@ class Client:
     address: str
     token: str | None = field(default=None, repr=False)
 
-    def reconstruct(self, series: TileSeries, **options: Any) -> Clear:
+    def reconstruct(self, series: TileSeries, **options: Any) -> Reconstruction:
         """Fills the gaps of a series. If the service makes it a job, waits until the job is done.
 
         Args:
@@ -147,7 +147,7 @@ class Client:
             _, content = self.fetch("GET", link)
         found = netcdf.decode(content, "answer")
         assert found.clouds is not None
-        return Clear(found, found.clouds == THICK_CLOUD)
+        return Reconstruction(found, found.clouds == THICK_CLOUD)
 
     def submit(self, series: TileSeries | str | Path, **options: Any) -> Job:
         """Submits a series as a job.
@@ -222,10 +222,10 @@ class LocalClient:
     def __init__(self, model: Place, *, use_gpu: bool = False) -> None:
         self._model = load_model(model).on_device(use_gpu)
 
-    def reconstruct(self, series: TileSeries, **options: Any) -> Clear:
+    def reconstruct(self, series: TileSeries, **options: Any) -> Reconstruction:
         """Fills the gaps of a series. The options are those of `SamplingOptions`."""
         clear, gap_mask, _ = fill_gaps(self._model, series, SamplingOptions(**options))
-        return Clear(clear, gap_mask)
+        return Reconstruction(clear, gap_mask)
 
 
 @contextmanager

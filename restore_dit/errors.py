@@ -1,4 +1,9 @@
-"""Errors that the user can fix: bad input, bad configuration, a missing or incompatible file."""
+"""Errors that the user can fix: bad input, bad configuration, a missing or incompatible file; also behind another
+process's exception."""
+
+from __future__ import annotations
+
+import re
 
 
 class UserError(Exception):
@@ -12,3 +17,12 @@ class UserError(Exception):
 
 class StorageUnavailable(UserError):
     """Storage is unreachable or overloaded; the same request may succeed later."""
+
+
+def user_error_behind(error: BaseException) -> UserError | None:
+    """The `UserError` behind an exception, or None. Ray passes on a worker's exception as text that includes the whole
+    traceback, sometimes wrapped in a class derived from the original one."""
+    found = re.search(r"restore_dit\.(?:\w+\.)*(UserError|StorageUnavailable|TooLarge): (.+)", str(error))
+    if found:
+        return StorageUnavailable(found[2]) if found[1] == "StorageUnavailable" else UserError(found[2])
+    return error if isinstance(error, UserError) else None

@@ -1,10 +1,14 @@
-"""What every command-line program shares: how it ends, and where it shows progress."""
+"""What every command-line program shares: how it ends, what Ctrl-C does to a training, and where progress is shown."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 
@@ -34,3 +38,26 @@ def exit_status(run: Callable[[], int], program: str) -> int:
 def console() -> Console:
     """The console on which progress is shown."""
     return Console(markup=False, emoji=False)  # folder names may contain brackets and colons
+
+
+@contextmanager
+def stop_when_interrupted(request_stop: Callable[[], None], console: Console) -> Iterator[None]:
+    """Context in which the first Ctrl-C (or SIGTERM) requests a stop after the current step and the second one
+    interrupts immediately. No effect outside the main thread, the only one that may set signal handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        console.print("stopping after this step; press Ctrl-C again to stop immediately and lose unsaved progress")
+        request_stop()
+        signal.signal(number, signal.default_int_handler)
+
+    try:
+        for number in before:
+            signal.signal(number, handle)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

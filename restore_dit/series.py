@@ -25,7 +25,7 @@ S2_BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"
 S2_ALL_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 """Bands that a store may hold; cloud networks may also read the atmospheric bands at 60 m."""
 
-FEWEST_BANDS = 3
+MIN_BANDS = 3
 """Minimum number of `S2_BANDS` for a model that accepts any bands."""
 
 S1_BANDS = ("VV", "VH")

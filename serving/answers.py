@@ -13,8 +13,13 @@ from restore_dit.config import ModelConfig
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.storage import Location, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.pictures.composites import INDICES, natural_composite, normalised_difference, robust_stretch
-from restore_dit.pictures.png import encode_colours
+from restore_dit.pictures.composites import (
+    INDICES,
+    encode_colours,
+    natural_composite,
+    normalised_difference,
+    robust_stretch,
+)
 from restore_dit.reconstruction.rasters import geotiffs
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, UNCERTAINTY, Acquisitions, TileSeries
 from serving.failures import hiding_operator_errors

@@ -11,10 +11,10 @@ from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import locate_model
 from serving.access import Tokens, tokens_from_environment
-from serving.api import Api
 from serving.config import AT_ONCE, ReplicasConfig, ServingConfig
 from serving.job_manager import JobManager
 from serving.reconstructor import Reconstructor
+from serving.routes.application import Api
 from serving.sampler import Sampler
 
 NAME = "restore-dit"

@@ -19,7 +19,7 @@ from restore_dit.series import TileSeries
 from serving.config import ServingConfig
 from serving.parsing import Parser
 
-MOST_SAMPLES = 1_000_000
+MAX_SAMPLES = 1_000_000
 """Largest seed of a simulated sample."""
 
 
@@ -30,7 +30,7 @@ class NamedInput(BaseModel):
 
     uri: str = Field("", max_length=2000, description="for example s3://bucket/series.nc, below an allowed prefix")
     tile: str = Field("", max_length=200, description="tile to read if the URI is a tile store")
-    sample: int | None = Field(None, ge=0, le=MOST_SAMPLES, description="instead of a URI: seed of a simulated series")
+    sample: int | None = Field(None, ge=0, le=MAX_SAMPLES, description="instead of a URI: seed of a simulated series")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> NamedInput:

@@ -21,8 +21,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from restore_dit.data.storage import locate
-from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import StorageUnavailable, UserError
+from restore_dit.errors import StorageUnavailable, UserError, user_error_behind
 from serving.config import AT_ONCE, ServingConfig
 from serving.records import ENDED, Records, Request, State, replace_state
 

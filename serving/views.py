@@ -22,11 +22,12 @@ from restore_dit.pictures.composites import (
     COMPOSITES,
     INDICES,
     Stretch,
+    encode_colours,
+    encode_png,
     natural_composite,
     robust_stretch,
     vegetation_index,
 )
-from restore_dit.pictures.png import encode_colours, encode_png
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, TileSeries
 
 Kind = Literal["clear", "cloudy", "gaps"]

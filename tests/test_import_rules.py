@@ -16,7 +16,8 @@ import importlib, pkgutil, sys
 import restore_dit
 assert not {"ray", "deepspeed", "torch"} & set(sys.modules), "import restore_dit alone"
 
-for package in ("config", "model", "diffusion", "data", "clouds", "reconstruction", "evaluation", "pictures"):
+PACKAGES = "config model diffusion data clouds reconstruction evaluation inspection pictures"
+for package in PACKAGES.split():
     name = "restore_dit." + package
     names = [name]
     for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
@@ -35,7 +36,7 @@ def test_the_core_imports_neither_ray_nor_deepspeed():
     command = [sys.executable, "-c", IMPORT_CORE]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 8
+    assert len(result.stdout.splitlines()) == 9
 
 
 IMPORT_DEEPSPEED = """

@@ -20,7 +20,7 @@ WIDTH = 10.0
 
 COLOURS = colormaps["viridis"]
 ACCENT, MUTED = "#0072b2", "#9aa5b1"
-MOST_LABELS = 12
+MAX_LABELS = 12
 """Maximum number of labels in a figure; more would overlap."""
 
 
@@ -46,7 +46,7 @@ def pareto_figure(trials: Sequence[Trial]) -> Figure:
             axes.scatter(seconds, quality, marker=marker, s=42, color=MUTED, label=status, zorder=2)
     front = pareto_front(points)
     axes.plot(*zip(*(points[i] for i in front), strict=True), color=ACCENT, marker="o", zorder=3, label="front")
-    for index in front[:MOST_LABELS]:
+    for index in front[:MAX_LABELS]:
         label = _label(scored[index][0])
         axes.annotate(label, points[index], xytext=(6, -12), textcoords="offset points", fontsize=8, color=ACCENT)
     axes.set_xscale("log")
@@ -134,14 +134,14 @@ def seeds_figure(trials: Sequence[tuple[str, Sequence[float]]]) -> Figure:
     return figure
 
 
-def turns_figure(trials: Sequence[Trial]) -> Figure:
+def values_over_time_figure(trials: Sequence[Trial]) -> Figure:
     """Values of a population over optimiser steps: one panel per parameter that changed, one line per trial."""
     changed = sorted(
         {
             name
             for trial in trials
-            for turn in trial.turns
-            for name in turn.before.keys() | trial.values.keys()
+            for exploit in trial.exploits
+            for name in exploit.before.keys() | trial.values.keys()
             if len({str(values.get(name)) for _, _, values in _stretches(trial)}) > 1
         }
     )
@@ -173,9 +173,9 @@ def turns_figure(trials: Sequence[Trial]) -> Figure:
 
 
 def _stretches(trial: Trial) -> list[tuple[int, int, Mapping[str, Any]]]:
-    """The intervals between turns: (first step, last step, values)."""
-    steps = [0, *(turn.step for turn in trial.turns), max(trial.step, 1)]
-    values = [*(turn.before for turn in trial.turns), trial.values]
+    """The intervals between exploits: (first step, last step, values)."""
+    steps = [0, *(exploit.step for exploit in trial.exploits), max(trial.step, 1)]
+    values = [*(exploit.before for exploit in trial.exploits), trial.values]
     return list(zip(steps, steps[1:], values, strict=False))
 
 
@@ -202,7 +202,7 @@ class _ParameterScale:
 
     def ticks(self) -> list[tuple[float, str]]:
         few: list[Any] = []
-        for value in self.values if len(self.values) <= MOST_LABELS else [self.values[0], self.values[-1]]:
+        for value in self.values if len(self.values) <= MAX_LABELS else [self.values[0], self.values[-1]]:
             if not few or abs(self.place(value) - self.place(few[-1])) >= CLOSEST_LABELS:
                 few.append(value)
         return [(self.place(value), f"{value:.3g}" if isinstance(value, float) else str(value)) for value in few]

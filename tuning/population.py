@@ -16,10 +16,10 @@ from restore_dit.config import RunConfig
 from restore_dit.errors import UserError
 from restore_dit.training import resume_state
 from tuning.config import PopulationConfig, SweepConfig
-from tuning.records import SweepFolder, Trial, Turn
+from tuning.records import Exploit, SweepFolder, Trial
 from tuning.space import Bundle, Choice, Range, Space, Values, configuration, may_change, values_by
 
-MOST_TRIES = 50
+MAX_TRIES = 50
 """Attempts to perturb values into a valid configuration. If all fail, the copied values are kept."""
 
 
@@ -28,7 +28,9 @@ def generation_ends(population: PopulationConfig, total_steps: int) -> list[int]
     return [*range(population.every_steps, total_steps, population.every_steps), total_steps]
 
 
-def turn(folder: SweepFolder, trials: Sequence[Trial], step: int, sweep: SweepConfig, base: RunConfig) -> list[Trial]:
+def exploit(
+    folder: SweepFolder, trials: Sequence[Trial], step: int, sweep: SweepConfig, base: RunConfig
+) -> list[Trial]:
     """Makes the worst trials at this step copy the best ones, and writes their records. If it was interrupted, calling
     it again completes the same changes.
 
@@ -46,21 +48,21 @@ def turn(folder: SweepFolder, trials: Sequence[Trial], step: int, sweep: SweepCo
     scores = {trial.name: _psnr_at(folder, trial, step) for trial in trials}
     reached = {name: psnr for name, psnr in scores.items() if psnr is not None}
     by_name = {trial.name: trial for trial in trials}
-    turned = []
+    replaced = []
     dice = random.Random(f"{sweep.search.seed} {step}")
     for name, source_name in followers(reached, sweep.population.share, dice).items():
         trial, source = by_name[name], by_name[source_name]
-        if any(turn.step == step for turn in trial.turns):
+        if any(done.step == step for done in trial.exploits):
             continue
         near = random.Random(f"{sweep.search.seed} {step} {name}")
         values = explored(sweep.space, base, source.values_at(step), sweep.population.fresh, near)
-        new = Turn(step=step, source=source_name, before=trial.values)
-        trial = trial.model_copy(update={"values": values, "turns": [*trial.turns, new]})
+        new = Exploit(step=step, source=source_name, before=trial.values)
+        trial = trial.model_copy(update={"values": values, "exploits": [*trial.exploits, new]})
         from_, to = (folder.trials.join(run, "state") for run in (source.run_at(step), trial.run_name))
         resume_state.copy_latest(from_, to)
         folder.write(trial)
-        turned.append(trial)
-    return turned
+        replaced.append(trial)
+    return replaced
 
 
 def followers(scores: Mapping[str, float], share: float, dice: random.Random) -> dict[str, str]:
@@ -80,7 +82,7 @@ def explored(space: Space, base: RunConfig, values: Values, fresh: float, dice: 
             return parameter.suggest(name, _Dice(dice))
         return parameter.near(values[name], dice)
 
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         found = values_by(pick, space, base)
         try:
             configuration(space, base, found)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from restore_dit.config import dump
 from restore_dit.data.storage import Location, exists, list_names, locate, read_bytes, write_bytes_atomically
@@ -37,7 +37,7 @@ class Score(BaseModel):
     seconds: float
 
 
-class Turn(BaseModel):
+class Exploit(BaseModel):
     """A point at which a trial of a population copied the state of another and changed its values."""
 
     step: int
@@ -49,6 +49,8 @@ class Turn(BaseModel):
 
 class Trial(BaseModel):
     """Record of a trial."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     name: str
     values: dict[str, Any]
@@ -63,8 +65,8 @@ class Trial(BaseModel):
     seed: int | None = None
     paused_at: int = 0
     """In a population: the last generation end that it reached and at which its state was saved."""
-    turns: list[Turn] = []
-    """In chronological order; `values` are those since the last one."""
+    exploits: list[Exploit] = Field([], alias="turns")
+    """In chronological order; `values` are those since the last one. The records on disk name them `turns`."""
 
     @property
     def run_name(self) -> str:
@@ -72,13 +74,13 @@ class Trial(BaseModel):
         return self.run_at(None)
 
     def run_at(self, step: int | None) -> str:
-        """Name of the run in which it reached this step; None: of the current run. Each turn starts a new run."""
-        passed = [turn for turn in self.turns if step is None or turn.step < step]
+        """Name of the run in which it reached this step; None: of the current run. Each copy starts a new run."""
+        passed = [exploit for exploit in self.exploits if step is None or exploit.step < step]
         return f"{self.name}-from-{passed[-1].step:06d}" if passed else self.name
 
     def values_at(self, step: int) -> dict[str, Any]:
         """The values with which it reached this step."""
-        return next((turn.before for turn in self.turns if step <= turn.step), self.values)
+        return next((exploit.before for exploit in self.exploits if step <= exploit.step), self.values)
 
     @property
     def best_values(self) -> dict[str, Any]:
@@ -162,7 +164,7 @@ class SweepFolder:
 
     def curve(self, trial: Trial) -> list[Score]:
         """Validation scores of a trained trial, from the logs of its runs."""
-        ends = [turn.step for turn in trial.turns]
+        ends = [exploit.step for exploit in trial.exploits]
         curve = []
         for begin, end in itertools.pairwise([-1, *ends, sys.maxsize]):
             logged = self._logged(trial.run_at(begin + 1))

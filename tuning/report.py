@@ -24,14 +24,14 @@ from tuning.figures import (
     parallel_figure,
     pareto_figure,
     seeds_figure,
-    turns_figure,
+    values_over_time_figure,
 )
 from tuning.records import Score, SweepFolder, Trial
 from tuning.search import study_of
 from tuning.space import configuration
 from tuning.trial import sampling_base
 
-FEWEST_FOR_IMPORTANCE = 8
+MIN_FOR_IMPORTANCE = 8
 """Minimum number of trials for an estimate of parameter importance."""
 
 DOTS_PER_INCH = 110
@@ -122,8 +122,8 @@ def write_sweep_report(folder: SweepFolder) -> Location:
         figures["importance"] = importance_figure(findings.importance)
     if findings.seeds:
         figures["seeds"] = seeds_figure([(one.trial.name, one.psnr) for one in findings.seeds])
-    if any(trial.turns for trial in findings.trials):
-        figures["turns"] = turns_figure(findings.trials)
+    if any(trial.exploits for trial in findings.trials):
+        figures["turns"] = values_over_time_figure(findings.trials)
     pictures = {name: to_png(figure, dots_per_inch=DOTS_PER_INCH) for name, figure in figures.items()}
     for name, content in pictures.items():
         write_bytes_atomically(folder.location.join(f"{name}.png"), content)
@@ -145,7 +145,7 @@ def _importance(sweep: SweepConfig, trials: list[Trial]) -> dict[str, float]:
         return {}
     study = study_of(sweep.search, sweep.space, trials)
     complete = [trial for trial in study.trials if trial.values]
-    if len(complete) < FEWEST_FOR_IMPORTANCE:
+    if len(complete) < MIN_FOR_IMPORTANCE:
         return {}
     shared = set.intersection(*(set(trial.params) for trial in complete))
     varied = [name for name in sweep.space if name in shared and len({str(t.params[name]) for t in complete}) > 1]
@@ -243,7 +243,7 @@ def _page(findings: Findings, pictures: dict[str, bytes], best: str) -> str:
 Scores are for missing pixels of the validation split, on the published scale.</p>
 {_best_sentence(findings)}
 {"".join(sections)}
-{_turns_table(findings)}
+{_copies_table(findings)}
 <h2>Trials</h2><div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>
 <h2>Best configuration</h2>
 <p>{_how_to_train(sweep)}</p><pre>{html.escape(best)}</pre>
@@ -261,19 +261,21 @@ def _how_to_train(sweep: SweepConfig) -> str:
     return how
 
 
-def _turns_table(findings: Findings) -> str:
-    turns = sorted(((turn, trial) for trial in findings.trials for turn in trial.turns), key=lambda one: one[0].step)
-    if not turns:
+def _copies_table(findings: Findings) -> str:
+    exploits = sorted(
+        ((exploit, trial) for trial in findings.trials for exploit in trial.exploits), key=lambda one: one[0].step
+    )
+    if not exploits:
         return ""
     rows = ""
-    for turn, trial in turns:
-        after = trial.values_at(turn.step + 1)
+    for exploit, trial in exploits:
+        after = trial.values_at(exploit.step + 1)
         changes = ", ".join(
-            f"{name} {_shown(turn.before.get(name, '–'))} → {_shown(value)}"
+            f"{name} {_shown(exploit.before.get(name, '–'))} → {_shown(value)}"
             for name, value in after.items()
-            if turn.before.get(name) != value
+            if exploit.before.get(name) != value
         )
-        cells = (str(turn.step), trial.name, turn.source, changes or "none")
+        cells = (str(exploit.step), trial.name, exploit.source, changes or "none")
         rows += "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
     head = "<tr><th>step</th><th>trial</th><th>copied</th><th>changed values</th></tr>"
     table = f'<div class="wide"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div>'

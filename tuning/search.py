@@ -24,7 +24,7 @@ from tuning.space import Bundle, Choice, Range, Space, Values, grid, suggest
 
 TRIES_OF_TPE = 10
 """Attempts to get new values from TPE before they are drawn at random."""
-MOST_TRIES = 300
+MAX_TRIES = 300
 """Attempts to draw new values at random before the space counts as exhausted."""
 
 DIRECTIONS = {"psnr": StudyDirection.MAXIMIZE, "seconds": StudyDirection.MINIMIZE}
@@ -108,7 +108,7 @@ class StudySearch(Searcher):
             if _key(values) not in self._known:
                 return asked, values
             self._study.tell(asked, state=TrialState.FAIL)
-        for _ in range(MOST_TRIES):
+        for _ in range(MAX_TRIES):
             drawn = self._random.ask()
             values = suggest(self._space, self._base, drawn)
             if _key(values) not in self._known:

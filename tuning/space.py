@@ -19,7 +19,7 @@ Scalar = bool | int | float | str | None
 Values = dict[str, Any]
 """Parameter → its value in a trial. Parameters that do not apply to the trial are absent."""
 
-MOST_COMBINATIONS = 20_000
+MAX_COMBINATIONS = 20_000
 """Up to this many combinations are all validated before a sweep starts; in larger spaces, every pair of parameters."""
 
 
@@ -236,7 +236,7 @@ def require_valid(space: Mapping[str, Choice | Bundle | Range], base: RunConfig)
                 raise UserError(f"space.{name}.when: the configuration has no key '{key}'", status=2)
     options = {name: list(parameter.every()) for name, parameter in space.items()}
     count = 0
-    if math.prod(map(len, options.values())) <= MOST_COMBINATIONS:
+    if math.prod(map(len, options.values())) <= MAX_COMBINATIONS:
         varied = [options]
     else:
         pairs = itertools.combinations(options, 2)

@@ -18,12 +18,11 @@ from ray.tune.search import Searcher
 from restore_dit.config import RunConfig, WorkersConfig
 from restore_dit.data import cluster_job, storage, stream
 from restore_dit.data.storage import locate
-from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import UserError
+from restore_dit.errors import UserError, user_error_behind
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.training.setup import TrainingSetup, set_up
 from tuning.config import PopulationConfig, SweepConfig
-from tuning.population import generation_ends, turn
+from tuning.population import exploit, generation_ends
 from tuning.records import SCORES, Score, SweepFolder, Trial
 from tuning.search import QueueSearch, StudySearch, first_trials
 from tuning.space import require_valid
@@ -132,7 +131,7 @@ def _train_together(
             stop = TO_THE_END if until == ends[-1] else until
             _tune(plan, QueueSearch(waiting), FIFOScheduler(), stops, decoded, len(waiting), on_trial, stop)
         if until != ends[-1] and all(trial.paused_at <= until for trial in plan.trials):
-            for trial in turn(folder, plan.trials, until, sweep, plan.base):
+            for trial in exploit(folder, plan.trials, until, sweep, plan.base):
                 on_trial(trial)
 
 

@@ -87,11 +87,11 @@ def sampled(model_uri: str, config: RunConfig) -> Score:
         UserError: the store has no tile in the model's validation split.
     """
     from restore_dit.reconstruction.model_directory import load_model
-    from restore_dit.training import process_group
+    from restore_dit.training.engine import join_alone
     from restore_dit.training.setup import set_up
     from restore_dit.training.validation import validate
 
-    process_group.join_alone(config.workers.use_gpu)
+    join_alone(config.workers.use_gpu)
     setup = set_up(config)
     if not setup.validation:
         raise UserError(f"{config.data.store}: no tile is in the model's validation split")

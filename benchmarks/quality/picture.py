@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.quality.table import LEAST_GAIN, PROTOCOLS, TREES, Mean, Row, Score, mean_over_sites, scored
+from benchmarks.quality.table import MIN_GAIN, PROTOCOLS, TREES, Mean, Row, Score, mean_over_sites, scored
 from restore_dit.evaluation.baselines import BASELINES
 from restore_dit.evaluation.figures import to_png
 from restore_dit.pictures.panels import INK
 
-LEAST, MOST = -2.5, 3.5
+MIN_SHOWN, MAX_SHOWN = -2.5, 3.5
 """Limits of the horizontal axis in dB; marks beyond are drawn open, at the edge."""
 
 BASELINE_MARKS = dict(zip(BASELINES, "<>oXPs^D", strict=True))
@@ -45,7 +45,7 @@ def draw(rows: Sequence[Row], models: Sequence[str]) -> bytes:
     for place, (protocol, name, scores) in enumerate(lines):
         if name == MEAN:
             panel.axhspan(place - 0.5, place + 0.5, color="#eff1f4", zorder=0)
-            floor = LEAST_GAIN[protocol]
+            floor = MIN_GAIN[protocol]
             panel.plot((floor, floor), (place - 0.5, place + 0.5), color=INK, linestyle=(0, (2, 1.5)), linewidth=1.4)
         for method, score in scores.items():
             _mark(panel, place + heights[method], score, styles[method], interval=method not in BASELINES)
@@ -99,7 +99,7 @@ def _mark(panel: Axes, height: float, score: Score | Mean, style: dict[str, Any]
 
 def _axes(panel: Axes, lines: Sequence[Line]) -> None:
     gains = [score.gain for _, _, scores in lines for score in scores.values()]
-    panel.set_xlim(max(min(gains) - 0.2, LEAST), max(min(max(gains) + 0.5, MOST), 1.2))
+    panel.set_xlim(max(min(gains) - 0.2, MIN_SHOWN), max(min(max(gains) + 0.5, MAX_SHOWN), 1.2))
     panel.set_ylim(len(lines) - 0.5, -0.5)
     panel.set_yticks(range(len(lines)), [f"{name} · {protocol}" for protocol, name, _ in lines])
     panel.tick_params(axis="y", length=0, pad=10)

@@ -12,10 +12,10 @@ from restore_dit.config import TargetConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.cubes.site_plan import ingest_cubes
 from restore_dit.data.examples.targets import TARGET, decide_by_record
 from restore_dit.data.simulation.simulate import plan_simulation
-from restore_dit.data.store.tile_intake import outcomes, take_in
+from restore_dit.data.store.add_tiles import add_tiles, outcomes
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import S2_BANDS
 
@@ -26,7 +26,7 @@ SIMULATED = "simulated"
 
 SIMULATION_SEED, SIMULATED_TILES, SIMULATED_SIDE = 88_001, 6, 64
 
-FEWEST_TARGETS = 8
+MIN_TARGETS = 8
 """Minimum number of scorable frames under the strict limits; with fewer, the loose limits apply."""
 
 STRICT = TargetConfig()
@@ -97,7 +97,7 @@ def prepare(name: str, data: Path, folder: Path, masks: Masks) -> Site:
     if name == SIMULATED:
         config = SimulationConfig(height=SIMULATED_SIDE, width=SIMULATED_SIDE, varied=True)
         plan = plan_simulation(config, place, SIMULATION_SEED, range(SIMULATED_TILES))
-        take_in(plan, outcomes(plan))
+        add_tiles(plan, outcomes(plan))
     else:
         source = SOURCES[name]
         ingest_cubes(data / source.folder, place, load_cube_mapping(source.mapping))
@@ -111,7 +111,7 @@ def _site(name: str, store: TileStore, masks: Masks) -> Site:
     for limits in (STRICT, LOOSE):
         chosen = limits.model_copy(update={"also_by_source": masks == "both"})
         counts = scorable_frames(store, chosen)
-        if sum(counts.values()) >= FEWEST_TARGETS:
+        if sum(counts.values()) >= MIN_TARGETS:
             break
     had = {band for tile_id in store.tile_ids for band in store.record(tile_id).optical.bands}
     return Site(

@@ -15,10 +15,10 @@ TREES = "trees"
 
 PROTOCOLS = ("paper", "missing-frame")
 
-LEAST_GAIN = {"paper": 1.0, "missing-frame": 0.4}
+MIN_GAIN = {"paper": 1.0, "missing-frame": 0.4}
 """Minimum gain over the best baseline in dB, mean over real sites."""
 
-MOST_BELOW_LINEAR = 0.15
+MAX_BELOW_LINEAR = 0.15
 """Maximum share of frames more than 0.1 dB below linear interpolation, mean over real sites."""
 
 
@@ -129,7 +129,7 @@ def floors(rows: Sequence[Row], model: str) -> list[Floor]:
     """The floors of a model. A floor is not met if the model lacks scores on a real site that has some."""
     found = []
     for protocol in PROTOCOLS:
-        least = LEAST_GAIN[protocol]
+        least = MIN_GAIN[protocol]
         wanted = f"`{protocol}`: mean over real sites at least {least:.1f} dB above the best baseline"
         mean, sites = mean_over_sites(rows, protocol, model), len(scored(rows, protocol))
         if mean is None:
@@ -140,9 +140,9 @@ def floors(rows: Sequence[Row], model: str) -> list[Floor]:
         found += [
             Floor(wanted, f"{mean.gain:+.2f} dB{lacking}", whole and mean.gain >= least),
             Floor(
-                f"`{protocol}`: at most {MOST_BELOW_LINEAR:.0%} of frames below linear, mean over real sites",
+                f"`{protocol}`: at most {MAX_BELOW_LINEAR:.0%} of frames below linear, mean over real sites",
                 f"{mean.below_linear:.1%}{lacking}",
-                whole and mean.below_linear <= MOST_BELOW_LINEAR,
+                whole and mean.below_linear <= MAX_BELOW_LINEAR,
             ),
             _everywhere(rows, protocol, model, "SSIM above every baseline", "ssim", tuple(BASELINES)),
             _everywhere(rows, protocol, model, "PSNR above the trees", "psnr", (TREES,)),

@@ -40,7 +40,7 @@ DASHBOARD_PORT = 8265
 SECONDS_TO_END = 10
 """How long processes may take to end before they are killed."""
 
-MOST_OBJECT_STORE = 1 << 30
+MAX_OBJECT_STORE = 1 << 30
 SHARE_OF_MEMORY = 0.6
 """Share of the machine's memory that tasks on all nodes together may reserve."""
 
@@ -197,7 +197,7 @@ def _check(plan: ClusterPlan) -> None:
 
 def _node_plans(plan: ClusterPlan, agent_ports: list[int]) -> list[NodePlan]:
     memory = psutil.virtual_memory().total
-    object_store = plan.object_store or max(min(int(memory * 0.1 / plan.nodes), MOST_OBJECT_STORE), 80 << 20)
+    object_store = plan.object_store or max(min(int(memory * 0.1 / plan.nodes), MAX_OBJECT_STORE), 80 << 20)
     head_cpus = plan.cpus_per_node if plan.head_cpus is None else plan.head_cpus
     return [
         NodePlan(

@@ -25,7 +25,7 @@ MARK = "RESTORE_DIT_CLUSTER"
 # Ray replaces a loopback address by the host's own, on which its servers would accept connections from anywhere, and
 # otherwise refuses to run several nodes. It has no option for several nodes on loopback, so both are patched before its
 # command runs.
-KEEPER = """
+RAY_ON_LOOPBACK = """
 from ray._private import ray_constants, services
 ray_constants.ENABLE_RAY_CLUSTER = True
 services.resolve_ip_for_localhost = str
@@ -93,7 +93,7 @@ def start_node(
             for path in (home, token, log):
                 os.chown(path, *ids(runner.user))
         process = subprocess.Popen(
-            [runner.python, "-c", KEEPER, *plan.arguments(folder), *place],
+            [runner.python, "-c", RAY_ON_LOOPBACK, *plan.arguments(folder), *place],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ from restore_dit.errors import UserError
 SENT_FOLDER = "submitted"
 """Folder of the files sent along with a job, below its working directory."""
 
-MOST_BYTES_OF_A_FILE = 4 << 20
+MAX_BYTES_OF_A_FILE = 4 << 20
 
 HARMLESS_QUERIES = {"download"}
 """Query parameters allowed in an address; any other might be a signature or a token."""
@@ -99,10 +99,10 @@ def _file_to_send(place: Place, address: str) -> bytes | None:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{place.key}={address}: cannot be read: {error.strerror}") from None
-    if len(content) > MOST_BYTES_OF_A_FILE:
+    if len(content) > MAX_BYTES_OF_A_FILE:
         raise UserError(
             f"{place.key}={address}: {len(content) / 1e6:.0f} MB, too large to send along with a job (at most "
-            f"{MOST_BYTES_OF_A_FILE / 1e6:.0f} MB); copy it to s3://bucket/… and name that",
+            f"{MAX_BYTES_OF_A_FILE / 1e6:.0f} MB); copy it to s3://bucket/… and name that",
             status=2,
         )
     if place.named is not None:

@@ -1,18 +1,21 @@
-"""Prepares a job for a cluster: checks its configuration and packs everything that it needs."""
+"""Prepares a job for a cluster: checks its configuration, packs everything that it needs, and gives it a readable id,
+for example `train-site-20261122-231500-ab12`."""
 
 from __future__ import annotations
 
+import re
+import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pydantic import BaseModel
 
 from jobs.registry import Job
-from jobs.submission.names import new_job_id, run_name
-from jobs.submission.package import pack
+from jobs.submission.package import PACKAGES, pack, project_files, project_root
 from jobs.submission.places import SENT_FOLDER, as_on_the_cluster, refuse_secrets
-from jobs.submission.project import PACKAGES, project_files, project_root
 from restore_dit import __version__, threads
-from restore_dit.config import dump
+from restore_dit.config import RunConfig, dump
+from restore_dit.errors import UserError
 from restore_dit.training.tracking.provenance import COMMIT_VARIABLE, commit_of
 
 CONFIG_FILE = f"{SENT_FOLDER}/config.yaml"
@@ -68,3 +71,27 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
         environment=threads.ray_environment({"RAY_JOB_STOP_WAIT_TIME_S": str(seconds_to_stop)})
         | ({COMMIT_VARIABLE: commit} if commit else {}),
     )
+
+
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def run_name(job: Job, config: BaseModel) -> str:
+    """Name of this run of a job: a training's name, else the last part of the address of its output or store."""
+    if isinstance(config, RunConfig):
+        return config.name
+    places = {place.key: next(place.values(config), "") for place in job.places}
+    return (places.get("output") or places.get("store") or "").rstrip("/").rpartition("/")[2]
+
+
+def new_job_id(job: Job, run: str) -> str:
+    """A new id made of job, run, time (UTC) and four random hexadecimal digits."""
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", run)[:40].strip("-.")
+    now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    return "-".join(part for part in (job.name, readable, now, secrets.token_hex(2)) if part)
+
+
+def check_job_id(job_id: str) -> None:
+    """Raises `UserError` if this cannot be a job id. Ids become part of URLs."""
+    if not _JOB_ID.fullmatch(job_id):
+        raise UserError(f"'{job_id}': not a job id; `restore-dit job list` lists them", status=2)

@@ -1,7 +1,7 @@
 """Computes masks for the tiles of a store: plans the work, detects clouds in any process, and commits regularly.
 
 plan = plan_detection(config)
-report = run_detection(plan, outcomes(plan))
+report = run_detection(plan, outcomes(plan))  # or outcomes_on_cluster(plan)
 """
 
 from __future__ import annotations
@@ -25,6 +25,12 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.data.store.tile_writing import write_masks
 from restore_dit.errors import UserError
 from restore_dit.series import TileSeries
+
+TILES_A_TASK = 4
+"""Tiles per task of an actor: their frames share batches, and a worker that dies loses at most this many."""
+
+ACTOR_MEMORY = 1 << 30
+"""Memory of an actor, in bytes: a few decoded tiles, the network and its activations."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,26 @@ def outcomes(plan: DetectionPlan) -> Iterator[Outcome]:
     """The outcome of each tile, computed one after the other in this process."""
     if plan.masker is not None:
         yield from plan.masker(plan.todo)
+
+
+def outcomes_on_cluster(plan: DetectionPlan) -> Iterator[Outcome]:
+    """The outcome of each tile, in the order in which actors finish. The tiles of an actor that dies are retried.
+
+    Raises:
+        UserError: the cluster lacks the GPUs, a worker raised a `UserError`, or workers keep dying.
+    """
+    from restore_dit.data.tasks_job import outcomes_of_actors  # which imports Ray
+
+    assert plan.masker is not None
+    groups = [plan.todo[first : first + TILES_A_TASK] for first in range(0, len(plan.todo), TILES_A_TASK)]
+    return outcomes_of_actors(
+        plan.masker,
+        groups,
+        plan.config.workers,
+        use_gpu=plan.config.use_gpu,
+        memory=ACTOR_MEMORY,
+        where=plan.config.store,
+    )
 
 
 def run_detection(

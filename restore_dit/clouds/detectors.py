@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.clouds.rule import RULE_VERSION, require_rule_bands, rule_masks
-from restore_dit.config.cloud_rule import RuleConfig
-from restore_dit.config.clouds import DetectionConfig
+from restore_dit.config.clouds import DetectionConfig, RuleConfig
 from restore_dit.data.crs import coordinate_system
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError

@@ -40,11 +40,11 @@ class Request:
 
 
 def _inspect(**options: Any) -> int:
-    from restore_dit.data.examples.target_description import describe_targets
     from restore_dit.data.storage import exists
-    from restore_dit.data.store.description_text import description_text
-    from restore_dit.data.store.inspection import describe_store
     from restore_dit.data.store.tile_store import TileStore
+    from restore_dit.inspection.description import describe_store
+    from restore_dit.inspection.description_text import description_text
+    from restore_dit.inspection.target_decisions import describe_targets
     from restore_dit.reconstruction.model_description import locate_model
 
     given = Request(**options)
@@ -159,7 +159,7 @@ def _show_model(given: Request, config: BaseModel, network: nn.Module, metrics: 
 
 def _draw_contact_sheet(given: Request, store: TileStore) -> None:
     from restore_dit.data.storage import write_bytes_atomically
-    from restore_dit.data.store.contact_sheet import contact_sheet
+    from restore_dit.inspection.contact_sheet import contact_sheet
 
     file = given.contact_sheet or f"{store.location.name}.png"
     write_bytes_atomically(file, contact_sheet(store, given.tiles.split(",") if given.tiles else None))
@@ -167,9 +167,9 @@ def _draw_contact_sheet(given: Request, store: TileStore) -> None:
 
 
 def _draw_frames(given: Request, store: TileStore, targets: TargetConfig) -> None:
-    from restore_dit.data.examples.frame_strip import frame_strip
-    from restore_dit.data.examples.frame_strip_picture import frame_picture
     from restore_dit.data.storage import write_bytes_atomically
+    from restore_dit.inspection.frame_picture import frame_picture
+    from restore_dit.inspection.target_decisions import frame_strip
 
     file = given.frames or f"{store.location.name}_frames.png"
     chosen = given.tiles.split(",") if given.tiles else _tiles_with_frames(store, targets)
@@ -179,7 +179,7 @@ def _draw_frames(given: Request, store: TileStore, targets: TargetConfig) -> Non
 
 def _tiles_with_frames(store: TileStore, targets: TargetConfig) -> list[str]:
     """A few evenly spaced tiles that have acquisitions and the masks needed to select targets."""
-    from restore_dit.data.store.inspection import evenly
+    from restore_dit.inspection.description import evenly
 
     records = store.manifest.tiles
     with_frames = [tile_id for tile_id in store.tile_ids if records[tile_id].optical.frames]
@@ -197,7 +197,7 @@ def _verify(given: Request, store: TileStore) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from restore_dit.data.store.verification import verify_store
+    from restore_dit.inspection.verification import verify_store
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from jobs.entry import job_command
 from jobs.registry import JOBS, Job
-from jobs.submission.names import check_job_id
+from jobs.submission.submission import check_job_id
 from restore_dit.command_line import Commands, command, show
 from restore_dit.errors import UserError
 
@@ -139,7 +139,7 @@ def list_jobs(address: str | None) -> int:
 @command("status", params=[_ID, _ADDRESS], example=EXAMPLE_ID)
 def status(job_id: str, address: str | None) -> int:
     """Show the status of a job. Exits with 0 whatever the status is."""
-    from jobs.submission.outcome import outcome
+    from jobs.submission.follow import outcome
 
     client = _connect(address, job_id)
     job = client.job(job_id)
@@ -226,8 +226,7 @@ def _connect(address: str | None, job_id: str | None = None) -> ClusterClient:
 
 def _follow(client: ClusterClient, job_id: str) -> int:
     """Writes the log until the job ends. Returns 0 if it succeeded, else raises `UserError` with the job's status."""
-    from jobs.submission.follow import Followed, follow
-    from jobs.submission.outcome import outcome
+    from jobs.submission.follow import Followed, follow, outcome
 
     def write(text: str) -> None:
         sys.stdout.write(text)

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from restore_dit.config.examples import DataConfig, Fraction, Positive, SamplerName, Section
 from restore_dit.config.settings import NEEDS_SECTION
-from restore_dit.series import FEWEST_BANDS, S2_BANDS
+from restore_dit.series import MIN_BANDS, S2_BANDS
 
 
 class ModelConfig(Section):
@@ -67,8 +67,8 @@ class ModelConfig(Section):
             ValueError: the series lacks bands that the network needs.
         """
         had = tuple(band for band in self.bands if band in available)
-        if self.any_bands and len(had) < FEWEST_BANDS:
-            raise ValueError(f"the model needs {FEWEST_BANDS} of {', '.join(self.bands)}; the series has {len(had)}")
+        if self.any_bands and len(had) < MIN_BANDS:
+            raise ValueError(f"the model needs {MIN_BANDS} of {', '.join(self.bands)}; the series has {len(had)}")
         if not self.any_bands and len(had) < len(self.bands):
             missing = ", ".join(band for band in self.bands if band not in had)
             raise ValueError(f"the model needs {missing}, which the series lacks")

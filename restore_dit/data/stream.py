@@ -29,11 +29,11 @@ from restore_dit.data.loader import TileReader
 EXAMPLES_A_SEGMENT = 16384
 """Examples per rank covered by one Ray dataset: enough to hide its start-up, few enough to plan at once."""
 
-MOST_EXAMPLES_A_BLOCK = 8
+MAX_EXAMPLES_A_BLOCK = 8
 """Maximum number of examples that one task makes: about 50 MB at the published size, the unit of scheduling and of
 storage in the object store."""
 
-QUICK_SECONDS, MOST_QUICK_STEPS, PAUSE_SECONDS = 0.01, 10, 0.05
+QUICK_SECONDS, MAX_QUICK_STEPS, PAUSE_SECONDS = 0.01, 10, 0.05
 """Ray Data's execution loop waits for tasks. While the stream is ahead of training there is nothing to wait for, and
 the loop would keep a core busy in the training process itself; so after this many quick iterations in a row, each one
 is followed by a pause."""
@@ -56,7 +56,7 @@ class LoopThrottle:
         """Pauses if the loop had nothing to wait for."""
         quick = time.monotonic() - self._step_began < QUICK_SECONDS
         self._quick_steps = self._quick_steps + 1 if quick else 0
-        if self._quick_steps > MOST_QUICK_STEPS:
+        if self._quick_steps > MAX_QUICK_STEPS:
             time.sleep(PAUSE_SECONDS)
         self._step_began = time.monotonic()
 
@@ -174,7 +174,7 @@ def step_batches(
     `StreamSource`; with `decoded` (see `cache_decoded`) no tile is read.
     """
     cpus = max((ray.cluster_resources().get("CPU", 0) - cpus_for_training) / world_size, cpus_a_task)
-    sizes = range(1, min(micro_batch_size, MOST_EXAMPLES_A_BLOCK) + 1)
+    sizes = range(1, min(micro_batch_size, MAX_EXAMPLES_A_BLOCK) + 1)
     block_size = max(size for size in sizes if micro_batch_size % size == 0)
     steps_a_segment = max(1, EXAMPLES_A_SEGMENT * world_size // plan.batch_size)
     for first in range(start, stop, steps_a_segment):

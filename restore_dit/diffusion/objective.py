@@ -82,7 +82,7 @@ KNEE = 0.04
 or shadow that no mask shows."""
 
 _OF_LIKELIHOOD, _OF_FRAMES = 0.1, 0.3
-_LEAST_FRAME_ERROR = 1e-4  # mean square on the network's scale
+_MIN_FRAME_ERROR = 1e-4  # mean square on the network's scale
 
 
 def robust_loss(estimate: Estimate, clean: Tensor, counted: Tensor) -> Tensor:
@@ -111,5 +111,5 @@ def robust_loss(estimate: Estimate, clean: Tensor, counted: Tensor) -> Tensor:
     in_frame = weight.sum(dim=(2, 3, 4))
     frame_error = (squared * weight).sum(dim=(2, 3, 4)) / in_frame.clamp(min=1)
     scored = (in_frame > 0).float()
-    logarithm = 0.5 * (frame_error + _LEAST_FRAME_ERROR).log() * scored
+    logarithm = 0.5 * (frame_error + _MIN_FRAME_ERROR).log() * scored
     return of_values + _OF_FRAMES * logarithm.sum(dim=1) / scored.sum(dim=1).clamp(min=1)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from restore_dit.config import DiffusionConfig
 
-MOST_BETA = 0.999
+MAX_BETA = 0.999
 """Maximum variance of a step of the cosine schedule (Nichol & Dhariwal 2021)."""
 
 SIGMOID_REACH = 6.0
@@ -38,7 +38,7 @@ def cosine_betas(config: DiffusionConfig) -> Tensor:
         return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
 
     ratios = [kept((step + 1) / config.steps) / kept(step / config.steps) for step in range(config.steps)]
-    return torch.tensor([min(1 - ratio, MOST_BETA) for ratio in ratios], dtype=torch.float32)
+    return torch.tensor([min(1 - ratio, MAX_BETA) for ratio in ratios], dtype=torch.float32)
 
 
 def sigmoid_betas(config: DiffusionConfig) -> Tensor:

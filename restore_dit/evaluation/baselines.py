@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from restore_dit.model.kriging import krige
+from restore_dit.model.interpolation import krige
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]

@@ -105,7 +105,7 @@ class TemporalCrossAttention(CrossAttention):
         return torch.where(any_key[:, :, None, None], mixed, 0)
 
 
-MOST_SCORES = 2**24
+MAX_SCORES = 2**24
 """Maximum number of attention scores, 32 MB in bf16. For more, as among the positions of a frame, PyTorch's kernel is
 used, which never stores the score matrix."""
 
@@ -142,6 +142,4 @@ class ProductGradient(torch.autograd.Function):
 def suits_product_gradient(query: Tensor, key: Tensor) -> bool:
     """Whether `ProductGradient` is the faster choice for a query [A, h, Q, d] and key [A, h, K, d]."""
     scores = query.shape[:3].numel() * key.shape[2]
-    return (
-        query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad and scores <= MOST_SCORES
-    )
+    return query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad and scores <= MAX_SCORES

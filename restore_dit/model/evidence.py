@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from restore_dit.model.kriging import SMOOTH_MEMORY_DAYS, SMOOTH_NUGGET, krige
+from restore_dit.model.interpolation import SMOOTH_MEMORY_DAYS, SMOOTH_NUGGET, krige
 
 YEAR = 365.25
 """Length of a year in days. Four years are a whole number of days, so shifting dates by 1461 days changes nothing."""
 
 _NEAR, _WIDE = 2.0, 6.0  # pixels; standard deviations of the Gaussian weights of visible pixels around a hidden one
 _FRAME_PRIOR, _WIDE_PRIOR, _NEAR_PRIOR = 8.0, 4.0, 2.0  # pixels; strength of the shrinkage of each offset
-_MOST_VARIANCE = 2.5  # of the kriged value, relative to the variance of the ground
+_MAX_VARIANCE = 2.5  # of the kriged value, relative to the variance of the ground
 _NOWHERE = 400.0  # days; stands for the distance to a neighbour that does not exist
 _RADAR_MEMORY, _RADAR_REACH = 4.0, 13.0  # days
 _SPECKLE_WINDOW = 5  # pixels
-_LEAST_SQUARE = 1e-5  # on the network's scale; added to mean squares before taking logarithms
+_MIN_SQUARE = 1e-5  # on the network's scale; added to mean squares before taking logarithms
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def gather_evidence(values: Tensor, observed: Tensor, dates: Tensor, radar: Rada
     near_offset = (_gaussian_sum(departure, _NEAR) + _NEAR_PRIOR * wide_offset) / (near_weight + _NEAR_PRIOR)
     return Evidence(
         kriged=kriged,
-        spread=kriging.variance.clamp(max=_MOST_VARIANCE).sqrt(),
+        spread=kriging.variance.clamp(max=_MAX_VARIANCE).sqrt(),
         local_mean=_box_mean(kriged, 3),
         smooth=smooth,
         linear=linear,
@@ -162,7 +162,7 @@ def departure_statistics(values: Tensor, others: Sequence[Tensor], departure: Te
         return (errors.square() * backed).sum(dim=(1, 3, 4), keepdim=True) / number
 
     def logarithm(square: Tensor) -> Tensor:
-        return 0.5 * (square + _LEAST_SQUARE).log()
+        return 0.5 * (square + _MIN_SQUARE).log()
 
     ratios = [logarithm(mean_square(values - other)) - logarithm(mean_square(departure)) for other in others]
     levels = [logarithm(square) + 3.5 for square in (frame_square, mean_square(departure - common))]

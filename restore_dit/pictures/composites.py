@@ -1,10 +1,12 @@
-"""How ten bands are displayed: as colour composites with one common stretch, and as a vegetation index."""
+"""How ten bands are displayed: as colour composites with one common stretch, as a vegetation index, and as PNG."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import matplotlib.image
 import numpy as np
 from numpy.typing import NDArray
 
@@ -85,3 +87,16 @@ def normalised_difference(values: FloatArray, bands: Sequence[str], first: str, 
     one, other = (values[:, list(bands).index(band)].astype(np.float64) for band in (first, second))
     total = one + other
     return np.divide(one - other, total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def encode_png(image: NDArray[np.uint8]) -> bytes:
+    """The image uint8 [H, W, 3 or 4] as PNG."""
+    buffer = io.BytesIO()
+    matplotlib.image.imsave(buffer, image, format="png")
+    return buffer.getvalue()
+
+
+def encode_colours(image: NDArray[np.floating]) -> bytes:
+    """The image [H, W, 3] with values between 0 and 1 as PNG, transparent where a channel is NaN."""
+    known = np.isfinite(image).all(axis=-1, keepdims=True)
+    return encode_png((255 * np.concatenate([np.nan_to_num(image), known], axis=-1)).round().astype(np.uint8))

@@ -1,7 +1,7 @@
 """Reconstructs many series; each is written as soon as it is done, by the process that filled it.
 
 plan = plan_reconstruction(config)
-for outcome in outcomes(plan): ...
+for outcome in outcomes(plan): ...  # or outcomes_on_cluster(plan)
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NEVER_OBSERVED, TileSeries
+
+ACTOR_MEMORY = 1 << 30
+"""Memory reserved per actor, in bytes: for a tile's whole series, the network and its activations."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,25 @@ def outcomes(
     """Fills the tiles one after the other in this process and yields their outcomes; `on_window` is called with
     (tile id, windows done, windows in total)."""
     return replace(plan.work, on_window=on_window)(plan.todo)
+
+
+def outcomes_on_cluster(plan: ReconstructionPlan) -> Iterator[Outcome]:
+    """Yields the outcome of each tile, in the order in which actors finish. If an actor dies, its tile is retried.
+
+    Raises:
+        UserError: the cluster lacks the GPUs, a worker reports an error that is not specific to one tile, or workers
+            die repeatedly.
+    """
+    from restore_dit.data.tasks_job import outcomes_of_actors  # which imports Ray
+
+    return outcomes_of_actors(
+        plan.work,
+        [[tile_id] for tile_id in plan.todo],
+        plan.config.workers,
+        use_gpu=plan.config.sampling.use_gpu,
+        memory=ACTOR_MEMORY,
+        where=plan.config.output,
+    )
 
 
 def options_of(config: ReconstructionConfig) -> SamplingOptions:

@@ -18,7 +18,7 @@ from scipy.special import ndtri, stdtrit
 
 from restore_dit.data.examples.normalisation import OPTICAL_CEILING
 from restore_dit.model.interpolation import interpolate_from_other_dates
-from restore_dit.reconstruction.probes import LEAST_PIXELS, Probe
+from restore_dit.reconstruction.probes import MIN_PIXELS, Probe
 from restore_dit.reconstruction.sampling import Sample, WindowMaker
 from restore_dit.reconstruction.tiling import SpatialTile
 
@@ -27,7 +27,7 @@ ScalarT = TypeVar("ScalarT", bound=np.generic)
 LEVELS = (0.5, 0.8, 0.95)
 """Nominal coverage of the intervals."""
 
-_LEAST_DATES = 4
+_MIN_DATES = 4
 """Minimum number of hidden dates for a calibration."""
 
 _TRUST = 2.0
@@ -37,7 +37,7 @@ squared error."""
 _PRIOR_DATES = 1.0
 """Weight of the prior belief in the model's own standard deviations, as a number of dates."""
 
-_LEAST_ERROR = 1e-6
+_MIN_ERROR = 1e-6
 """Added to mean squares on the published scale to keep their logarithms finite; far below any sensor's noise."""
 
 _RESOLUTION = 0.5 / OPTICAL_CEILING
@@ -169,15 +169,15 @@ class SeriesCalibration:
 
 def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
     """The calibration that follows from the comparisons; None if too few dates are usable."""
-    usable = [one for one in comparisons if one.truth.shape[1] >= LEAST_PIXELS]
+    usable = [one for one in comparisons if one.truth.shape[1] >= MIN_PIXELS]
     kinds = [[one for one in usable if one.whole], [one for one in usable if not one.whole]]
-    if len(kinds[0]) < _LEAST_DATES:
+    if len(kinds[0]) < _MIN_DATES:
         return None
     shares: list[NDArray[np.float64]] = []
     scales: list[float] = []
     errors: list[NDArray[np.float64]] = []
     for kind in kinds:
-        if len(kind) < _LEAST_DATES:
+        if len(kind) < _MIN_DATES:
             shares.append(shares[0])
             scales.append(scales[0])
             continue
@@ -207,7 +207,7 @@ def _costs(comparisons: Sequence[Comparison]) -> NDArray[np.float64]:
         step = (one.answer - one.linear).astype(np.float64)
         cross_term = (linear_error * step).mean(axis=1)
         square = (linear_error**2).mean(axis=1) + 2 * share * cross_term + share**2 * (step**2).mean(axis=1)
-        costs.append(np.log(square + _LEAST_ERROR))
+        costs.append(np.log(square + _MIN_ERROR))
     return np.stack(costs)
 
 

@@ -21,13 +21,13 @@ _SIDE_WHOLE, _SIDE_PARTLY, _SIDE_GAPS = 8, 32, 16
 gaps are measured. Nothing around a pixel tells of a date that is hidden entirely, so small blocks all over the area
 are best; if a part is visible, what is visible around it matters."""
 
-_MOST_PIXELS = 256
+_MAX_PIXELS = 256
 """Maximum number of pixels of a block that are compared."""
 
 _BEYOND_REACH = 2
 """Clear dates on either side that are shown to the network in addition to those within its reach."""
 
-_LEAST_VISIBLE = 0.5
+_MIN_VISIBLE = 0.5
 """Minimum visible share of a block for a date to be hidden there."""
 
 _NOTHING_VISIBLE = 0.02
@@ -36,10 +36,10 @@ _NOTHING_VISIBLE = 0.02
 _PARTLY_HIDDEN = (0.05, 0.95)
 """Range of the hidden share of a block on dates from which the shape of a partial gap is taken."""
 
-_MOST_BLOCKS = 8
+_MAX_BLOCKS = 8
 """Along each side of the area, blocks that are used."""
 
-LEAST_PIXELS = 16
+MIN_PIXELS = 16
 """Compared pixels below which a date does not count."""
 
 _GOLDEN = (5**0.5 - 1) / 2
@@ -88,19 +88,19 @@ def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> lis
     one block of each quarter of the area; or in a larger block in the shape of a real gap there. Probes of one date
     follow each other."""
     probes: list[Probe] = []
-    if visible[0].size < LEAST_PIXELS:
+    if visible[0].size < MIN_PIXELS:
         return probes
     for whole, most, side in ((True, WHOLE, _SIDE_WHOLE), (False, PARTLY, _SIDE_PARTLY)):
         blocks = _blocks(visible.shape[1:], side)
         shown = np.array([visible[:, block.rows, block.columns].mean(axis=(1, 2)) for block in blocks])  # [blocks, n]
         quarters = _quarters(blocks, visible.shape[1:]) if whole else [list(range(len(blocks)))]
         lengths = gap_lengths(visible, days, whole=whole)
-        candidates = np.flatnonzero((shown >= _LEAST_VISIBLE).any(axis=0))
+        candidates = np.flatnonzero((shown >= _MIN_VISIBLE).any(axis=0))
         places = np.linspace(0, len(candidates) - 1, min(most, len(candidates)))
         for number, frame in enumerate(candidates[np.unique(np.rint(places).astype(int))].tolist()):
             length = _spread_over(lengths, number + 1) if lengths else None
             for quarter in quarters:
-                able = [blocks[index] for index in quarter if shown[index, frame] >= _LEAST_VISIBLE]
+                able = [blocks[index] for index in quarter if shown[index, frame] >= _MIN_VISIBLE]
                 if able:
                     block = _spread_over(able, number + 1)
                     probes.append(_probe(visible, days, block, frame, length, number, whole=whole))
@@ -122,7 +122,7 @@ def _probe(
     hidden = np.ones(seen.shape[1:], bool) if whole else _part(seen, number)
     beside = () if length is None else _within(length, frame, days, seen, hidden)
     known = np.flatnonzero(hidden & seen[frame])
-    chosen = np.linspace(0, len(known) - 1, min(len(known), _MOST_PIXELS)).astype(int)
+    chosen = np.linspace(0, len(known) - 1, min(len(known), _MAX_PIXELS)).astype(int)
     return Probe(block, frame, beside, hidden, known[chosen], whole)
 
 
@@ -152,11 +152,11 @@ def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole
 
 
 def _along(extent: int, side: int) -> list[slice]:
-    """Adjacent blocks along one axis, the last of which ends at its end: all, or `_MOST_BLOCKS` that are evenly
+    """Adjacent blocks along one axis, the last of which ends at its end: all, or `_MAX_BLOCKS` that are evenly
     spread."""
     side = min(side, extent)
     starts = np.array(sorted({*range(0, extent - side + 1, side), extent - side}))
-    chosen = np.linspace(0, len(starts) - 1, min(len(starts), _MOST_BLOCKS)).round().astype(int)
+    chosen = np.linspace(0, len(starts) - 1, min(len(starts), _MAX_BLOCKS)).round().astype(int)
     return [slice(int(start), int(start) + side) for start in starts[chosen]]
 
 
@@ -187,7 +187,7 @@ def _within(
 
 def _shows(visible: NDArray[np.bool_], pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The dates on which enough of the given pixels [h, w] of a block [n, h, w] are visible, [n]."""
-    enough: NDArray[np.bool_] = visible[:, pixels].mean(axis=1) >= _LEAST_VISIBLE
+    enough: NDArray[np.bool_] = visible[:, pixels].mean(axis=1) >= _MIN_VISIBLE
     return enough
 
 

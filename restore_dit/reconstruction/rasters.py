@@ -20,8 +20,8 @@ from rasterio.transform import Affine
 
 from restore_dit.data.crs import coordinate_system
 from restore_dit.data.exchange import netcdf
-from restore_dit.data.exchange.stored_values import index_to_stored
 from restore_dit.data.storage import Place, locate, write_bytes_atomically
+from restore_dit.data.stored_values import index_to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     INDEX_SCALE,
@@ -33,7 +33,7 @@ from restore_dit.series import (
     TileSeries,
 )
 
-_LEAST_BLOCK, _LARGEST_BLOCK = 128, 512
+_MIN_BLOCK, _LARGEST_BLOCK = 128, 512
 _GAP_MEANING = {"description": "gap_mask 1: reconstructed, 0: observed; never_observed 1: observed on no date"}
 
 
@@ -159,4 +159,4 @@ def _cog(
 def _block_side(height: int, width: int) -> int:
     """Side length of a file's blocks; smaller for small images, because the padding of a block is compressed too."""
     smallest = 1 << (max(height, width) - 1).bit_length()
-    return min(max(smallest, _LEAST_BLOCK), _LARGEST_BLOCK)
+    return min(max(smallest, _MIN_BLOCK), _LARGEST_BLOCK)

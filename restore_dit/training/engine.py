@@ -1,9 +1,11 @@
 """DeepSpeed behind a small interface, the same for every ZeRO stage: step, average, and save and load of the whole
-state."""
+state; and the process group that it needs, with the choice of its accelerator."""
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -17,7 +19,37 @@ from torch import Tensor
 
 from restore_dit.config import TrainingConfig
 from restore_dit.data.examples.batch import Batch
+from restore_dit.errors import UserError
 from restore_dit.training.objective_module import ObjectiveModule
+
+
+def choose_accelerator(use_gpu: bool) -> None:
+    """Sets the accelerator for DeepSpeed. Must be called before its first import, which otherwise picks the best device
+    available.
+
+    Raises:
+        UserError: a GPU is requested but this process sees none.
+    """
+    if use_gpu and not torch.cuda.is_available():
+        raise UserError("workers.use_gpu=true, but this process sees no GPU; set workers.use_gpu=false")
+    os.environ["DS_ACCELERATOR"] = "cuda" if use_gpu else "cpu"
+
+
+def backend(use_gpu: bool) -> str:
+    """The communication backend of the ranks."""
+    return "cpu:gloo,cuda:nccl" if use_gpu else "gloo"
+
+
+def join_alone(use_gpu: bool) -> None:
+    """Joins a process group of this process only, without port or network. The group lasts until the process ends,
+    because DeepSpeed keeps the first group it sees: another run in the same process joins the same one."""
+    choose_accelerator(use_gpu)
+    if dist.is_initialized():
+        return
+    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1")  # DeepSpeed reads its rank from these
+    dist.init_process_group(backend(use_gpu), store=dist.HashStore(), rank=0, world_size=1)
+    atexit.register(dist.destroy_process_group)  # a process that exits inside a group may abort
+
 
 FIRST_MOMENT, SECOND_MOMENT = "exp_avg", "exp_avg_sq"
 """Adam's names for its moments."""

@@ -17,9 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from restore_dit.config import WorkersConfig
 from restore_dit.data import cluster_job, storage, stream
-from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import UserError
-from restore_dit.training import process_group, resume_state
+from restore_dit.errors import UserError, user_error_behind
+from restore_dit.training import resume_state
+from restore_dit.training.engine import backend, choose_accelerator
 from restore_dit.training.loop import fit
 from restore_dit.training.monitor import EndedReport, LocalMonitor, Report
 from restore_dit.training.setup import TrainingSetup
@@ -100,7 +100,7 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor, decoded: stream.
             resources_per_worker=_resources(workers),
             placement_strategy=_placement(workers),
         ),
-        torch_config=TorchConfig(backend=process_group.backend(workers.use_gpu)),
+        torch_config=TorchConfig(backend=backend(workers.use_gpu)),
         run_config=ray.train.RunConfig(
             # A new name, since Ray Train would silently resume a known one; our own state decides where to continue.
             name=f"attempt-{uuid.uuid4().hex[:12]}",
@@ -192,7 +192,7 @@ def _worker(config: dict[str, Any]) -> None:
     monitor = MailboxMonitor(config["mailbox"])
     context = ray.train.get_context()
     workers = setup.config.workers
-    process_group.choose_accelerator(workers.use_gpu)
+    choose_accelerator(workers.use_gpu)
     stream.silence()
 
     def batches(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:

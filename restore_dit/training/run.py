@@ -11,12 +11,11 @@ from rich.console import Console
 
 from restore_dit.config import RunConfig
 from restore_dit.data import loader
-from restore_dit.training import process_group
-from restore_dit.training.interrupts import stop_when_interrupted
+from restore_dit.program import stop_when_interrupted
+from restore_dit.training.engine import join_alone
 from restore_dit.training.loop import fit
 from restore_dit.training.monitor import EndedReport, LocalMonitor, Monitor, Report, Sink
-from restore_dit.training.progress import ProgressDisplay
-from restore_dit.training.run_log import RunLog
+from restore_dit.training.progress import ProgressDisplay, RunLog
 from restore_dit.training.setup import TrainingSetup, set_up
 from restore_dit.training.tracking.mlflow_sink import MlflowSink, require_mlflow
 
@@ -95,5 +94,5 @@ def fit_here(setup: TrainingSetup, monitor: Monitor) -> bool:
     def batches(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
         return loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, setup.config.micro_batch_size)
 
-    process_group.join_alone(setup.config.workers.use_gpu)
+    join_alone(setup.config.workers.use_gpu)
     return fit(setup, batches, monitor)

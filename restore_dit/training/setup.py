@@ -22,7 +22,7 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import locate_model
 from restore_dit.reconstruction.model_directory import Model, TrainingData, load_model
-from restore_dit.series import FEWEST_BANDS, S2_BANDS
+from restore_dit.series import MIN_BANDS, S2_BANDS
 from restore_dit.training.run_folder import RunFolder
 
 
@@ -154,8 +154,8 @@ def usable_tiles(
         where = f"{data.store}: tile {tile_id}"
         lacking = [band for band in config.model.bands if band not in record.optical.bands]
         present = [band for band in config.model.bands if band in record.optical.bands]
-        if config.model.any_bands and len(present) < FEWEST_BANDS:
-            raise UserError(f"{where} has {len(present)} of {', '.join(config.model.bands)}; {FEWEST_BANDS} are needed")
+        if config.model.any_bands and len(present) < MIN_BANDS:
+            raise UserError(f"{where} has {len(present)} of {', '.join(config.model.bands)}; {MIN_BANDS} are needed")
         if lacking and not config.model.any_bands:
             raise UserError(f"{where} has no {', '.join(lacking)}; set 'model.bands=[{','.join(present)}]'")
         if record.clouds is None:

@@ -1,13 +1,16 @@
-"""The FastAPI application: its routes, request metrics, error responses and interactive documentation."""
+"""The ingress deployment, which answers HTTP requests, and its FastAPI application: routes, request metrics, error
+responses and interactive documentation."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
+from ray import serve
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from restore_dit import __version__
@@ -59,3 +62,20 @@ async def _user_error(request: Request, error: UserError) -> JSONResponse:
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     log.exception("unexpected error")
     return JSONResponse({"error": "internal error; the service's log has the details"}, 500)
+
+
+@serve.deployment(max_ongoing_requests=512)
+@serve.ingress()
+class Api(Calls):
+    """Answers requests and delegates the computation to other deployments."""
+
+    def __serve_build_asgi_app__(self) -> Any:
+        return application(self)
+
+    async def ready(self) -> str:
+        """Waits until the network is loaded and returns the name of the default model."""
+        return await self.reconstructor.ready.remote()
+
+    async def close(self) -> None:
+        """Leaves queued and running jobs to the next service."""
+        await self.job_manager.close.remote()

@@ -33,7 +33,7 @@ bearer = HTTPBearer(auto_error=False, description="a token of this service")
 JOB_MANAGER_SECONDS = 60
 """Time limit for a reply from the job manager. Cancelling a job takes up to half of it."""
 
-MOST_STREAMS = 32
+MAX_STREAMS = 32
 """Maximum number of concurrent event streams per token and ingress."""
 
 

@@ -18,14 +18,13 @@ from starlette.requests import ClientDisconnect
 from restore_dit.config import ModelConfig, SamplerName
 from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.storage import read_bytes
-from restore_dit.data.worker_errors import user_error_behind
-from restore_dit.errors import StorageUnavailable, UserError
+from restore_dit.errors import StorageUnavailable, UserError, user_error_behind
 from restore_dit.series import TileSeries
 from serving import records
 from serving.answers import MEDIA_TYPES, outputs_of
 from serving.inputs import NamedInput
 from serving.records import ENDED, RequestOptions, State
-from serving.routes.calls import MOST_STREAMS, Caller, Calls, CallsHere, busy, shown, unavailable
+from serving.routes.calls import MAX_STREAMS, Caller, Calls, CallsHere, busy, shown, unavailable
 from serving.routes.interface import PROBLEMS, ReconstructionState, problem
 
 KINDS = {
@@ -39,7 +38,7 @@ KINDS = {
 }
 """Content type → kind of input; "": inferred from the first bytes."""
 
-MOST_JSON = 10_000
+MAX_JSON = 10_000
 """Maximum size, in bytes, of a JSON body that names a series."""
 
 PASS_SECONDS = 10
@@ -196,7 +195,7 @@ async def cancel(calls: CallsHere, id: str, caller: Caller) -> ReconstructionSta
 async def events(calls: CallsHere, id: str, caller: Caller) -> StreamingResponse:
     """Status and progress as server-sent events, until the job ends."""
     first = await calls.reconstruction(id, caller)
-    if calls.streams[caller] >= MOST_STREAMS:
+    if calls.streams[caller] >= MAX_STREAMS:
         raise busy("too many event streams with this token")
 
     async def stream() -> AsyncIterator[str]:
@@ -254,7 +253,7 @@ async def _body(calls: Calls, request: Request) -> tuple[str, bytes]:
     if stated not in KINDS:
         raise problem(415, "send application/x-netcdf, application/zip or application/json")
     limits = calls.config.limits
-    most = MOST_JSON if KINDS[stated] == "uri" else limits.body_megabytes * 1_000_000
+    most = MAX_JSON if KINDS[stated] == "uri" else limits.body_megabytes * 1_000_000
     content = bytearray()
     if int(request.headers.get("content-length") or 0) > most:
         raise problem(413, f"larger than {most / 1e6:g} MB")

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from restore_dit.data.exchange import netcdf
 from serving.answers import MEDIA_TYPES
-from serving.inputs import MOST_SAMPLES, simulated_sample
+from serving.inputs import MAX_SAMPLES, simulated_sample
 from serving.routes.calls import Caller, Calls, CallsHere
 from serving.routes.interface import PROBLEMS, problem
 from serving.views import Kind, Views
@@ -63,7 +63,7 @@ async def pixel(calls: CallsHere, id: str, row: int, column: int, caller: Caller
 
 
 @router.get("/v1/samples/simulated.nc", response_class=Response, responses=SERIES | PROBLEMS)
-async def sample(calls: CallsHere, caller: Caller, seed: Annotated[int, Query(ge=0, le=MOST_SAMPLES)] = 0) -> Response:
+async def sample(calls: CallsHere, caller: Caller, seed: Annotated[int, Query(ge=0, le=MAX_SAMPLES)] = 0) -> Response:
     """A simulated series to try the service with."""
     content = await asyncio.to_thread(lambda: netcdf.encode(simulated_sample(seed)))
     return Response(content, media_type=MEDIA_TYPES["netcdf"])

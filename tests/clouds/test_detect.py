@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from restore_dit.cli import main
 from restore_dit.clouds.detect import TileMasker, outcomes, plan_detection, run_detection
 from restore_dit.clouds.rule import rule_masks
-from restore_dit.config.cloud_rule import RuleConfig
-from restore_dit.config.clouds import DetectionConfig
+from restore_dit.config.clouds import DetectionConfig, RuleConfig
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.data.store.verification import verify_store
 from restore_dit.errors import UserError
+from restore_dit.inspection.verification import verify_store
 from restore_dit.series import TileSeries
 from tests.data.store.tiles import store_of, tile
 from tests.messages import assert_names, refused

@@ -13,8 +13,8 @@ from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
 from restore_dit.data import storage
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.data.store.verification import verify_store
 from restore_dit.errors import UserError
+from restore_dit.inspection.verification import verify_store
 from tests.data.store.tiles import tile
 from tests.s3.ceph_server import CephServer
 

@@ -18,8 +18,7 @@ from restore_dit.clouds.network.inputs import (
     without_data,
 )
 from restore_dit.clouds.rule import rule_masks
-from restore_dit.config.cloud_rule import RuleConfig
-from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.config.clouds import CloudNetworkConfig, RuleConfig
 from restore_dit.series import NO_DATA, S2_BANDS, Georeference
 from tests.clouds.random_network import tile
 from tests.messages import refused

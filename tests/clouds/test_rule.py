@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from restore_dit.clouds.rule import require_rule_bands, rule_masks
 from restore_dit.clouds.scores import clear_flagged, cloud_f1, confusion_counts, no_counts, shadow_f1
-from restore_dit.config.cloud_rule import RuleConfig
+from restore_dit.config.clouds import RuleConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.cubes.site_series import read_cube

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from restore_dit.clouds.rule.masks import shadow_reach
 from restore_dit.clouds.rule.place import place_of, sun_angles
-from restore_dit.clouds.rule.shadows import shadow_reach
-from restore_dit.config.cloud_rule import RuleConfig
+from restore_dit.config.clouds import RuleConfig
 from restore_dit.series import Georeference
 
 NORTH_UP = Georeference("EPSG:32631", (20.0, 0.0, 500000.0, 0.0, -20.0, 5622000.0))

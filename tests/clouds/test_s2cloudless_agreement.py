@@ -12,7 +12,7 @@ import pytest
 
 from restore_dit.clouds.rule import rule_masks
 from restore_dit.clouds.scores import cloud_f1, confusion_counts
-from restore_dit.config.cloud_rule import RuleConfig
+from restore_dit.config.clouds import RuleConfig
 from restore_dit.series import S2_ALL_BANDS, Acquisitions, Georeference, TileSeries
 
 

@@ -138,7 +138,7 @@ def test_down_ends_a_cluster_that_was_killed_in_part_and_nothing_else(cluster: C
     try:
         assert driver.stdout is not None
         assert json.loads(driver.stdout.readline()) == 2, "one task on each node"
-        os.kill(cluster.nodes[0].pid, signal.SIGKILL)  # the head's keeper, without a chance to clean up
+        os.kill(cluster.nodes[0].pid, signal.SIGKILL)  # the head's `ray start`, without a chance to clean up
         time.sleep(1)
         assert down("test") is True
         assert processes_of(cluster.folder) == []

@@ -1,6 +1,6 @@
 """Of what workers write, errors come through whole and Ray's talk not at all."""
 
-from cluster.worker_logs import WorkerLogFilter
+from cluster.connection import WorkerLogFilter
 
 ONE, OTHER = ("10.0.0.1", 17), ("10.0.0.2", 17)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from restore_dit.data.pixel_size import pixel_metres, pixel_sides, shown_sides
+from restore_dit.data.crs import pixel_metres, pixel_sides, shown_sides
 from restore_dit.series import Georeference
 
 

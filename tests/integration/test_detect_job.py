@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 import ray
 
-from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
-from restore_dit.clouds.detect_job import outcomes_on_cluster
+from restore_dit.clouds.detect import outcomes, outcomes_on_cluster, plan_detection, run_detection
 from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.data.store.verification import verify_store
 from restore_dit.errors import UserError
-from tests.integration.test_ingest_job import ancestors, content
+from restore_dit.inspection.verification import verify_store
+from tests.integration.test_ingest_pastis import ancestors, content
 from tests.messages import refused
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]

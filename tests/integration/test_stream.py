@@ -34,7 +34,7 @@ def streamed(
 def test_ranks_get_their_share_of_the_plan_in_order(
     small_run: RunConfig, monkeypatch: pytest.MonkeyPatch, world_size: int, micro: int, cached: bool, missed: float
 ):
-    monkeypatch.setattr(stream, "MOST_EXAMPLES_A_BLOCK", 2)  # a micro-batch of 4 comes in two blocks
+    monkeypatch.setattr(stream, "MAX_EXAMPLES_A_BLOCK", 2)  # a micro-batch of 4 comes in two blocks
     # Blocks are never cut, however small Ray Data would like them.
     monkeypatch.setattr(DataContext.get_current(), "target_max_block_size", 10_000)
     gaps = small_run.data.gaps.model_copy(
@@ -91,10 +91,10 @@ def test_ray_datas_loop_pauses_while_it_has_nothing_to_wait_for(monkeypatch: pyt
             loop.on_execution_step(None)
         return len(pauses) - before
 
-    assert pauses_of(stream.MOST_QUICK_STEPS, 0.001) == 0
+    assert pauses_of(stream.MAX_QUICK_STEPS, 0.001) == 0
     assert pauses_of(20, 0.001) == 20
     assert pauses_of(3, 0.1) == 0  # it waited for tasks
-    assert pauses_of(stream.MOST_QUICK_STEPS, 0.001) == 0
+    assert pauses_of(stream.MAX_QUICK_STEPS, 0.001) == 0
     assert set(pauses) == {stream.PAUSE_SECONDS}
 
 

@@ -16,7 +16,7 @@ from jobs import tune
 from restore_dit.config import RunConfig, load
 from restore_dit.program import console
 from restore_dit.training.run import run_training
-from tests.integration.test_ingest_job import ancestors, content
+from tests.integration.test_ingest_pastis import ancestors, content
 from tests.messages import assert_names
 from tuning.config import SweepConfig
 from tuning.records import SweepFolder, Trial
@@ -139,13 +139,13 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_saved_state(sweep, cap
 
 @pytest.mark.faults
 def test_a_population_goes_on_after_its_driver_was_stopped_and_the_last_follows_the_first(sweep, capfd):
-    """Its driver is stopped once the first trial has turned."""
+    """Its driver is stopped once the first trial has copied another."""
 
     class Stopped(Exception):
         pass
 
     def stop(trial: Trial) -> None:
-        if trial.turns:
+        if trial.exploits:
             raise Stopped
 
     space = {
@@ -158,8 +158,8 @@ def test_a_population_goes_on_after_its_driver_was_stopped_and_the_last_follows_
         run_sweep(plan, stop)
     folder = SweepFolder.of(config)
     assert {trial.paused_at for trial in folder.read()} == {4}
-    (lagged,) = [trial for trial in folder.read() if trial.turns]
-    assert lagged.turns[0].before["family"] == "epsilon"
+    (lagged,) = [trial for trial in folder.read() if trial.exploits]
+    assert lagged.exploits[0].before["family"] == "epsilon"
     assert lagged.values["family"] == "x0"
 
     capfd.readouterr()
@@ -167,18 +167,18 @@ def test_a_population_goes_on_after_its_driver_was_stopped_and_the_last_follows_
     out = capfd.readouterr().out
     trials = {trial.name: trial for trial in folder.read()}
     assert {trial.status for trial in trials.values()} == {"finished"}
-    assert trials[lagged.name].turns[0] == lagged.turns[0]
-    later = [(trial.name, turn) for trial in trials.values() for turn in trial.turns if turn.step > 4]
+    assert trials[lagged.name].exploits[0] == lagged.exploits[0]
+    later = [(trial.name, exploit) for trial in trials.values() for exploit in trial.exploits if exploit.step > 4]
     assert later
-    for name, turn in later:
-        assert re.search(rf"{name}: .*{turn.source}\b.*\b{turn.step}\b", out)
+    for name, exploit in later:
+        assert re.search(rf"{name}: .*{exploit.source}\b.*\b{exploit.step}\b", out)
     for trial in trials.values():
         steps = [score.step for score in folder.curve(trial)]
         assert steps == sorted(set(steps))
         assert steps[-1] == plan.setup.total_steps
     page = (Path(config.output) / "sweep" / "report.html").read_text()
-    for name, turn in later:
-        assert f"<td>{turn.step}</td><td>{name}</td><td>{turn.source}</td>" in page
+    for name, exploit in later:
+        assert f"<td>{exploit.step}</td><td>{name}</td><td>{exploit.source}</td>" in page
     assert all_cpus_are_free()
 
 

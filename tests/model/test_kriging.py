@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from restore_dit.model.kriging import MEMORY_DAYS, NUGGET, krige
+from restore_dit.model.interpolation import MEMORY_DAYS, NUGGET, krige
 
 
 @st.composite

@@ -14,13 +14,13 @@ from rasterio.crs import CRS
 from rasterio.io import MemoryFile
 
 from restore_dit.clouds.rule import rule_masks
-from restore_dit.config.cloud_rule import RuleConfig
+from restore_dit.config.clouds import RuleConfig
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.cubes.site_plan import ingest_cubes
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.store.inspection import describe_store
 from restore_dit.data.store.tile_store import TileStore
+from restore_dit.inspection.description import describe_store
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.rasters import geotiffs, write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps
@@ -88,7 +88,7 @@ def test_what_the_endpoint_is_sent_and_sends(store: TileStore) -> None:
 
 def test_the_rule_knows_how_large_the_pixels_are(store: TileStore) -> None:
     """Clouds grow by 60 m: six rows of 10.03 m, five columns of 11.16 m."""
-    from restore_dit.clouds.rule.patches import grown
+    from restore_dit.clouds.rule.masks import grown
     from restore_dit.clouds.rule.place import place_of
 
     series = store.load("s2").series()

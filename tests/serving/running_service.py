@@ -22,7 +22,7 @@ from restore_dit.series import TileSeries
 from serving.access import Tokens
 from serving.app import NAME, build
 from serving.config import ServingConfig
-from tests.integration.test_ingest_job import ancestors, content
+from tests.integration.test_ingest_pastis import ancestors, content
 
 ANN, BOB = "a" * 20, "b" * 20
 

@@ -7,7 +7,7 @@ import pytest
 
 from restore_dit.config import RunConfig
 from restore_dit.data import loader
-from restore_dit.training import process_group
+from restore_dit.training.engine import join_alone
 from restore_dit.training.loop import StepClock, fit
 from restore_dit.training.monitor import LocalMonitor, StepReport
 from restore_dit.training.setup import set_up
@@ -81,6 +81,6 @@ def reports_of(config: RunConfig, name: str, delay: float = 0.0, **training) -> 
             yield batch
 
     monitor = LocalMonitor(show)
-    process_group.join_alone(False)
+    join_alone(False)
     assert not fit(setup, batches, monitor)
     return reports

@@ -17,9 +17,9 @@ from restore_dit.errors import UserError
 from restore_dit.training.monitor import EndedReport, LocalMonitor, StepReport, ValidationReport
 from restore_dit.training.run import fit_here, run_training
 from restore_dit.training.setup import set_up
-from restore_dit.training.tracking import retrying_sender
+from restore_dit.training.tracking import mlflow_run
+from restore_dit.training.tracking.mlflow_run import Refused, RetryingSender, Unavailable
 from restore_dit.training.tracking.mlflow_sink import MlflowSink
-from restore_dit.training.tracking.retrying_sender import Refused, RetryingSender, Unavailable
 from tests.s3.ceph_server import CephServer
 
 
@@ -97,7 +97,7 @@ def test_a_server_that_is_away_costs_one_line(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "top-secret-token")
-    monkeypatch.setattr(retrying_sender, "SECONDS_TO_FINISH", 8.0)
+    monkeypatch.setattr(mlflow_run, "SECONDS_TO_FINISH", 8.0)
     output = io.StringIO()
     uri = silent_server if server == "silent" else "http://127.0.0.1:9"
     config = tracked(small_run, f"away-{server}", uri, epochs=2)
@@ -112,7 +112,7 @@ def test_a_server_that_is_away_costs_one_line(
 
 
 def test_what_a_server_missed_it_gets_when_it_is_back_in_order(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(retrying_sender, "SECONDS_BEFORE_RETRY", 0.05)
+    monkeypatch.setattr(mlflow_run, "SECONDS_BEFORE_RETRY", 0.05)
     away, got, warnings = threading.Event(), [], []
     away.set()
 
@@ -201,7 +201,7 @@ def test_a_store_of_artifacts_that_does_not_let_us_in_holds_up_no_curves(
 
 
 def test_closing_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(retrying_sender, "SECONDS_TO_FINISH", 0.1)
+    monkeypatch.setattr(mlflow_run, "SECONDS_TO_FINISH", 0.1)
     warnings: list[str] = []
     sender = RetryingSender(warnings.append)
     sender.add(lambda: time.sleep(0.5))

@@ -15,7 +15,7 @@ from restore_dit.training import resume_state
 from restore_dit.training.resume_state import Counters
 from tests.messages import refused
 from tuning.config import SweepConfig, load_sweep
-from tuning.population import explored, followers, generation_ends, turn
+from tuning.population import exploit, explored, followers, generation_ends
 from tuning.records import Score, SweepFolder, Trial
 from tuning.space import configuration, may_change
 
@@ -74,14 +74,14 @@ def state_of(folder: SweepFolder, run: str) -> tuple[Counters, float]:
 
 def test_the_last_go_on_from_the_state_and_near_the_values_of_the_first(sweep, folder):
     before = {trial.name: trial for trial in folder.read()}
-    turned = turn(folder, folder.read(), STEP, sweep, sweep.run)
+    replaced = exploit(folder, folder.read(), STEP, sweep, sweep.run)
     after = {trial.name: trial for trial in folder.read()}
-    assert [trial.name for trial in turned] == ["trial-001", "trial-002"]
+    assert [trial.name for trial in replaced] == ["trial-001", "trial-002"]
     for name, trial in after.items():
         if name not in ("trial-001", "trial-002"):
             assert trial == before[name]
             continue
-        (new,) = trial.turns
+        (new,) = trial.exploits
         assert (new.step, new.before) == (STEP, before[name].values)
         assert new.source in ("trial-006", "trial-007")
         assert trial.values["family"] == before[new.source].values["family"]
@@ -93,23 +93,25 @@ def test_the_last_go_on_from_the_state_and_near_the_values_of_the_first(sweep, f
 
 
 def test_again_after_an_interruption_it_is_the_same_and_nothing_more(sweep, folder):
-    whole = {trial.name: trial for trial in turn(folder, folder.read(), STEP, sweep, sweep.run)}
-    folder.write(whole["trial-002"].model_copy(update={"turns": [], "values": whole["trial-002"].turns[0].before}))
-    again = turn(folder, folder.read(), STEP, sweep, sweep.run)
+    whole = {trial.name: trial for trial in exploit(folder, folder.read(), STEP, sweep, sweep.run)}
+    folder.write(
+        whole["trial-002"].model_copy(update={"exploits": [], "values": whole["trial-002"].exploits[0].before})
+    )
+    again = exploit(folder, folder.read(), STEP, sweep, sweep.run)
     assert again == [whole["trial-002"]]
     failed = whole["trial-002"].model_copy(update={"status": "failed"})
     folder.write(failed)
-    assert turn(folder, folder.read(), STEP, sweep, sweep.run) == []
+    assert exploit(folder, folder.read(), STEP, sweep, sweep.run) == []
 
 
 def test_the_curve_of_a_trial_goes_through_all_of_its_runs(sweep, folder):
-    turned = turn(folder, folder.read(), STEP, sweep, sweep.run)[0]
-    log(folder, turned.run_name, [(60, 30.0), (80, 31.0)])
-    log(folder, turned.name, [(20, 16.0), (STEP, 21.0), (60, 0.0)])  # had it gone on before the turn
-    assert [(score.step, score.psnr) for score in folder.curve(turned)] == [(20, 16), (40, 21), (60, 30), (80, 31)]
-    best = turned.model_copy(update={"best": Score(step=STEP, psnr=21, mae=0, ssim=0, sam=0, seconds=0)})
-    assert (best.best_values, best.run_at(STEP)) == (turned.turns[0].before, turned.name)
-    assert (turned.values_at(60), turned.run_at(60)) == (turned.values, turned.run_name)
+    replaced = exploit(folder, folder.read(), STEP, sweep, sweep.run)[0]
+    log(folder, replaced.run_name, [(60, 30.0), (80, 31.0)])
+    log(folder, replaced.name, [(20, 16.0), (STEP, 21.0), (60, 0.0)])  # had it gone on before it copied
+    assert [(score.step, score.psnr) for score in folder.curve(replaced)] == [(20, 16), (40, 21), (60, 30), (80, 31)]
+    best = replaced.model_copy(update={"best": Score(step=STEP, psnr=21, mae=0, ssim=0, sam=0, seconds=0)})
+    assert (best.best_values, best.run_at(STEP)) == (replaced.exploits[0].before, replaced.name)
+    assert (replaced.values_at(60), replaced.run_at(60)) == (replaced.values, replaced.run_name)
 
 
 def test_a_state_that_is_not_there_is_one_line(sweep, folder):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from restore_dit.clouds.reference import clear_reference
 from restore_dit.config.clouds import CloudNetworkConfig
-from restore_dit.data.pixel_size import pixel_sides
+from restore_dit.data.crs import pixel_sides
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, Georeference, TileSeries
 
@@ -20,7 +20,7 @@ STRIDE = 32
 _SAME_SIZE = 0.02
 """Pixel sizes that differ by less than this share count as equal."""
 
-_MOST_RESAMPLING = 8
+_MAX_RESAMPLING = 8
 """Largest factor between the pixel sizes of a tile and of the network; beyond it, the network would see nothing
 familiar."""
 
@@ -111,7 +111,7 @@ def network_size(
     tall, wide = pixel_sides(georeference, size)
     factors = (tall / config.pixel_size, wide / config.pixel_size)
     for factor in factors:
-        if not 1 / _MOST_RESAMPLING <= factor <= _MOST_RESAMPLING:
+        if not 1 / _MAX_RESAMPLING <= factor <= _MAX_RESAMPLING:
             raise UserError(
                 f"the tile has pixels of {factor * config.pixel_size:g} m, but the cloud network was trained on pixels "
                 f"of {config.pixel_size:g} m: use a network with a similar pixel size"

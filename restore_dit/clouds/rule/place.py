@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.warp import transform
 
-from restore_dit.data.crs import coordinate_system
-from restore_dit.data.pixel_size import pixel_metres
+from restore_dit.data.crs import coordinate_system, pixel_metres
 from restore_dit.series import Georeference
 
 _UNKNOWN_PIXEL = 10.0

@@ -1,4 +1,5 @@
-"""Training examples. Each is determined by the seed, the step and its index in the batch alone."""
+"""Training examples, each determined by the seed, the step and its index in the batch alone, and their augmentation:
+symmetries, brightness, noise, and dropping bands or the clear reference."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from restore_dit.clouds.network.inputs import resample
-from restore_dit.clouds.training.augmentation import disturbed, dropped_channels, mirrored
-from restore_dit.clouds.training.labelled_tile import KINDS, nearest
+from restore_dit.clouds.training.labelled_tiles import KINDS, TilesInMemory, nearest
 from restore_dit.clouds.training.split import LabelledStore
-from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
-from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.config.cloud_training import CloudAugmentationConfig, CloudTrainingConfig
+from restore_dit.config.clouds import CloudNetworkConfig
+from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.loader import ahead
 from restore_dit.data.randomness import generator
 from restore_dit.series import CLOUD_NO_DATA, REFLECTANCE_SCALE
@@ -124,3 +125,59 @@ def class_shares(maker: ExampleMaker, steps: int) -> NDArray[np.float64]:
         labels = maker.batch(step).labels.numpy()
         counts += np.bincount(labels[labels != CLOUD_NO_DATA], minlength=4)
     return counts / max(counts.sum(), 1)
+
+
+Values = NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+_MIN_REFLECTANCE = np.float32(1e-4)
+"""Minimum reflectance after augmentation, because 0 stands for no data."""
+
+_MIN_BANDS = 3
+"""Minimum number of bands that an example keeps at random."""
+
+
+def mirrored(values: Values, labels: Labels, random: np.random.Generator) -> tuple[Values, Labels]:
+    """Values [..., S, S] and labels [S, S] under a random one of the eight symmetries of a square."""
+    which = int(random.integers(8))
+    return transform(values, which), transform(labels, which)
+
+
+def disturbed(
+    values: Values, network: CloudNetworkConfig, config: CloudAugmentationConfig, random: np.random.Generator
+) -> Values:
+    """A frame and its reference, reflectance [channels, S, S], with simulated changes of illumination and atmospheric
+    correction. Only `brightness` also affects the reference. Pixels without data (0) stay 0, and no others become 0."""
+    known = values != 0
+    bands = len(network.bands)
+    gain = np.ones(len(values), np.float32)
+    gain[:bands] = np.exp(
+        config.band_gain * random.standard_normal(bands) + config.frame_gain * random.standard_normal()
+    )
+    result = values * (gain * np.exp(config.brightness * random.standard_normal()))[:, None, None].astype(np.float32)
+    result[:bands] += np.float32(config.offset * random.standard_normal())
+    if config.noise:
+        result[:bands] += np.float32(config.noise) * random.standard_normal(result[:bands].shape, np.float32)
+    return np.where(known, np.maximum(result, _MIN_REFLECTANCE), np.float32(0))
+
+
+def dropped_channels(
+    network: CloudNetworkConfig, known: tuple[str, ...], config: CloudAugmentationConfig, random: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Mask [channels] of the network's channels to drop from an example whose tile has the bands `known`.
+
+    Half of the examples with dropped bands keep one of `config.band_subsets`, as far as the tile has it; the others
+    keep at least three random bands. If the tile has no band of the subset, none is dropped.
+    """
+    kept = {*known}
+    if network.missing_bands and random.random() < config.band_dropout:
+        if config.band_subsets and random.random() < 0.5:
+            subset = {*config.band_subsets[random.integers(len(config.band_subsets))]} & kept
+        else:
+            count = int(random.integers(min(_MIN_BANDS, len(known)), len(known) + 1))
+            subset = {*random.permutation(list(known))[:count]}
+        kept = subset or kept
+    lacking = np.array([band not in kept for band in network.bands])
+    if not network.reference:
+        return lacking
+    return np.concatenate([lacking, lacking | (random.random() < config.reference_dropout)])

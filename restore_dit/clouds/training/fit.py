@@ -14,6 +14,7 @@ from torch import Tensor
 
 from restore_dit.clouds.scores import CLASSES, Counts
 from restore_dit.clouds.training.examples import ExampleMaker, LabelledBatch, class_shares
+from restore_dit.clouds.training.labelled_tiles import TilesInMemory
 from restore_dit.clouds.training.learner import Learner, class_weights, learning_rate
 from restore_dit.clouds.training.model_files import save_trained_model
 from restore_dit.clouds.training.reports import Learned, Noticed, Report, Started, Validated
@@ -26,7 +27,6 @@ from restore_dit.clouds.training.resume_state import (
     state_file,
 )
 from restore_dit.clouds.training.split import open_labelled_stores, with_bands_of_stores
-from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
 from restore_dit.clouds.training.validation import Validation, criterion
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.data.storage import locate

@@ -14,8 +14,8 @@ from torch import nn
 from restore_dit.clouds import scores
 from restore_dit.clouds.network.inputs import crop, pad
 from restore_dit.clouds.scores import Counts, confusion_counts, no_counts
+from restore_dit.clouds.training.labelled_tiles import TilesInMemory
 from restore_dit.clouds.training.split import LabelledStore
-from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data.randomness import generator

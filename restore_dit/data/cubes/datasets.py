@@ -1,18 +1,26 @@
-"""Opens NetCDF files and Zarr stores as xarray datasets, from local folders and object storage alike."""
+"""Opens NetCDF files and Zarr stores as xarray datasets, from local folders and object storage alike.
+
+It also detects truncated chunks of Zarr stores, which Blosc silently decodes into arbitrary memory contents, and HDF5
+files (every NetCDF 4 file is one) that refer to others. Three features make the library open other files, at any path,
+and return their contents: external storage, virtual datasets, and links to other files. Files of unknown origin must
+not use any of them.
+"""
 
 from __future__ import annotations
 
+import json
+import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import xarray
 from pyarrow import fs
 
 from restore_dit.data import storage
-from restore_dit.data.cubes.zarr_chunks import require_whole_chunks
 from restore_dit.data.storage.failures import explained
 from restore_dit.errors import UserError
 
@@ -104,3 +112,76 @@ def readable(uri: str, kind: str = "NetCDF") -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError) as error:
         message = " ".join(str(error).split())[:200]
         raise UserError(f"{uri}: cannot be read as {kind} ({message}): download or convert it again") from None
+
+
+_HEADER = 16
+_METADATA = (".zarray", "zarr.json")
+
+
+def require_whole_chunks(uri: str, paths: Iterable[str], read: Callable[[str, int | None], tuple[bytes, int]]) -> None:
+    """Compares the length of every Blosc chunk with the length in its header.
+
+    Args:
+        uri: the store, for errors.
+        paths: all its files, relative to it.
+        read: (path, number of bytes or None for all) → that many first bytes of the file, and its size.
+
+    Raises:
+        UserError: a chunk is shorter or longer than its header says.
+    """
+    files = list(paths)
+    arrays = [
+        folder
+        for folder, _, name in (path.rpartition("/") for path in files)
+        if name in _METADATA and _is_blosc(read(f"{folder}/{name}" if folder else name, None)[0])
+    ]
+    for path in files:
+        is_chunk = path.rpartition("/")[2] not in (*_METADATA, ".zattrs")
+        if is_chunk and any(path.startswith(f"{folder}/") for folder in arrays):
+            header, size = read(path, _HEADER)
+            # Bytes 12 to 15 of a Blosc chunk: its length in compressed bytes.
+            if len(header) < _HEADER or struct.unpack_from("<I", header, 12)[0] != size:
+                raise UserError(
+                    f"{uri}: chunk {path} is truncated to {size} bytes: download or convert the store again"
+                )
+
+
+def _is_blosc(metadata: bytes) -> bool:
+    """Whether an array's chunks are stored as plain Blosc; inside a shard they have a checksum."""
+    try:
+        tree: dict[str, Any] = json.loads(metadata)
+    except ValueError:
+        return False  # opening the store reports this
+    compressor = tree.get("compressor") or {}
+    codecs = tree.get("codecs") or [{}]
+    return compressor.get("id") == "blosc" or codecs[-1].get("name") == "blosc"
+
+
+def require_self_contained(content: bytes, name: str) -> None:
+    """Rejects a file that refers to others.
+
+    Raises:
+        UserError: the file `name` refers to another file.
+    """
+    with h5py.File(h5py.h5f.open_file_image(content), "r") as file:
+        groups, seen = [file["/"]], set()
+        while groups:
+            group = groups.pop()
+            for key in group:
+                if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                    raise UserError(f"{name}: {key[:40]!r} is a link; send a file that contains all its values itself")
+                found = group[key]
+                address = h5py.h5o.get_info(found.id).addr
+                if address in seen:
+                    continue
+                seen.add(address)
+                if isinstance(found, h5py.Group):
+                    groups.append(found)
+                elif isinstance(found, h5py.Dataset):
+                    _require_own_values(found, f"{name}: {key[:40]!r}")
+
+
+def _require_own_values(dataset: h5py.Dataset, where: str) -> None:
+    made = dataset.id.get_create_plist()
+    if made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL:
+        raise UserError(f"{where} has its values in another file; send a file that contains all its values itself")

@@ -1,4 +1,6 @@
-"""Where a file's images lie, from everything it says about that: coordinates of pixel centres, a transform, a CRS."""
+"""Where a file's images lie, from everything it says about that: coordinates of pixel centres, a transform, a CRS; and
+a tile's georeference in NetCDF's terms: a grid mapping and coordinates of pixel centres.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pyproj
 import xarray
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 from rasterio.transform import Affine
 
-from restore_dit.data.crs import crs_from_parameters, crs_from_text, crs_name
+from restore_dit.data.crs import (
+    coordinate_system,
+    crs_from_parameters,
+    crs_from_text,
+    crs_name,
+    require_sentinel_pixels,
+)
 from restore_dit.data.cubes.grid import SAME_PIXEL
-from restore_dit.data.pixel_size import require_sentinel_pixels
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference
 
@@ -203,3 +211,45 @@ def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: Axes) 
 def _in_degrees(name: str, axis: xarray.DataArray) -> bool:
     units, standard_name = (str(axis.attrs.get(key, "")) for key in ("units", "standard_name"))
     return units.startswith("degree") or bool(_DEGREE_NAMES & {name.lower(), standard_name})
+
+
+def grid_mapping(georeference: Georeference) -> dict[str, Any]:
+    """Attributes of the grid mapping variable: CF parameters and `crs_wkt`, and GDAL's `spatial_ref` and
+    `GeoTransform`."""
+    crs = coordinate_system(georeference)
+    a, b, c, d, e, f = georeference.transform
+    return {
+        **pyproj.CRS.from_wkt(crs.to_wkt()).to_cf(),
+        "crs_wkt": crs.to_wkt(version="WKT2_2019"),
+        "spatial_ref": crs.to_wkt(),
+        "GeoTransform": " ".join(repr(float(value)) for value in (c, a, b, f, d, e)),
+    }
+
+
+def pixel_centres(georeference: Georeference, height: int, width: int) -> dict[str, tuple]:
+    """The coordinates y [H] and x [W] of pixel centres, in units of the CRS.
+
+    Raises:
+        UserError: the grid is rotated relative to its CRS, which one coordinate per row and column cannot express.
+    """
+    a, b, c, d, e, f = georeference.transform
+    if b or d:
+        raise UserError("NetCDF cannot represent a grid rotated relative to its CRS: write GeoTIFFs instead")
+    geographic = coordinate_system(georeference).is_geographic
+    names = ("latitude", "longitude") if geographic else ("projection_y_coordinate", "projection_x_coordinate")
+    units = ("degrees_north", "degrees_east") if geographic else ("m", "m")
+    return {
+        "y": ("y", f + e * (np.arange(height) + 0.5), {"standard_name": names[0], "units": units[0], "axis": "Y"}),
+        "x": ("x", c + a * (np.arange(width) + 0.5), {"standard_name": names[1], "units": units[1], "axis": "X"}),
+    }
+
+
+def georeference_of(uri: str, dataset: xarray.Dataset) -> Georeference | None:
+    """A file's georeference, from its coordinates y and x and its CRS; None without coordinates.
+
+    Raises:
+        UserError: as for `place_of_images`.
+    """
+    if "y" not in dataset.coords or "x" not in dataset.coords:
+        return None
+    return place_of_images(uri, dataset, ("y", "x"))

@@ -22,7 +22,7 @@ from restore_dit.config.cube_mapping import Dimensions, OpticalProduct, Product,
 from restore_dit.data import storage
 from restore_dit.data.crs import crs_name
 from restore_dit.data.cubes.grid import same_grid
-from restore_dit.data.cubes.name_dates import dates_in_names
+from restore_dit.data.cubes.times import dates_in_names
 from restore_dit.errors import UserError
 
 _SUFFIXES = (".tif", ".tiff")

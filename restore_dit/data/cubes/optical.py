@@ -14,9 +14,9 @@ from restore_dit.data.cubes.acquisition_merge import merge_days_and_masks
 from restore_dit.data.cubes.cf_values import among
 from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Placement, resample, resample_classes
-from restore_dit.data.cubes.stored_units import stored_integers, within_range
 from restore_dit.data.cubes.times import repeated_apart
 from restore_dit.data.store.masks import CLOUD_CLASSES, SOURCE
+from restore_dit.data.stored_values import stored_integers, within_range
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, S2_ALL_BANDS, THICK_CLOUD, Acquisitions
 

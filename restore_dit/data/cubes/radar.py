@@ -14,7 +14,7 @@ from restore_dit.config.cube_mapping import RadarProduct
 from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Placement, resample
-from restore_dit.data.cubes.stored_units import stored_integers, within_range
+from restore_dit.data.stored_values import stored_integers, within_range
 from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, S1_BANDS, Acquisitions
 

@@ -27,7 +27,7 @@ from restore_dit.data.cubes.sites import Site, find_sites, sites_of_files
 from restore_dit.errors import UserError
 from restore_dit.series import Georeference, TileSeries
 
-_LEAST_COVERED = 0.5
+_MIN_COVERED = 0.5
 """Minimum share of a tile that its files must cover together; below it they lie in different places."""
 
 
@@ -133,7 +133,7 @@ def _common_grid(files: Sequence[CubeFile]) -> GeoBox:
     grid = geobox_union_conservative(parts)
     covered = unary_union([part.extent for part in parts])
     assert covered is not None  # None only without any parts
-    if covered.area < _LEAST_COVERED * grid.extent.area:
+    if covered.area < _MIN_COVERED * grid.extent.area:
         height, width = grid.shape
         raise UserError(
             f"{files[0].uri} and {len(files) - 1} more files of its site leave most of the {height}×{width} pixels "

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from restore_dit.data.examples.mask_errors import CLOUD_REFLECTANCE, STRONGEST
+from restore_dit.data.examples.gaps import CLOUD_REFLECTANCE, STRONGEST
 from restore_dit.data.examples.normalisation import OPTICAL_CEILING, Normalisation, optical_to_network
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, S1_BANDS

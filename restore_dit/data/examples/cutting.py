@@ -1,5 +1,6 @@
 """Cuts selected acquisitions of a tile into the arrays of an example; each frame is decoded separately and written in
-place."""
+place. Chooses the radar acquisitions that are shown with the optical dates.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config import DataConfig
-from restore_dit.data.examples import radar_choice
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.dilation import hidden_part
 from restore_dit.data.examples.symmetry import transform
@@ -149,7 +149,7 @@ class Cutter:
             values = frame[channels, rows, columns]
             known = ~hidden[slot] & (values.min(axis=0) != NO_DATA)
             if window.coarser:
-                values, known = mean_of_four(values), fours(known).all(axis=(-3, -1))
+                values, known = mean_of_four(values), blocks_of_four(known).all(axis=(-3, -1))
             gaps = window.gaps[slot] | ~known
             example["optical"][slot, places] = transform(values, window.symmetry)
             example["valid"][slot, 0] = transform(known, window.symmetry)
@@ -202,15 +202,15 @@ class Cutter:
                 continue
             radar_days = days_since_origin(tile.radar[track].dates)
             if self._paired:
-                subset = radar_choice.evenly_spread(len(radar_days), self.config.radar.frames)
-                indices = subset[radar_choice.nearest_acquisitions(days, radar_days[subset])]
+                subset = evenly_spread(len(radar_days), self.config.radar.frames)
+                indices = subset[nearest_acquisitions(days, radar_days[subset])]
             else:
-                indices = radar_choice.around(days, radar_days, max(1, self.config.radar.frames // len(tracks)))
+                indices = around(days, radar_days, max(1, self.config.radar.frames // len(tracks)))
             choice.append((track, indices))
         return choice
 
 
-def fours(images: NDArray[Any]) -> NDArray[Any]:
+def blocks_of_four(images: NDArray[Any]) -> NDArray[Any]:
     """[..., 2·h, 2·w] as [..., h, 2, w, 2]."""
     *lead, height, width = images.shape
     return images.reshape(*lead, height // 2, 2, width // 2, 2)
@@ -218,7 +218,7 @@ def fours(images: NDArray[Any]) -> NDArray[Any]:
 
 def mean_of_four(stored: NDArray[np.int16]) -> NDArray[np.int16]:
     """Stored integers [..., 2·h, 2·w] averaged to [..., h, w]; `NO_DATA` where any of the four is."""
-    parts = fours(stored)
+    parts = blocks_of_four(stored)
     mean = np.rint(parts.mean(axis=(-3, -1), dtype=np.float32)).astype(np.int16)
     return np.where((parts == NO_DATA).any(axis=(-3, -1)), NO_DATA, mean)
 
@@ -242,3 +242,30 @@ def clouds_of(tile: Tile) -> Any:
 def size(tile: Tile) -> tuple[int, int]:
     """(H, W) of a tile in pixels."""
     return tile.optical.shape[2], tile.optical.shape[3]
+
+
+def evenly_spread(count: int, wanted: int) -> NDArray[np.intp]:
+    """Indices trunc(linspace(0, count - 1, wanted)), including both ends; some repeat if count < wanted."""
+    return np.linspace(0, count - 1, wanted).astype(np.intp)
+
+
+def nearest_acquisitions(optical_days: NDArray[np.floating], radar_days: NDArray[np.floating]) -> NDArray[np.intp]:
+    """For each optical date, the index of the nearest radar date; the earlier of two at the same distance, the first of
+    equal dates (as in the published method)."""
+    distance = np.abs(optical_days[:, None] - radar_days[None, :])
+    return distance.argmin(axis=1)
+
+
+def around(
+    optical_days: NDArray[np.floating], radar_days: NDArray[np.floating], most: int, margin_days: float = 6.0
+) -> NDArray[np.intp]:
+    """Indices of at most `most` acquisitions, ascending: first the nearest to each optical date, then evenly spaced
+    ones in the rest of the span of the optical dates."""
+    nearest = np.unique(nearest_acquisitions(optical_days, radar_days))
+    if len(nearest) >= most:
+        return nearest[evenly_spread(len(nearest), most)]
+    in_span = (radar_days >= optical_days.min() - margin_days) & (radar_days <= optical_days.max() + margin_days)
+    others = np.setdiff1d(np.flatnonzero(in_span), nearest)
+    if len(others) > most - len(nearest):
+        others = others[evenly_spread(len(others), most - len(nearest))]
+    return np.sort(np.concatenate([nearest, others]))

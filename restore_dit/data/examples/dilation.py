@@ -18,7 +18,7 @@ MISTAKEN_SHARE = 0.25
 """Share of the mostly clear dates on which a pixel must be flagged to count as ground that the mask mistakes. Where
 masks are sound, they hide a pixel on 4 to 7 % of these dates on average, and none on more than 27 % (four sites)."""
 
-_MOSTLY_CLEAR, _LEAST_DATES = 0.5, 8
+_MOSTLY_CLEAR, _MIN_DATES = 0.5, 8
 """Maximum hidden share of a mostly clear date, and minimum number of such dates for any pixel to count as mistaken."""
 
 _REACH = SMALLEST_CLOUD - 1
@@ -42,7 +42,7 @@ def mistaken_ground(clouds: NDArray[np.uint8]) -> NDArray[np.bool_]:
     dates that they must be ground: bright soil, roofs, water. Clouds are elsewhere on every date; ground stays."""
     flagged = (clouds != CLEAR) & (clouds != CLOUD_NO_DATA)
     mostly_clear = (clouds != CLEAR).mean(axis=(1, 2)) < _MOSTLY_CLEAR
-    if mostly_clear.sum() < _LEAST_DATES:
+    if mostly_clear.sum() < _MIN_DATES:
         return np.zeros(clouds.shape[1:], bool)
     share: NDArray[np.floating] = flagged[mostly_clear].mean(axis=0)
     return share >= MISTAKEN_SHARE

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
-from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, clouds_of, fours, size
+from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, blocks_of_four, clouds_of, size
 from restore_dit.data.examples.dilation import hidden_part, hidden_pixels
-from restore_dit.data.examples.mask_errors import missed_pieces
+from restore_dit.data.examples.gaps import missed_pieces
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.data.examples.split import Part, frames_of_part
 from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.examples.targets import TARGET, decide, explained
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
-from restore_dit.series import CLEAR, FEWEST_BANDS, NO_DATA
+from restore_dit.series import CLEAR, MIN_BANDS, NO_DATA
 
 COMMON_BANDS = (
     frozenset({"B02", "B03", "B04", "B08"}),
@@ -32,7 +32,7 @@ COMMON_BANDS = (
 )
 """Typical bands of cubes with fewer than ten: those of 10 m, those of 20 m, and mixtures of both."""
 
-LEAST_SHOWN = 0.05
+MIN_SHOWN = 0.05
 """Minimum share of clear pixels for a frame to be shown although it is not a target."""
 
 
@@ -180,7 +180,7 @@ class ExampleMaker:
         rows, columns = window.pixels
         clear = true_clouds[:, rows, columns] == CLEAR
         if window.coarser:
-            clear = fours(clear).all(axis=(-3, -1))
+            clear = blocks_of_four(clear).all(axis=(-3, -1))
         for slot, of_frame in enumerate(clear):
             example["valid"][slot, 0] &= transform(of_frame, window.symmetry)
 
@@ -191,7 +191,7 @@ class ExampleMaker:
         """Frames with a minimum share of clear pixels, bool [T]."""
         assert tile.cloud_counts is not None
         height, width = size(tile)
-        return np.array(tile.cloud_counts.clear_pixels) >= LEAST_SHOWN * height * width
+        return np.array(tile.cloud_counts.clear_pixels) >= MIN_SHOWN * height * width
 
     def _thinned(
         self, chosen: NDArray[np.intp], scored: NDArray[np.bool_], random: np.random.Generator
@@ -218,8 +218,8 @@ class ExampleMaker:
             present = np.flatnonzero(example["bands"])
             common = COMMON_BANDS[random.integers(len(COMMON_BANDS))]
             kept = np.array([band for band in present if self.bands[band] in common], np.intp)
-            if random.random() < 0.5 or len(kept) < FEWEST_BANDS:
-                kept = random.permutation(present)[: random.integers(FEWEST_BANDS, max(len(present), FEWEST_BANDS + 1))]
+            if random.random() < 0.5 or len(kept) < MIN_BANDS:
+                kept = random.permutation(present)[: random.integers(MIN_BANDS, max(len(present), MIN_BANDS + 1))]
             example["bands"][:] = False
             example["bands"][kept] = True
         if self.config.gain:

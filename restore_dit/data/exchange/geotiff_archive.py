@@ -23,12 +23,11 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader, MemoryFile
 from rasterio.transform import Affine
 
-from restore_dit.data.crs import crs_name
+from restore_dit.data.crs import crs_name, require_sentinel_pixels
 from restore_dit.data.cubes.geotiff_series import read_masked
 from restore_dit.data.cubes.grid import same_grid
 from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
-from restore_dit.data.exchange.stored_values import to_stored
-from restore_dit.data.pixel_size import require_sentinel_pixels
+from restore_dit.data.stored_values import to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLOUD_NO_DATA,
@@ -51,7 +50,7 @@ _COMPUTED = ("ndvi", UNCERTAINTY)
 _Place = tuple[tuple[int, int], Georeference | None]
 """Size and georeference of a raster."""
 
-MOST_MEMBERS = 5000
+MAX_MEMBERS = 5000
 """Maximum number of files in an archive."""
 
 
@@ -103,8 +102,8 @@ class ArchiveReader:
 
     def _members(self) -> list[_Member]:
         infos = [info for info in self.archive.infolist() if not info.is_dir()]
-        if len(infos) > MOST_MEMBERS:
-            raise TooLarge(f"{self.name}: {len(infos)} files; at most {MOST_MEMBERS} are accepted")
+        if len(infos) > MAX_MEMBERS:
+            raise TooLarge(f"{self.name}: {len(infos)} files; at most {MAX_MEMBERS} are accepted")
         found = []
         for info in infos:
             match = _NAME.fullmatch(info.filename.rpartition("/")[2])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from restore_dit.errors import UserError
 
-MOST_TRACKS = 4
+MAX_TRACKS = 4
 """Maximum number of radar series of one site: two orbit directions with two relative orbits each."""
 
 
@@ -30,8 +30,8 @@ class SeriesLimits:
         Raises:
             TooLarge: with the limit in the message.
         """
-        if tracks > MOST_TRACKS:
-            raise TooLarge(f"{name}: {tracks} radar tracks; at most {MOST_TRACKS} are accepted")
+        if tracks > MAX_TRACKS:
+            raise TooLarge(f"{name}: {tracks} radar tracks; at most {MAX_TRACKS} are accepted")
 
     def require(self, name: str, dates: int, height: int, width: int, bands: int) -> None:
         """Rejects a series that is too large.

@@ -20,12 +20,11 @@ import xarray
 from numpy.typing import NDArray
 
 from restore_dit.data.cubes.cf_values import scale_and_offset, stored_numbers
-from restore_dit.data.cubes.datasets import readable
+from restore_dit.data.cubes.datasets import readable, require_self_contained
+from restore_dit.data.cubes.georeference import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.cubes.times import acquisition_times
-from restore_dit.data.exchange.georeferencing import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.exchange.self_contained import require_self_contained
-from restore_dit.data.exchange.stored_values import index_to_stored, to_stored
+from restore_dit.data.stored_values import index_to_stored, to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLEAR,

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data import storage
 from restore_dit.data.pastis.layout import ARCHIVE_FOLDER, METADATA
-from restore_dit.data.pastis.remote_file import RemoteFile
-from restore_dit.data.pastis.source_error import SourceUnreachable
+from restore_dit.data.pastis.remote_file import RemoteFile, SourceUnreachable
 from restore_dit.data.pastis.zip_archive import Archive, RemoteArchive, StoredArchive, read_directory
 from restore_dit.errors import UserError
 

@@ -1,4 +1,4 @@
-"""Reads a file on a web server by ranges; resumes broken transfers where they stopped and retries failures."""
+"""A file on a web server, read by ranges with retries, and the error for a source that is unavailable as a whole."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from restore_dit.config.pastis import TransferConfig
+from restore_dit.config.ingestion import TransferConfig
 from restore_dit.data import storage
-from restore_dit.data.pastis.source_error import SourceUnreachable
 from restore_dit.data.storage.addresses import web_opener
 from restore_dit.errors import UserError
 
@@ -29,6 +28,10 @@ _ADVICE = {
     416: "the file is shorter than its directory says: it was cut off or replaced; check the address",
 }
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)$")
+
+
+class SourceUnreachable(UserError):
+    """The source as a whole can no longer be read: no individual patch is at fault, and the ingest must stop."""
 
 
 class _Passing(Exception):

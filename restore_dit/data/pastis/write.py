@@ -31,9 +31,9 @@ from restore_dit.data.pastis.layout import (
     instance_file,
     labels_file,
     normalisation_file,
+    npy_bytes,
     parcel_ids_file,
 )
-from restore_dit.data.pastis.npy import npy_bytes
 from restore_dit.data.pastis.template import Template
 from restore_dit.data.simulation import simulate_landcover, simulate_tile
 from restore_dit.errors import UserError

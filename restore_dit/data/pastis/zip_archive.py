@@ -11,12 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from restore_dit.data import storage
-from restore_dit.data.pastis.remote_file import RemoteFile
-from restore_dit.data.pastis.source_error import SourceUnreachable
+from restore_dit.data.pastis.remote_file import RemoteFile, SourceUnreachable
 from restore_dit.errors import UserError
 
 _HEADER = struct.Struct("<4s22xHH")  # signature, …, length of the name, length of the extra field
-_MOST_BYTES = 1 << 30
+_MAX_BYTES = 1 << 30
 _ENCRYPTED = 0x1
 
 
@@ -101,7 +100,7 @@ class ArchiveMember:
             raise UserError(f"{self.name}: encrypted in the archive; use the published archive")
         if self.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UserError(f"{self.name}: compressed with unsupported method {self.method}; compress with deflate")
-        if self.size > _MOST_BYTES:
+        if self.size > _MAX_BYTES:
             raise UserError(
                 f"{self.name}: unpacks to {self.size} bytes, more than any file of PASTIS-R; fetch it again"
             )

@@ -26,9 +26,9 @@ _ORBIT_HEIGHT, _ORBIT_SPEED = 786_000.0, 7_450.0  # metres, metres per second
 
 _PIXEL = 10.0
 _VEIL_SHARE = 0.2  # share of frames with a veil of cirrus, times the cloudiness
-_LEAST_REFLECTANCE = 0.02  # thinner cloud is removed, so that pixels labelled clear are clear
+_MIN_REFLECTANCE = 0.02  # thinner cloud is removed, so that pixels labelled clear are clear
 _THICK_REFLECTANCE = 0.25
-_LEAST_SHADE, _FULL_SHADE = 0.08, 0.6  # cloud reflectance at which shadows begin and are full
+_MIN_SHADE, _FULL_SHADE = 0.08, 0.6  # cloud reflectance at which shadows begin and are full
 _PADDING = 192  # pixels of sky beyond the tile, whose clouds can cast shadows into it
 
 Field = NDArray[np.float32]
@@ -96,7 +96,7 @@ def draw_sky(
         down, right = _shadow_offset(height, geometry)
         # The sky is periodic: a shadow from beyond its edge is cast by the clouds on the opposite side.
         cast = np.roll(sheet, (round(down / _PIXEL), round(right / _PIXEL)), axis=(0, 1))[: shape[0], : shape[1]]
-        shade = ((cast - _LEAST_SHADE) / (_FULL_SHADE - _LEAST_SHADE)).clip(0, 1)
+        shade = ((cast - _MIN_SHADE) / (_FULL_SHADE - _MIN_SHADE)).clip(0, 1)
         if generator.random() < 0.15:  # ice
             absorption = generator.uniform(0.3, 0.65)
     if veiled:
@@ -109,7 +109,7 @@ def draw_sky(
 
 def _visible(reflectance: Field) -> Field:
     """Cloud reflectance with an invisible amount subtracted, continuous where cloud begins."""
-    least = np.float32(_LEAST_REFLECTANCE)
+    least = np.float32(_MIN_REFLECTANCE)
     return ((reflectance - least) / (1 - least)).clip(0, 1)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from restore_dit.config.simulation import climate
-from restore_dit.data.pixel_size import pixel_sides
+from restore_dit.data.crs import pixel_sides
 from restore_dit.data.simulation.revisit import Dates
 from restore_dit.data.simulation.simulator import simulate_tile
 from restore_dit.series import Acquisitions, TileSeries

@@ -14,7 +14,7 @@ from restore_dit.data.simulation.surface import PatchState, Surface
 _WET_DARKENING = np.array([0.38, 0.38, 0.38, 0.38, 0.36, 0.36, 0.36, 0.36, 0.50, 0.56], np.float32)
 _WET_LEAVES = np.array([0] * 8 + [0.10, 0.14], np.float32)  # films of water on vegetation
 _CLODS = np.float32(0.12)  # share of the light lost in the shadows of a freshly ploughed field
-_LEAST_BROWN = np.float32(0.06)  # share of stems, ears and old leaves in a green canopy's leaf area
+_MIN_BROWN = np.float32(0.06)  # share of stems, ears and old leaves in a green canopy's leaf area
 _WITHERED = {"chlorophyll": 6.0, "water": 0.003}
 _SNOW_ON_CANOPY = np.array(
     [0.15 if "forest" in cover.name else 0.0 if cover.name == "water" else 0.6 for cover in COVERS], np.float32
@@ -74,7 +74,7 @@ def _patch_canopies(surface: Surface, state: PatchState, frame: int, day: int, s
     """Coefficients [Q, L, 3, 10] of each patch's canopy over the leaf areas of the table."""
     covers, parcels = state.covers[frame], surface.patch_parcels
     brown = state.brown_area[frame] / np.maximum(state.leaf_area[frame] + state.brown_area[frame], 1e-3)
-    brown = _LEAST_BROWN + (1 - _LEAST_BROWN) * brown
+    brown = _MIN_BROWN + (1 - _MIN_BROWN) * brown
     fresh = {
         "chlorophyll": _LEAVES["chlorophyll"][covers] * surface.chlorophyll[parcels],
         "water": _LEAVES["water"][covers] * surface.water[day][parcels],

@@ -10,7 +10,7 @@ from pathlib import Path
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data import storage
 from restore_dit.data.simulation.simulator import simulate_tile, tile_name
-from restore_dit.data.store.tile_intake import IntakePlan, Outcome, written
+from restore_dit.data.store.add_tiles import Outcome, TilePlan, written
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 
 TASK_MEMORY = 1 << 30
@@ -34,7 +34,7 @@ class TileSimulation:
 
 def plan_simulation(
     config: SimulationConfig, store_uri: str | Path, seed: int, indices: Sequence[int], *, commit_every: int = 64
-) -> IntakePlan:
+) -> TilePlan:
     """Examines the store without writing anything.
 
     Raises:
@@ -43,4 +43,4 @@ def plan_simulation(
     writer = TileStoreWriter(store_uri, source=f"simulation, seed {seed}")
     todo = [index for index in indices if not writer.has(tile_name(seed, index))]
     work = TileSimulation(config, seed, writer.location)
-    return IntakePlan(writer, work, todo, TASK_MEMORY, there=len(indices) - len(todo), commit_every=commit_every)
+    return TilePlan(writer, work, todo, TASK_MEMORY, there=len(indices) - len(todo), commit_every=commit_every)

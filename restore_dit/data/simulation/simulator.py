@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.simulation.atmosphere import draw_offsets
 from restore_dit.data.simulation.clouds import detect, draw_sky
 from restore_dit.data.simulation.covers import COVERS
-from restore_dit.data.simulation.optical_sensor import instrument_noise, sampling
+from restore_dit.data.simulation.optical_sensor import draw_offsets, instrument_noise, sampling
 from restore_dit.data.simulation.radar import Ground, draw_ground, draw_track, render_backscatter
 from restore_dit.data.simulation.reflectance import render_reflectance
 from restore_dit.data.simulation.revisit import (

@@ -13,7 +13,7 @@ HAZE_BANDS = ("B02", "B03", "B04", "B05")
 SEASON_DAYS = 60
 """Acquisitions within this many days define what is usual for the season …"""
 
-FEWEST = 8
+MIN_FRAMES = 8
 """… or at least this many of the nearest ones with any clear pixels."""
 
 USUAL = 0.25
@@ -22,7 +22,7 @@ USUAL = 0.25
 UPPER = 0.75
 """Quantile, over a frame's clear pixels, of the excess above usual: haze counts if it covers a quarter of them."""
 
-MOST_PIXELS = 1024
+MAX_PIXELS = 1024
 """Maximum number of pixels evaluated per tile, on a regular grid; if none of them is clear in a frame, of its clear
 pixels."""
 
@@ -40,7 +40,7 @@ def frame_haze(optical: Acquisitions, clouds: NDArray[np.uint8]) -> tuple[float 
         clouds: their masks, uint8 [T, H, W].
     """
     height, width = clouds.shape[1:]
-    stride = int(np.ceil(np.sqrt(height * width / MOST_PIXELS))) or 1
+    stride = int(np.ceil(np.sqrt(height * width / MAX_PIXELS))) or 1
     haze: list[float | None] = [None] * len(optical)
     if not optical.values.size or not set(HAZE_BANDS) & set(optical.bands):
         return tuple(haze)
@@ -52,7 +52,7 @@ def frame_haze(optical: Acquisitions, clouds: NDArray[np.uint8]) -> tuple[float 
         elif stride > 1:
             # The clear area may be small and lie between the points of the grid.
             clear = (clouds[frame] == CLEAR) & (optical.values[frame] != NO_DATA).all(axis=0)
-            rows, columns = (places[:: -(-len(places) // MOST_PIXELS) or 1] for places in np.nonzero(clear))
+            rows, columns = (places[:: -(-len(places) // MAX_PIXELS) or 1] for places in np.nonzero(clear))
             if len(rows):
                 there = _clear_values(optical.values[:, :, rows, columns], optical.bands, clouds[:, rows, columns])
                 haze[frame] = _haze_of(frame, there, days)
@@ -88,7 +88,7 @@ def _clear_values(stored: NDArray[np.int16], bands: tuple[str, ...], clouds: NDA
 
 def _of_season(distance: NDArray[np.int64]) -> NDArray[np.intp]:
     """Indices of the acquisitions that define what is usual, from their `distance` in days; ties are included."""
-    farthest = max(SEASON_DAYS, int(np.sort(distance)[:FEWEST][-1]))
+    farthest = max(SEASON_DAYS, int(np.sort(distance)[:MIN_FRAMES][-1]))
     return np.flatnonzero(distance <= farthest)
 
 

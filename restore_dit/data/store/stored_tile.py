@@ -11,8 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from restore_dit.data import storage
-from restore_dit.data.store.frame_codec import decode_frame
-from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
+from restore_dit.data.store.frames import FrameIndex, decode_frame, frame_checksum
 from restore_dit.data.store.manifest import BAD_FRAMES
 from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, TRUE_CLOUDS, CloudCounts
 from restore_dit.errors import UserError

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from restore_dit.config.loading import build
 from restore_dit.data import storage
-from restore_dit.data.store.frame_codec import CODEC, encode_frame
-from restore_dit.data.store.frame_index import FrameIndex, frame_checksum
+from restore_dit.data.store.frames import CODEC, FrameIndex, encode_frame, frame_checksum
 from restore_dit.data.store.manifest import (
     OPTICAL,
     RADAR_PREFIX,

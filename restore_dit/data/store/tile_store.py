@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from restore_dit.data import storage
-from restore_dit.data.store.frame_index import FrameIndex
+from restore_dit.data.store.frames import FrameIndex
 from restore_dit.data.store.manifest import (
     MANIFEST_NAME,
     OPTICAL,

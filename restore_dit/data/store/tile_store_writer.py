@@ -101,7 +101,7 @@ class TileStoreWriter:
         self._quarantined.pop(tile_id, None)
 
     def quarantine(self, tile_id: str, reason: str) -> None:
-        """Records that a tile could not be taken in, and why. A later run may still add it."""
+        """Records that a tile could not be added, and why. A later run may still add it."""
         self._quarantined[tile_id] = reason
 
     def commit(self, *, recover: bool = True) -> Manifest:

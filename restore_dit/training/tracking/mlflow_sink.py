@@ -11,8 +11,7 @@ from restore_dit.data.storage import exists
 from restore_dit.errors import UserError
 from restore_dit.training.monitor import EndedReport, Report, StartedReport, StepReport, ValidationReport
 from restore_dit.training.setup import TrainingSetup
-from restore_dit.training.tracking.mlflow_run import MlflowRun
-from restore_dit.training.tracking.retrying_sender import RetryingSender
+from restore_dit.training.tracking.mlflow_run import MlflowRun, RetryingSender
 
 
 def require_mlflow() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_dit.clouds.training.augmentation import disturbed, dropped_channels, mirrored
+from restore_dit.clouds.training.examples import disturbed, dropped_channels, mirrored
 from restore_dit.config.cloud_training import TRAINED_NETWORK, CloudAugmentationConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.series import S2_BANDS

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from restore_dit.clouds.training.labelled_tiles import TilesInMemory
 from restore_dit.clouds.training.split import open_labelled_stores, split_frames, with_bands_of_stores
-from restore_dit.clouds.training.tiles_in_memory import TilesInMemory
 from restore_dit.clouds.training.validation import Validation
 from restore_dit.config.cloud_training import CloudTrainingConfig, CloudValidationConfig
 from restore_dit.config.clouds import CloudNetworkConfig

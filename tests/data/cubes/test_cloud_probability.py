@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from restore_dit.data.cubes.ingest import ingest_cubes
+from restore_dit.data.cubes.site_plan import ingest_cubes
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.store.tile_store import TileStore
-from tests.data.cubes.test_ingest import mapping, site, write_cube
+from tests.data.cubes.test_site_plan import mapping, site, write_cube
 
 PROBABILITY: dict[str, Any] = {
     "files": "s2cloudless*.nc",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.name_dates import dates_in_names
+from restore_dit.data.cubes.times import dates_in_names
 from restore_dit.errors import UserError
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from restore_dit.config import DataConfig, GapConfig, RadarConfig, SplitConfig, TargetConfig
-from restore_dit.data.examples import radar_choice
+from restore_dit.data.examples import cutting
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.gaps import draw_dates
 from restore_dit.data.examples.maker import COMMON_BANDS, ExampleMaker
@@ -135,14 +135,14 @@ def test_too_few_other_dates_are_drawn_again(count):
 
 def test_radar_pairing_as_published(reference):
     for case in json.loads((reference / "sar_date_matching.json").read_text()):
-        indices = radar_choice.nearest_acquisitions(np.array(case["s2"], float), np.array(case["s1"], float))
+        indices = cutting.nearest_acquisitions(np.array(case["s2"], float), np.array(case["s1"], float))
         assert indices.tolist() == case["matched_indices"]
         assert np.array(case["s1"])[indices].tolist() == case["matched_dates"]
 
 
 def test_radar_subset_of_the_paper_has_both_ends():
-    assert radar_choice.evenly_spread(71, 35)[[0, 1, -1]].tolist() == [0, 2, 70]
-    assert len(np.unique(radar_choice.evenly_spread(20, 35))) == 20
+    assert cutting.evenly_spread(71, 35)[[0, 1, -1]].tolist() == [0, 2, 70]
+    assert len(np.unique(cutting.evenly_spread(20, 35))) == 20
 
 
 @given(
@@ -152,10 +152,10 @@ def test_radar_subset_of_the_paper_has_both_ends():
 )
 def test_radar_around_dates_keeps_the_nearest_first(optical, radar, most):
     optical, radar = np.sort(np.array(optical, float)), np.sort(np.array(radar, float))
-    chosen = radar_choice.around(optical, radar, most)
+    chosen = cutting.around(optical, radar, most)
     assert len(chosen) <= most
     assert (np.diff(chosen) > 0).all()
-    nearest = np.unique(radar_choice.nearest_acquisitions(optical, radar))
+    nearest = np.unique(cutting.nearest_acquisitions(optical, radar))
     assert np.isin(nearest, chosen).all() or np.isin(chosen, nearest).all()
 
 
@@ -170,7 +170,7 @@ def test_paper_preset_pairs_and_rounds(tile):
     example = train(make, tile)
     assert (example["optical_dates"] % 10 == 0).all()
     assert example["radar"].shape == (5, 2, 24, 24)
-    subset = days_since_origin(tile.radar["S1A"].dates)[radar_choice.evenly_spread(len(tile.radar["S1A"].dates), 35)]
+    subset = days_since_origin(tile.radar["S1A"].dates)[cutting.evenly_spread(len(tile.radar["S1A"].dates), 35)]
     assert np.isin(example["radar_dates"], subset).all()
     assert (np.abs(example["radar_dates"] - example["optical_dates"]) <= 6 + 5).all()
 

@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from restore_dit.config import DataConfig, GapConfig, MaskErrorConfig, RadarConfig, TargetConfig
 from restore_dit.data.examples.batch import to_batch
+from restore_dit.data.examples.gaps import STRONGEST, missed_pieces
 from restore_dit.data.examples.maker import ExampleMaker
-from restore_dit.data.examples.mask_errors import STRONGEST, missed_pieces
 from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.examples.plan import PlannedExample
 from restore_dit.data.store.stored_tile import StoredTile

@@ -3,20 +3,20 @@
 import zipfile
 from pathlib import Path
 
-from restore_dit.config.pastis import PastisConfig
+from restore_dit.config.ingestion import PastisConfig
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.pastis.ingest import plan_ingest
-from restore_dit.data.store.tile_intake import IntakeReport, outcomes, take_in
+from restore_dit.data.pastis.patch_plan import plan_patches
+from restore_dit.data.store.add_tiles import AddedTiles, add_tiles, outcomes
 from restore_dit.data.store.tile_store import TileStore
 
 SIDE = 16
 SMALL = SimulationConfig(height=SIDE, width=SIDE, days=60, field_hectares=0.5)
 
 
-def ingest(source: object, store: Path, **options: object) -> IntakeReport:
+def ingest(source: object, store: Path, **options: object) -> AddedTiles:
     """An ingest in this process."""
-    plan = plan_ingest(PastisConfig(**{"source": str(source), "output": str(store), "patch_size": SIDE, **options}))
-    return take_in(plan, outcomes(plan))
+    plan = plan_patches(PastisConfig(**{"source": str(source), "output": str(store), "patch_size": SIDE, **options}))
+    return add_tiles(plan, outcomes(plan))
 
 
 def ingest_with_many_commits(source: str, store: str) -> None:

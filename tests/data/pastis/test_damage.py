@@ -11,7 +11,7 @@ import pytest
 
 from restore_dit.cli import main
 from restore_dit.data import storage
-from restore_dit.data.pastis.ingest import plan_ingest
+from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.zip_archive import StoredArchive, read_directory
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SIDE, fingerprint, ingest, pack
@@ -261,9 +261,9 @@ def test_the_command_line_says_what_is_quarantined(pastis, tmp_path, capsys):
 
 
 def test_nothing_is_written_while_planning(pastis, tmp_path):
-    from restore_dit.config.pastis import PastisConfig
+    from restore_dit.config.ingestion import PastisConfig
 
-    plan = plan_ingest(PastisConfig(source=str(pastis), output=str(tmp_path / "store")))
+    plan = plan_patches(PastisConfig(source=str(pastis), output=str(tmp_path / "store")))
     assert len(plan.todo) == 4
     assert not (tmp_path / "store").exists()
 

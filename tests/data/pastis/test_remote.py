@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from restore_dit.cli import main
-from restore_dit.config.pastis import PastisConfig, TransferConfig
-from restore_dit.data.pastis.ingest import plan_ingest
-from restore_dit.data.pastis.remote_file import RemoteFile
-from restore_dit.data.pastis.source_error import SourceUnreachable
-from restore_dit.data.store.tile_intake import outcomes, take_in
+from restore_dit.config.ingestion import PastisConfig, TransferConfig
+from restore_dit.data.pastis.patch_plan import plan_patches
+from restore_dit.data.pastis.remote_file import RemoteFile, SourceUnreachable
+from restore_dit.data.store.add_tiles import add_tiles, outcomes
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from tests.data.pastis.miniature import SIDE, fingerprint, ingest, pack
@@ -85,10 +84,10 @@ def test_a_server_that_refuses_halfway_blames_no_patch(archive, tmp_path):
     behaviour = Behaviour(archive.read_bytes())
     with serving(behaviour) as url:
         config = PastisConfig(source=url, output=str(tmp_path / "store"), patch_size=SIDE, transfer=QUICK)
-        plan = plan_ingest(config)
+        plan = plan_patches(config)
         behaviour.status = 403
         with refused(url, "HTTP 403"):
-            take_in(plan, outcomes(plan))
+            add_tiles(plan, outcomes(plan))
     assert not (tmp_path / "store").exists()
 
 

@@ -38,14 +38,14 @@ def test_folder_and_archive_on_s3_give_the_same_store_as_here(pastis, undamaged,
 @pytest.mark.parametrize("kind", ["PASTIS-R", "PASTIS-R.zip"])
 def test_a_server_that_goes_away_blames_no_patch(pastis, undamaged, tmp_path, s3: CephServer, bucket, capsys, kind):
     """The source is gone after two patches; what is done is kept, and the next run ends it."""
-    from restore_dit.config.pastis import PastisConfig
-    from restore_dit.data.pastis.ingest import plan_ingest
-    from restore_dit.data.store.tile_intake import take_in
+    from restore_dit.config.ingestion import PastisConfig
+    from restore_dit.data.pastis.patch_plan import plan_patches
+    from restore_dit.data.store.add_tiles import add_tiles
 
     source = f"s3://{bucket}/{kind}"
     upload(pastis, f"s3://{bucket}/PASTIS-R")
     storage.write_bytes_atomically(f"s3://{bucket}/PASTIS-R.zip", pack(pastis, tmp_path / "PASTIS-R.zip").read_bytes())
-    plan = plan_ingest(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
+    plan = plan_patches(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
 
     def outcomes():
         yield from plan.work(plan.todo[:2])
@@ -53,7 +53,7 @@ def test_a_server_that_goes_away_blames_no_patch(pastis, undamaged, tmp_path, s3
         yield from plan.work(plan.todo[2:3])
 
     with refused(f"s3://{bucket}/", "AWS_ENDPOINT_URL"):
-        take_in(plan, outcomes())
+        add_tiles(plan, outcomes())
     assert TileStore.open(tmp_path / "store").tile_ids == ("10000", "20000")
     assert TileStore.open(tmp_path / "store").manifest.quarantined == {}
     s3.start_gateway()

@@ -13,7 +13,7 @@ from restore_dit.data.store.mask_writer import MaskWriter
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.data.store.tile_writing import write_masks
-from restore_dit.data.store.verification import verify_store
+from restore_dit.inspection.verification import verify_store
 from restore_dit.series import NO_DATA
 from tests.data.store.tiles import store_of, tile
 from tests.messages import refused

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from restore_dit.data import storage
 from restore_dit.data.storage import read_ranges
-from restore_dit.data.store.frame_codec import decode_frame
+from restore_dit.data.store.frames import decode_frame
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError

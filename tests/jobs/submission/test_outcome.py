@@ -3,7 +3,7 @@
 import pytest
 from ray.job_submission import JobDetails, JobStatus
 
-from jobs.submission.outcome import outcome
+from jobs.submission.follow import outcome
 from tests.messages import assert_names
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.submission import package, project
-from jobs.submission.project import PACKAGES, project_files, project_root
+from jobs.submission import package
+from jobs.submission.package import PACKAGES, project_files, project_root
 from restore_dit.training.tracking.provenance import commit_of
 from tests.messages import refused
 
@@ -114,7 +114,7 @@ def test_the_same_content_gives_the_same_bytes(checkout):
 
 
 def test_too_large_a_package_names_what_makes_it_large(checkout, monkeypatch):
-    monkeypatch.setattr(package, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(package, "MAX_BYTES", 100_000)
     (checkout / "jobs/weights.npz").write_bytes(os.urandom(200_000))
     with refused("0 MB", "jobs/weights.npz", ".gitignore"):
         package.pack(project_files(checkout), {})
@@ -123,7 +123,7 @@ def test_too_large_a_package_names_what_makes_it_large(checkout, monkeypatch):
 def test_what_is_sent_is_what_the_wheel_carries():
     from tests.test_packaging import SHIPPED, SHIPPED_SUFFIXES
 
-    assert project.SUFFIXES == SHIPPED_SUFFIXES
-    assert project.PACKAGES == SHIPPED
-    sent = project_files(project.project_root())
+    assert package.SUFFIXES == SHIPPED_SUFFIXES
+    assert package.PACKAGES == SHIPPED
+    sent = project_files(package.project_root())
     assert {"restore_dit/models/default/model.safetensors", "restore_dit/models/default/config.yaml"} <= set(sent)

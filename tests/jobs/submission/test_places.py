@@ -145,8 +145,8 @@ def test_small_files_go_along(tmp_path):
     mapping.write_text("bands: nonsense")
     with refused(str(mapping), "source:", status=2):
         sent("reconstruct", f"mapping={mapping}")
-    bad.write_bytes(b" " * (places.MOST_BYTES_OF_A_FILE + 1))
-    with refused(f"bad_frames={bad}", f"{places.MOST_BYTES_OF_A_FILE / 1e6:.0f} MB", status=2):
+    bad.write_bytes(b" " * (places.MAX_BYTES_OF_A_FILE + 1))
+    with refused(f"bad_frames={bad}", f"{places.MAX_BYTES_OF_A_FILE / 1e6:.0f} MB", status=2):
         sent("ingest-pastis", f"bad_frames={bad}")
 
 

@@ -1,0 +1,58 @@
+"""Converts reflectance, dB and vegetation indices to the integers that a series stores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from restore_dit.errors import UserError
+from restore_dit.series import INDEX_SCALE, NO_DATA
+
+_LARGEST = np.iinfo(np.int16).max
+
+
+def within_range(values: NDArray[np.floating], scale: int) -> NDArray[np.floating]:
+    """The values, NaN where they exceed ±32767 steps of 1/scale. Applied before interpolation, so that neighbouring
+    pixels are not affected by such values."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(np.rint(values * scale)) <= _LARGEST, values, np.nan)
+
+
+def stored_integers(values: NDArray[np.floating], scale: int) -> NDArray[np.int16]:
+    """values · scale as int16, `NO_DATA` for NaN and for values outside the range."""
+    held = within_range(values, scale)
+    missing = np.isnan(held)
+    return np.where(missing, NO_DATA, np.rint(np.where(missing, 0.0, held) * scale).astype(np.int16))
+
+
+def to_stored(
+    raw: NDArray[Any], missing: NDArray[np.bool_], factor: float, offset: float, scale: int, limit: float, where: str
+) -> NDArray[np.int16]:
+    """raw · factor + offset in steps of 1/scale, `NO_DATA` where missing or not finite. Integers without factor and
+    offset are taken as such steps already.
+
+    Args:
+        where: description of the values, for errors.
+
+    Raises:
+        UserError: values beyond ±limit, or a factor that makes them non-finite.
+    """
+    if raw.dtype.kind == "f":
+        missing = missing | ~np.isfinite(raw)
+    steps = np.where(missing, 0, raw).astype(np.float64)
+    if raw.dtype.kind == "f" or (factor, offset) != (1.0, 0.0):
+        steps = steps * (factor * scale) + offset * scale
+    largest = np.abs(steps).max(initial=0) / scale
+    if not largest <= limit:  # also false for NaN
+        raise UserError(
+            f"{where} has values up to {largest:.4g}, beyond ±{limit:g}: set its scale, offset and no-data value"
+        )
+    return np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16)
+
+
+def index_to_stored(index: NDArray[np.floating]) -> NDArray[np.int16]:
+    """A vegetation index between -1 and 1 in steps of 1/`INDEX_SCALE`, `NO_DATA` where it is undefined."""
+    known = np.isfinite(index)
+    return np.where(known, np.rint(INDEX_SCALE * np.where(known, index, 0).clip(-1, 1)), NO_DATA).astype(np.int16)

@@ -1,0 +1,103 @@
+"""An ingest of PASTIS-R on Ray is the ingest in one process, also when a worker dies on the way."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from restore_dit.config.ingestion import PastisConfig
+from restore_dit.data.pastis.patch_plan import plan_patches
+from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.store.add_tiles import add_tiles, outcomes_on_cluster
+from restore_dit.data.store.tile_store import TileStore
+from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, pack
+from tests.data.pastis.web_server import Behaviour, serving
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pastis")
+    write_pastis(SMALL, str(folder / "PASTIS-R"), 24)
+    (folder / "PASTIS-R/DATA_S2/S2_10001.npy").unlink()
+    return pack(folder / "PASTIS-R", folder / "PASTIS-R.zip")
+
+
+@pytest.fixture(scope="module")
+def whole(archive: Path) -> Path:
+    store = archive.parent / "whole"
+    assert list(ingest(archive, store).quarantined) == ["10001"]
+    return store
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("remote", [False, True])
+def test_two_tasks_at_a_time_write_what_one_process_writes(archive, whole, tmp_path, remote):
+    done: list[int] = []
+    with serving(Behaviour(archive.read_bytes())) as url:
+        source = url if remote else str(archive)
+        plan = plan_patches(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
+        report = add_tiles(plan, outcomes_on_cluster(plan, 2), lambda outcome, count, total: done.append(count))
+    assert done == list(range(1, 25))
+    assert report.added == 23
+    assert report.quarantined == TileStore.open(whole).manifest.quarantined
+    assert fingerprint(tmp_path / "store") == fingerprint(whole)
+    assert TileStore.open(tmp_path / "store").manifest.tiles == TileStore.open(whole).manifest.tiles
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_task_whose_worker_is_killed_is_run_again(archive, whole, tmp_path):
+    """SIGKILL for the worker that is at it once three tiles are there."""
+    store = tmp_path / "store"
+    plan = plan_patches(PastisConfig(source=str(archive), output=str(store), patch_size=SIDE))
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill_one() -> None:
+        while not over.is_set():
+            for pid in ingesting_workers():
+                if len(list(store.glob("tiles/*.parquet"))) >= 3:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                    return
+            over.wait(0.002)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    try:
+        report = add_tiles(plan, outcomes_on_cluster(plan, 1))
+    finally:
+        over.set()
+        killer.join(timeout=10)
+    assert killed
+    assert report.added == 23
+    assert fingerprint(store) == fingerprint(whole)
+
+
+def ingesting_workers() -> list[int]:
+    """The worker processes of this process's own cluster that run a map task."""
+    return [
+        int(folder.name)
+        for folder in Path("/proc").glob("[0-9]*")
+        if content(folder / "cmdline").startswith("ray::FlatMap") and os.getpid() in ancestors(int(folder.name))
+    ]
+
+
+def ancestors(pid: int) -> list[int]:
+    """A process's parent, its parent's parent, and so on."""
+    found: list[int] = []
+    while status := content(Path(f"/proc/{pid}/stat")):
+        pid = int(status.rpartition(")")[2].split()[1])
+        found.append(pid)
+    return found
+
+
+def content(file: Path) -> str:
+    """Empty for a process that has ended meanwhile."""
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -14,7 +14,6 @@ from click.core import ParameterSource
 
 from jobs.entry import job_command
 from jobs.registry import JOBS, Job
-from jobs.submission.submission import check_job_id
 from restore_dit.command_line import Commands, command, show
 from restore_dit.errors import UserError
 
@@ -217,6 +216,7 @@ def _send(submission: Submission, client: ClusterClient, cpus: float, gpus: floa
 def _connect(address: str | None, job_id: str | None = None) -> ClusterClient:
     """The cluster. An id of one of its jobs is checked before."""
     from jobs.submission.client import ClusterClient
+    from jobs.submission.submission import check_job_id
     from jobs.submission.target import find_target
 
     if job_id is not None:

@@ -13,8 +13,8 @@ from typing import Any
 import ray
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from restore_dit.data.cluster_job import on_this_node
 from tuning.config import StoppingConfig
 from tuning.records import Score
 
@@ -39,8 +39,7 @@ class _StopList:
 def stop_list() -> StopList:
     """Creates an empty stop list on this node, since trials cannot go on without it: the sweep outlives the loss of any
     node but its own."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return _StopList.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    return _StopList.options(scheduling_strategy=on_this_node()).remote()  # type: ignore[attr-defined]
 
 
 class CooperativeAsha(AsyncHyperBandScheduler):

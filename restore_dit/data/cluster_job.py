@@ -12,6 +12,7 @@ from ray._private import ray_constants
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental import internal_kv
 from ray.util import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from restore_dit.errors import UserError
 
@@ -25,6 +26,12 @@ FIRST_LINE_AFTER = 5.0
 """Seconds before the first message; available resources are granted faster."""
 
 SECONDS_BETWEEN_LINES = 60.0
+
+
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """Places an actor on the node of this process. An actor that reserves no CPUs may lie on any node otherwise, and
+    whatever asks it would fail if that node were lost."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def cpus() -> int:

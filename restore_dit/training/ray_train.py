@@ -13,7 +13,6 @@ import ray
 import ray.train
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from restore_dit.config import WorkersConfig
 from restore_dit.data import cluster_job, storage, stream
@@ -84,9 +83,7 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor, decoded: stream.
         step = resume_state.load_counters(setup.folder.state).step
         monitor.post(EndedReport(step=step, finished=False))
         return False
-    # On the driver's node: on any other, the loss of that node would end the training.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    mailbox = Mailbox.options(scheduling_strategy=cluster_job.on_this_node()).remote()  # type: ignore[attr-defined]
     if decoded is None and setup.config.data.cache_decoded:
         decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, setup.config.workers.data_cpus)
     source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))

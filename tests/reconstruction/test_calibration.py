@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from restore_dit.config import RunConfig
 from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.normalisation import Normalisation, stored_to_published_scale
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.evaluation.baselines import fill as baseline
@@ -22,7 +25,8 @@ from restore_dit.reconstruction.calibration import (
 )
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance, reconstruct, reconstruct_with_deviation
-from restore_dit.reconstruction.sampling import SamplingOptions
+from restore_dit.reconstruction.sampling import SamplingOptions, WindowMaker, sample_windows
+from restore_dit.reconstruction.tiling import SpatialTile
 from restore_dit.series import TileSeries, days_since_origin
 
 LINEAR_IS_OFF, MODEL_IS_OFF = 0.05, 0.01
@@ -181,3 +185,20 @@ def test_the_result_says_what_was_found(pixels_run, series):
     assert "INTERVAL_50" not in provenance(wrong, "wrong", options, filled._replace(calibration=None))
     # In several steps the network is asked for samples, of which no mean is taken.
     assert fill_gaps(wrong, series, SamplingOptions(steps=3)).calibration is None
+
+
+def test_chosen_pixels_are_filled_as_in_the_whole_window_and_alone_as_in_a_batch(pixels_run, series):
+    model, options = pixels_model(pixels_run, wrong_by=0.3), SamplingOptions()
+    frames = np.arange(12)
+    tile, place, cpu = DecodedTile(series), SpatialTile(0, 0, 24, 24), torch.device("cpu")
+    several = np.random.default_rng(1).random((2, 12, 24, 24)) < 0.3
+    windows = [WindowMaker(model, tile, place, frames, gaps, 0, cpu)(0, 8) for gaps in several]
+    pixels = np.array([0, 5, 23, 24, 300, 575])
+    for window, whole in zip(windows, (sample_windows(model, [window], options)[0] for window in windows), strict=True):
+        (few,) = sample_windows(model, [replace(window, pixels=pixels)], options)
+        assert few.shape == (*whole.shape[:2], 1, 6)
+        np.testing.assert_allclose(few[:, :, 0], whole.reshape(*whole.shape[:2], -1)[..., pixels], atol=1e-5)
+    together = sample_windows(model, [replace(window, pixels=pixels) for window in windows], options)
+    for window, few in zip(windows, together, strict=True):
+        (alone,) = sample_windows(model, [replace(window, pixels=pixels)], options)
+        np.testing.assert_allclose(few, alone, atol=1e-5)

@@ -218,7 +218,7 @@ def run_detection(
                     MaskRecord.model_validate_json(outcome.masks),
                     ObjectRecord.model_validate_json(outcome.file),
                 )
-                writer.adopt(outcome.tile_id, masks, file)
+                writer.adopt(outcome.tile_id, (masks, file))
                 report.added += 1
                 report.frames += outcome.frames
             now = time.perf_counter()

@@ -181,7 +181,7 @@ def masked_anew(small_run: RunConfig, folder: Path) -> TileStore:
     for tile_id in writer.todo(store.tile_ids):
         series = store.load(tile_id).series()
         clear = np.zeros_like(series.clouds)
-        writer.adopt(tile_id, *write_masks(store.location, series, clear, origin, store.record(tile_id)))
+        writer.adopt(tile_id, write_masks(store.location, series, clear, origin, store.record(tile_id)))
     writer.commit()
     return TileStore.open(folder)
 

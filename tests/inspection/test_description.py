@@ -43,7 +43,7 @@ def store_of_two(folder: Path) -> TileStore:
         )
     )
     writer.add(TileSeries("plain", Acquisitions(values[1:, :1] * 2, DATES[1:], ("B02",))))
-    writer.quarantine("broken", "no dates")
+    writer.refuse("broken", "no dates")
     writer.commit()
     return TileStore.open(folder)
 

@@ -133,14 +133,14 @@ def add_tiles(
     """
     writer = plan.writer
     for tile_id, reason in plan.bad.items():
-        writer.quarantine(tile_id, reason)
+        writer.refuse(tile_id, reason)
     report = AddedTiles(quarantined=dict(plan.bad))
     try:
         for done, outcome in enumerate(found, start=1):
             if outcome.fatal:
                 raise UserError(outcome.fatal)
             if outcome.reason:
-                writer.quarantine(outcome.tile_id, outcome.reason)
+                writer.refuse(outcome.tile_id, outcome.reason)
                 report.quarantined[outcome.tile_id] = outcome.reason
             else:
                 record = TileRecord.model_validate_json(outcome.record)

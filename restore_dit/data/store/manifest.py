@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from restore_dit.config import Section
-from restore_dit.config.loading import build
 from restore_dit.data.store.masks import CLOUDS, CloudCounts, MaskRecord
 from restore_dit.data.store.tile_statistics import Sums, merge_sums
 from restore_dit.errors import UserError
@@ -221,26 +220,3 @@ class Manifest(Section):
     def to_json(self) -> bytes:
         """The content of `manifest.json`."""
         return self.model_dump_json().encode()
-
-
-def read_manifest(content: bytes, origin: str) -> Manifest:
-    """The manifest written by `to_json`; `origin` names the file in errors.
-
-    Raises:
-        UserError: the content is not a manifest, is damaged, has another format version, or contains unsafe tile ids.
-    """
-    try:
-        tree = json.loads(content)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{origin}: damaged, not JSON ({error}); restore it or ingest again") from None
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise UserError(f"{origin}: not the manifest of a tile store; specify a folder that an ingest wrote")
-    if tree.get("version") != VERSION:
-        raise UserError(
-            f"{origin}: format version {tree.get('version')!r}, this program reads {VERSION}; "
-            "use a matching version of restore-dit or ingest again"
-        )
-    try:
-        return build(Manifest, tree, origin)
-    except UserError as error:
-        raise UserError(f"{error}; the manifest is damaged: restore it or ingest again") from None

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from restore_dit.data import storage
-from restore_dit.data.store.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    ObjectRecord,
-    layer_object,
-    read_manifest,
-)
-from restore_dit.data.store.masks import MaskOrigin, MaskRecord
+from restore_dit.data.store.manifest import Manifest, layer_object
+from restore_dit.data.store.manifest_file import ManifestFile
+from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.data.store.tile_writing import read_masks
+from restore_dit.data.store.tile_writing import WrittenMasks, read_masks
 from restore_dit.errors import UserError
 
 
@@ -24,15 +19,15 @@ class MaskWriter:
 
         writer = MaskWriter(store, origin)
         for tile_id in writer.todo(store.tile_ids):
-            masks, file = write_masks(store.location, series, clouds, origin, store.record(tile_id))
-            writer.adopt(tile_id, masks, file)
+            writer.adopt(tile_id, write_masks(store.location, series, clouds, origin, store.record(tile_id)))
         writer.commit()
     """
 
     def __init__(self, store: TileStore, origin: MaskOrigin) -> None:
         self.store = store
         self.origin = origin
-        self._found: dict[str, tuple[MaskRecord, ObjectRecord]] = {}
+        self._manifest = ManifestFile(store.location)
+        self._found: dict[str, WrittenMasks] = {}
         """Masks that exist and are not yet in use."""
         if store.location.is_local:
             storage.delete_abandoned_writes(store.location.join(f"layers/{origin.layer}"))
@@ -66,32 +61,34 @@ class MaskWriter:
         """Number of tiles whose masks the next commit puts in use."""
         return len(self._found)
 
-    def adopt(self, tile_id: str, masks: MaskRecord, file: ObjectRecord) -> None:
+    def adopt(self, tile_id: str, written: WrittenMasks) -> None:
         """Takes over masks that `write_masks` wrote, in this or another process."""
-        self._found[tile_id] = masks, file
+        self._found[tile_id] = written
 
-    def commit(self) -> Manifest:
+    def refuse(self, tile_id: str, reason: str) -> None:
+        """Leaves a tile with the masks that it has."""
+
+    def commit(self, *, recover: bool = True) -> Manifest:
         """Puts all masks found so far in use in the store's next generation, preserving concurrent commits of others.
+        There is nothing more to recover: `todo` adopts what a killed run left.
 
         Raises:
             UserError: the manifest no longer exists, or storage fails.
         """
-        location = self.store.location.join(MANIFEST_NAME)
-        while True:
-            content, version = storage.read_versioned(location)
-            if content is None:
-                raise UserError(
-                    f"{location.uri}: disappeared while masks were made; ingest again, then repeat this command"
-                )
-            manifest = read_manifest(content, location.uri)
-            tiles = dict(manifest.tiles)
-            for tile_id, (masks, file) in self._found.items():
-                if tile_id in tiles:  # otherwise the tile was removed meanwhile
-                    tiles[tile_id] = tiles[tile_id].with_masks(tile_id, masks, file)
-            if tiles == manifest.tiles:
-                self._found.clear()
-                return manifest
-            following = manifest.model_copy(update={"tiles": tiles, "generation": manifest.generation + 1})
-            if storage.write_if_version(location, following.to_json(), version):
-                self._found.clear()
-                return following
+        manifest = self._manifest.change(self._with_masks)
+        self._found.clear()
+        return manifest
+
+    def _with_masks(self, manifest: Manifest | None) -> Manifest:
+        if manifest is None:
+            raise UserError(
+                f"{self._manifest.location.uri}: disappeared while masks were made; ingest again, then repeat this "
+                "command"
+            )
+        tiles = dict(manifest.tiles)
+        for tile_id, written in self._found.items():
+            if tile_id in tiles:  # otherwise the tile was removed meanwhile
+                tiles[tile_id] = tiles[tile_id].with_masks(tile_id, *written)
+        if tiles == manifest.tiles:
+            return manifest
+        return manifest.model_copy(update={"tiles": tiles, "generation": manifest.generation + 1})

@@ -23,9 +23,9 @@ from restore_dit.data.store.manifest import (
     SensorRecord,
     TileRecord,
     layer_object,
-    read_manifest,
     tile_object,
 )
+from restore_dit.data.store.manifest_file import ManifestFile
 from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, TRUE_CLOUDS, TRUTH, MaskOrigin
 from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries, StoredTile
 from restore_dit.data.store.tile_file import LAYER, damaged, read_frame_indexes
@@ -54,16 +54,15 @@ class TileStore:
             UserError: there is no store or an unfinished one, or its manifest is damaged or of another format version.
         """
         location = storage.locate(uri)
-        manifest = location.join(MANIFEST_NAME)
-        content, _ = storage.read_versioned(manifest)
-        if content is None:
+        manifest = ManifestFile(location).read()
+        if manifest is None:
             if storage.list_names(location.join("tiles")):
                 raise UserError(f"{location.uri}: its ingest was not finished (no {MANIFEST_NAME}); run it again")
             raise UserError(
                 f"{location.uri}: no tile store there (no {MANIFEST_NAME}); specify a folder that `restore-dit ingest` "
                 "or `simulate` wrote"
             )
-        return cls(location, read_manifest(content, manifest.uri))
+        return cls(location, manifest)
 
     @property
     def uri(self) -> str:

@@ -11,9 +11,9 @@ from restore_dit.data.store.manifest import (
     Manifest,
     TileRecord,
     is_safe_name,
-    read_manifest,
     tile_object,
 )
+from restore_dit.data.store.manifest_file import ManifestFile
 from restore_dit.data.store.tile_file import damaged, object_record, written_record
 from restore_dit.data.store.tile_writing import write_tile
 from restore_dit.errors import UserError
@@ -45,7 +45,8 @@ class TileStoreWriter:
         """
         self.location = storage.locate(uri)
         self.bands = tuple(bands)
-        self._committed = self._read_committed()
+        self._manifest = ManifestFile(self.location)
+        self._require_store()
         self._source = source
         self._present = set(self._names("tiles"))
         self._written: dict[str, TileRecord] = {}
@@ -58,17 +59,13 @@ class TileStoreWriter:
         ):  # on S3, one call finds all below the bucket's folder
             storage.delete_abandoned_writes(place)
 
-    def _read_committed(self) -> Manifest | None:
-        manifest = self.location.join(MANIFEST_NAME)
-        names = storage.list_names(self.location)
-        if MANIFEST_NAME in names:
-            return read_manifest(storage.read_bytes(manifest), manifest.uri)
-        others = sorted(set(names) - {"tiles", "layers"})
-        if others:
+    def _require_store(self) -> None:
+        """Raises `UserError` if the folder contains something else, or an unreadable manifest."""
+        others = sorted(set(storage.list_names(self.location)) - {MANIFEST_NAME, "tiles", "layers"})
+        if self._manifest.read() is None and others:
             raise UserError(
                 f"{self.location.uri}: contains {others[0]} and is not a tile store; specify a new or empty folder"
             )
-        return None
 
     def _names(self, folder: str) -> list[str]:
         names = storage.list_names(self.location.join(folder))
@@ -93,6 +90,11 @@ class TileStoreWriter:
             raise UserError(f"{self.location.uri}: tile {series.tile_id} already exists, and tiles never change")
         self.adopt(series.tile_id, write_tile(self.location, series, self.bands))
 
+    @property
+    def uncommitted(self) -> int:
+        """Number of tiles that the next commit adds."""
+        return len(self._written)
+
     def adopt(self, tile_id: str, record: TileRecord) -> None:
         """Takes over a tile that `write_tile` wrote, in this or another process. It becomes part of the store at the
         next `commit`."""
@@ -100,8 +102,8 @@ class TileStoreWriter:
         self._present.add(tile_id)
         self._quarantined.pop(tile_id, None)
 
-    def quarantine(self, tile_id: str, reason: str) -> None:
-        """Records that a tile could not be added, and why. A later run may still add it."""
+    def refuse(self, tile_id: str, reason: str) -> None:
+        """Puts a tile that could not be added into quarantine, with the reason. A later run may still add it."""
         self._quarantined[tile_id] = reason
 
     def commit(self, *, recover: bool = True) -> Manifest:
@@ -110,15 +112,15 @@ class TileStoreWriter:
         With `recover`, existing tiles that are in no manifest are adopted, too: those left by a killed writer, or not
         yet committed by another. This reads each of them, so use `recover=False` for intermediate commits.
         """
-        location = self.location.join(MANIFEST_NAME)
-        while True:
-            content, version = storage.read_versioned(location)
+
+        def following(committed: Manifest | None) -> Manifest:
             # Listed after reading the manifest, so that any tile it names is either listed or has been removed.
             self._present = set(self._names("tiles"))
-            manifest = self._next(None if content is None else read_manifest(content, location.uri), recover)
-            if storage.write_if_version(location, manifest.to_json(), version):
-                self._written.clear()  # others may add to these tiles from now on
-                return manifest
+            return self._next(committed, recover)
+
+        manifest = self._manifest.change(following)
+        self._written.clear()  # others may add to these tiles from now on
+        return manifest
 
     def _next(self, committed: Manifest | None, recover: bool) -> Manifest:
         """The generation after `committed`, with this writer's tiles and quarantine."""

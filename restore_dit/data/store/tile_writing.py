@@ -28,6 +28,9 @@ from restore_dit.data.store.tile_file import (
 from restore_dit.errors import UserError
 from restore_dit.series import S2_ALL_BANDS, TileSeries
 
+WrittenMasks = tuple[MaskRecord, ObjectRecord]
+"""The manifest records of a tile's masks: what they are, and the file that holds them."""
+
 _NO_DATES = np.array([], "datetime64[D]")
 
 
@@ -76,7 +79,7 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
 
 def write_masks(
     store: storage.Place, series: TileSeries, clouds: NDArray[np.uint8], origin: MaskOrigin, record: TileRecord
-) -> tuple[MaskRecord, ObjectRecord]:
+) -> WrittenMasks:
     """Writes cloud masks uint8 [T, H, W] of a committed tile with this `record`, next to masks of other origins, and
     returns their manifest records. If another process has written masks of this origin meanwhile, those are kept and
     returned, since a committed file never changes.
@@ -93,9 +96,7 @@ def write_masks(
     return masks, _write_layer(location, series.tile_id, origin.layer, content)
 
 
-def read_masks(
-    store: storage.Place, tile_id: str, origin: MaskOrigin, record: TileRecord
-) -> tuple[MaskRecord, ObjectRecord] | None:
+def read_masks(store: storage.Place, tile_id: str, origin: MaskOrigin, record: TileRecord) -> WrittenMasks | None:
     """The manifest records of existing masks of this origin; None if there are none, or they are damaged or were made
     from another tile with this id.
 

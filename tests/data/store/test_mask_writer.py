@@ -31,7 +31,7 @@ def give(store: TileStore, *tile_ids: str, origin: MaskOrigin = RULE, value: int
     writer = MaskWriter(store, origin)
     for tile_id in writer.todo(tile_ids):
         series, record = store.load(tile_id).series(), store.record(tile_id)
-        writer.adopt(tile_id, *write_masks(store.location, series, masks_like(tile_id, value), origin, record))
+        writer.adopt(tile_id, write_masks(store.location, series, masks_like(tile_id, value), origin, record))
     return writer
 
 
@@ -109,7 +109,7 @@ def test_a_file_that_is_there_never_changes(tmp_path: Path) -> None:
     for writer, value in ((first, 1), (second, 2)):
         series = store.load("a").series()
         masks = write_masks(store.location, series, masks_like("a", value), RULE, store.record("a"))
-        writer.adopt("a", *masks)
+        writer.adopt("a", masks)
         writer.commit()
     after = TileStore.open(tmp_path)
     np.testing.assert_array_equal(after.load("a").series().clouds, masks_like("a", 1))

@@ -78,7 +78,7 @@ def test_a_stray_file_among_the_tiles_stops_nobody(tmp_path: Path) -> None:
 
 def test_a_quarantined_tile_may_come_later(tmp_path: Path) -> None:
     writer = TileStoreWriter(tmp_path)
-    writer.quarantine("a", "no dates")
+    writer.refuse("a", "no dates")
     writer.commit()
     with pytest.raises(UserError, match="no dates"):
         TileStore.open(tmp_path).load("a")
@@ -136,6 +136,15 @@ def test_a_commit_between_reading_and_writing_is_seen(tmp_path: Path, monkeypatc
     assert TileStore.open(tmp_path).tile_ids == ("a", "b")
 
 
+def test_what_a_writer_remembers_of_its_commits_is_what_readers_find(tmp_path: Path) -> None:
+    """It parses the manifest again only where another has written it since."""
+    first, second = TileStoreWriter(tmp_path), TileStoreWriter(tmp_path)
+    for writer, name in ((first, "a"), (first, "b"), (second, "c"), (first, "d"), (first, "e")):
+        writer.add(tile(name))
+        assert writer.commit(recover=False) == TileStore.open(tmp_path).manifest
+    assert TileStore.open(tmp_path).tile_ids == tuple("abcde")
+
+
 def test_commits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     script = """
         import sys
@@ -145,7 +154,7 @@ def test_commits_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
         writer = TileStoreWriter(sys.argv[1])
         for index in range(12):
             writer.add(tile(f"{sys.argv[3]}{index:02d}"))
-            writer.quarantine(f"bad-{sys.argv[3]}{index}", "no dates")
+            writer.refuse(f"bad-{sys.argv[3]}{index}", "no dates")
             writer.commit(recover=False)
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path), str(Path(__file__).parents[3])]

@@ -27,7 +27,9 @@ from rich.console import Console
 
 from restore_dit.config import load
 from restore_dit.config.jobs import EvaluationConfig
+from restore_dit.data.items import Plan
 from restore_dit.data.loader import tile_reader
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.diffusion import objective
 from restore_dit.evaluation.evaluate import TileEvaluator, summarise, tiles_to_score
@@ -113,7 +115,8 @@ def score(model: str, site: str, protocol: str) -> float:
     config = EvaluationConfig.model_validate(chosen)
     tile_ids = tiles_to_score(loaded, store, config)
     work = TileEvaluator(loaded, tile_reader(store, data_of(loaded, config), keep=1), config, frozenset())
-    return summarise(list(work(tile_ids)), config, {}).comparisons[MODEL_NAME].gain
+    scores = list(run(Plan(work, tile_ids, config.output)).results.values())
+    return summarise(scores, config, {}).comparisons[MODEL_NAME].gain
 
 
 def train_and_score(part: Part, seed: int, given: argparse.Namespace, folder: str) -> dict[str, Any]:

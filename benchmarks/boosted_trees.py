@@ -24,8 +24,8 @@ from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.loader import step_batches
 from restore_dit.data.randomness import generator
+from restore_dit.data.runner import run
 from restore_dit.data.simulation.simulate import plan_simulation
-from restore_dit.data.store.add_tiles import add_tiles, outcomes
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.evidence import in_a_row
 from restore_dit.model.pixel_denoiser import Estimate, PixelDenoiser, evidence_of
@@ -128,8 +128,7 @@ def _configuration(store: str, seed: int) -> RunConfig:
 def _simulated(place: Path, tiles: int, seed: int) -> str:
     """The URI of a store of varied simulated tiles, simulated if missing."""
     config = SimulationConfig(height=2 * SIDE, width=2 * SIDE, varied=True)
-    plan = plan_simulation(config, place, seed, range(tiles))
-    add_tiles(plan, outcomes(plan))
+    run(plan_simulation(config, place, seed, range(tiles)))
     return str(place)
 
 

@@ -80,8 +80,9 @@ def run_case(case: Case, store: str, weights: str) -> dict[str, float]:
     """Masks the whole store once and returns the rates and the peak memory."""
     from dataclasses import replace
 
-    from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
+    from restore_dit.clouds.detect import frames_masked, plan_detection
     from restore_dit.config.clouds import DetectionConfig
+    from restore_dit.data.runner import run
 
     config = DetectionConfig.model_validate(
         {"store": store, "method": case.method, "workers": case.workers, "precision": case.precision}
@@ -89,24 +90,22 @@ def run_case(case: Case, store: str, weights: str) -> dict[str, float]:
     )
     plan = plan_detection(config)
     if case.plain:
-        assert plan.masker is not None
-        plan = replace(plan, masker=replace(plan.masker, detector=PlainDetector(plan.masker.detector)))
+        plan = replace(plan, work=replace(plan.work, detector=PlainDetector(plan.work.detector)))
     if case.workers:
-        return _through_ray(plan)
-    begin = time.perf_counter()
-    report = run_detection(plan, outcomes(plan))
-    seconds = time.perf_counter() - begin
+        return _through_ray(plan, case.workers)
+    report = run(plan)
     return {
-        "tiles_a_second": report.added / seconds,
-        "frames_a_second": report.frames / seconds,
+        "tiles_a_second": len(report.results) / report.seconds,
+        "frames_a_second": frames_masked(report) / report.seconds,
         "peak_mb": own_memory("VmHWM") / 1e6,
     }
 
 
-def _through_ray(plan: Any) -> dict[str, float]:
+def _through_ray(plan: Any, workers: int) -> dict[str, float]:
     import ray
 
-    from restore_dit.clouds.detect import outcomes_on_cluster, run_detection
+    from restore_dit.clouds.detect import frames_masked
+    from restore_dit.data.runner import run
 
     with in_ray_environment(os.environ):
         ray.init(num_cpus=CPUS, include_dashboard=False, log_to_driver=False, object_store_memory=1 << 30,
@@ -114,14 +113,14 @@ def _through_ray(plan: Any) -> dict[str, float]:
     arrivals: list[float] = []
     begin = time.perf_counter()
     with watched_memory("ray::") as peaks:
-        report = run_detection(plan, outcomes_on_cluster(plan), lambda *_: arrivals.append(time.perf_counter()))
+        report = run(plan, workers, lambda *_: arrivals.append(time.perf_counter()))
     ray.shutdown()
     # Start-up does not depend on the size of the store, so the first tenth is excluded from the rate.
     warm = len(arrivals) // 10
     rate = (len(arrivals) - 1 - warm) / (arrivals[-1] - arrivals[warm])
     return {
         "tiles_a_second": rate,
-        "frames_a_second": rate * report.frames / report.added,
+        "frames_a_second": rate * frames_masked(report) / len(report.results),
         "peak_mb": max(peaks.values()) / 1e6,
         "first_tile_s": arrivals[0] - begin,
     }

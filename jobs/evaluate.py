@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cluster.connection import connect
 from jobs.entry import main
-from jobs.progress import JobProgress
+from jobs.items import run_items
 from restore_dit.config.jobs import EvaluationConfig
+
+if TYPE_CHECKING:
+    from restore_dit.data.items import OnOutcome, Plan, RunReport
+    from restore_dit.evaluation.protocols import TileScores
 
 
 def run(config: EvaluationConfig, display: Console) -> int:
@@ -17,10 +21,10 @@ def run(config: EvaluationConfig, display: Console) -> int:
     from restore_dit.evaluation.evaluate import evaluate
     from restore_dit.evaluation.report import print_report
 
-    if config.workers:
-        connect(display)
-    with JobProgress("evaluate", "tiles", None, display) as progress:
-        report = evaluate(config, progress.update, lambda line: display.print(line, soft_wrap=True, highlight=False))
+    def execute(plan: Plan[str, TileScores], on_outcome: OnOutcome) -> RunReport[TileScores]:
+        return run_items("evaluate", "tiles", plan, display, workers=config.workers, on_outcome=on_outcome)
+
+    report = evaluate(config, execute, lambda line: display.print(line, soft_wrap=True, highlight=False))
     print_report(report, display)
     display.print(f"table and figures: {config.output}", soft_wrap=True, highlight=False)
     return 0

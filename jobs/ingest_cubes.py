@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from rich.console import Console
 
 from jobs.entry import main
-from jobs.tile_jobs import run_tile_job
+from jobs.items import add_tiles
 from restore_dit.config import dump
 from restore_dit.config.ingestion import CubesConfig
 from restore_dit.data.cubes.site_plan import plan_cubes
@@ -40,8 +40,8 @@ def run(config: CubesConfig, display: Console) -> int:
             highlight=False,
             markup=False,
         )
-    report = run_tile_job("ingest-cubes", "sites", plan, config.workers, display, few=FEW_SITES)
-    return 1 if report.quarantined and not config.allow_bad_tiles else 0
+    report = add_tiles("ingest-cubes", "sites", plan, display, workers=config.workers, few=FEW_SITES)
+    return 1 if report.failed and not config.allow_bad_tiles else 0
 
 
 def preview(config: CubesConfig) -> Iterator[str]:

@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 
 from jobs.entry import main
-from jobs.tile_jobs import run_tile_job
+from jobs.items import add_tiles
 from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
 
@@ -15,8 +15,8 @@ from restore_dit.data.pastis.patch_plan import plan_patches
 def run(config: PastisConfig, display: Console) -> int:
     """Ingests patches and prints a summary. Returns the exit status: 1 if this run quarantined a patch, unless
     `allow_bad_tiles` is set."""
-    report = run_tile_job("ingest-pastis", "patches", plan_patches(config), config.workers, display)
-    return 1 if report.quarantined and not config.allow_bad_tiles else 0
+    report = add_tiles("ingest-pastis", "patches", plan_patches(config), display, workers=config.workers)
+    return 1 if report.failed and not config.allow_bad_tiles else 0
 
 
 if __name__ == "__main__":

@@ -195,12 +195,11 @@ class TileMetrics:
     def __init__(self, job: str) -> None:
         self._gauges = JobGauges(job)
 
-    def show(self, done: int, failed: int, planned: int | None) -> None:
-        """Publishes the numbers of tiles processed (including failed ones), failed, and planned, if known."""
+    def show(self, done: int, failed: int, planned: int) -> None:
+        """Publishes the numbers of tiles processed (including failed ones), failed, and planned."""
         self._gauges.set("restore_dit_tiles_done", done)
         self._gauges.set("restore_dit_tiles_failed", failed)
-        if planned is not None:
-            self._gauges.set("restore_dit_tiles_planned", planned)
+        self._gauges.set("restore_dit_tiles_planned", planned)
 
     def close(self) -> None:
         """Marks the job as ended."""

@@ -25,12 +25,12 @@ class JobProgress:
             progress.advance()
     """
 
-    def __init__(self, job: str, unit: str, total: int | None, display: Console) -> None:
+    def __init__(self, job: str, unit: str, total: int, display: Console) -> None:
         """
         Args:
             job: the job's name, for example `ingest-pastis`.
             unit: what is counted, in the plural, for example `tiles`.
-            total: number of items; None: given to `update` later.
+            total: number of items.
             display: console for the progress.
         """
         self.job = job
@@ -60,18 +60,19 @@ class JobProgress:
         self.failed += count
         self._publish()
 
-    def update(self, done: int, total: int | None = None) -> None:
-        """Sets the number of finished items and, if given, the total."""
-        self.done, self.total = done, self.total if total is None else total
-        self._bar.update(self._task, completed=done, total=self.total)
+    def update(self, done: int) -> None:
+        """Sets the number of finished items."""
+        self.done = done
+        self._bar.update(self._task, completed=done)
         self._publish()
         now = time.monotonic()
         if done % LINE_EVERY == 0 or done == self.total or now - self._last_line >= LONGEST_SILENCE:
             self._last_line = now
             if not self._display.is_terminal:
-                of = "" if self.total is None else f" of {self.total}"
                 self._display.print(
-                    f"{self.job}: {done}{of} {self.unit}, {self.rate:.3g} per second", highlight=False, soft_wrap=True
+                    f"{self.job}: {done} of {self.total} {self.unit}, {self.rate:.3g} per second",
+                    highlight=False,
+                    soft_wrap=True,
                 )
 
     def __enter__(self) -> JobProgress:

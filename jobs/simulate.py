@@ -7,8 +7,8 @@ import sys
 from rich.console import Console
 
 from jobs.entry import main
+from jobs.items import add_tiles
 from jobs.progress import JobProgress
-from jobs.tile_jobs import run_tile_job
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.simulation.simulate import plan_simulation
 
@@ -25,7 +25,7 @@ def run(config: SimulationJobConfig, display: Console) -> int:
     indices = range(config.first, config.first + config.tiles)
     plan = plan_simulation(config.simulation, config.output, config.seed, indices, commit_every=config.commit_every)
     few = LITTLE_WORK // (config.height * config.width)
-    return 1 if run_tile_job("simulate", "tiles", plan, config.workers, display, few=few).quarantined else 0
+    return 1 if add_tiles("simulate", "tiles", plan, display, workers=config.workers, few=few).failed else 0
 
 
 def _write_pastis(config: SimulationJobConfig, display: Console) -> int:

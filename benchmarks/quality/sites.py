@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from restore_dit.clouds.detect import outcomes as detections
-from restore_dit.clouds.detect import plan_detection, run_detection
+from restore_dit.clouds.detect import plan_detection
 from restore_dit.config import TargetConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.cubes.site_plan import ingest_cubes
 from restore_dit.data.examples.targets import TARGET, decide_by_record
+from restore_dit.data.runner import run
 from restore_dit.data.simulation.simulate import plan_simulation
-from restore_dit.data.store.add_tiles import add_tiles, outcomes
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import S2_BANDS
 
@@ -96,13 +95,11 @@ def prepare(name: str, data: Path, folder: Path, masks: Masks) -> Site:
     place = str(folder / name)
     if name == SIMULATED:
         config = SimulationConfig(height=SIMULATED_SIDE, width=SIMULATED_SIDE, varied=True)
-        plan = plan_simulation(config, place, SIMULATION_SEED, range(SIMULATED_TILES))
-        add_tiles(plan, outcomes(plan))
+        run(plan_simulation(config, place, SIMULATION_SEED, range(SIMULATED_TILES)))
     else:
         source = SOURCES[name]
         ingest_cubes(data / source.folder, place, load_cube_mapping(source.mapping))
-    detection = plan_detection(DetectionConfig(store=place, method="rule" if masks == "both" else "source"))
-    run_detection(detection, detections(detection))
+    run(plan_detection(DetectionConfig(store=place, method="rule" if masks == "both" else "source", workers=0)))
     return _site(name, TileStore.open(place), masks)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from restore_dit.config.examples import Fraction, Positive, Section
+from restore_dit.config.examples import CommitSeconds, Fraction, Positive, Section
 
 
 class RuleConfig(Section):
@@ -161,9 +161,7 @@ class DetectionConfig(Section):
         "or this process for only a few tiles",
     )
     use_gpu: bool = Field(False, description="network: run it on GPUs")
-    commit_every: Positive = Field(
-        16, description="tiles between commits of the store; more where commits would take over a twentieth of the time"
-    )
+    commit_every: CommitSeconds = 10.0
 
     @model_validator(mode="before")
     @classmethod

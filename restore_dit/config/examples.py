@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
+CommitSeconds = Annotated[
+    float,
+    Field(ge=0, description="minimum seconds between commits of the store; the pause is longer if commits are slow"),
+]
+
 
 SamplerName = Literal["dpm_solver_pp", "ddim", "euler"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field
 
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping
-from restore_dit.config.examples import Positive, Section
+from restore_dit.config.examples import CommitSeconds, Positive, Section
 from restore_dit.config.loading import build, read_yaml
 from restore_dit.config.settings import changes_of, merge
 
@@ -62,7 +62,7 @@ class PastisConfig(Section):
         None, ge=0, description="concurrent Ray tasks; 0: this process, without Ray; if unset, one per CPU"
     )
     allow_bad_tiles: bool = Field(False, description="exit with success even if patches were quarantined")
-    commit_every: Positive = Field(32, description="patches between commits of the store")
+    commit_every: CommitSeconds = 10.0
     transfer: TransferConfig = TransferConfig()
 
 
@@ -89,7 +89,7 @@ class CubesConfig(Section):
     )
     task_gib: float = Field(1.0, gt=0, description="memory in GiB reserved per task; larger sites need more")
     allow_bad_tiles: bool = Field(False, description="exit with success even if sites were quarantined")
-    commit_every: Positive = Field(16, description="sites between commits of the store")
+    commit_every: CommitSeconds = 10.0
 
     @property
     def cube_mapping(self) -> CubeMapping:

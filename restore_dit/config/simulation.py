@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from restore_dit.config.examples import Fraction, Positive, Section
+from restore_dit.config.examples import CommitSeconds, Fraction, Positive, Section
 
 
 class SimulationConfig(Section):
@@ -83,7 +83,7 @@ class SimulationJobConfig(SimulationConfig):
         ge=0,
         description="concurrent Ray tasks; 0: this process; if unset, one per CPU, or this process for little work",
     )
-    commit_every: Positive = Field(64, description="tiles between commits of the store")
+    commit_every: CommitSeconds = 10.0
 
     @model_validator(mode="after")
     def _possible(self) -> SimulationJobConfig:

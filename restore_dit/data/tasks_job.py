@@ -1,7 +1,8 @@
-"""Work on a cluster through Ray Data: tasks, or actors that keep something loaded; only small results are sent back.
+"""Work on many items on a cluster through Ray Data: tasks, or actors that keep something loaded; only small results are
+sent back.
 
 Items are distributed in groups. A group whose worker dies is processed again on another worker. An exception in a
-worker ends the job, with a one-line message if it is an error that the user can fix.
+worker ends the run.
 """
 
 from __future__ import annotations
@@ -11,21 +12,20 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import ray
 import ray.data
-from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, WorkerCrashedError
 from ray.util.annotations import RayDeprecationWarning
 
 from restore_dit.data import cluster_job
+from restore_dit.data.items import Item, Outcome, Plan, Result
 from restore_dit.errors import UserError
 
 RETRIES = 3
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Work = Callable[[Sequence[Item]], Iterable[Result]]
+Work = Callable[[Sequence[Any]], Iterable[Outcome[Any]]]
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,17 @@ class _Refusal:
     """A worker's `UserError`, returned as an outcome instead of raised: after an exception Ray Data releases actors
     only once nothing refers to them any more, whereas it ends them immediately when iteration stops."""
 
-    message: str
-    status: int
+    error: UserError
 
 
-def _rows(work: Work[Any, Any], group: _Group) -> list[dict[str, Any]]:
+def _rows(work: Work, group: _Group) -> list[dict[str, Any]]:
     """One row `{"outcome": …}` per result."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
         for outcome in work(group.items):
             rows.append({"outcome": outcome})  # noqa: PERF401 - results before an error are kept
     except UserError as error:
-        rows.append({"outcome": _Refusal(str(error), error.status)})
+        rows.append({"outcome": _Refusal(error)})
     return rows
 
 
@@ -75,81 +74,19 @@ class _Actor:
         return _rows(self.work, row["group"])
 
 
-def outcomes_of_tasks(
-    work: Work[Item, Result], groups: Sequence[Sequence[Item]], workers: int | None, *, memory: int, where: str
-) -> Iterator[Result]:
-    """Yields the results of all groups, in the order in which tasks finish.
+def outcomes_on_cluster(plan: Plan[Item, Result], workers: int | None) -> Iterator[Outcome[Result]]:
+    """Yields the outcomes of all items of a plan, in the order in which tasks finish.
 
     Args:
-        work: called in a worker process with one group.
-        groups: groups of items to process.
-        workers: concurrent tasks; None for one per CPU currently in the cluster.
-        memory: bytes reserved per task.
-        where: what the job writes to, for messages.
+        plan: what to do.
+        workers: concurrent tasks or actors; None: one per CPU currently in the cluster, or per GPU if the plan needs
+            those.
 
     Raises:
-        UserError: the cluster has no room for a task, a worker reports an error that the user can fix, or workers die
+        UserError: the cluster has no room for a worker, or lacks a GPU for each; a worker raises one; or workers die
             repeatedly.
     """
-    cluster_job.await_room([{"CPU": 1.0, "memory": float(memory)}])
-    count = cluster_job.cpus() if workers is None else workers
-    with warnings.catch_warnings():
-        # Ray 2.60 deprecates `max_retries` without a replacement; without it, a task is retried for ever.
-        warnings.simplefilter("ignore", RayDeprecationWarning)
-        dataset = _dataset(groups).flat_map(
-            cast(Any, _Task(ray.put(work))),
-            compute=ray.data.TaskPoolStrategy(size=min(count, len(groups))),
-            num_cpus=1,
-            memory=memory,
-            max_retries=RETRIES,
-        )
-    yield from _outcomes(dataset, where)
-
-
-def outcomes_of_actors(
-    work: Work[Item, Result],
-    groups: Sequence[Sequence[Item]],
-    workers: int | None,
-    *,
-    use_gpu: bool,
-    memory: int,
-    where: str,
-) -> Iterator[Result]:
-    """Like `outcomes_of_tasks`, with `workers` actors (None: one per CPU, with `use_gpu` per GPU) that each load `work`
-    once.
-
-    Raises:
-        UserError: as above; with `use_gpu` also if the cluster lacks a GPU for each actor.
-    """
-    bundle = {"CPU": 1.0, "memory": float(memory)} | ({"GPU": 1.0} if use_gpu else {})
-    count = (cluster_job.gpus() if use_gpu else cluster_job.cpus()) if workers is None else workers
-    count = min(count, len(groups))
-    advice = "set workers to at most that many, or use_gpu=false" if use_gpu else ""
-    cluster_job.await_room([bundle] * (count if use_gpu else 1), advice=advice)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RayDeprecationWarning)  # `max_restarts`, as above
-        dataset = _dataset(groups).flat_map(
-            cast(Any, _Actor),
-            fn_constructor_args=(ray.put(work),),
-            compute=ray.data.ActorPoolStrategy(size=count),
-            num_cpus=1,
-            num_gpus=1 if use_gpu else 0,
-            memory=memory,
-            max_restarts=RETRIES,
-            max_task_retries=RETRIES,
-        )
-    yield from _outcomes(dataset, where)
-
-
-def _dataset(groups: Sequence[Sequence[Any]]) -> ray.data.Dataset:
-    # Ray Data's own progress bars and reports would be mixed with this program's output.
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    return ray.data.from_items([{"group": _Group(group)} for group in groups], override_num_blocks=len(groups))
-
-
-def _outcomes(dataset: ray.data.Dataset, where: str) -> Iterator[Any]:
-    dataset.context.enable_progress_bars = False
-    dataset.context.print_on_execution_start = False
+    dataset = _dataset(plan, workers)
     refusal: _Refusal | None = None
     with closing(cast(Generator[dict[str, Any]], iter(dataset.iter_rows()))) as rows:
         try:
@@ -158,13 +95,44 @@ def _outcomes(dataset: ray.data.Dataset, where: str) -> Iterator[Any]:
                     refusal = row["outcome"]
                     break
                 yield row["outcome"]
-        except RayError as error:
-            if isinstance(error, WorkerCrashedError | RayActorError | NodeDiedError | OutOfMemoryError):
-                reason = " ".join(str(error).split())[:300]
-                raise UserError(
-                    f"{where}: a worker died {RETRIES + 1} times on the same work ({reason}); fewer workers have more "
-                    "memory each; run the same command again: finished work is kept"
-                ) from error
-            raise
+        except (WorkerCrashedError, RayActorError, NodeDiedError, OutOfMemoryError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"{plan.where}: a worker died {RETRIES + 1} times on the same work ({reason}); fewer workers have more "
+                "memory each; run the same command again: finished work is kept"
+            ) from error
     if refusal is not None:
-        raise UserError(refusal.message, status=refusal.status)
+        raise refusal.error
+
+
+def _dataset(plan: Plan[Any, Any], workers: int | None) -> ray.data.Dataset:
+    """A dataset of rows `{"outcome": …}`, computed as it is read."""
+    groups = plan.tasks
+    bundle = {"CPU": 1.0, "memory": float(plan.memory)} | ({"GPU": 1.0} if plan.use_gpu else {})
+    count = (cluster_job.gpus() if plan.use_gpu else cluster_job.cpus()) if workers is None else workers
+    count = min(count, len(groups))
+    advice = "set workers to at most that many, or use_gpu=false" if plan.use_gpu else ""
+    cluster_job.await_room([bundle] * (count if plan.use_gpu else 1), advice=advice)
+    work = ray.put(plan.work)
+    how: dict[str, Any]
+    if plan.stays:
+        how = {
+            "fn": _Actor,
+            "fn_constructor_args": (work,),
+            "compute": ray.data.ActorPoolStrategy(size=count),
+            "max_restarts": RETRIES,
+            "max_task_retries": RETRIES,
+        }
+    else:
+        how = {"fn": _Task(work), "compute": ray.data.TaskPoolStrategy(size=count), "max_retries": RETRIES}
+    # Ray Data's own progress bars and reports would be mixed with this program's output.
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    rows = ray.data.from_items([{"group": _Group(group)} for group in groups], override_num_blocks=len(groups))
+    with warnings.catch_warnings():
+        # Ray 2.60 deprecates `max_retries` and `max_restarts` without a replacement; without them, a task is retried
+        # for ever.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = rows.flat_map(**how, num_cpus=1, num_gpus=1 if plan.use_gpu else 0, memory=plan.memory)
+    dataset.context.enable_progress_bars = False
+    dataset.context.print_on_execution_start = False
+    return dataset

@@ -10,8 +10,10 @@ from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.split import frames_of_part, split_tiles
 from restore_dit.data.examples.targets import TARGET, decide_by_record
+from restore_dit.data.items import OnOutcome, Outcome, Plan, RunReport
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
+from restore_dit.data.runner import run
 from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -22,8 +24,8 @@ from restore_dit.evaluation.report import Report, write_report
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model, load_model
 
-ACTOR_MEMORY = 1 << 30
-"""Memory reserved per actor in bytes: a tile's whole series, the network and its activations."""
+Execute = Callable[[Plan[str, TileScores], OnOutcome], RunReport[TileScores]]
+"""Carries out a plan, calling a function with each outcome."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class TileEvaluator:
     with_figures: frozenset[str]
     beside: Model | None = None
 
-    def __call__(self, tile_ids: Sequence[str]) -> Iterator[TileScores]:
+    def __call__(self, tile_ids: Sequence[str]) -> Iterator[Outcome[TileScores]]:
         """Yields the scores of one tile after another.
 
         Raises:
@@ -48,19 +50,20 @@ class TileEvaluator:
         beside = None if self.beside is None else self.beside.on_device(use_gpu)
         for tile_id in tile_ids:
             with_figures = tile_id in self.with_figures
-            yield evaluate_tile(model, self.reader(tile_id), self.config, with_figures=with_figures, beside=beside)
+            tile = self.reader(tile_id)
+            yield Outcome(tile_id, evaluate_tile(model, tile, self.config, with_figures=with_figures, beside=beside))
 
 
 def evaluate(
-    config: EvaluationConfig,
-    on_tile: Callable[[int, int], object] = lambda done, total: None,
-    warn: Callable[[str], object] = lambda line: None,
+    config: EvaluationConfig, execute: Execute | None = None, warn: Callable[[str], object] = lambda line: None
 ) -> Report:
     """Scores the model, writes tables and figures to `config.output`, and returns the report.
 
-    `on_tile` is called with (tiles done, total tiles); `warn` is called with one line if `part` is `all` and the model
-    was trained on some of the scored tiles. With `workers` > 0 the tiles are scored by Ray actors, which requires a
-    prior `ray.init`.
+    Args:
+        config: what is evaluated, and how.
+        execute: scores the tiles; by default with `config.workers` workers, which requires a prior `ray.init` unless
+            it is 0.
+        warn: called with one line if `part` is `all` and the model was trained on some of the scored tiles.
 
     Raises:
         UserError: the model or the store cannot be read, there is nothing to score, or a GPU is requested but missing.
@@ -87,38 +90,20 @@ def evaluate(
         data = data.model_copy(update={"radar": RadarConfig(track=BOTH_TRACKS)})
     reader = tile_reader(store, data, keep=1)
     work = TileEvaluator(model, reader, config, frozenset(tile_ids[: config.figures]), beside)
-    collected = []
-    for result in _scores_on_cluster(work, tile_ids) if config.workers else work(tile_ids):
-        for name, content in result.figures.items():
+    plan = Plan(work, tile_ids, config.output, stays=True, use_gpu=config.sampling.use_gpu)
+
+    def write_figures(outcome: Outcome[TileScores], done: int, total: int) -> None:
+        for name, content in outcome.result.figures.items() if outcome.result else ():
             write_bytes_atomically(locate(config.output).join(name), content)
-        collected.append(result)
-        on_tile(len(collected), len(tile_ids))
-    collected.sort(key=lambda result: result.tile_id)
-    report = to_report(config, model, collected, facts, beside)
+
+    execute = execute or (lambda plan, on_outcome: run(plan, config.workers, on_outcome))
+    scored = execute(plan, write_figures)
+    results = [scored.results[tile_id] for tile_id in sorted(scored.results)]
+    report = to_report(config, model, results, facts, beside)
     write_report(report, config.output)
-    frames = [frame for result in collected for frame in result.frames]
+    frames = [frame for result in results for frame in result.frames]
     write_bytes_atomically(locate(config.output).join("frames.csv"), frames_csv(frames).encode())
     return report
-
-
-def _scores_on_cluster(work: TileEvaluator, tile_ids: Sequence[str]) -> Iterator[TileScores]:
-    """Yields the scores of tiles from a pool of actors, in the order in which these finish.
-
-    Raises:
-        UserError: the cluster lacks the GPUs, a worker reports an error that the user can fix, or workers die
-            repeatedly.
-    """
-    from restore_dit.data.tasks_job import outcomes_of_actors  # which imports Ray
-
-    config, one_by_one = work.config, [[tile_id] for tile_id in tile_ids]
-    return outcomes_of_actors(
-        work,
-        one_by_one,
-        config.workers,
-        use_gpu=config.sampling.use_gpu,
-        memory=ACTOR_MEMORY,
-        where=config.output,
-    )
 
 
 def _second_model(

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
+from restore_dit.clouds.detect import plan_detection
 from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
 from restore_dit.data import storage
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.inspection.verification import verify_store
@@ -41,12 +42,12 @@ def test_store_and_weights_in_a_bucket(bucket: str) -> None:
     storage.write_bytes_atomically(weights, content.getvalue())
     config = DetectionConfig(store=uri, method="network", weights=weights, workers=0)
     plan = plan_detection(config)
-    report = run_detection(plan, outcomes(plan))
-    assert (report.added, report.failed) == (5, {})
+    report = run(plan)
+    assert (len(report.results), report.failed) == (5, {})
     after = TileStore.open(uri)
     assert verify_store(after, deep=True) == []
     series = tile("a")
-    (expected,) = plan.masker.detector.detect([series])  # type: ignore[union-attr]
+    (expected,) = plan.work.detector.detect([series])  # type: ignore[attr-defined]
     np.testing.assert_array_equal(after.load("a").series().clouds, expected)
     assert plan_detection(config).todo == []
 
@@ -54,7 +55,7 @@ def test_store_and_weights_in_a_bucket(bucket: str) -> None:
 @pytest.mark.slow
 def test_a_server_that_goes_away_is_one_line_and_the_next_run_goes_on(bucket: str, s3: CephServer) -> None:
     uri = store_in(bucket)
-    config = DetectionConfig(store=uri, workers=0, commit_every=2)
+    config = DetectionConfig(store=uri, workers=0, commit_every=0)
     plan = plan_detection(config)
 
     def stop(_: object, done: int, total: int) -> None:
@@ -62,10 +63,10 @@ def test_a_server_that_goes_away_is_one_line_and_the_next_run_goes_on(bucket: st
             s3.stop_gateway()
 
     with pytest.raises(UserError, match=r"s3://.*store"):
-        run_detection(plan, outcomes(plan), stop)
+        run(plan, on_outcome=stop)
     s3.start_gateway()
     again = plan_detection(config)
     assert len(again.todo) == 2
-    assert run_detection(again, outcomes(again)).added == 2
+    assert len(run(again).results) == 2
     layers = {record.masks_in_use for record in TileStore.open(uri).manifest.tiles.values()}
     assert layers == {plan.writer.origin.layer}

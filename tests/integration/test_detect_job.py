@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import ray
 
-from restore_dit.clouds.detect import outcomes, outcomes_on_cluster, plan_detection, run_detection
+from restore_dit.clouds.detect import plan_detection
 from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig, DetectionConfig
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.inspection.verification import verify_store
@@ -51,12 +52,12 @@ def test_two_actors_write_what_one_process_writes(stores, tmp_path, method):
     work = plan(on_ray, workers=2, **options)
     if method == "network":
         Path(options["weights"]).rename(tmp_path / "moved.pth")  # actors need no file of the driver's
-    report = run_detection(work, outcomes_on_cluster(work))
+    report = run(work, 2)
     if method == "network":
         (tmp_path / "moved.pth").rename(options["weights"])
-    assert (report.added, report.failed) == (11, {})
+    assert (len(report.results), report.failed) == (11, {})
     alone = plan(here, workers=0, batch_size=32, **options)
-    run_detection(alone, outcomes(alone))
+    run(alone)
     assert tiles_of(on_ray) == tiles_of(here)
     assert verify_store(TileStore.open(on_ray), deep=True) == []
 
@@ -83,14 +84,14 @@ def test_the_tiles_of_an_actor_that_is_killed_are_done_by_another(stores):
     killer = threading.Thread(target=kill_one)
     killer.start()
     try:
-        report = run_detection(work, outcomes_on_cluster(work))
+        report = run(work, 1)
     finally:
         over.set()
         killer.join(timeout=10)
     assert killed
-    assert (report.added, report.failed) == (11, {})
+    assert (len(report.results), report.failed) == (11, {})
     alone = plan(here, workers=0)
-    run_detection(alone, outcomes(alone))
+    run(alone)
     assert tiles_of(on_ray) == tiles_of(here)
 
 
@@ -100,9 +101,9 @@ def test_what_a_worker_says_that_a_user_can_mend_is_its_own_line(stores):
         def __call__(self, tile_ids):
             raise UserError("weights.pth: damaged")
 
-    work = dataclasses.replace(plan(stores[0], workers=2), masker=Refusing())
+    work = dataclasses.replace(plan(stores[0], workers=2), work=Refusing())
     with pytest.raises(UserError) as error:
-        run_detection(work, outcomes_on_cluster(work))
+        run(work, 2)
     assert str(error.value) == "weights.pth: damaged"
     # While somebody still looks at the error, the actors are gone and their CPUs free.
     deadline = time.monotonic() + 30
@@ -114,10 +115,8 @@ def test_what_a_worker_says_that_a_user_can_mend_is_its_own_line(stores):
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("workers", [None, 1])
 def test_gpus_that_the_cluster_lacks_are_missed_before_anything_starts(stores, workers):
-    work = plan(stores[0])
-    config = DetectionConfig(store=str(stores[0]), weights="a.pth", use_gpu=True, workers=workers)
     with refused("1 GPU", "0 GPUs", "use_gpu=false"):
-        next(outcomes_on_cluster(dataclasses.replace(work, config=config)))
+        run(dataclasses.replace(plan(stores[0]), use_gpu=True), workers)
 
 
 def masking_workers() -> list[int]:

@@ -10,7 +10,7 @@ import pytest
 from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.write import write_pastis
-from restore_dit.data.store.add_tiles import add_tiles, outcomes_on_cluster
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, pack
 from tests.data.pastis.web_server import Behaviour, serving
@@ -29,7 +29,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(archive: Path) -> Path:
     store = archive.parent / "whole"
-    assert list(ingest(archive, store).quarantined) == ["10001"]
+    assert list(ingest(archive, store).failed) == ["10001"]
     return store
 
 
@@ -40,10 +40,10 @@ def test_two_tasks_at_a_time_write_what_one_process_writes(archive, whole, tmp_p
     with serving(Behaviour(archive.read_bytes())) as url:
         source = url if remote else str(archive)
         plan = plan_patches(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
-        report = add_tiles(plan, outcomes_on_cluster(plan, 2), lambda outcome, count, total: done.append(count))
+        report = run(plan, 2, lambda outcome, count, total: done.append(count))
     assert done == list(range(1, 25))
-    assert report.added == 23
-    assert report.quarantined == TileStore.open(whole).manifest.quarantined
+    assert len(report.results) == 23
+    assert report.failed == TileStore.open(whole).manifest.quarantined
     assert fingerprint(tmp_path / "store") == fingerprint(whole)
     assert TileStore.open(tmp_path / "store").manifest.tiles == TileStore.open(whole).manifest.tiles
 
@@ -68,12 +68,12 @@ def test_a_task_whose_worker_is_killed_is_run_again(archive, whole, tmp_path):
     killer = threading.Thread(target=kill_one)
     killer.start()
     try:
-        report = add_tiles(plan, outcomes_on_cluster(plan, 1))
+        report = run(plan, 1)
     finally:
         over.set()
         killer.join(timeout=10)
     assert killed
-    assert report.added == 23
+    assert len(report.results) == 23
     assert fingerprint(store) == fingerprint(whole)
 
 

@@ -48,7 +48,7 @@ def simulated(store: Path, **options) -> int:
 
 def test_two_tasks_at_a_time_take_the_sites_that_one_process_takes(sites, tmp_path, capfd):
     assert cubes(sites, tmp_path / "here", workers=0) == 1
-    assert cubes(sites, tmp_path / "ray", workers=2, commit_every=2) == 1
+    assert cubes(sites, tmp_path / "ray", workers=2, commit_every=0) == 1
     here, there = (TileStore.open(tmp_path / name).manifest for name in ("here", "ray"))
     assert there.tiles == here.tiles
     assert len(there.tiles) == 6

@@ -12,11 +12,12 @@ import xarray
 import yaml
 from rich.console import Console
 
-from jobs.reconstruct import run
+from jobs import reconstruct
 from restore_dit.config.jobs import ReconstructionConfig, SamplingConfig
 from restore_dit.data.exchange import netcdf
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
-from restore_dit.reconstruction.batch import outcomes, plan_reconstruction
+from restore_dit.reconstruction.batch import plan_reconstruction
 from restore_dit.reconstruction.completion import Completion
 from restore_dit.reconstruction.model_directory import Model, save_model
 from restore_dit.reconstruction.reconstruct import fill_gaps
@@ -49,13 +50,14 @@ def test_masks_are_widened_as_the_job_says_and_the_files_say_so(
     job: ReconstructionConfig, small_model: Model, small_store: TileStore
 ) -> None:
     job = job.model_copy(update={"mask_dilation": 2})
-    done = next(iter(outcomes(plan_reconstruction(job))))
-    series = small_store.load(done.tile_id).series()
+    first = job.tiles[0]
+    run(plan_reconstruction(job.model_copy(update={"tiles": (first,)})))
+    series = small_store.load(first).series()
     expected = fill_gaps(small_model, series, SamplingOptions(mask_dilation=2))[1]
     assert expected.sum() > series.missing().sum()
     for index, date in enumerate(series.optical.dates):
-        name = f"{done.tile_id}_{date.astype('datetime64[D]')}_gap.tif"
-        with rasterio.open(Path(job.output, done.tile_id, name)) as file:
+        name = f"{first}_{date.astype('datetime64[D]')}_gap.tif"
+        with rasterio.open(Path(job.output, first, name)) as file:
             assert file.tags()["MASK_DILATION"] == "2"
             np.testing.assert_array_equal(file.read(1), expected[index])
 
@@ -65,10 +67,14 @@ def test_only_what_is_whole_and_would_be_the_same_is_left_out(
     job: ReconstructionConfig, small_model: Model, small_store: TileStore, tmp_path: Path
 ) -> None:
     first, second = job.tiles
-    stopped = outcomes(plan_reconstruction(job))
-    assert next(stopped).tile_id == first
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(plan_reconstruction(job), on_outcome=stop)
     assert plan_reconstruction(job).todo == [second]
-    assert [outcome.tile_id for outcome in outcomes(plan_reconstruction(job))] == [second]
+    assert list(run(plan_reconstruction(job)).results) == [second]
     assert todo(job) == 0
     assert todo(job, workers=4, sampling=SamplingConfig(batch_size=1)) == 0  # they decide about nothing
     assert todo(job, resume=False) == 2
@@ -81,7 +87,7 @@ def test_only_what_is_whole_and_would_be_the_same_is_left_out(
     Path(job.output, f"{second}.json").write_text("{")
     assert todo(job) == 2
 
-    list(outcomes(plan_reconstruction(job)))
+    run(plan_reconstruction(job))
     weights = {name: value.clone() for name, value in small_model.denoiser.state_dict().items()}
     next(value for value in weights.values() if value.dtype == torch.float32).view(-1)[0] += 1
     save_model(tmp_path / "model", small_model.config, weights, small_model.normalisation, {})
@@ -93,10 +99,11 @@ def test_a_tile_that_cannot_be_read_is_named_and_the_others_go_on(
 ) -> None:
     store = Path(shutil.copytree(small_store.uri, tmp_path / "store"))
     (store / "tiles" / f"{job.tiles[0]}.parquet").unlink()
-    found = list(outcomes(plan_reconstruction(job.model_copy(update={"input": str(store)}))))
-    assert [bool(outcome.reason) for outcome in found] == [True, False]
-    assert f"{job.tiles[0]}.parquet" in found[0].reason
-    assert "\n" not in found[0].reason
+    report = run(plan_reconstruction(job.model_copy(update={"input": str(store)})))
+    assert (list(report.failed), list(report.results)) == ([job.tiles[0]], [job.tiles[1]])
+    (reason,) = report.failed.values()
+    assert f"{job.tiles[0]}.parquet" in reason
+    assert "\n" not in reason
 
 
 @pytest.mark.parametrize("format_", ["cog", "netcdf"])
@@ -114,7 +121,7 @@ def test_a_tile_of_which_nothing_is_observed_is_counted_and_unobserved_pixels_ar
         writer.add(replace(series, tile_id=name, optical=optical, clouds=clouds, layers={}))
     writer.commit()
     short = {"input": writer.location.uri, "tiles": (), "format": format_, "mask_dilation": 0}
-    assert run(job.model_copy(update=short), Console(width=40)) == 1
+    assert reconstruct.run(job.model_copy(update=short), Console(width=40)) == 1
     said = capsys.readouterr()
     assert [line for line in said.err.splitlines() if "allcloud" in line] == said.err.splitlines()
     lines = said.out.splitlines()
@@ -146,9 +153,9 @@ def test_every_cube_of_a_folder_is_an_input_of_its_own(job: ReconstructionConfig
         write_site(tmp_path / "cubes" / name)
     (tmp_path / "mapping.yaml").write_text(yaml.safe_dump(MAPPING.model_dump(mode="json")))
     cubes = {"input": str(tmp_path / "cubes"), "mapping": str(tmp_path / "mapping.yaml"), "tiles": ()}
-    found = list(outcomes(plan_reconstruction(job.model_copy(update=cubes))))
-    assert [outcome.tile_id for outcome in found] == ["a", "b"]
-    for outcome in found:
-        assert_names(outcome.reason, "B02")
+    failed = run(plan_reconstruction(job.model_copy(update=cubes))).failed
+    assert list(failed) == ["a", "b"]
+    for reason in failed.values():
+        assert_names(reason, "B02")
     with refused("site c", "a, b"):
         plan_reconstruction(job.model_copy(update={**cubes, "tiles": ("c",)}))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +11,11 @@ from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data import storage
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import Site, find_sites
-from restore_dit.data.store.add_tiles import Outcome, TilePlan, add_tiles, outcomes, written
-from restore_dit.data.store.manifest import Manifest
+from restore_dit.data.items import OnOutcome, Outcome, Plan
+from restore_dit.data.runner import run
+from restore_dit.data.store.manifest import Manifest, TileRecord
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
-from restore_dit.errors import UserError
+from restore_dit.data.store.tile_writing import make_tile
 from restore_dit.series import S2_ALL_BANDS
 
 TASK_MEMORY = 1 << 30
@@ -28,22 +29,17 @@ class SiteConversion:
     mapping: CubeMapping
     store: storage.Location
 
-    def __call__(self, sites: Sequence[Site]) -> Iterator[Outcome]:
-        """Yields the outcome of each site, including failures."""
+    def __call__(self, sites: Sequence[Site]) -> Iterator[Outcome[TileRecord]]:
+        """Yields the outcome of each site, including failures.
+
+        Raises:
+            UserError: the sites' storage cannot be reached, which is no site's fault, or the store cannot be written.
+        """
         for site in sites:
-            outcome = written(self.store, site.tile_id, partial(read_cube, site, self.mapping))
+            outcome = make_tile(self.store, site.tile_id, partial(read_cube, site, self.mapping))
             if outcome.reason and site.files and not site.files[0].is_local:
-                outcome = replace(outcome, fatal=_failure(site.files[0]))
+                storage.exists(site.files[0])  # raises if the storage does not respond
             yield outcome
-
-
-def _failure(file: storage.Location) -> str:
-    """The error of the storage itself, which is not any site's fault; empty if it responds."""
-    try:
-        storage.exists(file)
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 def plan_cubes(
@@ -51,16 +47,16 @@ def plan_cubes(
     store_uri: str | Path,
     mapping: CubeMapping,
     *,
-    commit_every: int = 16,
+    commit_every: float = 10.0,
     task_memory: int = TASK_MEMORY,
-) -> TilePlan:
+) -> Plan[Site, TileRecord]:
     """Examines source and store without writing anything.
 
     Args:
         source: the folder of one site or of several, or a single file.
         store_uri: the store, created if missing.
         mapping: mapping of the files' contents.
-        commit_every: sites between commits of the store.
+        commit_every: minimum seconds between commits of the store.
         task_memory: bytes reserved per task.
 
     Raises:
@@ -70,14 +66,15 @@ def plan_cubes(
     writer = TileStoreWriter(store_uri, bands=S2_ALL_BANDS, source=mapping.source)
     bad = {site.tile_id: site.problem for site in sites if site.problem is not None}
     todo = [site for site in sites if site.problem is None and not writer.has(site.tile_id)]
-    return TilePlan(
-        writer,
+    return Plan(
         SiteConversion(mapping, writer.location),
         todo,
-        task_memory,
+        writer.location.uri,
         there=len(sites) - len(todo) - len(bad),
-        bad=bad,
+        refused=bad,
+        writer=writer,
         commit_every=commit_every,
+        memory=task_memory,
     )
 
 
@@ -85,7 +82,7 @@ def ingest_cubes(
     source: str | Path,
     store_uri: str | Path,
     mapping: CubeMapping,
-    on_tile: Callable[[Outcome, int, int], object] | None = None,
+    on_outcome: OnOutcome = lambda outcome, done, total: None,
 ) -> Manifest:
     """Adds every site of a folder that is not yet complete in a tile store, in this process, and commits the store.
 
@@ -98,5 +95,5 @@ def ingest_cubes(
     Raises:
         UserError: nothing in the folder matches the mapping, or the store cannot be written.
     """
-    plan = plan_cubes(source, store_uri, mapping)
-    return add_tiles(plan, outcomes(plan), on_tile).manifest
+    manifest: Manifest = run(plan_cubes(source, store_uri, mapping), on_outcome=on_outcome).committed
+    return manifest

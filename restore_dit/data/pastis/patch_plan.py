@@ -12,6 +12,7 @@ from functools import partial
 
 from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data import storage
+from restore_dit.data.items import Outcome, Plan
 from restore_dit.data.pastis.files import Source, SourceFile, cloud_mask_files, open_source
 from restore_dit.data.pastis.layout import (
     BAD_FRAMES,
@@ -25,8 +26,9 @@ from restore_dit.data.pastis.metadata import Patch, read_bad_frames, read_metada
 from restore_dit.data.pastis.read import PatchSource, read_patch
 from restore_dit.data.pastis.remote_file import SourceUnreachable
 from restore_dit.data.pastis.zip_archive import ArchiveMember
-from restore_dit.data.store.add_tiles import Outcome, TilePlan, written
+from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
+from restore_dit.data.store.tile_writing import make_tile
 from restore_dit.errors import UserError
 
 SOURCE = "PASTIS-R"
@@ -43,24 +45,25 @@ class PatchConversion:
     config: PastisConfig
     store: storage.Location
 
-    def __call__(self, sources: Sequence[PatchSource]) -> Iterator[Outcome]:
+    def __call__(self, sources: Sequence[PatchSource]) -> Iterator[Outcome[TileRecord]]:
         """Yields the outcome of each patch, including failures. The files of several patches are fetched with as few
-        requests as possible."""
+        requests as possible.
+
+        Raises:
+            SourceUnreachable: the source as a whole can no longer be read.
+            UserError: the store cannot be written.
+        """
         begin = time.perf_counter()
         if len(sources) > 1:
-            try:
-                sources = fetch_together(sources)
-            except SourceUnreachable as error:
-                yield Outcome(sources[0].patch.patch, fatal=str(error))
-                return
+            sources = fetch_together(sources)
         fetched = (time.perf_counter() - begin) / len(sources)
         for source in sources:
             read = partial(read_patch, source, self.config)
-            outcome = written(self.store, source.patch.patch, read, SourceUnreachable)
-            yield replace(outcome, seconds_read=outcome.seconds_read + fetched)
+            outcome = make_tile(self.store, source.patch.patch, read, SourceUnreachable)
+            yield replace(outcome, seconds_made=outcome.seconds_made + fetched)
 
 
-def plan_patches(config: PastisConfig) -> TilePlan:
+def plan_patches(config: PastisConfig) -> Plan[PatchSource, TileRecord]:
     """Examines source and store without writing anything.
 
     Raises:
@@ -82,15 +85,16 @@ def plan_patches(config: PastisConfig) -> TilePlan:
     a_task = 1
     if source.remote:
         todo, a_task = in_archive_order(todo), config.transfer.patches_a_request
-    return TilePlan(
-        writer,
+    return Plan(
         PatchConversion(config, writer.location),
         todo,
-        TASK_MEMORY,
-        a_task=a_task,
+        writer.location.uri,
         there=len(patches) - len(todo),
-        bad=bad,
+        refused=bad,
+        writer=writer,
         commit_every=config.commit_every,
+        a_task=a_task,
+        memory=TASK_MEMORY,
     )
 
 

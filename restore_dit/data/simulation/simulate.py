@@ -9,12 +9,11 @@ from pathlib import Path
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data import storage
+from restore_dit.data.items import Outcome, Plan
 from restore_dit.data.simulation.simulator import simulate_tile, tile_name
-from restore_dit.data.store.add_tiles import Outcome, TilePlan, written
+from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
-
-TASK_MEMORY = 1 << 30
-"""Memory in bytes reserved per task; a tile of 128×128 pixels over 425 days needs about half of it."""
+from restore_dit.data.store.tile_writing import make_tile
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,16 @@ class TileSimulation:
     seed: int
     store: storage.Location
 
-    def __call__(self, indices: Sequence[int]) -> Iterator[Outcome]:
+    def __call__(self, indices: Sequence[int]) -> Iterator[Outcome[TileRecord]]:
         """Yields the outcomes of the tiles with these indices."""
         for index in indices:
             make = partial(simulate_tile, self.config, self.seed, index)
-            yield written(self.store, tile_name(self.seed, index), make)
+            yield make_tile(self.store, tile_name(self.seed, index), make)
 
 
 def plan_simulation(
-    config: SimulationConfig, store_uri: str | Path, seed: int, indices: Sequence[int], *, commit_every: int = 64
-) -> TilePlan:
+    config: SimulationConfig, store_uri: str | Path, seed: int, indices: Sequence[int], *, commit_every: float = 10.0
+) -> Plan[int, TileRecord]:
     """Examines the store without writing anything.
 
     Raises:
@@ -42,5 +41,11 @@ def plan_simulation(
     """
     writer = TileStoreWriter(store_uri, source=f"simulation, seed {seed}")
     todo = [index for index in indices if not writer.has(tile_name(seed, index))]
-    work = TileSimulation(config, seed, writer.location)
-    return TilePlan(writer, work, todo, TASK_MEMORY, there=len(indices) - len(todo), commit_every=commit_every)
+    return Plan(
+        TileSimulation(config, seed, writer.location),
+        todo,
+        writer.location.uri,
+        there=len(indices) - len(todo),
+        writer=writer,
+        commit_every=commit_every,
+    )

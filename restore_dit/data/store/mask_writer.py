@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from restore_dit.data import storage
+from restore_dit.data.items import Writer
 from restore_dit.data.store.manifest import Manifest, layer_object
 from restore_dit.data.store.manifest_file import ManifestFile
 from restore_dit.data.store.masks import MaskOrigin
@@ -13,7 +14,7 @@ from restore_dit.data.store.tile_writing import WrittenMasks, read_masks
 from restore_dit.errors import UserError
 
 
-class MaskWriter:
+class MaskWriter(Writer[WrittenMasks]):
     """Adds masks of one origin to tiles and puts them in use. Readers of an earlier generation are unaffected, since
     masks of other origins stay in place.
 
@@ -64,9 +65,6 @@ class MaskWriter:
     def adopt(self, tile_id: str, written: WrittenMasks) -> None:
         """Takes over masks that `write_masks` wrote, in this or another process."""
         self._found[tile_id] = written
-
-    def refuse(self, tile_id: str, reason: str) -> None:
-        """Leaves a tile with the masks that it has."""
 
     def commit(self, *, recover: bool = True) -> Manifest:
         """Puts all masks found so far in use in the store's next generation, preserving concurrent commits of others.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from restore_dit.data import storage
+from restore_dit.data.items import Writer
 from restore_dit.data.store.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -22,7 +23,7 @@ from restore_dit.series import S2_ALL_BANDS, TileSeries
 _SUFFIX = ".parquet"
 
 
-class TileStoreWriter:
+class TileStoreWriter(Writer[TileRecord]):
     """Adds tiles to a new or partially written store. Several writers may write different tiles at the same time, in
     any processes: each commit includes what the others have committed.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.data import storage
+from restore_dit.data.items import Outcome
 from restore_dit.data.store.manifest import (
     BAD_FRAMES,
     ObjectRecord,
@@ -75,6 +77,32 @@ def write_tile(store: storage.Place, series: TileSeries, bands: Sequence[str] = 
     content = encode_tile(series, record)
     storage.write_bytes_atomically(location.join(path), content)
     return record.model_copy(update={"objects": {**record.objects, path: object_record(content)}})
+
+
+def make_tile(
+    store: storage.Place, tile_id: str, make: Callable[[], TileSeries], fatal: type[UserError] | tuple[()] = ()
+) -> Outcome[TileRecord]:
+    """Makes a tile and writes it. If it cannot be made, the outcome says why.
+
+    Raises:
+        UserError: an error that is not the tile's: one of the class `fatal`, or one of the store.
+    """
+    begin = time.perf_counter()
+    try:
+        series = make()
+    except fatal:
+        raise
+    except UserError as error:
+        return Outcome(tile_id, reason=str(error))
+    made = time.perf_counter()
+    record = write_tile(store, series)
+    return Outcome(
+        tile_id,
+        record,
+        remarks=series.remarks,
+        seconds_made=made - begin,
+        seconds_written=time.perf_counter() - made,
+    )
 
 
 def write_masks(

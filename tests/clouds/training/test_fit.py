@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from restore_dit.clouds import scores
-from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
+from restore_dit.clouds.detect import plan_detection
 from restore_dit.clouds.model_directory import load_cloud_model, load_detector
 from restore_dit.clouds.training.fit import TrainingResult, train_cloud_network
 from restore_dit.clouds.training.reports import Learned, Noticed, Report, Started, Validated
@@ -20,6 +20,7 @@ from restore_dit.clouds.training.resume_state import state_file
 from restore_dit.clouds.training.split import open_labelled_stores
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import DetectionConfig
+from restore_dit.data.runner import run
 from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.errors import UserError
@@ -112,7 +113,7 @@ def test_masks_of_another_method_do_not_keep_it_from_going_on(training, tmp_path
     config = training(stores=(str(store),), steps=2)
     train_cloud_network(config, stop_requested=lambda: True)
     plan = plan_detection(DetectionConfig(store=str(store), method="rule", workers=0))
-    assert run_detection(plan, outcomes(plan)).added == len(cloud_store)
+    assert len(run(plan).results) == len(cloud_store)
     assert TileStore.open(store).fingerprint != cloud_store.fingerprint
     assert train_cloud_network(config).finished
 

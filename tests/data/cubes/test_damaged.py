@@ -15,7 +15,7 @@ import xarray
 from restore_dit.cli import main
 from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data.cubes.site_plan import ingest_cubes
-from restore_dit.data.store.add_tiles import Outcome
+from restore_dit.data.items import Outcome
 from restore_dit.data.store.tile_store import TileStore
 from tests.messages import assert_names
 

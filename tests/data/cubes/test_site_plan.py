@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.cubes.site_plan import ingest_cubes
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import find_sites
+from restore_dit.data.items import Outcome
+from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA
@@ -202,12 +203,12 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
         crs="EPSG:32632",
     )
 
-    seen: list[str] = []
-    manifest = ingest_cubes(
-        source, store, mapping(), lambda tile, done, total: seen.append(f"{done}/{total} {tile.tile_id}: {tile.note}")
-    )
-    assert len(seen) == 5
-    assert re.fullmatch(r"3/5 good: 2 \D+ 2 \D+", seen[2])
+    seen: list[tuple[int, int, Outcome[TileRecord]]] = []
+    manifest = ingest_cubes(source, store, mapping(), lambda outcome, done, total: seen.append((done, total, outcome)))
+    assert [found[:2] for found in seen] == [(done, 5) for done in range(1, 6)]
+    good = seen[2][2]
+    assert good.result is not None
+    assert (good.item, good.result.optical.frames, len(good.result.optical.bands)) == ("good", 2, 2)
     says = {
         "truncated": ["truncated/S2_20m.nc", "NetCDF"],
         "textual": ["textual/S2_10m.nc", "NetCDF"],
@@ -223,11 +224,11 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
         assert "\n" not in manifest.quarantined[name]
 
     site(source / "empty")
-    seen.clear()
-    again = ingest_cubes(source, store, mapping(), lambda tile, *_: seen.append(tile.tile_id))
+    names: list[str] = []
+    again = ingest_cubes(source, store, mapping(), lambda outcome, *_: names.append(outcome.item))
     assert (list(again.tiles), again.generation) == (["empty", "good"], 2)
     assert "empty" not in again.quarantined
-    assert seen == ["alien", "empty", "textual", "truncated"]
+    assert names == ["alien", "empty", "textual", "truncated"]
 
 
 @pytest.mark.parametrize(

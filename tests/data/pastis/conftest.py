@@ -20,5 +20,5 @@ def pastis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undamaged(pastis: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The store that an ingest of `pastis` makes."""
     store = tmp_path_factory.mktemp("undamaged") / "store"
-    assert ingest(pastis, store).quarantined == {}
+    assert ingest(pastis, store).failed == {}
     return store

@@ -5,23 +5,25 @@ from pathlib import Path
 
 from restore_dit.config.ingestion import PastisConfig
 from restore_dit.config.simulation import SimulationConfig
+from restore_dit.data.items import RunReport
 from restore_dit.data.pastis.patch_plan import plan_patches
-from restore_dit.data.store.add_tiles import AddedTiles, add_tiles, outcomes
+from restore_dit.data.runner import run
+from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_store import TileStore
 
 SIDE = 16
 SMALL = SimulationConfig(height=SIDE, width=SIDE, days=60, field_hectares=0.5)
 
 
-def ingest(source: object, store: Path, **options: object) -> AddedTiles:
+def ingest(source: object, store: Path, **options: object) -> RunReport[TileRecord]:
     """An ingest in this process."""
     plan = plan_patches(PastisConfig(**{"source": str(source), "output": str(store), "patch_size": SIDE, **options}))
-    return add_tiles(plan, outcomes(plan))
+    return run(plan)
 
 
 def ingest_with_many_commits(source: str, store: str) -> None:
     """What a process does that is to be killed: it commits more often, so that commits are killed too."""
-    ingest(source, Path(store), commit_every=3)
+    ingest(source, Path(store), commit_every=0)
 
 
 def fingerprint(store: Path, *but: str) -> str:

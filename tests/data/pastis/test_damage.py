@@ -135,10 +135,10 @@ def test_a_damaged_patch_is_quarantined_and_the_others_are_whole(pastis, undamag
             json.dumps(lists | json.loads((folder / "bad_frames.json").read_text()))
         )
     report = ingest(folder, tmp_path / "store")
-    assert list(report.quarantined) == [PATCH]
-    assert_names(report.quarantined[PATCH], *facts)
-    assert "\n" not in report.quarantined[PATCH]
-    assert TileStore.open(tmp_path / "store").manifest.quarantined == report.quarantined
+    assert list(report.failed) == [PATCH]
+    assert_names(report.failed[PATCH], *facts)
+    assert "\n" not in report.failed[PATCH]
+    assert TileStore.open(tmp_path / "store").manifest.quarantined == report.failed
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, PATCH)
     assert not (tmp_path / "store" / "tiles" / f"{PATCH}.parquet").exists()
 
@@ -150,7 +150,7 @@ def test_a_mended_patch_is_taken_the_next_time(pastis, undamaged, tmp_path):
     ingest(folder, tmp_path / "store")
     shutil.copy(pastis / S2, folder / S2)
     report = ingest(folder, tmp_path / "store")
-    assert (report.added, report.quarantined) == (1, {})
+    assert (len(report.results), report.failed) == (1, {})
     assert TileStore.open(tmp_path / "store").manifest.quarantined == {}
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
 
@@ -162,8 +162,8 @@ def test_a_damaged_member_of_an_archive_is_one_patch_less(pastis, undamaged, tmp
     raw[raw.index(b"PK\x03\x04", raw.index(b"PASTIS-R/DATA_S2/S2_20000.npy") - 40) + at] ^= 0xFF
     archive.write_bytes(raw)
     report = ingest(archive, tmp_path / "store")
-    assert list(report.quarantined) == [PATCH]
-    assert_names(report.quarantined[PATCH], *facts)
+    assert list(report.failed) == [PATCH]
+    assert_names(report.failed[PATCH], *facts)
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, PATCH)
 
 
@@ -174,8 +174,8 @@ def test_a_patch_that_occurs_twice_is_taken_neither_way(pastis, undamaged, tmp_p
     tree["features"] += [tree["features"][1], {"type": "Feature", "properties": {"Fold": 1}, "geometry": None}]
     (folder / "metadata.geojson").write_text(json.dumps(tree))
     report = ingest(folder, tmp_path / "store")
-    assert_names(report.quarantined[PATCH], 20000)
-    assert_names(report.quarantined["feature-5"], "ID_PATCH", "None")
+    assert_names(report.failed[PATCH], 20000)
+    assert_names(report.failed["feature-5"], "ID_PATCH", "None")
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, PATCH)
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.pastis.layout import UTM_ORIGINS
 from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.write import write_pastis
-from restore_dit.data.store.add_tiles import add_tiles
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import NO_DATA
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, ingest_with_many_commits, pack
@@ -92,9 +93,9 @@ def test_the_transform_meets_every_pixel_to_a_centimetre(undamaged, patch, tile)
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_an_archive_is_as_good_as_its_folder(pastis, undamaged, tmp_path, method):
     archive = pack(pastis, tmp_path / "PASTIS-R.zip", method)
-    assert ingest(archive, tmp_path / "store").added == 4
+    assert len(ingest(archive, tmp_path / "store").results) == 4
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
-    assert ingest(pastis.parent, tmp_path / "one_above").added == 4
+    assert len(ingest(pastis.parent, tmp_path / "one_above").results) == 4
 
 
 def test_an_archive_beyond_four_gigabytes(pastis, undamaged, tmp_path):
@@ -107,7 +108,7 @@ def test_an_archive_beyond_four_gigabytes(pastis, undamaged, tmp_path):
             for member in members.infolist():
                 large.writestr(member, members.read(member))
     assert archive.stat().st_size > 5 << 30
-    assert ingest(archive, tmp_path / "store").quarantined == {}
+    assert ingest(archive, tmp_path / "store").failed == {}
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
 
 
@@ -130,7 +131,7 @@ def test_an_archive_that_was_written_as_a_stream(pastis, undamaged, tmp_path):
             if path.is_file():
                 streamed.write(path, f"PASTIS-R/{path.relative_to(pastis)}")
     assert b"PK\x07\x08" in archive.read_bytes()
-    assert ingest(archive, tmp_path / "store").quarantined == {}
+    assert ingest(archive, tmp_path / "store").failed == {}
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
 
 
@@ -159,7 +160,7 @@ def test_the_same_data_in_other_clothes(changed, undamaged, tmp_path):
         entry["properties"]["dates-S1A"] = list(entry["properties"]["dates-S1A"].values())
 
     change_metadata(changed, "20000", change)
-    assert ingest(changed, tmp_path / "store").quarantined == {}
+    assert ingest(changed, tmp_path / "store").failed == {}
     before, after = (TileStore.open(store).load("20000").series() for store in (undamaged, tmp_path / "store"))
     np.testing.assert_array_equal(after.optical.values, before.optical.values)
     np.testing.assert_array_equal(after.optical.dates, before.optical.dates)
@@ -186,7 +187,7 @@ def test_frames_are_sorted_and_those_of_one_day_become_one(changed, undamaged, t
         entry["properties"]["dates-S2"] = {str(index): days[frame] for index, frame in enumerate(order)}
 
     change_metadata(changed, "20000", change)
-    assert ingest(changed, tmp_path / "store", patches=["20000"]).quarantined == {}
+    assert ingest(changed, tmp_path / "store", patches=["20000"]).failed == {}
     before, after = (
         TileStore.open(store).load("20000", layers=LAYERS).series() for store in (undamaged, tmp_path / "store")
     )
@@ -221,7 +222,7 @@ def test_what_may_be_left_out_or_lie_elsewhere(changed, undamaged, tmp_path):
     values[0, :, 0, 1] = values[0, 2, 0, 1]
     np.save(radar, values)
     report = ingest(changed, tmp_path / "bare", radar=["S1A"], radar_nan="no_data", ratio_tolerance=None)
-    assert report.quarantined == {}
+    assert report.failed == {}
     tile = TileStore.open(tmp_path / "bare").load("20000", layers=LAYERS).series()
     assert tile.clouds is None
     assert set(tile.layers) == {"labels", "parcel_ids"}
@@ -246,21 +247,22 @@ def test_a_store_that_is_whole_is_left_alone_and_a_missing_tile_added(pastis, un
     shutil.copytree(undamaged, store)
     (store / "tiles/20000.parquet").unlink()
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*.parquet")}
-    assert ingest(pastis, store).added == 1
+    assert len(ingest(pastis, store).results) == 1
     assert fingerprint(store) == fingerprint(undamaged)
     assert all(path.stat().st_mtime_ns == then for path, then in before.items() if path.stem != "20000")
-    assert ingest(pastis, store).added == 0
+    assert len(ingest(pastis, store).results) == 0
 
 
 def test_ctrl_c_keeps_what_is_done(pastis, undamaged, tmp_path):
     plan = plan_patches(PastisConfig(source=str(pastis), output=str(tmp_path / "store"), patch_size=SIDE))
 
-    def interrupted():
-        yield from plan.work(plan.todo[:2])
-        raise KeyboardInterrupt
+    def interrupted(sources):
+        yield from plan.work(sources)
+        if sources[0] is plan.todo[1]:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        add_tiles(plan, interrupted())
+        run(replace(plan, work=interrupted))
     assert TileStore.open(tmp_path / "store").tile_ids == ("10000", "20000")
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, "30000", "40000")
 

@@ -11,7 +11,7 @@ from restore_dit.cli import main
 from restore_dit.config.ingestion import PastisConfig, TransferConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
 from restore_dit.data.pastis.remote_file import RemoteFile, SourceUnreachable
-from restore_dit.data.store.add_tiles import add_tiles, outcomes
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from tests.data.pastis.miniature import SIDE, fingerprint, ingest, pack
@@ -45,7 +45,7 @@ def test_a_failing_server_gives_the_same_store_and_little_is_sent_twice(archive,
     behaviour = Behaviour(archive.read_bytes(), drop=0.3, refuse=0.2, cut=3)
     with serving(behaviour) as url:
         report = ingest(url, tmp_path / "store", transfer={**QUICK, "patches_a_request": together})
-    assert report.quarantined == {}
+    assert report.failed == {}
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged)
     assert behaviour.dropped > 0
     assert behaviour.refused > 0
@@ -75,8 +75,8 @@ def test_a_damaged_member_among_neighbours_is_one_patch_less(archive, undamaged,
     content[content.index(b"PASTIS-R/DATA_S2/S2_20000.npy") + 300] ^= 0xFF
     with serving(Behaviour(bytes(content))) as url:
         report = ingest(url, tmp_path / "store", transfer=QUICK)
-    assert list(report.quarantined) == ["20000"]
-    assert_names(report.quarantined["20000"], "DATA_S2/S2_20000.npy")
+    assert list(report.failed) == ["20000"]
+    assert_names(report.failed["20000"], "DATA_S2/S2_20000.npy")
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, "20000")
 
 
@@ -87,7 +87,7 @@ def test_a_server_that_refuses_halfway_blames_no_patch(archive, tmp_path):
         plan = plan_patches(config)
         behaviour.status = 403
         with refused(url, "HTTP 403"):
-            add_tiles(plan, outcomes(plan))
+            run(plan)
     assert not (tmp_path / "store").exists()
 
 

@@ -27,11 +27,11 @@ def test_folder_and_archive_on_s3_give_the_same_store_as_here(pastis, undamaged,
     storage.write_bytes_atomically(f"{root}.zip", archive.read_bytes())
     for name, source in (("folder", f"s3://{bucket}/source"), ("archive", f"{root}.zip")):
         report = ingest(source, f"s3://{bucket}/{name}")
-        assert (report.added, report.quarantined) == (4, {})
+        assert (len(report.results), report.failed) == (4, {})
         assert fingerprint(f"s3://{bucket}/{name}") == fingerprint(undamaged)
     storage.delete(f"{root}/DATA_S2/S2_20000.npy")
     report = ingest(root, f"s3://{bucket}/without")
-    assert list(report.quarantined) == ["20000"]
+    assert list(report.failed) == ["20000"]
     assert fingerprint(f"s3://{bucket}/without") == fingerprint(undamaged, "20000")
 
 
@@ -40,20 +40,19 @@ def test_a_server_that_goes_away_blames_no_patch(pastis, undamaged, tmp_path, s3
     """The source is gone after two patches; what is done is kept, and the next run ends it."""
     from restore_dit.config.ingestion import PastisConfig
     from restore_dit.data.pastis.patch_plan import plan_patches
-    from restore_dit.data.store.add_tiles import add_tiles
+    from restore_dit.data.runner import run
 
     source = f"s3://{bucket}/{kind}"
     upload(pastis, f"s3://{bucket}/PASTIS-R")
     storage.write_bytes_atomically(f"s3://{bucket}/PASTIS-R.zip", pack(pastis, tmp_path / "PASTIS-R.zip").read_bytes())
     plan = plan_patches(PastisConfig(source=source, output=str(tmp_path / "store"), patch_size=SIDE))
 
-    def outcomes():
-        yield from plan.work(plan.todo[:2])
-        s3.stop_gateway()
-        yield from plan.work(plan.todo[2:3])
+    def stop(_: object, done: int, total: int) -> None:
+        if done == 2:
+            s3.stop_gateway()
 
     with refused(f"s3://{bucket}/", "AWS_ENDPOINT_URL"):
-        add_tiles(plan, outcomes())
+        run(plan, on_outcome=stop)
     assert TileStore.open(tmp_path / "store").tile_ids == ("10000", "20000")
     assert TileStore.open(tmp_path / "store").manifest.quarantined == {}
     s3.start_gateway()

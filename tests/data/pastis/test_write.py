@@ -155,7 +155,7 @@ def test_real_dates_and_lists_are_taken_over_exactly(shared, tmp_path):
         good = np.setdiff1d(np.arange(len(masks)), lists[patch.patch])
         assert clear[good].min() >= 0.95
         assert clear[lists[patch.patch]].mean() < 0.95
-    assert ingest(tmp_path / "P", tmp_path / "store").quarantined == {}
+    assert ingest(tmp_path / "P", tmp_path / "store").failed == {}
 
 
 def test_a_killed_run_is_repaired_and_a_longer_one_adds_to_it(pastis, tmp_path):

@@ -3,8 +3,6 @@ process's exception."""
 
 from __future__ import annotations
 
-import re
-
 
 class UserError(Exception):
     """An error that the user can fix. The message says in one line what is wrong, where, and what to do; the command
@@ -20,9 +18,15 @@ class StorageUnavailable(UserError):
 
 
 def user_error_behind(error: BaseException) -> UserError | None:
-    """The `UserError` behind an exception, or None. Ray passes on a worker's exception as text that includes the whole
-    traceback, sometimes wrapped in a class derived from the original one."""
-    found = re.search(r"restore_dit\.(?:\w+\.)*(UserError|StorageUnavailable|TooLarge): (.+)", str(error))
-    if found:
-        return StorageUnavailable(found[2]) if found[1] == "StorageUnavailable" else UserError(found[2])
-    return error if isinstance(error, UserError) else None
+    """The `UserError` behind an exception, of the class that was raised, or None.
+
+    Ray raises a worker's exception as an instance of both its class and `RayTaskError`: its text is the whole
+    traceback, and `cause` the exception itself. The cause may be another worker's.
+    """
+    while isinstance(cause := getattr(error, "cause", None), BaseException):
+        error = cause
+    if not isinstance(error, UserError):
+        return None
+    message, _, appended = str(error).partition("\n")
+    # Ray Data appends lines about its retries to the message of an exception in a task that reads.
+    return type(error)(message, status=error.status) if appended else error

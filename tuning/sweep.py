@@ -8,9 +8,10 @@ import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -271,9 +272,7 @@ class _Recorder(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """Records a trial that failed more often than `max_failures` allows."""
-        error = trial.get_error()
-        reason = str(user_error_behind(error) or error).strip().splitlines() if error else ["no reason given"]
-        self._keep(self._of(trial).model_copy(update={"status": "failed", "error": reason[-1][:500]}))
+        self._keep(self._of(trial).model_copy(update={"status": "failed", "error": _reason(trial)}))
 
     def _of(self, trial: TuneTrial) -> Trial:
         given = Trial.model_validate(trial.config["trial"])
@@ -283,3 +282,14 @@ class _Recorder(tune.Callback):
         self._trials[trial.name] = trial
         self._folder.write(trial)
         self._on_trial(trial)
+
+
+def _reason(trial: TuneTrial) -> str:
+    """Why a trial failed, on one line. It is read where this process has just written it, since Tune's own functions
+    look in storage, which it reaches later. Tune keeps the exceptions of workers; of its own, only the text."""
+    if trial.pickled_error_file:
+        error = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
+        text = str(user_error_behind(error) or error)
+    else:
+        text = Path(trial.error_file).read_text() if trial.error_file else ""
+    return (text.strip().splitlines() or ["no reason given"])[-1][:500]

@@ -8,19 +8,23 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+import ray.tune
 
 from jobs import tune
 from restore_dit.config import RunConfig, load
+from restore_dit.data import storage
+from restore_dit.errors import UserError
 from restore_dit.program import console
 from restore_dit.training.run import run_training
 from tests.integration.test_ingest_pastis import ancestors, content
 from tests.messages import assert_names
 from tuning.config import SweepConfig
 from tuning.records import SweepFolder, Trial
-from tuning.sweep import plan_sweep, run_sweep
+from tuning.sweep import _Recorder, plan_sweep, run_sweep
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280), pytest.mark.usefixtures("ray_cluster")]
 
@@ -135,6 +139,33 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_saved_state(sweep, cap
     steps = [score.step for score in SweepFolder.of(config).curve(trial)]
     assert steps == sorted(set(steps))
     assert all_cpus_are_free()
+
+
+def test_the_record_of_a_trial_that_fails_says_why(tmp_path):
+    """Once by an error that the user can fix, from another worker, and once by any other."""
+    folder = SweepFolder(storage.locate(tmp_path / "sweep"))
+    trials = [Trial(name=name, values={}).model_dump(mode="json") for name in ("damaged", "odd")]
+
+    @ray.remote(num_cpus=0)
+    def read() -> None:
+        raise UserError("tile a: damaged")
+
+    def trainable(suggestion: dict[str, Any]) -> None:
+        if suggestion["trial"]["name"] == "damaged":
+            ray.get(read.remote())
+        raise ValueError("no such thing")
+
+    tuner = ray.tune.Tuner(
+        trainable,
+        param_space={"trial": ray.tune.grid_search(trials)},
+        run_config=ray.tune.RunConfig(
+            storage_path=str(tmp_path / "ray"), callbacks=[_Recorder(folder, lambda trial: None)], verbose=0
+        ),
+    )
+    tuner.fit()
+    damaged, odd = folder.read()
+    assert (damaged.status, damaged.error) == ("failed", "tile a: damaged")
+    assert (odd.status, odd.error) == ("failed", "ValueError: no such thing")
 
 
 @pytest.mark.faults

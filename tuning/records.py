@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from restore_dit.config import dump
+from restore_dit.config.loading import build, differences
 from restore_dit.data.storage import Location, exists, list_names, locate, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 from tuning.config import SweepConfig
@@ -116,7 +117,7 @@ class SweepFolder:
         """
         place = self.location.join("sweep.yaml")
         if exists(place):
-            for key, (old, new) in _differences(self.sweep(), sweep).items():
+            for key, (old, new) in differences(_fixed(self.sweep()), _fixed(sweep)).items():
                 raise UserError(
                     f"{self.location.uri}: this sweep was started with {key}={old!r}, not {new!r}; "
                     "choose another name=…"
@@ -130,8 +131,6 @@ class SweepFolder:
             UserError: there is none, or it is damaged.
         """
         import yaml
-
-        from restore_dit.config.loading import build
 
         place = self.location.join("sweep.yaml")
         if not exists(place):
@@ -185,9 +184,8 @@ def best_of(scores: Sequence[Score]) -> Score | None:
     return max(scores, key=lambda score: score.psnr, default=None)
 
 
-def _differences(old: SweepConfig, new: SweepConfig) -> dict[str, tuple[Any, Any]]:
-    """Settings that differ (key → old, new), except those that may change when a sweep is resumed."""
+def _fixed(sweep: SweepConfig) -> dict[str, Any]:
+    """The settings that must be equal when a sweep is resumed."""
     changeable = {"output": True, "concurrent": True, "max_failures": True, "search": {"trials"}, "seeds": True}
     changeable |= {"run": {"output": True, "name": True, "workers": True, "tracking": True}}
-    trees = [json.loads(sweep.model_dump_json(exclude=changeable)) for sweep in (old, new)]  # type: ignore[arg-type]
-    return {key: (trees[0][key], trees[1][key]) for key in trees[0] if trees[0][key] != trees[1][key]}
+    return json.loads(sweep.model_dump_json(exclude=changeable))  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -119,3 +119,16 @@ def _section(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 model = candidate
     return model
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings in which two configurations, as trees, differ: the key with its sections → the value in each, None
+    where it is missing. Sorted by key."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found |= {f"{key}.{name}": values for name, values in differences(before, after).items()}
+        elif before != after:
+            found[key] = before, after
+    return found

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from restore_dit.config import RunConfig, dump
+from restore_dit.config.loading import differences
 from restore_dit.data.storage import Location, exists, locate, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 
@@ -87,7 +88,7 @@ class RunFolder:
                 f"{where}: this run was started on another tile store (or the store {self.config.data.store} has "
                 "changed since); choose another name=… or restore the store"
             )
-        for key, (old, new) in _differences(_completed(existing.identity), record.identity).items():
+        for key, (old, new) in differences(_completed(existing.identity), record.identity).items():
             raise UserError(f"{where}: this run was started with {key}={old!r}, not {new!r}; choose another name=…")
 
     def is_finished(self) -> bool:
@@ -126,14 +127,3 @@ def _completed(stored: dict[str, Any]) -> dict[str, Any]:
         return identity(RunConfig.model_validate(stored))
     except ValidationError:
         return stored
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
-    for key in old.keys() | new.keys():
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found |= _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found[prefix + key] = (a, b)
-    return found

@@ -3,7 +3,7 @@ import yaml
 
 from restore_dit.config import PRESETS, RunConfig, dump, load, paper, shipped
 from restore_dit.config.jobs import EvaluationConfig
-from restore_dit.config.loading import build, load_section
+from restore_dit.config.loading import build, differences, load_section
 from tests.messages import refused
 
 
@@ -99,3 +99,16 @@ def test_other_jobs_take_the_same_overrides(tmp_path):
 @pytest.mark.parametrize("path", ["/data/feld #1", "/data/a: b", "%cd/x", "*/x", "&x /y", "- x", "2019-02-31"])
 def test_a_path_is_no_yaml(path):
     assert load("tiny", [f"output={path}"]).output == path
+
+
+def test_differences_are_named_by_their_whole_key():
+    old = {"seed": 1, "name": "a", "data": {"frames": 6, "radar": {"track": "S1A"}, "targets": {"by": "masks"}}}
+    new = {"seed": 1, "crop": 2, "data": {"frames": 7, "radar": None, "targets": {"by": "masks"}}}
+    assert differences(old, new) == {
+        "crop": (None, 2),
+        "data.frames": (6, 7),
+        "data.radar": ({"track": "S1A"}, None),
+        "name": ("a", None),
+    }
+    assert list(differences(old, new)) == ["crop", "data.frames", "data.radar", "name"]
+    assert differences(old, old) == {}

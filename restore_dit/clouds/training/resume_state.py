@@ -16,6 +16,7 @@ from torch import Tensor
 
 from restore_dit.config import dump
 from restore_dit.config.cloud_training import CloudTrainingConfig
+from restore_dit.config.loading import differences
 from restore_dit.data.storage import Location, exists, list_names, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
 
@@ -116,7 +117,7 @@ def load_state(
     except (safetensors.SafetensorError, ValidationError, ValueError, KeyError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"{file.uri}: damaged ({why}); delete it to start again") from None
-    for key, (old, new) in _differences(progress.identity, mine).items():
+    for key, (old, new) in differences(progress.identity, mine).items():
         what = "on other stores, or they have changed since" if key == "stores" else f"with {key}={old!r}, not {new!r}"
         raise UserError(f"{output.uri}: this training was started {what}; choose another output")
     parts: dict[str, dict[str, Tensor]] = {}
@@ -124,14 +125,3 @@ def load_state(
         part, _, rest = name.partition("/")
         parts.setdefault(part, {})[rest] = value
     return progress, parts
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    found: dict[str, tuple[Any, Any]] = {}
-    for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found |= _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found[prefix + key] = (a, b)
-    return found

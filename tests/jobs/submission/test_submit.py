@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cluster.local import dashboard
-from cluster.local.lifecycle import ClusterPlan, running
+from cluster.local.lifecycle import ClusterPlan, client_environment, running
 from cluster.local.record import ClusterRecord
 from jobs.submission.client import ClusterClient
 from jobs.submission.follow import Followed, follow
@@ -79,6 +79,23 @@ def eventually(what: Callable[[], object], seconds: float = 60) -> None:
     while not what():
         assert time.monotonic() < until, "it never was"
         time.sleep(0.2)
+
+
+def test_ray_s_own_command_runs_a_job_from_a_checkout(cluster: ClusterRecord, tmp_path: Path) -> None:
+    """As docs/jobs.md says it, with tiles made by Ray's workers."""
+    ray, store = Path(sys.executable).with_name("ray"), tmp_path / "store"
+    job = ["python", "-m", "jobs.simulate", f"file://{store}", "--tiles", "3", "height=16", "width=16", "days=60"]
+    done = subprocess.run(
+        [ray, "job", "submit", "--working-dir", ".", "--", *job, "--workers", "2"],
+        cwd=project_root(),
+        env=os.environ | client_environment(cluster),
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_names(done.stdout, f"{store}: 3 tiles")
+    assert len(TileStore.open(store)) == 3
 
 
 def test_a_job_is_followed_to_its_success_and_leaves_no_secret(cluster, client, pastis, capsys, monkeypatch):

@@ -22,7 +22,7 @@ def run(config: EvaluationConfig, display: Console) -> int:
     from restore_dit.evaluation.report import print_report
 
     def execute(plan: Plan[str, TileScores], on_outcome: OnOutcome) -> RunReport[TileScores]:
-        return run_items("evaluate", "tiles", plan, display, workers=config.workers, on_outcome=on_outcome)
+        return run_items("evaluate", "tiles", plan, display, workers=config.workers, there="", on_outcome=on_outcome)
 
     report = evaluate(config, execute, lambda line: display.print(line, soft_wrap=True, highlight=False))
     print_report(report, display)

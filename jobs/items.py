@@ -43,18 +43,19 @@ def run_items(
         few: if `workers` is None, up to this many items are processed in this process, which is faster than starting
             Ray.
         does: what is done to the items, for the first line; by default, the first word of the job's name.
-        there: what is said of the items that the output has, for the same line.
+        there: what is said of the items that the output has, for the same line; empty if it never has any.
         refusal: what precedes the name of an item that failed.
         on_outcome: as for `run`.
         line: a line to print about each result.
     """
     does = does or job.partition("-")[0]
-    display.print(f"{len(plan.todo)} {unit} to {does}, {plan.there} {there}", highlight=False, soft_wrap=True)
+    done_before = f", {plan.there} {there}" if there else ""
+    display.print(f"{len(plan.todo)} {unit} to {does}{done_before}", highlight=False, soft_wrap=True)
     for item, reason in plan.refused.items():
         print(f"{refusal} {item}: {reason}", file=sys.stderr, flush=True)
-    if not plan.todo or (workers is None and len(plan.todo) <= few):
+    if workers is None and len(plan.todo) <= few:
         workers = 0
-    if workers != 0:
+    if workers != 0 and plan.todo:
         connect(display)
     with JobProgress(job, unit, len(plan.todo), display) as progress:
 

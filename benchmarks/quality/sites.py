@@ -11,7 +11,7 @@ from restore_dit.config import TargetConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.cubes.site_plan import ingest_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.examples.targets import TARGET, decide_by_record
 from restore_dit.data.runner import run
 from restore_dit.data.simulation.simulate import plan_simulation
@@ -98,7 +98,7 @@ def prepare(name: str, data: Path, folder: Path, masks: Masks) -> Site:
         run(plan_simulation(config, place, SIMULATION_SEED, range(SIMULATED_TILES)))
     else:
         source = SOURCES[name]
-        ingest_cubes(data / source.folder, place, load_cube_mapping(source.mapping))
+        run(plan_cubes(data / source.folder, place, load_cube_mapping(source.mapping)))
     run(plan_detection(DetectionConfig(store=place, method="rule" if masks == "both" else "source", workers=0)))
     return _site(name, TileStore.open(place), masks)
 

@@ -71,7 +71,7 @@ def run(
 
 def _outcomes(plan: Plan[Item, Result], workers: int | None) -> Generator[Outcome[Result]]:
     """The outcome of each item, in the order in which they finish."""
-    if workers == 0:
+    if workers == 0 or not plan.todo:
         for items in plan.tasks:
             yield from plan.work(items)
         return

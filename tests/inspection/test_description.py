@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.data.cubes.site_plan import ingest_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.inspection.description import describe_store, evenly
 from restore_dit.inspection.description_text import description_text, readable_bytes
@@ -126,7 +127,7 @@ def test_chosen_tiles_are_spread_evenly() -> None:
 
 
 def test_the_real_sites_are_as_cloudy_as_their_source_says(shared: Path, tmp_path: Path) -> None:
-    ingest_cubes(shared / "data/sentinel_series", tmp_path, load_cube_mapping("worldcereal"))
+    run(plan_cubes(shared / "data/sentinel_series", tmp_path, load_cube_mapping("worldcereal")))
     store = TileStore.open(tmp_path)
     first, second = describe_store(store).tiles
     assert (first.optical_acquisitions, second.optical_acquisitions) == (72, 143)

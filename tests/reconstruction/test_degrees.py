@@ -16,9 +16,10 @@ from rasterio.io import MemoryFile
 from restore_dit.clouds.rule import rule_masks
 from restore_dit.config.clouds import RuleConfig
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.site_plan import ingest_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.inspection.description import describe_store
 from restore_dit.reconstruction.model_directory import Model
@@ -45,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> TileStore:
     xarray.Dataset(bands, coords={"time": dates, **axes}).to_netcdf(folder / "s2.nc", engine="h5netcdf")
     optical = {"files": "s2*", "bands": {band: band for band in S2_BANDS}, "scale": 1e-4, "no_data": [0]}
     tree = {"source": "t", "optical": [optical | {"classification": "scl"}], "classes": {4: "clear"}}
-    ingest_cubes(folder / "s2.nc", folder / "store", CubeMapping.model_validate(tree))
+    run(plan_cubes(folder / "s2.nc", folder / "store", CubeMapping.model_validate(tree)))
     return TileStore.open(folder / "store")
 
 

@@ -11,9 +11,8 @@ from restore_dit.config.cube_mapping import CubeMapping
 from restore_dit.data import storage
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import Site, find_sites
-from restore_dit.data.items import OnOutcome, Outcome, Plan
-from restore_dit.data.runner import run
-from restore_dit.data.store.manifest import Manifest, TileRecord
+from restore_dit.data.items import Outcome, Plan
+from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.data.store.tile_writing import make_tile
 from restore_dit.series import S2_ALL_BANDS
@@ -76,24 +75,3 @@ def plan_cubes(
         commit_every=commit_every,
         memory=task_memory,
     )
-
-
-def ingest_cubes(
-    source: str | Path,
-    store_uri: str | Path,
-    mapping: CubeMapping,
-    on_outcome: OnOutcome = lambda outcome, done, total: None,
-) -> Manifest:
-    """Adds every site of a folder that is not yet complete in a tile store, in this process, and commits the store.
-
-    A site that cannot be read is quarantined, with the reason, without affecting the others. If interrupted, commits
-    what has been written.
-
-    Returns:
-        the manifest as committed: `tiles`, and `quarantined` with the reasons.
-
-    Raises:
-        UserError: nothing in the folder matches the mapping, or the store cannot be written.
-    """
-    manifest: Manifest = run(plan_cubes(source, store_uri, mapping), on_outcome=on_outcome).committed
-    return manifest

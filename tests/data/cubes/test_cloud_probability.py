@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from restore_dit.data.cubes.site_plan import ingest_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.cubes.site_series import read_cube
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.cubes.test_site_plan import mapping, site, write_cube
 
@@ -34,7 +35,7 @@ def test_cloud_is_from_the_threshold_on_and_beside_the_classification(tmp_path: 
     )
     assert series.clouds is not None
     np.testing.assert_array_equal(series.clouds[0], np.kron([[0, 3], [1, 2]], np.ones((2, 2))))
-    ingest_cubes(folder, tmp_path / "store", mapping(optical=products))
+    run(plan_cubes(folder, tmp_path / "store", mapping(optical=products)))
     record = TileStore.open(tmp_path / "store").record("a")
     assert {masks.origin.method for masks in record.masks.values()} == {"source", "s2cloudless"}
     assert record.masks[record.masks_in_use or ""].origin.method == "source"
@@ -43,7 +44,7 @@ def test_cloud_is_from_the_threshold_on_and_beside_the_classification(tmp_path: 
 def test_without_a_classification_these_masks_are_in_use(tmp_path: Path) -> None:
     folder = with_probability(site(tmp_path / "a"), [[0, 99], [0, 0]])
     product = {"files": "S2_10m*.nc", "bands": {"B02": "B02"}, "scale": 1e-4, "no_data": [0]}
-    ingest_cubes(folder, tmp_path / "store", mapping(optical=[product, PROBABILITY]))
+    run(plan_cubes(folder, tmp_path / "store", mapping(optical=[product, PROBABILITY])))
     store = TileStore.open(tmp_path / "store")
     assert store.record("a").masks_in_use == "clouds-s2cloudless"
     np.testing.assert_array_equal(

@@ -14,8 +14,9 @@ import xarray
 
 from restore_dit.cli import main
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.site_plan import ingest_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.items import Outcome
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from tests.messages import assert_names
 
@@ -174,7 +175,7 @@ def test_a_damaged_site_is_one_line_and_the_others_are_whole(tmp_path: Path, goo
         write(source / "bad", what)
     else:
         what(source / "bad")
-    manifest = ingest_cubes(source, store, MAPPING)
+    manifest = run(plan_cubes(source, store, MAPPING)).committed
     assert list(manifest.tiles) == ["good"]
     assert list(manifest.quarantined) == ["bad"]
     reason = manifest.quarantined["bad"]
@@ -190,16 +191,16 @@ def test_a_mended_site_leaves_quarantine(tmp_path: Path, good: Path) -> None:
     for name in ("a", "bad"):
         shutil.copytree(good, source / name)
     truncated(source / "bad")
-    assert list(ingest_cubes(source, store, MAPPING).quarantined) == ["bad"]
+    assert list(run(plan_cubes(source, store, MAPPING)).committed.quarantined) == ["bad"]
     shutil.copy(good / "s2.nc", source / "bad")
-    again = ingest_cubes(source, store, MAPPING)
+    again = run(plan_cubes(source, store, MAPPING)).committed
     assert (list(again.tiles), again.quarantined) == (["a", "bad"], {})
 
 
 def test_radar_in_the_wrong_unit_is_one_line(tmp_path: Path) -> None:
     linear = radar().assign(VV=10 ** (radar().VV / 10), VH=10 ** (radar().VH / 10))
     write(tmp_path / "source" / "a", s1=linear)
-    manifest = ingest_cubes(tmp_path / "source", tmp_path / "store", MAPPING)
+    manifest = run(plan_cubes(tmp_path / "source", tmp_path / "store", MAPPING)).committed
     assert_names(manifest.quarantined["a"], "VH", "0.0158 dB")
 
 
@@ -209,7 +210,7 @@ def test_two_folders_with_one_id_are_quarantined_together(tmp_path: Path) -> Non
         optical_file = tmp_path / "source" / folder / f"s2_{name}.nc"
         optical_file.parent.mkdir(parents=True)
         optical().to_netcdf(optical_file, engine="h5netcdf")
-    manifest = ingest_cubes(tmp_path / "source", tmp_path / "store", mapping)
+    manifest = run(plan_cubes(tmp_path / "source", tmp_path / "store", mapping)).committed
     assert list(manifest.tiles) == ["other"]
     assert_names(manifest.quarantined["field"], "field")
 
@@ -223,9 +224,9 @@ def test_an_interrupted_ingest_keeps_what_is_there(tmp_path: Path, good: Path) -
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        ingest_cubes(tmp_path / "source", tmp_path / "store", MAPPING, interrupt)
+        run(plan_cubes(tmp_path / "source", tmp_path / "store", MAPPING), on_outcome=interrupt)
     assert TileStore.open(tmp_path / "store").tile_ids == ("a", "b")
-    ingest_cubes(tmp_path / "source", tmp_path / "store", MAPPING)
+    run(plan_cubes(tmp_path / "source", tmp_path / "store", MAPPING))
     assert TileStore.open(tmp_path / "store").tile_ids == ("a", "b", "c")
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.data.cubes.site_plan import ingest_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import NO_DATA, S1_BANDS, TileSeries
 
@@ -116,7 +117,7 @@ def ingested(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     found = {}
     for source, mapping in dict.fromkeys((site.source, site.mapping) for site in SITES):
         folder = tmp_path_factory.mktemp("store")
-        manifest = ingest_cubes(shared / "data" / "sites" / source, folder, load_cube_mapping(mapping))
+        manifest = run(plan_cubes(shared / "data" / "sites" / source, folder, load_cube_mapping(mapping))).committed
         assert manifest.quarantined == {}
         store = TileStore.open(folder)
         found |= {tile: store.load(tile).series() for tile in store.tile_ids}

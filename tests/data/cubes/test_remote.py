@@ -13,8 +13,9 @@ from rasterio.transform import from_origin
 
 from restore_dit.cli import main
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.site_plan import ingest_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.cubes.site_series import read_cube
+from restore_dit.data.runner import run
 from restore_dit.series import NO_DATA
 from tests.messages import assert_names
 
@@ -64,7 +65,7 @@ def test_a_site_on_object_storage(tmp_path: Path, s3: Any, bucket: str, capsys: 
     np.testing.assert_array_equal(here.radar["S1A"].values, there.radar["S1A"].values)
 
     store = f"s3://{bucket}/store"
-    assert list(ingest_cubes(f"s3://{bucket}/cubes", store, MAPPING).tiles) == ["site"]
+    assert list(run(plan_cubes(f"s3://{bucket}/cubes", store, MAPPING)).committed.tiles) == ["site"]
     sheet = f"s3://{bucket}/sheet.png"
     assert main(["inspect", store, "--verify", "--deep", "--contact-sheet", sheet]) == 0
     assert "verified 1 tiles: 0 damaged" in capsys.readouterr().out
@@ -84,5 +85,5 @@ def test_a_truncated_chunk_is_noticed_there_too(tmp_path: Path, s3: Any, bucket:
         if file.is_file():
             body = file.read_bytes()[:20] if file.name == "0.0.0" else file.read_bytes()
             s3.client().put_object(Bucket=bucket, Key=str(file.relative_to(tmp_path)), Body=body)
-    manifest = ingest_cubes(f"s3://{bucket}/site", tmp_path / "store", MAPPING)
+    manifest = run(plan_cubes(f"s3://{bucket}/site", tmp_path / "store", MAPPING)).committed
     assert_names(manifest.quarantined["site"], "s2.zarr", "red/0.0.0")

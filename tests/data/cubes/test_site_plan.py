@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping, shipped_cube_mappings
 from restore_dit.data.cubes.acquisition_merge import merge_days
-from restore_dit.data.cubes.site_plan import ingest_cubes
+from restore_dit.data.cubes.site_plan import plan_cubes
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.cubes.sites import find_sites
 from restore_dit.data.items import Outcome
+from restore_dit.data.runner import run
 from restore_dit.data.store.manifest import TileRecord
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
@@ -204,7 +205,10 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
     )
 
     seen: list[tuple[int, int, Outcome[TileRecord]]] = []
-    manifest = ingest_cubes(source, store, mapping(), lambda outcome, done, total: seen.append((done, total, outcome)))
+    manifest = run(
+        plan_cubes(source, store, mapping()),
+        on_outcome=lambda outcome, done, total: seen.append((done, total, outcome)),
+    ).committed
     assert [found[:2] for found in seen] == [(done, 5) for done in range(1, 6)]
     good = seen[2][2]
     assert good.result is not None
@@ -225,7 +229,9 @@ def test_a_folder_of_sites_goes_to_a_store_and_bad_ones_are_quarantined(tmp_path
 
     site(source / "empty")
     names: list[str] = []
-    again = ingest_cubes(source, store, mapping(), lambda outcome, *_: names.append(outcome.item))
+    again = run(
+        plan_cubes(source, store, mapping()), on_outcome=lambda outcome, *_: names.append(outcome.item)
+    ).committed
     assert (list(again.tiles), again.generation) == (["empty", "good"], 2)
     assert "empty" not in again.quarantined
     assert names == ["alien", "empty", "textual", "truncated"]
@@ -293,7 +299,7 @@ def test_mappings_are_found_by_name_and_by_file(tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def real_store(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> TileStore:
     folder = tmp_path_factory.mktemp("real")
-    ingest_cubes(shared / "data/sentinel_series", folder, load_cube_mapping("worldcereal"))
+    run(plan_cubes(shared / "data/sentinel_series", folder, load_cube_mapping("worldcereal")))
     return TileStore.open(folder)
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.storage import Place
-from restore_dit.data.storage.addresses import web_opener
+from restore_dit.data.storage.addresses import retry_after, web_opener
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps
@@ -200,7 +200,7 @@ class Client:
             try:
                 return opener.open(request, timeout=TIMEOUT)
             except urllib.error.HTTPError as error:
-                wait = _seconds(error.headers.get("Retry-After"))
+                wait = retry_after(error.headers.get("Retry-After"))
                 if wait and time.monotonic() + wait < deadline:
                     error.close()
                     time.sleep(wait)
@@ -235,14 +235,6 @@ def _unbroken(address: str) -> Iterator[None]:
         yield
     except (OSError, http.client.HTTPException) as error:
         raise NoAnswer(f"{address}: the response broke off: {error}") from None
-
-
-def _seconds(text: str | None) -> float:
-    """Seconds of a `Retry-After` header. A date, which some proxies send, counts as 5 s."""
-    try:
-        return max(0.0, float(text or 0))
-    except ValueError:
-        return 5.0
 
 
 def _message(error: urllib.error.HTTPError) -> str:

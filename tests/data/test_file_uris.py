@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_dit.data import storage
-from restore_dit.data.storage.addresses import file_uri, path_of, without_secrets
+from restore_dit.data.storage.addresses import file_uri, path_of, retry_after, without_secrets
 from restore_dit.errors import UserError
 
 NAMES = [
@@ -103,3 +103,11 @@ def test_what_may_be_anything_is_refused(address: str) -> None:
 )
 def test_a_secret_is_not_shown_and_a_name_is(address: str, shown: str) -> None:
     assert without_secrets(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, 0), ("0", 0), ("7", 7), ("1.5", 1.5), ("-3", 0), ("Wed, 21 Oct 2026 07:28:00 GMT", 5)],
+)
+def test_a_server_s_request_to_wait_is_read_in_seconds(header, seconds):
+    assert retry_after(header) == seconds

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from restore_dit.config.ingestion import TransferConfig
 from restore_dit.data import storage
-from restore_dit.data.storage.addresses import web_opener
+from restore_dit.data.storage.addresses import retry_after, web_opener
 from restore_dit.errors import UserError
 
 _CHUNK = 1 << 18
@@ -132,7 +132,7 @@ class RemoteFile:
         except urllib.error.HTTPError as error:
             with error:
                 if error.code in _PASSING_STATUS:
-                    asked = _retry_after(error.headers.get("Retry-After"))
+                    asked = retry_after(error.headers.get("Retry-After"))
                     raise (_Limited(f"HTTP {error.code}", asked) if asked else _Passing(f"HTTP {error.code}")) from None
                 advice = _ADVICE.get(error.code, "check the address")
                 raise UserError(f"{self.shown}: HTTP {error.code}: {advice}") from None
@@ -165,11 +165,6 @@ def _raise_if_final(shown: str, error: Exception) -> None:
         raise UserError(f"{shown}: the server's certificate is not trusted ({cause.verify_message})") from None
     if isinstance(cause, http.client.InvalidURL | UnicodeError):
         raise UserError(f"{shown}: not a valid address") from None
-
-
-def _retry_after(header: str | None) -> float:
-    """Seconds that the server asks to wait; 0 if the header is a date instead of a number."""
-    return float(header) if header and header.isdigit() else 0.0
 
 
 def _reason(error: Exception) -> str:

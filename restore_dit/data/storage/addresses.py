@@ -57,6 +57,15 @@ def web_opener(url: str) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if on_loopback(url) else []))
 
 
+def retry_after(header: str | None) -> float:
+    """Seconds that a server asks to wait in `Retry-After`, 0 without that header. A date, which some proxies send,
+    counts as 5 s."""
+    try:
+        return max(0.0, float(header or 0))
+    except ValueError:
+        return 5.0
+
+
 _ESCAPE = re.compile(r"%(?=[0-9A-Fa-f]{2})")
 _ESCAPED_PERCENT = re.compile(r"%25[0-9A-Fa-f]{2}")
 _ENCODED = re.compile(r"[A-Za-z0-9/%._~!$&'()*+,;=:@-]*")

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TypeVar
 
 from rich.console import Console
 
 from cluster.connection import connect
 from jobs.progress import JobProgress
-from restore_dit.data.items import OnOutcome, Outcome, Plan, RunReport
+from restore_dit.data.items import Item, OnOutcome, Outcome, Plan, Result, RunReport
 from restore_dit.data.runner import run
 from restore_dit.data.store.manifest import TileRecord
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 def run_items(

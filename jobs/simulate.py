@@ -7,8 +7,7 @@ import sys
 from rich.console import Console
 
 from jobs.entry import main
-from jobs.items import add_tiles
-from jobs.progress import JobProgress
+from jobs.items import add_tiles, run_items
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.data.simulation.simulate import plan_simulation
 
@@ -30,18 +29,11 @@ def run(config: SimulationJobConfig, display: Console) -> int:
 
 def _write_pastis(config: SimulationJobConfig, display: Console) -> int:
     from restore_dit.data.pastis.template import read_template
-    from restore_dit.data.pastis.write import write_pastis
+    from restore_dit.data.pastis.write import plan_pastis
 
     template = read_template(config.dates or None, config.bad_frames or None)
-    with JobProgress("simulate", "patches", config.tiles, display) as progress:
-        write_pastis(
-            config.simulation,
-            config.output,
-            config.tiles,
-            seed=config.seed,
-            template=template,
-            on_patch=progress.update,
-        )
+    plan = plan_pastis(config.simulation, config.output, config.tiles, seed=config.seed, template=template)
+    run_items("simulate", "patches", plan, display, workers=0)
     print(f"{config.output}: {config.tiles} patches in the layout of PASTIS-R")
     return 0
 

@@ -53,7 +53,7 @@ class Writer(Generic[Result]):
 
 @dataclass(frozen=True)
 class Plan(Generic[Item, Result]):
-    """The work on many items. Making a plan writes nothing.
+    """The work on many items.
 
     - `work`: processes some items and yields an outcome for each; an error that it raises ends the run. It can be sent
       to any process.
@@ -63,7 +63,8 @@ class Plan(Generic[Item, Result]):
     - `writer`: makes the results part of the output.
     - `commit_every`: minimum number of seconds between commits.
     - `a_task`: items per call of `work`, which a worker that dies repeats.
-    - `memory`: bytes reserved per worker.
+    - `memory`: bytes reserved per worker; 1 GiB suffices for a series of 500×500 pixels, or a network and its
+      activations.
     - `stays`: whether a worker stays for many calls, since `work` is expensive to load; `use_gpu`: whether each needs
       a GPU.
     """

@@ -54,18 +54,13 @@ def _rows(work: Work, group: _Group) -> list[dict[str, Any]]:
     return rows
 
 
-class _Task:
-    """Callable for `flat_map`: `{"group": …}` → rows."""
-
-    def __init__(self, work: ray.ObjectRef) -> None:
-        self.work = work
-
-    def __call__(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        return _rows(ray.get(self.work), row["group"])
+def _task(row: dict[str, Any], work: ray.ObjectRef) -> list[dict[str, Any]]:
+    """What a task does with a row `{"group": …}`."""
+    return _rows(ray.get(work), row["group"])
 
 
 class _Actor:
-    """The same as an actor, which loads `work` once."""
+    """The same by an actor, which loads `work` once."""
 
     def __init__(self, work: ray.ObjectRef) -> None:
         self.work = ray.get(work)
@@ -124,7 +119,12 @@ def _dataset(plan: Plan[Any, Any], workers: int | None) -> ray.data.Dataset:
             "max_task_retries": RETRIES,
         }
     else:
-        how = {"fn": _Task(work), "compute": ray.data.TaskPoolStrategy(size=count), "max_retries": RETRIES}
+        how = {
+            "fn": _task,
+            "fn_args": (work,),
+            "compute": ray.data.TaskPoolStrategy(size=count),
+            "max_retries": RETRIES,
+        }
     # Ray Data's own progress bars and reports would be mixed with this program's output.
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     rows = ray.data.from_items([{"group": _Group(group)} for group in groups], override_num_blocks=len(groups))

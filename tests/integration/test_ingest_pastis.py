@@ -9,7 +9,7 @@ import pytest
 
 from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.pastis.patch_plan import plan_patches
-from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.pastis.write import plan_pastis
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, pack
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pastis")
-    write_pastis(SMALL, str(folder / "PASTIS-R"), 24)
+    run(plan_pastis(SMALL, str(folder / "PASTIS-R"), 24))
     (folder / "PASTIS-R/DATA_S2/S2_10001.npy").unlink()
     return pack(folder / "PASTIS-R", folder / "PASTIS-R.zip")
 

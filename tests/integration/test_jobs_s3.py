@@ -11,7 +11,8 @@ from jobs.entry import main
 from restore_dit.clouds.network.weights import build_network
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data import storage
-from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.pastis.write import plan_pastis
+from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SIDE, SMALL
 
@@ -41,7 +42,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_patches_with_their_lists_and_masks_then_masks_by_a_network(tmp_path, bucket, empty, capfd):
     place, source = f"s3://{bucket}", tmp_path / "source" / "PASTIS-R"
-    write_pastis(SMALL, str(source), 6)
+    run(plan_pastis(SMALL, str(source), 6))
     upload(source / "REAL_MASKS", f"{place}/lists/masks")
     (source / "bad_frames.json").write_text(json.dumps({"10000": [0, 2]}))
     storage.write_bytes_atomically(f"{place}/lists/bad.json", (source / "bad_frames.json").read_bytes())

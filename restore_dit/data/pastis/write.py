@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from rasterio.warp import transform
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data import storage
+from restore_dit.data.items import Outcome, Plan, Writer
 from restore_dit.data.pastis.annotations import Annotations, annotate
 from restore_dit.data.pastis.layout import (
     BAD_FRAMES,
@@ -51,16 +53,56 @@ _PATCHES_A_ROW = 64
 _PARCELS_A_PATCH = 10_000
 
 
-def write_pastis(
-    config: SimulationConfig,
-    out: str,
-    patches: int,
-    *,
-    seed: int = 0,
-    template: Template | None = None,
-    on_patch: Callable[[int], object] | None = None,
-) -> int:
-    """Writes `patches` simulated patches to a new or partially written folder and returns how many were missing.
+@dataclass(frozen=True)
+class PatchSimulation:
+    """Makes and writes patches; can be sent to any process."""
+
+    config: SimulationConfig
+    seed: int
+    template: Template
+    folder: storage.Location
+
+    def __call__(self, indices: Sequence[int]) -> Iterator[Outcome[int]]:
+        """Yields the outcome of each patch, whose result is its number.
+
+        Raises:
+            UserError: the template does not fit a patch, or the folder cannot be written.
+        """
+        for index in indices:
+            number = self.template.number(index)
+            _write_patch(self.folder, self.config, self.seed, index, number, self.template)
+            yield Outcome(str(number), number)
+
+
+class Collection(Writer[int]):
+    """The files about all patches of a folder, written once these are complete."""
+
+    def __init__(self, folder: storage.Location) -> None:
+        self.folder = folder
+
+    def commit(self, *, recover: bool = True) -> None:
+        """Writes the metadata, the lists of bad frames and the normalisation; nothing on the way."""
+        if not recover:
+            return
+        folder = self.folder
+        names = sorted(set(storage.list_names(folder.join(_DONE))) - {_SETTINGS})
+        entries = [json.loads(storage.read_bytes(folder.join(_DONE, name))) for name in names]
+        for sensor in ("S2", *TRACKS):
+            _write_json(folder.join(normalisation_file(sensor)), _normalisation(entries, sensor))
+        _write_json(folder.join(BAD_FRAMES), {str(entry["feature"]["id"]): entry["bad_frames"] for entry in entries})
+        collection = {
+            "type": "FeatureCollection",
+            "name": "metadata",
+            "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::2154"}},
+            "features": [entry["feature"] for entry in entries],
+        }
+        _write_json(folder.join(METADATA), collection)
+
+
+def plan_pastis(
+    config: SimulationConfig, out: str, patches: int, *, seed: int = 0, template: Template | None = None
+) -> Plan[int, int]:
+    """Plans which of `patches` simulated patches a folder lacks, and claims it.
 
     Patches are assigned to the four tiles in turn. If the template has dates, they are used exactly for each tile; if
     it has bad frames, its patches and lists are used, and frames that a list does not name are simulated without clouds
@@ -68,11 +110,10 @@ def write_pastis(
 
     Args:
         config: what the land looks like.
-        out: the folder, conventionally named `PASTIS-R`.
+        out: the folder, conventionally named `PASTIS-R`: new, or partially written.
         patches: number of patches.
         seed: seed of the simulated area.
         template: real dates and lists.
-        on_patch: called with the number of patches done.
 
     Raises:
         UserError: the folder contains something else, or the template does not fit.
@@ -82,26 +123,9 @@ def write_pastis(
     numbers = [template.number(index) for index in range(patches)]
     _claim(folder, config, seed, template)
     done = set(storage.list_names(folder.join(_DONE)))
-    for index, number in enumerate(numbers):
-        if f"{number}.json" not in done:
-            _write_patch(folder, config, seed, index, number, template)
-        if on_patch:
-            on_patch(index + 1)
-    entries = [
-        json.loads(storage.read_bytes(folder.join(_DONE, name)))
-        for name in sorted({*done, *(f"{number}.json" for number in numbers)} - {_SETTINGS})
-    ]
-    for sensor in ("S2", *TRACKS):
-        _write_json(folder.join(normalisation_file(sensor)), _normalisation(entries, sensor))
-    _write_json(folder.join(BAD_FRAMES), {str(entry["feature"]["id"]): entry["bad_frames"] for entry in entries})
-    collection = {
-        "type": "FeatureCollection",
-        "name": "metadata",
-        "crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::2154"}},
-        "features": [entry["feature"] for entry in entries],
-    }
-    _write_json(folder.join(METADATA), collection)
-    return len({f"{number}.json" for number in numbers} - done)
+    todo = [index for index, number in enumerate(numbers) if f"{number}.json" not in done]
+    work = PatchSimulation(config, seed, template, folder)
+    return Plan(work, todo, folder.uri, there=patches - len(todo), writer=Collection(folder))
 
 
 def _claim(folder: storage.Location, config: SimulationConfig, seed: int, template: Template) -> None:

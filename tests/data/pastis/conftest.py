@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.pastis.write import plan_pastis
+from restore_dit.data.runner import run
 from tests.data.pastis.miniature import SMALL, ingest
 
 
@@ -12,7 +13,7 @@ from tests.data.pastis.miniature import SMALL, ingest
 def pastis(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four patches, one in each tile: 10000, 20000, 30000, 40000."""
     folder = tmp_path_factory.mktemp("pastis") / "PASTIS-R"
-    write_pastis(SMALL, str(folder), 4, seed=5)
+    run(plan_pastis(SMALL, str(folder), 4, seed=5))
     return folder
 
 

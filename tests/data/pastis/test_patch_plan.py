@@ -20,7 +20,7 @@ from jobs.entry import main
 from restore_dit.config.ingestion import PastisConfig
 from restore_dit.data.pastis.layout import UTM_ORIGINS
 from restore_dit.data.pastis.patch_plan import plan_patches
-from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.pastis.write import plan_pastis
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import NO_DATA
@@ -270,7 +270,7 @@ def test_ctrl_c_keeps_what_is_done(pastis, undamaged, tmp_path):
 def test_killed_ten_times_it_ends_as_in_one_go(tmp_path):
     """SIGKILL at a random moment, again and again, each time in a process of its own."""
     source = tmp_path / "PASTIS-R"
-    write_pastis(SMALL, str(source), 60)
+    run(plan_pastis(SMALL, str(source), 60))
     ingest(source, tmp_path / "whole")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "tests.data.pastis.miniature"])

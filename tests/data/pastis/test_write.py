@@ -14,7 +14,8 @@ from restore_dit.data.pastis.annotations import CROP_CLASSES
 from restore_dit.data.pastis.layout import TILES
 from restore_dit.data.pastis.metadata import read_metadata
 from restore_dit.data.pastis.template import read_template
-from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data.pastis.write import plan_pastis
+from restore_dit.data.runner import run
 from restore_dit.data.simulation.covers import CROPS
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest
 from tests.messages import assert_names, refused
@@ -141,7 +142,7 @@ def test_real_dates_and_lists_are_taken_over_exactly(shared, tmp_path):
     template = read_template(
         str(metadata / "pastis_r_dates_by_tile.json"), str(metadata / "bad_frames.json")
     )  # fmt: skip
-    write_pastis(SimulationConfig(height=SIDE, width=SIDE), str(tmp_path / "P"), 5, template=template)
+    run(plan_pastis(SimulationConfig(height=SIDE, width=SIDE), str(tmp_path / "P"), 5, template=template))
     patches, _ = read_metadata((tmp_path / "P/metadata.geojson").read_bytes(), "metadata.geojson")
     assert [patch.patch for patch in patches] == ["10000", "10001", "20000", "30000", "40000"]
     lists = json.loads((tmp_path / "P/bad_frames.json").read_text())
@@ -162,20 +163,20 @@ def test_a_killed_run_is_repaired_and_a_longer_one_adds_to_it(pastis, tmp_path):
     class Killed(Exception):
         pass
 
-    def kill(done: int) -> None:
+    def kill(outcome: object, done: int, total: int) -> None:
         if done == 2:
             raise Killed
 
     folder = tmp_path / "PASTIS-R"
     with pytest.raises(Killed):
-        write_pastis(SMALL, str(folder), 4, seed=5, on_patch=kill)
+        run(plan_pastis(SMALL, str(folder), 4, seed=5), on_outcome=kill)
     assert not (folder / "metadata.geojson").exists()
     (folder / ".simulated/20000.json").unlink()  # as if it had died before the patch was whole
     (folder / "DATA_S1D/S1D_20000.npy").unlink()
-    write_pastis(SMALL, str(folder), 3, seed=5)
-    assert write_pastis(SMALL, str(folder), 4, seed=5) == 1
+    run(plan_pastis(SMALL, str(folder), 3, seed=5))
+    assert list(run(plan_pastis(SMALL, str(folder), 4, seed=5)).results) == ["40000"]
     assert contents(folder) == contents(pastis)
-    assert write_pastis(SMALL, str(folder), 4, seed=5) == 0
+    assert run(plan_pastis(SMALL, str(folder), 4, seed=5)).results == {}
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_what_does_not_fit_is_refused_in_one_line(pastis, tmp_path, monkeypatch,
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "holiday").write_bytes(b"x")
     with refused(str(tmp_path), "holiday"):
-        write_pastis(SMALL, str(tmp_path), 1)
+        run(plan_pastis(SMALL, str(tmp_path), 1))
     assert [path.name for path in tmp_path.iterdir()] == ["holiday"]
 
 

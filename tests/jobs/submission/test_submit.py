@@ -22,7 +22,8 @@ from jobs.submission.follow import Followed, follow
 from jobs.submission.package import pack, project_files, project_root
 from jobs.submission.target import Target, find_target
 from restore_dit.cli import main
-from restore_dit.data.pastis.write import write_pastis
+from restore_dit.data import runner
+from restore_dit.data.pastis.write import plan_pastis
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SMALL
 from tests.jobs.submission.dropping_proxy import DroppingProxy
@@ -62,7 +63,7 @@ def client(cluster: ClusterRecord) -> ClusterClient:
 @pytest.fixture(scope="module")
 def pastis(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pastis")
-    write_pastis(SMALL, str(folder / "source"), 3)
+    runner.run(plan_pastis(SMALL, str(folder / "source"), 3))
     return folder
 
 

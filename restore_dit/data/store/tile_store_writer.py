@@ -62,8 +62,10 @@ class TileStoreWriter(Writer[TileRecord]):
 
     def _require_store(self) -> None:
         """Raises `UserError` if the folder contains something else, or an unreadable manifest."""
-        others = sorted(set(storage.list_names(self.location)) - {MANIFEST_NAME, "tiles", "layers"})
-        if self._manifest.read() is None and others:
+        names = set(storage.list_names(self.location))
+        if MANIFEST_NAME in names:
+            self._manifest.read()
+        elif others := sorted(names - {"tiles", "layers"}):
             raise UserError(
                 f"{self.location.uri}: contains {others[0]} and is not a tile store; specify a new or empty folder"
             )

@@ -1,10 +1,7 @@
 """Masks made by actors are the masks of one process, also when an actor dies on the way."""
 
 import dataclasses
-import os
 import shutil
-import signal
-import threading
 import time
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.inspection.verification import verify_store
-from tests.integration.test_ingest_pastis import ancestors, content
+from tests.integration.workers import ACTOR, one_killed
 from tests.messages import refused
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
@@ -69,26 +66,8 @@ def test_the_tiles_of_an_actor_that_is_killed_are_done_by_another(stores):
     on_ray, here = stores
     work = plan(on_ray, workers=1)
     layer = on_ray / "layers" / work.writer.origin.layer
-    killed: list[int] = []
-    over = threading.Event()
-
-    def kill_one() -> None:
-        while not over.is_set():
-            for pid in masking_workers():
-                if len(list(layer.glob("[!.]*.parquet"))) >= 3:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-                    return
-            over.wait(0.002)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    try:
+    with one_killed(ACTOR, lambda: len(list(layer.glob("[!.]*.parquet"))) >= 3):
         report = run(work, 1)
-    finally:
-        over.set()
-        killer.join(timeout=10)
-    assert killed
     assert (len(report.results), report.failed) == (11, {})
     alone = plan(here, workers=0)
     run(alone)
@@ -117,12 +96,3 @@ def test_what_a_worker_says_that_a_user_can_mend_is_its_own_line(stores):
 def test_gpus_that_the_cluster_lacks_are_missed_before_anything_starts(stores, workers):
     with refused("1 GPU", "0 GPUs", "use_gpu=false"):
         run(dataclasses.replace(plan(stores[0]), use_gpu=True), workers)
-
-
-def masking_workers() -> list[int]:
-    """The worker processes of this process's own cluster that are actors of a map."""
-    return [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if content(folder / "cmdline").startswith("ray::MapWorker") and os.getpid() in ancestors(int(folder.name))
-    ]

@@ -1,8 +1,5 @@
 """An ingest of PASTIS-R on Ray is the ingest in one process, also when a worker dies on the way."""
 
-import os
-import signal
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest, pack
 from tests.data.pastis.web_server import Behaviour, serving
+from tests.integration.workers import TASK, one_killed
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 
@@ -53,51 +51,7 @@ def test_a_task_whose_worker_is_killed_is_run_again(archive, whole, tmp_path):
     """SIGKILL for the worker that is at it once three tiles are there."""
     store = tmp_path / "store"
     plan = plan_patches(PastisConfig(source=str(archive), output=str(store), patch_size=SIDE))
-    killed: list[int] = []
-    over = threading.Event()
-
-    def kill_one() -> None:
-        while not over.is_set():
-            for pid in ingesting_workers():
-                if len(list(store.glob("tiles/*.parquet"))) >= 3:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-                    return
-            over.wait(0.002)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    try:
+    with one_killed(TASK, lambda: len(list(store.glob("tiles/*.parquet"))) >= 3):
         report = run(plan, 1)
-    finally:
-        over.set()
-        killer.join(timeout=10)
-    assert killed
     assert len(report.results) == 23
     assert fingerprint(store) == fingerprint(whole)
-
-
-def ingesting_workers() -> list[int]:
-    """The worker processes of this process's own cluster that run a map task."""
-    return [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if content(folder / "cmdline").startswith("ray::FlatMap") and os.getpid() in ancestors(int(folder.name))
-    ]
-
-
-def ancestors(pid: int) -> list[int]:
-    """A process's parent, its parent's parent, and so on."""
-    found: list[int] = []
-    while status := content(Path(f"/proc/{pid}/stat")):
-        pid = int(status.rpartition(")")[2].split()[1])
-        found.append(pid)
-    return found
-
-
-def content(file: Path) -> str:
-    """Empty for a process that has ended meanwhile."""
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""

@@ -1,10 +1,7 @@
 """A reconstruction by actors has the pixels of one process, also over object storage and when an actor dies."""
 
-import os
 import re
 import shutil
-import signal
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ from restore_dit.model.denoiser import Denoiser
 from restore_dit.program import console
 from restore_dit.reconstruction.model_directory import save_model
 from restore_dit.training.setup import set_up
-from tests.integration.test_detect_job import masking_workers
+from tests.integration.workers import ACTOR, one_killed
 from tests.messages import assert_names
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.usefixtures("ray_cluster")]
@@ -105,25 +102,7 @@ def test_the_tile_of_an_actor_that_is_killed_is_done_by_another(model, small_sto
     shutil.copytree(model, "model")
     config = ReconstructionConfig(model="model", input="store", output="there", figures=False, workers=1)
     config = config.model_copy(update={"tiles": TileStore.open("store").tile_ids[:5], "sampling": ONE_STEP})
-    killed: list[int] = []
-    over = threading.Event()
-
-    def kill_one() -> None:
-        while not over.is_set():
-            for pid in masking_workers():
-                if len(list((tmp_path / "there").glob("*.json"))) >= 2:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-                    return
-            over.wait(0.002)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    try:
+    with one_killed(ACTOR, lambda: len(list((tmp_path / "there").glob("*.json"))) >= 2):
         assert reconstruct.run(config, console()) == 0
-    finally:
-        over.set()
-        killer.join(timeout=10)
-    assert killed
     assert reconstruct.run(config.model_copy(update={"output": "here", "workers": 0}), console()) == 0
     assert_same(str(tmp_path / "here"), str(tmp_path / "there"), tiles=5)

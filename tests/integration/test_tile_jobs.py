@@ -1,11 +1,8 @@
 """Cubes and simulated tiles through Ray are those of one process; what goes wrong in a worker is said as it would be
 here."""
 
-import os
 import re
 import shutil
-import signal
-import threading
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from restore_dit.inspection.verification import verify_store
 from restore_dit.program import console
 from tests.data.cubes.test_damaged import MAPPING, write
 from tests.data.pastis.miniature import fingerprint
-from tests.integration.test_ingest_pastis import ingesting_workers
+from tests.integration.workers import TASK, one_killed
 from tests.messages import refused
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(240), pytest.mark.usefixtures("ray_cluster")]
@@ -66,26 +63,8 @@ def test_two_tasks_at_a_time_take_the_sites_that_one_process_takes(sites, tmp_pa
 def test_simulated_tiles_are_the_same_and_a_killed_worker_is_replaced(tmp_path):
     """SIGKILL for a worker that is at it once three tiles are there."""
     assert simulated(tmp_path / "here", tiles=12, first=3, seed=5, workers=0) == 0
-    killed: list[int] = []
-    over = threading.Event()
-
-    def kill_one() -> None:
-        while not over.is_set():
-            for pid in ingesting_workers():
-                if len(list((tmp_path / "ray").glob("tiles/*.parquet"))) >= 3:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-                    return
-            over.wait(0.002)
-
-    killer = threading.Thread(target=kill_one)
-    killer.start()
-    try:
+    with one_killed(TASK, lambda: len(list((tmp_path / "ray").glob("tiles/*.parquet"))) >= 3):
         assert simulated(tmp_path / "ray", tiles=12, first=3, seed=5, workers=1) == 0
-    finally:
-        over.set()
-        killer.join(timeout=10)
-    assert killed
     assert fingerprint(tmp_path / "ray") == fingerprint(tmp_path / "here")
     assert verify_store(TileStore.open(tmp_path / "ray"), deep=True) == []
 

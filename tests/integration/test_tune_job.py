@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from restore_dit.data import storage
 from restore_dit.errors import UserError
 from restore_dit.program import console
 from restore_dit.training.run import run_training
-from tests.integration.test_ingest_pastis import ancestors, content
+from tests.integration.workers import TRIAL, one_killed
 from tests.messages import assert_names
 from tuning.config import SweepConfig
 from tuning.records import SweepFolder, Trial
@@ -115,25 +112,8 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_saved_state(sweep, cap
     """SIGKILL once the first state is saved; the trial is tried again, and the sweep knows nothing of it at the end."""
     config = sweep(space={"family": {"bundles": {"x0": {"diffusion.prediction": "x0"}}}}, max_failures=1)
     state = Path(config.output) / "sweep" / "trials" / "trial-000" / "state"
-    killed: list[int] = []
-    over = threading.Event()
-
-    def kill_once() -> None:
-        while not over.wait(0.01):
-            if state.exists() and any(state.iterdir()):
-                for pid in trial_processes():
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-                return
-
-    killer = threading.Thread(target=kill_once)
-    killer.start()
-    try:
+    with one_killed(TRIAL, lambda: state.exists() and any(state.iterdir())):
         assert tune.run(config, console()) == 0
-    finally:
-        over.set()
-        killer.join(timeout=10)
-    assert len(killed) == 1
     (trial,) = SweepFolder.of(config).read()
     assert (trial.status, trial.error) == ("finished", None)
     steps = [score.step for score in SweepFolder.of(config).curve(trial)]
@@ -211,13 +191,3 @@ def test_a_population_goes_on_after_its_driver_was_stopped_and_the_last_follows_
     for name, exploit in later:
         assert f"<td>{exploit.step}</td><td>{name}</td><td>{exploit.source}</td>" in page
     assert all_cpus_are_free()
-
-
-def trial_processes() -> list[int]:
-    """The processes of this process's own cluster in which a trial runs."""
-    return [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if content(folder / "cmdline").startswith("ray::ImplicitFunc.train")
-        and os.getpid() in ancestors(int(folder.name))
-    ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import urllib.error
 import urllib.request
@@ -22,7 +21,7 @@ from restore_dit.series import TileSeries
 from serving.access import Tokens
 from serving.app import NAME, build
 from serving.config import ServingConfig
-from tests.integration.test_ingest_pastis import ancestors, content
+from tests.integration.workers import workers
 
 ANN, BOB = "a" * 20, "b" * 20
 
@@ -86,8 +85,4 @@ def simulated(number: int, height: int = 22, width: int = 37, days: int = 60) ->
 
 def replica_processes(name: str) -> list[int]:
     """The processes of this deployment, of this process's own cluster."""
-    return [
-        int(folder.name)
-        for folder in Path("/proc").glob("[0-9]*")
-        if f"ServeReplica:{NAME}:{name}" in content(folder / "cmdline") and os.getpid() in ancestors(int(folder.name))
-    ]
+    return workers(f"ServeReplica:{NAME}:{name}")

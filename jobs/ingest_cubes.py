@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -24,13 +25,8 @@ MAX_NAMED = 5
 def run(config: CubesConfig, display: Console) -> int:
     """Ingests sites and prints a summary. Returns the exit status: 1 if this run quarantined a site, unless
     `allow_bad_tiles` is set."""
-    plan = plan_cubes(
-        config.source,
-        config.output,
-        config.cube_mapping,
-        commit_every=config.commit_every,
-        task_memory=int(config.task_gib * 2**30),
-    )
+    plan = plan_cubes(config.source, config.output, config.cube_mapping)
+    plan = replace(plan, commit_every=config.commit_every, memory=int(config.task_gib * 2**30))
     renamed = [f"{site.name!r} as {site.tile_id}" for site in plan.todo if site.renamed]
     if renamed:
         more = f", and {len(renamed) - MAX_NAMED} more" if len(renamed) > MAX_NAMED else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -22,7 +23,8 @@ def run(config: SimulationJobConfig, display: Console) -> int:
     if config.layout == "netcdf":
         return _write_netcdf(config)
     indices = range(config.first, config.first + config.tiles)
-    plan = plan_simulation(config.simulation, config.output, config.seed, indices, commit_every=config.commit_every)
+    plan = plan_simulation(config.simulation, config.output, config.seed, indices)
+    plan = replace(plan, commit_every=config.commit_every)
     few = LITTLE_WORK // (config.height * config.width)
     return 1 if add_tiles("simulate", "tiles", plan, display, workers=config.workers, few=few).failed else 0
 

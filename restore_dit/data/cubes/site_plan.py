@@ -17,9 +17,6 @@ from restore_dit.data.store.tile_store_writer import TileStoreWriter
 from restore_dit.data.store.tile_writing import make_tile
 from restore_dit.series import S2_ALL_BANDS
 
-TASK_MEMORY = 1 << 30
-"""Default memory in bytes reserved per task, enough for a site of about 500×500 pixels."""
-
 
 @dataclass(frozen=True)
 class SiteConversion:
@@ -41,22 +38,13 @@ class SiteConversion:
             yield outcome
 
 
-def plan_cubes(
-    source: str | Path,
-    store_uri: str | Path,
-    mapping: CubeMapping,
-    *,
-    commit_every: float = 10.0,
-    task_memory: int = TASK_MEMORY,
-) -> Plan[Site, TileRecord]:
+def plan_cubes(source: str | Path, store_uri: str | Path, mapping: CubeMapping) -> Plan[Site, TileRecord]:
     """Examines source and store without writing anything.
 
     Args:
         source: the folder of one site or of several, or a single file.
         store_uri: the store, created if missing.
         mapping: mapping of the files' contents.
-        commit_every: minimum seconds between commits of the store.
-        task_memory: bytes reserved per task.
 
     Raises:
         UserError: nothing in the folder matches the mapping, or the store cannot be read.
@@ -72,6 +60,4 @@ def plan_cubes(
         there=len(sites) - len(todo) - len(bad),
         refused=bad,
         writer=writer,
-        commit_every=commit_every,
-        memory=task_memory,
     )

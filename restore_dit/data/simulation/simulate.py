@@ -32,7 +32,7 @@ class TileSimulation:
 
 
 def plan_simulation(
-    config: SimulationConfig, store_uri: str | Path, seed: int, indices: Sequence[int], *, commit_every: float = 10.0
+    config: SimulationConfig, store_uri: str | Path, seed: int, indices: Sequence[int]
 ) -> Plan[int, TileRecord]:
     """Examines the store without writing anything.
 
@@ -47,5 +47,4 @@ def plan_simulation(
         writer.location.uri,
         there=len(indices) - len(todo),
         writer=writer,
-        commit_every=commit_every,
     )

@@ -19,11 +19,11 @@ def run(config: DetectionConfig, display: Console) -> int:
     """Computes masks and prints which are in use. Returns the exit status: 1 if a tile could not be masked."""
     plan = plan_detection(config)
     report = run_items(
-        "detect-clouds",
-        "tiles",
         plan,
-        display,
-        workers=config.workers,
+        config.workers,
+        job="detect-clouds",
+        unit="tiles",
+        display=display,
         few=FEW_TILES,
         does=f"mask by {config.method}",
         refusal="no masks for",

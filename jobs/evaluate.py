@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from functools import partial
 
 from rich.console import Console
 
@@ -11,19 +11,13 @@ from jobs.entry import main
 from jobs.items import run_items
 from restore_dit.config.jobs import EvaluationConfig
 
-if TYPE_CHECKING:
-    from restore_dit.data.items import OnOutcome, Plan, RunReport
-    from restore_dit.evaluation.protocols import TileScores
-
 
 def run(config: EvaluationConfig, display: Console) -> int:
     """Evaluates a model, prints the table and where the table and figures are stored. Returns exit status 0."""
     from restore_dit.evaluation.evaluate import evaluate
     from restore_dit.evaluation.report import print_report
 
-    def execute(plan: Plan[str, TileScores], on_outcome: OnOutcome) -> RunReport[TileScores]:
-        return run_items("evaluate", "tiles", plan, display, workers=config.workers, there="", on_outcome=on_outcome)
-
+    execute = partial(run_items, job="evaluate", unit="tiles", display=display, there="")
     report = evaluate(config, execute, lambda line: display.print(line, soft_wrap=True, highlight=False))
     print_report(report, display)
     display.print(f"table and figures: {config.output}", soft_wrap=True, highlight=False)

@@ -36,7 +36,7 @@ def run(config: CubesConfig, display: Console) -> int:
             highlight=False,
             markup=False,
         )
-    report = add_tiles("ingest-cubes", "sites", plan, display, workers=config.workers, few=FEW_SITES)
+    report = add_tiles(plan, config.workers, job="ingest-cubes", unit="sites", display=display, few=FEW_SITES)
     return 1 if report.failed and not config.allow_bad_tiles else 0
 
 

@@ -15,7 +15,7 @@ from restore_dit.data.pastis.patch_plan import plan_patches
 def run(config: PastisConfig, display: Console) -> int:
     """Ingests patches and prints a summary. Returns the exit status: 1 if this run quarantined a patch, unless
     `allow_bad_tiles` is set."""
-    report = add_tiles("ingest-pastis", "patches", plan_patches(config), display, workers=config.workers)
+    report = add_tiles(plan_patches(config), config.workers, job="ingest-pastis", unit="patches", display=display)
     return 1 if report.failed and not config.allow_bad_tiles else 0
 
 

@@ -15,33 +15,33 @@ from restore_dit.data.store.manifest import TileRecord
 
 
 def run_items(
+    plan: Plan[Item, Result],
+    workers: int | None,
+    on_outcome: OnOutcome = lambda outcome, done, total: None,
+    *,
     job: str,
     unit: str,
-    plan: Plan[Item, Result],
     display: Console,
-    *,
-    workers: int | None,
     few: int = 0,
     does: str = "",
     there: str = "already done",
     refusal: str = "no results for",
-    on_outcome: OnOutcome = lambda outcome, done, total: None,
     line: Callable[[str, Result], str] | None = None,
 ) -> RunReport[Result]:
-    """Carries out a job's plan in this process or on Ray, and prints its progress and what fails.
+    """`run` for a job, which connects to Ray if it needs it, and prints its progress and what fails.
 
     Args:
+        plan: what to do.
+        workers: as for `run`.
+        on_outcome: as for `run`.
         job: the job's name, for example `ingest-pastis`.
         unit: what the items are, in the plural, for messages.
-        plan: what to do.
         display: console for the progress.
-        workers: concurrent workers on Ray; None: one per CPU or GPU; 0: run in this process.
         few: if `workers` is None, up to this many items are processed in this process, which is faster than starting
             Ray.
         does: what is done to the items, for the first line; by default, the first word of the job's name.
         there: what is said of the items that the output has, for the same line; empty if it never has any.
         refusal: what precedes the name of an item that failed.
-        on_outcome: as for `run`.
         line: a line to print about each result.
     """
     does = does or job.partition("-")[0]
@@ -70,10 +70,10 @@ def run_items(
 
 
 def add_tiles(
-    job: str, unit: str, plan: Plan[Item, TileRecord], display: Console, *, workers: int | None, few: int = 0
+    plan: Plan[Item, TileRecord], workers: int | None, *, job: str, unit: str, display: Console, few: int = 0
 ) -> RunReport[TileRecord]:
     """`run_items` for a job that fills a tile store, with a summary."""
-    report = run_items(job, unit, plan, display, workers=workers, few=few, refusal="quarantined")
+    report = run_items(plan, workers, job=job, unit=unit, display=display, few=few, refusal="quarantined")
     added = len(report.results)
     if added:
         size = sum(file.size for record in report.results.values() for file in record.objects.values())

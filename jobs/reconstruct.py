@@ -36,11 +36,11 @@ def run(config: ReconstructionConfig, display: Console) -> int:
     # Only this process can print while a tile is processed.
     plan = plan_reconstruction(config, picture_of, None if config.workers else on_window)
     report = run_items(
-        "reconstruct",
-        "tiles",
         plan,
-        display,
-        workers=config.workers,
+        config.workers,
+        job="reconstruct",
+        unit="tiles",
+        display=display,
         there="already done (resume=false repeats them)" if plan.there else "already done",
         line=_summary,
     )

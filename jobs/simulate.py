@@ -26,7 +26,8 @@ def run(config: SimulationJobConfig, display: Console) -> int:
     plan = plan_simulation(config.simulation, config.output, config.seed, indices)
     plan = replace(plan, commit_every=config.commit_every)
     few = LITTLE_WORK // (config.height * config.width)
-    return 1 if add_tiles("simulate", "tiles", plan, display, workers=config.workers, few=few).failed else 0
+    report = add_tiles(plan, config.workers, job="simulate", unit="tiles", display=display, few=few)
+    return 1 if report.failed else 0
 
 
 def _write_pastis(config: SimulationJobConfig, display: Console) -> int:
@@ -35,7 +36,7 @@ def _write_pastis(config: SimulationJobConfig, display: Console) -> int:
 
     template = read_template(config.dates or None, config.bad_frames or None)
     plan = plan_pastis(config.simulation, config.output, config.tiles, seed=config.seed, template=template)
-    run_items("simulate", "patches", plan, display, workers=0)
+    run_items(plan, 0, job="simulate", unit="patches", display=display)
     print(f"{config.output}: {config.tiles} patches in the layout of PASTIS-R")
     return 0
 

@@ -24,8 +24,8 @@ from restore_dit.evaluation.report import Report, write_report
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.model_directory import Model, load_model
 
-Execute = Callable[[Plan[str, TileScores], OnOutcome], RunReport[TileScores]]
-"""Carries out a plan, calling a function with each outcome."""
+Execute = Callable[[Plan[str, TileScores], int, OnOutcome], RunReport[TileScores]]
+"""Carries out a plan with some workers, like `run`."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,13 @@ class TileEvaluator:
 
 
 def evaluate(
-    config: EvaluationConfig, execute: Execute | None = None, warn: Callable[[str], object] = lambda line: None
+    config: EvaluationConfig, execute: Execute = run, warn: Callable[[str], object] = lambda line: None
 ) -> Report:
     """Scores the model, writes tables and figures to `config.output`, and returns the report.
 
     Args:
         config: what is evaluated, and how.
-        execute: scores the tiles; by default with `config.workers` workers, which requires a prior `ray.init` unless
-            it is 0.
+        execute: scores the tiles; with `config.workers`, `run` requires a prior `ray.init`.
         warn: called with one line if `part` is `all` and the model was trained on some of the scored tiles.
 
     Raises:
@@ -96,8 +95,7 @@ def evaluate(
         for name, content in outcome.result.figures.items() if outcome.result else ():
             write_bytes_atomically(locate(config.output).join(name), content)
 
-    execute = execute or (lambda plan, on_outcome: run(plan, config.workers, on_outcome))
-    scored = execute(plan, write_figures)
+    scored = execute(plan, config.workers, write_figures)
     results = [scored.results[tile_id] for tile_id in sorted(scored.results)]
     report = to_report(config, model, results, facts, beside)
     write_report(report, config.output)

@@ -32,8 +32,8 @@ _MIN_DATES = 4
 
 _TRUST = 8.0
 """Prior in favour of the model: the cost of α = 0 before any date is tested, in units of the logarithm of a date's mean
-squared error. Blocks hold less than a whole date, so their evidence counts only if it is clear: 8 is that of 24 dates on
-which linear interpolation is 1.4 dB better. Of 1 to 64, all from 8 on fill real sites better (docs/results.md)."""
+squared error. The blocks of a date say less than all of it, so they count only where they agree: 8 equals 24 dates on
+which linear interpolation is 1.4 dB better."""
 
 _PRIOR_DATES = 1.0
 """Weight of the prior belief in the model's own standard deviations, as a number of dates."""

@@ -55,7 +55,8 @@ class Inputs:
     @classmethod
     def of(cls, config: ServingConfig) -> Inputs:
         """Inputs for this configuration, with their own parser process."""
-        return cls(config, Parser(config.limits.series, config.limits.parse_seconds))
+        limits = config.limits
+        return cls(config, Parser(limits.series, limits.parse_seconds, limits.body_megabytes * 1_000_000))
 
     def require_allowed(self, uri: str) -> None:
         """Refuses local paths and anything outside the allowed prefixes.

@@ -119,8 +119,9 @@ def test_the_process_is_begun_anew_when_it_has_ended(series):
         content = netcdf.encode(series)
         try:
             await parser.parse(content, "netcdf", "upload")
-            parser._process.kill()
-            parser._process.wait()
+            parser._parent.kill()
+            parser._parent.wait()
+            parser._idle[0].end()
             found = await parser.parse(content, "netcdf", "upload")
             np.testing.assert_array_equal(found.optical.values, series.optical.values)
         finally:

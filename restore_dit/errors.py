@@ -19,10 +19,15 @@ class StorageUnavailable(UserError):
     """Storage is unreachable or overloaded; the same request may succeed later."""
 
 
+class TooLarge(UserError):
+    """A file exceeds the size limits."""
+
+
 def user_error_behind(error: BaseException) -> UserError | None:
     """The `UserError` behind an exception, or None. Ray passes on a worker's exception as text that includes the whole
     traceback, sometimes wrapped in a class derived from the original one."""
     found = re.search(r"restore_dit\.(?:\w+\.)*(UserError|StorageUnavailable|TooLarge): (.+)", str(error))
     if found:
-        return StorageUnavailable(found[2]) if found[1] == "StorageUnavailable" else UserError(found[2])
+        kinds = {kind.__name__: kind for kind in (UserError, StorageUnavailable, TooLarge)}
+        return kinds[found[1]](found[2])
     return error if isinstance(error, UserError) else None

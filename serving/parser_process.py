@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from restore_dit.data.exchange import geotiff_archive, netcdf
-from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
-from restore_dit.errors import UserError
+from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.errors import TooLarge, UserError
 from restore_dit.series import Acquisitions, TileSeries
 
 DECODERS = {"netcdf": netcdf.decode, "geotiff": geotiff_archive.decode}

@@ -19,8 +19,8 @@ import psutil
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, NonNegativeInt
 
-from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
-from restore_dit.errors import UserError
+from restore_dit.data.exchange.limits import SeriesLimits
+from restore_dit.errors import TooLarge, UserError
 from restore_dit.series import Acquisitions, Georeference, TileSeries
 from restore_dit.threads import ONE_THREAD
 from serving.config import AT_ONCE

@@ -1,7 +1,8 @@
 """Queued, running and finished jobs as files, from which a restarted service resumes.
 
 `ID/input` is the unmodified upload, `ID/request.json` the request, `ID/state.json` its status and progress, and
-`ID/result/` holds the results. Ids cannot be guessed, and a caller only sees its own jobs.
+`ID/result/` holds the results. Ids cannot be guessed, and a caller only sees its own jobs. A small series that is
+answered synchronously has only `ID/input`, until it is answered.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import secrets
 import time
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Literal, TypeVar, get_args
+from typing import IO, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from restore_dit.config import SamplerName
 from restore_dit.data.storage import (
@@ -36,16 +37,25 @@ RecordT = TypeVar("RecordT", bound=BaseModel)
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
+def _listed(given: Any) -> Any:
+    """The different items of a list, in which each text may hold several, separated by commas."""
+    parts = [part.strip() for text in given for part in text.split(",")]
+    return list(dict.fromkeys(filter(None, parts)))
+
+
+Listed = BeforeValidator(_listed)
+
+
 class RequestOptions(BaseModel):
     """The options of a request."""
 
-    model: str = Field("", description="name of the model; empty: the default model")
+    model: str = Field("", max_length=200, description="name of the model; empty: the default model")
     steps: int | None = Field(None, ge=1, description="diffusion steps; none: the model's own")
     sampler: SamplerName | None = None
     seed: int = Field(0, ge=-(2**63), lt=2**63)
-    mask_dilation: int | None = Field(None, ge=0, le=32)
-    dates: tuple[str, ...] = Field((), description="ISO dates to return; none: all")
-    outputs: tuple[Output, ...] = ("reflectance",)
+    mask_dilation: int | None = Field(None, ge=0, le=32, description="pixels to grow masks by")
+    dates: Annotated[tuple[str, ...], Listed] = Field((), max_length=2000, description="ISO dates to return; none: all")
+    outputs: Annotated[tuple[Output, ...], Listed] = Field(("reflectance",), min_length=1, max_length=20)
     format: Literal["netcdf", "geotiff", "json"] = "netcdf"
     views: bool = Field(False, description="also keep the images and pixel time series that the viewer shows")
 
@@ -91,8 +101,8 @@ class Records:
     """The folder of all jobs."""
 
     folder: Location
-    _incomplete: set[str] = dataclass_field(default_factory=set, compare=False, repr=False)
-    """Ids seen without a request. If seen again, they are leftovers of a late write to a deleted record."""
+    _incomplete: dict[str, float] = dataclass_field(default_factory=dict, compare=False, repr=False)
+    """When ids were first seen without a request: series that are being answered, or leftovers of dead processes."""
 
     def new_id(self) -> str:
         """A random id that cannot be guessed."""
@@ -108,11 +118,14 @@ class Records:
             raise KeyError(id_)
         return self.folder.join(id_)
 
-    def add(self, request: Request, content: bytes) -> None:
-        """Records a job. The state is written last, so a record without a state was never accepted."""
-        place = self.place(request.id)
-        write_bytes_atomically(place.join("request.json"), request.model_dump_json().encode())
-        write_bytes_atomically(place.join("input"), content)
+    def put_input(self, id_: str, upload: bytes | IO[bytes]) -> None:
+        """Keeps an upload, bytes or an open file, whether or not it becomes a job."""
+        write_bytes_atomically(self.place(id_).join("input"), upload)
+
+    def add(self, request: Request) -> None:
+        """Records a job, whose input is there. The state is written last, so a record without a state was never
+        accepted."""
+        write_bytes_atomically(self.place(request.id).join("request.json"), request.model_dump_json().encode())
         self.set_state(request.id, State(touched=time.time()))
 
     def request(self, id_: str) -> Request:
@@ -136,7 +149,7 @@ class Records:
         write_bytes_atomically(self.place(id_).join("state.json"), state.model_dump_json().encode())
 
     def input(self, id_: str) -> bytes:
-        """The upload of a job, unmodified."""
+        """The upload, unmodified."""
         return read_bytes(self.place(id_).join("input"))
 
     def result(self, id_: str) -> Location:
@@ -151,18 +164,21 @@ class Records:
         """Deletes a job with its input and results."""
         delete_folder(self.place(id_))
 
-    def expired(self, keep_seconds: float) -> list[str]:
-        """Ids of jobs that ended more than `keep_seconds` ago, and of incomplete records."""
-        now, found = time.time(), []
-        for id_ in self.ids():
+    def expired(self, keep_seconds: float, answer_seconds: float) -> list[str]:
+        """Ids of jobs that ended more than `keep_seconds` ago, and of inputs that after `answer_seconds` no process can
+        still be answering."""
+        now, found, ids = time.time(), [], self.ids()
+        for id_ in self._incomplete.keys() - set(ids):
+            del self._incomplete[id_]
+        for id_ in ids:
             try:
                 ended = self.state(id_).ended
             except KeyError:
                 ended = self._created(id_)
             if ended is None and not self._has(id_, "request.json"):
-                ended = now - keep_seconds - 1 if id_ in self._incomplete else None
-                self._incomplete.add(id_)
-            if ended is not None and now - ended > keep_seconds:
+                if now - self._incomplete.setdefault(id_, now) > answer_seconds:
+                    found.append(id_)
+            elif ended is not None and now - ended > keep_seconds:
                 found.append(id_)
         return found
 

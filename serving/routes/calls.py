@@ -19,7 +19,6 @@ from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import ModelDescription
 from serving.access import ANONYMOUS, RateLimit, Tokens
 from serving.config import ServingConfig
-from serving.inputs import Inputs
 from serving.proxy import RETRY_SECONDS
 from serving.records import Records, State
 from serving.registry import NoSuchModel, Registry
@@ -49,7 +48,6 @@ class Calls:
     ) -> None:
         self.config, self.tokens = config, tokens
         self.reconstructor, self.job_manager = reconstructor, job_manager
-        self.inputs = Inputs.of(config)
         self.records = Records(locate(config.state))
         self.registry = Registry(config.models, config.default_model)
         # Each ingress sees only its share of the requests.

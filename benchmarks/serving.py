@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from ray import serve
 
+from cluster.local.node import SERVE_ENVIRONMENT
 from restore_dit import threads
 from restore_dit.config import load
 from restore_dit.config.loading import load_section
@@ -163,7 +164,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=32)
     given = parser.parse_args()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(SERVE_ENVIRONMENT, RAY_USAGE_STATS_ENABLED="0")
     series = simulate_tile(SimulationConfig(height=32, width=32, days=60), 1, 0)
     content = netcdf.encode(series)
     print(

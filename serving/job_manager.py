@@ -57,7 +57,7 @@ class JobManager:
         self._states: dict[str, State] = {}
         self._owners: dict[str, str] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._arriving: set[str] = set()
+        self._arriving: dict[str, Request] = {}
         self._cancelled: set[str] = set()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
         # One slot of each reconstructor stays free for synchronous requests.
@@ -69,17 +69,22 @@ class JobManager:
         """Records a job, whose input is there, and starts it. From now on the input is the job manager's to delete.
 
         Returns:
-            `""` once the job is recorded and so survives this process; otherwise the limit that refuses it, `"token"`
-            or `"queue"`.
+            `""` once the job is recorded and so survives this process; otherwise why it is refused: a limit, `"token"`
+            or `"queue"`, or `"key"`: its idempotency key stands for another request.
         """
         await self._recovered()
-        if request.id in self._tasks or request.id in self._arriving:
-            return ""  # a retry: it was accepted, but the reply got lost
-        full = self._limit_reached(request.owner)
-        if full:
-            await self._in_order(self._records.delete, request.id)
-            return full
-        self._arriving.add(request.id)
+        known = self._arriving.get(request.id)
+        if known is None and (request.fingerprint or request.id in self._tasks):
+            known = await asyncio.to_thread(self._records.accepted, request.id)
+        if known is not None:  # sent again, or accepted before, but the reply got lost
+            refusal = "" if known.fingerprint == request.fingerprint else "key"
+        else:
+            refusal = self._limit_reached(request.owner)
+        if known is not None or refusal:
+            if known is None or known.input != request.input:
+                await self._in_order(self._records.discard_input, request)
+            return refusal
+        self._arriving[request.id] = request
         self._owners[request.id] = request.owner
         adding = asyncio.ensure_future(asyncio.to_thread(self._records.add, request))
         try:
@@ -91,7 +96,7 @@ class JobManager:
                 await self._in_order(self._records.delete, request.id)
             raise
         finally:
-            self._arriving.discard(request.id)
+            self._arriving.pop(request.id, None)
         self._begin(request.id, request.owner, State())
         return ""
 

@@ -120,7 +120,7 @@ class Reconstructor:
     async def _read(self, request: Request) -> tuple[TileSeries, ServedModel]:
         """The series of a request, and the model for it."""
         with hiding_operator_errors():
-            content = await asyncio.to_thread(self._records.input, request.id)
+            content = await asyncio.to_thread(self._records.input, request)
         series = await self._inputs.read(request.kind, request.name, content)
         with hiding_operator_errors():
             name = request.wanted.model or await asyncio.to_thread(self._registry.default_name)

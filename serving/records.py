@@ -2,7 +2,8 @@
 
 `ID/input` is the unmodified upload, `ID/request.json` the request, `ID/state.json` its status and progress, and
 `ID/result/` holds the results. Ids cannot be guessed, and a caller only sees its own jobs. A small series that is
-answered synchronously has only `ID/input`, until it is answered.
+answered synchronously has only `ID/input`, until it is answered. A request with an idempotency key has an id made from
+key and owner, by which its repetitions are found, and an input with a name of its own, so that none overwrites another.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from hashlib import sha256
 from typing import IO, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
@@ -19,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from restore_dit.config import SamplerName
 from restore_dit.data.storage import (
     Location,
+    delete,
     delete_folder,
     exists,
     list_names,
@@ -71,6 +75,10 @@ class Request(BaseModel):
     """What messages call the input."""
     created: float
     """Seconds since 1970."""
+    input: str = "input"
+    """Name of the input in the record."""
+    fingerprint: str = ""
+    """Hash of the options and the input of a request with an idempotency key."""
 
 
 class State(BaseModel):
@@ -108,6 +116,10 @@ class Records:
         """A random id that cannot be guessed."""
         return secrets.token_urlsafe(16)
 
+    def keyed_id(self, owner: str, key: str) -> str:
+        """The id of an owner's request with this idempotency key."""
+        return urlsafe_b64encode(sha256(f"{owner}\0{key}".encode()).digest()[:16]).rstrip(b"=").decode()
+
     def place(self, id_: str) -> Location:
         """The folder of a job.
 
@@ -118,9 +130,16 @@ class Records:
             raise KeyError(id_)
         return self.folder.join(id_)
 
-    def put_input(self, id_: str, upload: bytes | IO[bytes]) -> None:
+    def put_input(self, request: Request, upload: bytes | IO[bytes]) -> None:
         """Keeps an upload, bytes or an open file, whether or not it becomes a job."""
-        write_bytes_atomically(self.place(id_).join("input"), upload)
+        write_bytes_atomically(self.place(request.id).join(request.input), upload)
+
+    def discard_input(self, request: Request) -> None:
+        """Deletes the upload of a request that did not become a job."""
+        if request.fingerprint:  # there may be others with the same key
+            delete(self.place(request.id).join(request.input))
+        else:
+            self.delete(request.id)
 
     def add(self, request: Request) -> None:
         """Records a job, whose input is there. The state is written last, so a record without a state was never
@@ -148,9 +167,17 @@ class Records:
         """Writes the state of a job."""
         write_bytes_atomically(self.place(id_).join("state.json"), state.model_dump_json().encode())
 
-    def input(self, id_: str) -> bytes:
+    def accepted(self, id_: str) -> Request | None:
+        """The request of a job; None if there is no such job."""
+        try:
+            self.state(id_)
+            return self.request(id_)
+        except KeyError:
+            return None
+
+    def input(self, request: Request) -> bytes:
         """The upload, unmodified."""
-        return read_bytes(self.place(id_).join("input"))
+        return read_bytes(self.place(request.id).join(request.input))
 
     def result(self, id_: str) -> Location:
         """The folder with the results of a job."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import ConfigDict, Field
@@ -23,6 +24,11 @@ from serving.records import ENDED, RequestOptions, State
 from serving.routes.calls import MAX_STREAMS, Caller, Calls, CallsHere, busy, shown, unavailable
 from serving.routes.interface import PROBLEMS, ReconstructionState, problem
 from serving.routes.uploads import drain, received
+
+KEY = (
+    "a name that the caller gives this request: sent again with the same key, options and body, it is answered with the "
+    "same job, as long as that is kept"
+)
 
 
 class Options(RequestOptions):
@@ -61,10 +67,15 @@ router = APIRouter(tags=["reconstructions"])
     },
 )
 async def reconstruct(
-    calls: CallsHere, request: Request, caller: Caller, options: Annotated[Options, Query()]
+    calls: CallsHere,
+    request: Request,
+    caller: Caller,
+    options: Annotated[Options, Query()],
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, description=KEY)] = None,
 ) -> Response:
     """Fills the gaps of a series. A small one is answered synchronously, a larger one becomes a job. So does any series
-    with `wait=false`, `views=true`, `format=json`, or NetCDF with previews, whose result is several files."""
+    with an `Idempotency-Key`, `wait=false`, `views=true`, `format=json`, or NetCDF with previews, whose result is
+    several files."""
     if options.steps is not None and options.steps > calls.config.limits.steps:
         raise problem(422, f"steps: at most {calls.config.limits.steps} are allowed")
     full = calls.under_way >= calls.most_under_way
@@ -80,12 +91,18 @@ async def reconstruct(
                 id=calls.records.new_id(), owner=caller, wanted=wanted, kind=upload.kind, name=upload.name,
                 created=time.time(),
             )  # fmt: skip
+            if idempotency_key is not None:
+                fingerprint = sha256(f"{upload.digest} {upload.kind} {wanted.model_dump_json()}".encode()).hexdigest()
+                key_id = calls.records.keyed_id(caller, idempotency_key)
+                asked = asked.model_copy(
+                    update={"id": key_id, "input": f"input-{asked.id}", "fingerprint": fingerprint}
+                )
             model = await calls.described(options.model)
             given = outputs_of(model.config.model, model.config.model.bands)
             for output in options.outputs:
                 if output not in given:
                     raise problem(422, f"outputs: this model provides {', '.join(given)}, not {output}")
-            await asyncio.to_thread(calls.records.put_input, asked.id, upload.content)
+            await asyncio.to_thread(calls.records.put_input, asked, upload.content)
         return await _reconstruct(calls, asked, wait=options.wait)
     finally:
         calls.under_way -= 1
@@ -98,17 +115,20 @@ async def _reconstruct(calls: Calls, asked: records.Request, *, wait: bool) -> R
     one_file = wanted.format == "geotiff" or (wanted.format == "netcdf" and "previews" not in wanted.outputs)
     becomes_job = False
     try:
-        content = await _answer(calls, asked, directly=wait and one_file and not wanted.views)
+        directly = wait and one_file and not wanted.views and not asked.fingerprint
+        content = await _answer(calls, asked, directly=directly)
         becomes_job = content is None
     finally:
         if not becomes_job:
-            await asyncio.shield(asyncio.to_thread(calls.records.delete, asked.id))
+            await asyncio.shield(asyncio.to_thread(calls.records.discard_input, asked))
     if content is not None:
         return Response(content, media_type=MEDIA_TYPES[wanted.format])
-    full = await calls.ask_job_manager("accept", asked)
-    if full:
-        raise busy("the queue is full" if full == "queue" else "too many queued and running jobs with this token")
-    state = shown(asked.id, State())
+    refusal = await calls.ask_job_manager("accept", asked)
+    if refusal == "key":
+        raise problem(422, "Idempotency-Key: was used for another request")
+    if refusal:
+        raise busy("the queue is full" if refusal == "queue" else "too many queued and running jobs with this token")
+    state = shown(asked.id, await calls.reconstruction(asked.id, asked.owner))
     return JSONResponse(state.model_dump(), 202, {"Location": state.links["self"]})
 
 

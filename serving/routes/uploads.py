@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from tempfile import SpooledTemporaryFile
 from typing import Literal
 
@@ -47,6 +48,8 @@ class Upload:
 
     kind: Kind
     content: SpooledTemporaryFile[bytes]
+    digest: str
+    """SHA-256 of the content."""
 
     @property
     def name(self) -> str:
@@ -70,10 +73,12 @@ async def received(request: Request, limits: LimitsConfig) -> AsyncIterator[Uplo
     if int(request.headers.get("content-length") or 0) > most:
         raise too_large
     with SpooledTemporaryFile(IN_MEMORY) as content:
+        digest = sha256()
         try:
             async with asyncio.timeout(limits.upload_seconds):
                 async for chunk in request.stream():
                     content.write(chunk)
+                    digest.update(chunk)
                     if content.tell() > most:
                         raise too_large
         except TimeoutError:
@@ -81,7 +86,8 @@ async def received(request: Request, limits: LimitsConfig) -> AsyncIterator[Uplo
         if not content.tell():
             raise problem(400, "empty body: send a NetCDF file, a ZIP archive or a JSON object")
         content.seek(0)
-        yield Upload(kind or ("geotiff" if content.read(2) == b"PK" else "netcdf"), content)
+        kind = kind or ("geotiff" if content.read(2) == b"PK" else "netcdf")
+        yield Upload(kind, content, digest.hexdigest())
 
 
 async def drain(request: Request) -> None:

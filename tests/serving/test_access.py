@@ -119,13 +119,13 @@ def test_records_come_back_and_expire(tmp_path):
         name="a",
         created=1.0,
     )
-    records.put_input(request.id, b"content")
+    records.put_input(request, b"content")
     assert (records.ids(), records.expired(10, 10)) == ([request.id], [])
     records.add(request)
     assert records.ids() == [request.id]
     assert records.request(request.id) == request
     assert (records.state(request.id).status, records.state(request.id).attempts) == ("queued", 0)
-    assert records.input(request.id) == b"content"
+    assert records.input(request) == b"content"
     assert records.expired(10, 0) == []
     records.set_state(request.id, State(status="done", ended=5.0))
     assert records.expired(10, 10) == [request.id]

@@ -26,9 +26,6 @@ from restore_dit.data.exchange import netcdf
 from restore_dit.data.storage import Place
 from restore_dit.data.storage.addresses import web_opener
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.model_directory import load_model
-from restore_dit.reconstruction.reconstruct import fill_gaps
-from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NEVER_OBSERVED, THICK_CLOUD, TileSeries
 
 TIMEOUT = 600.0
@@ -220,10 +217,15 @@ class LocalClient:
     """Reconstructs series in this process, with a model directory."""
 
     def __init__(self, model: Place, *, use_gpu: bool = False) -> None:
+        from restore_dit.reconstruction.model_directory import load_model  # PyTorch, which `Client` does not need
+
         self._model = load_model(model).on_device(use_gpu)
 
     def reconstruct(self, series: TileSeries, **options: Any) -> Reconstruction:
         """Fills the gaps of a series. The options are those of `SamplingOptions`."""
+        from restore_dit.reconstruction.reconstruct import fill_gaps
+        from restore_dit.reconstruction.sampling import SamplingOptions
+
         clear, gap_mask, _ = fill_gaps(self._model, series, SamplingOptions(**options))
         return Reconstruction(clear, gap_mask)
 

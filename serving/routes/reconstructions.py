@@ -26,8 +26,8 @@ from serving.routes.interface import PROBLEMS, ReconstructionState, problem
 from serving.routes.uploads import drain, received
 
 KEY = (
-    "a name that the caller gives this request: sent again with the same key, options and body, it is answered with the "
-    "same job, as long as that is kept"
+    "a name that the caller gives this request: sent again with the same key, options and body, it is answered with "
+    "the same job, as long as that is kept"
 )
 
 

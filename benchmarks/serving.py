@@ -105,8 +105,11 @@ def measured(model: str, folder: Path, content: bytes, given: argparse.Namespace
         f"models={model}", f"state={folder / 'state'}", "limits.requests_a_minute=1000000",
         "samplers.cpus=0.5", "reconstructors.cpus=0.5", "ingresses.cpus=0.2", *changes,
     ])  # fmt: skip
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    serve.run(build(config, Tokens({"me": TOKEN})), name=NAME, route_prefix="/").ready.remote().result(timeout_s=120)
+    quiet = {"log_level": "ERROR", "enable_access_log": False}  # as in `restore-dit serve`
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port}, logging_config=quiet)
+    application = build(config, Tokens({"me": TOKEN}))
+    handle = serve.run(application, name=NAME, route_prefix="/", logging_config={"enable_access_log": False})
+    handle.ready.remote().result(timeout_s=120)
     address = f"http://127.0.0.1:{port}"
     Load(address, content, given.clients).run(5)  # warm-up
     before = _memory()

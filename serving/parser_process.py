@@ -128,7 +128,7 @@ class Child(socketserver.StreamRequestHandler):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
         resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-        write_message(self.wfile, json.dumps({"process": os.getpid()}))  # type: ignore[arg-type]
+        write_message(self.wfile, str(os.getpid()))  # type: ignore[arg-type]
         refused = False
         while not refused:
             task = Task.model_validate_json(read_header(self.rfile))  # type: ignore[arg-type]

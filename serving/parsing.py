@@ -56,10 +56,6 @@ class _Answer(BaseModel):
     georeference: tuple[str, tuple[float, float, float, float, float, float]] | None = None
 
 
-class _Hello(BaseModel):
-    process: int
-
-
 class _Child:
     """A parser process, ready for its first file."""
 
@@ -67,7 +63,7 @@ class _Child:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(path)
         self._stream: BinaryIO = self._socket.makefile("rwb")  # type: ignore[assignment]
-        self._process = psutil.Process(_Hello.model_validate_json(read_header(self._stream)).process)
+        self._process = psutil.Process(int(read_header(self._stream)))
         self._files = 0
 
     def parse(self, task: Task, content: bytes) -> TileSeries:

@@ -20,8 +20,8 @@ SERVE_ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
 }
-"""By the first, Ray Serve's HTTP proxies on the nodes install the endpoint's middleware. By the second, its processes
-send each other requests and answers directly, with the cluster's token, rather than through Ray's object store."""
+"""By the first, Ray Serve's HTTP proxies on the nodes install the endpoint's middleware. By the second, they send
+requests and answers directly, with the cluster's token, rather than through Ray's object store."""
 
 MARK = "RESTORE_DIT_CLUSTER"
 """Environment variable of every process of a cluster, set to the cluster's folder, by which `down` finds them."""

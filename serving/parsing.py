@@ -162,19 +162,20 @@ class Parser:
             kind=kind, name=name, size=len(content), seconds=self.seconds, limits=self.limits, largest=self.largest
         )
         async with self._room:
-            child = await self._child()
+            child = None
             try:
+                child = await self._child()
                 async with asyncio.timeout(self.seconds + 5):
                     series = await asyncio.to_thread(child.parse, task, content)
-            except (OSError, EOFError, ValueError):  # also a time-out
-                child.end()
+                self._idle.append(child)
+                child = None
+                return series
+            except (OSError, EOFError, ValueError, psutil.Error):  # also a time-out
                 fault = f"{name}: cannot be read: it is damaged, or takes too much time or memory"
                 raise UserError(fault) from None
-            except BaseException:
-                child.end()
-                raise
-            self._idle.append(child)
-            return series
+            finally:
+                if child is not None:
+                    child.end()
 
     async def _child(self) -> _Child:
         while self._idle:

@@ -48,6 +48,7 @@ router = APIRouter(tags=["reconstructions"])
         200: {"description": "the series", "content": {MEDIA_TYPES["netcdf"]: {}, MEDIA_TYPES["geotiff"]: {}}},
         202: {"model": ReconstructionState, "description": "accepted as a job; poll it by its id"},
         **PROBLEMS,
+        400: PROBLEMS[400] | {"content": {"text/plain": {}}},  # the HTTP server's own, about a malformed header
     },
     openapi_extra={
         "requestBody": {
@@ -171,7 +172,17 @@ async def _followed(calls: CallsHere, id: str, caller: Caller) -> State:
     return await calls.reconstruction(id, caller)
 
 
-@router.get("/v1/reconstructions/{id}/events", response_class=EventSourceResponse, responses=PROBLEMS)
+class Events(EventSourceResponse):
+    """A stream of events. FastAPI documents errors, too, under the media type that is said here, but they are JSON."""
+
+    media_type = None  # type: ignore[assignment]
+
+
+@router.get(
+    "/v1/reconstructions/{id}/events",
+    response_class=Events,
+    responses={200: {"content": {"text/event-stream": {}}}, **PROBLEMS},
+)
 async def events(
     calls: CallsHere, id: str, caller: Caller, state: Annotated[State, Depends(_followed)]
 ) -> AsyncIterator[ServerSentEvent]:

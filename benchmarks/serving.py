@@ -30,6 +30,7 @@ import torch
 from numpy.typing import NDArray
 from ray import serve
 
+from cluster.local.node import SERVE_ENVIRONMENT
 from restore_dit import threads
 from restore_dit.config import load
 from restore_dit.config.loading import load_section
@@ -104,8 +105,11 @@ def measured(model: str, folder: Path, content: bytes, given: argparse.Namespace
         f"models={model}", f"state={folder / 'state'}", "limits.requests_a_minute=1000000",
         "samplers.cpus=0.5", "reconstructors.cpus=0.5", "ingresses.cpus=0.2", *changes,
     ])  # fmt: skip
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    serve.run(build(config, Tokens({"me": TOKEN})), name=NAME, route_prefix="/").ready.remote().result(timeout_s=120)
+    quiet = {"log_level": "ERROR", "enable_access_log": False}  # as in `restore-dit serve`
+    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port}, logging_config=quiet)
+    application = build(config, Tokens({"me": TOKEN}))
+    handle = serve.run(application, name=NAME, route_prefix="/", logging_config={"enable_access_log": False})
+    handle.ready.remote().result(timeout_s=120)
     address = f"http://127.0.0.1:{port}"
     Load(address, content, given.clients).run(5)  # warm-up
     before = _memory()
@@ -163,7 +167,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=32)
     given = parser.parse_args()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(SERVE_ENVIRONMENT, RAY_USAGE_STATS_ENABLED="0")
     series = simulate_tile(SimulationConfig(height=32, width=32, days=60), 1, 0)
     content = netcdf.encode(series)
     print(

@@ -12,7 +12,8 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +27,6 @@ from restore_dit.data.exchange import netcdf
 from restore_dit.data.storage import Place
 from restore_dit.data.storage.addresses import retry_after, web_opener
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.model_directory import load_model
-from restore_dit.reconstruction.reconstruct import fill_gaps
-from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NEVER_OBSERVED, THICK_CLOUD, TileSeries
 
 TIMEOUT = 600.0
@@ -163,7 +161,8 @@ class Client:
         """
         content = netcdf.encode(series) if isinstance(series, TileSeries) else Path(series).read_bytes()
         query = {name: value for name, value in options.items() if value is not None} | {"wait": "false"}
-        return Job(self, json.loads(self._post(content, query)[1])["id"])
+        # Sent again while the service is busy or restarts, it stays one job.
+        return Job(self, json.loads(self._post(content, query, {"Idempotency-Key": str(uuid.uuid4())})[1])["id"])
 
     def models(self) -> list[dict[str, Any]]:
         """Descriptions of the models that are served."""
@@ -173,24 +172,30 @@ class Client:
         """The JSON response to `GET path`."""
         return json.loads(self.fetch("GET", path)[1])
 
-    def fetch(self, method: str, path: str, content: bytes | None = None) -> tuple[int, bytes]:
-        """Sends a request and returns the status and body of the response.
+    def fetch(
+        self, method: str, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Sends a request, with these headers beside the client's own, and returns the status and body of the response.
 
         Raises:
             UserError: the service's error message, on one line.
             NoAnswer: the service does not answer, or the response breaks off.
         """
-        with self.call(method, path, content) as answer, _unbroken(self.address):
+        with self.call(method, path, content, headers) as answer, _unbroken(self.address):
             return answer.status, answer.read()
 
-    def call(self, method: str, path: str, content: bytes | None = None) -> Any:
+    def call(
+        self, method: str, path: str, content: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """Sends a request and returns the open response. Retries after `Retry-After` while the service is busy.
 
         Raises:
             UserError: the service's error message, on one line.
             NoAnswer: the service does not answer.
         """
-        headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
+        headers = dict(headers or {})
+        if content is not None:
+            headers["Content-Type"] = "application/octet-stream"
         if self.token is not None:
             headers["Authorization"] = f"Bearer {self.token}"
         opener = web_opener(self.address)
@@ -209,21 +214,28 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 raise NoAnswer(f"{self.address}: no answer: {getattr(error, 'reason', error)}") from None
 
-    def _post(self, content: bytes, query: dict[str, Any]) -> tuple[int, bytes]:
+    def _post(
+        self, content: bytes, query: dict[str, Any], headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         for name in ("dates", "outputs"):
             if not isinstance(query.get(name, ""), str):
                 query = query | {name: ",".join(map(str, query[name]))}
-        return self.fetch("POST", f"/v1/reconstructions?{urlencode(query)}", content)
+        return self.fetch("POST", f"/v1/reconstructions?{urlencode(query)}", content, headers)
 
 
 class LocalClient:
     """Reconstructs series in this process, with a model directory."""
 
     def __init__(self, model: Place, *, use_gpu: bool = False) -> None:
+        from restore_dit.reconstruction.model_directory import load_model  # PyTorch, which `Client` does not need
+
         self._model = load_model(model).on_device(use_gpu)
 
     def reconstruct(self, series: TileSeries, **options: Any) -> Reconstruction:
         """Fills the gaps of a series. The options are those of `SamplingOptions`."""
+        from restore_dit.reconstruction.reconstruct import fill_gaps
+        from restore_dit.reconstruction.sampling import SamplingOptions
+
         clear, gap_mask, _ = fill_gaps(self._model, series, SamplingOptions(**options))
         return Reconstruction(clear, gap_mask)
 

@@ -17,6 +17,10 @@ class StorageUnavailable(UserError):
     """Storage is unreachable or overloaded; the same request may succeed later."""
 
 
+class TooLarge(UserError):
+    """A file exceeds the size limits."""
+
+
 def user_error_behind(error: BaseException) -> UserError | None:
     """The `UserError` behind an exception, of the class that was raised, or None.
 

@@ -23,7 +23,7 @@ from restore_dit.pictures.composites import (
 from restore_dit.reconstruction.rasters import geotiffs
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, UNCERTAINTY, Acquisitions, TileSeries
 from serving.failures import hiding_operator_errors
-from serving.records import Output
+from serving.records import Output, RequestOptions
 from serving.views import write_views
 
 MEDIA_TYPES = {
@@ -45,6 +45,26 @@ def outputs_of(network: ModelConfig, bands: Sequence[str]) -> tuple[Output, ...]
     return ("reflectance", *index, "previews", *sure)
 
 
+def require_answerable(series: TileSeries, name: str, network: ModelConfig, wanted: RequestOptions) -> None:
+    """Checks that the series, called `name`, has the bands that the model and the requested outputs need, and the
+    requested dates.
+
+    Raises:
+        UserError: it has not.
+    """
+    try:
+        bands = network.bands_of(series.optical.bands)
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from None
+    for output in wanted.outputs:
+        if output not in outputs_of(network, bands):
+            raise UserError(f"{name}: {output} cannot be computed from {', '.join(bands)}")
+    there = {str(one) for one in series.optical.dates.astype("datetime64[D]")}
+    for date in wanted.dates:
+        if date not in there:
+            raise UserError(f"dates: the series has no image of {date[:20]}")
+
+
 @dataclass(frozen=True)
 class Answer:
     """A reconstructed series, its gap mask [T, H, W], its provenance, and the outputs that were requested."""
@@ -56,17 +76,10 @@ class Answer:
     outputs: tuple[Output, ...] = ("reflectance",)
 
     def only(self, dates: tuple[str, ...]) -> Answer:
-        """The answer restricted to these ISO dates; unchanged if none is given.
-
-        Raises:
-            UserError: the series has no image of one of them.
-        """
+        """The answer restricted to these ISO dates of the series; unchanged if none is given."""
         if not dates:
             return self
         there = {str(date): index for index, date in enumerate(self.clear.optical.dates.astype("datetime64[D]"))}
-        for date in dates:
-            if date not in there:
-                raise UserError(f"dates: the series has no image of {date[:20]}")
         chosen = np.array(sorted({there[date] for date in dates}))
         cloudy, clear = (
             TileSeries(

@@ -6,15 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.exchange.limits import TooLarge
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.data.storage import exists, is_folder, locate, open_file, read_bytes
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.errors import UserError
+from restore_dit.errors import TooLarge, UserError
 from restore_dit.series import TileSeries
 from serving.config import ServingConfig
 from serving.parsing import Parser
@@ -55,7 +54,8 @@ class Inputs:
     @classmethod
     def of(cls, config: ServingConfig) -> Inputs:
         """Inputs for this configuration, with their own parser process."""
-        return cls(config, Parser(config.limits.series, config.limits.parse_seconds))
+        limits = config.limits
+        return cls(config, Parser(limits.series, limits.parse_seconds, limits.body_megabytes * 1_000_000))
 
     def require_allowed(self, uri: str) -> None:
         """Refuses local paths and anything outside the allowed prefixes.
@@ -80,7 +80,10 @@ class Inputs:
         """
         if kind != "uri":
             return await self.parser.parse(content, kind, name)
-        wanted = NamedInput.model_validate_json(content)
+        try:
+            wanted = NamedInput.model_validate_json(content)
+        except ValidationError:
+            raise UserError("body: must be a JSON object with either a uri or a sample") from None
         if wanted.sample is not None:
             return await asyncio.to_thread(simulated_sample, wanted.sample)
         self.require_allowed(wanted.uri)

@@ -57,7 +57,7 @@ class JobManager:
         self._states: dict[str, State] = {}
         self._owners: dict[str, str] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._arriving: set[str] = set()
+        self._arriving: dict[str, Request] = {}
         self._cancelled: set[str] = set()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
         # One slot of each reconstructor stays free for synchronous requests.
@@ -65,27 +65,28 @@ class JobManager:
         self._recovery = asyncio.create_task(self._recover())
         self._loops = [asyncio.create_task(self._send_heartbeats()), asyncio.create_task(self._sweep())]
 
-    async def accept(self, request: Request, content: bytes) -> str:
-        """Records a job and starts it.
+    async def accept(self, request: Request) -> str:
+        """Records a job, whose input is there, and starts it. From now on the input is the job manager's to delete.
 
         Returns:
-            `""` once the job is recorded and so survives this process; otherwise the limit that refuses it, `"token"`
-            or `"queue"`.
+            `""` once the job is recorded and so survives this process; otherwise why it is refused: a limit, `"token"`
+            or `"queue"`, or `"key"`: its idempotency key stands for another request.
         """
         await self._recovered()
-        if (
-            request.id in self._tasks or request.id in self._arriving
-        ):  # a retry: it was accepted, but the reply got lost
-            return ""
-        waiting = [id_ for id_, task in self._tasks.items() if not task.done()]
-        waiting += self._arriving
-        if len(waiting) >= self._config.limits.queue:
-            return "queue"
-        if sum(self._owners.get(id_) == request.owner for id_ in waiting) >= self._config.limits.jobs_a_token:
-            return "token"
-        self._arriving.add(request.id)
+        known = self._arriving.get(request.id)
+        if known is None and (request.fingerprint or request.id in self._tasks):
+            known = await asyncio.to_thread(self._records.accepted, request.id)
+        if known is not None:  # sent again, or accepted before, but the reply got lost
+            refusal = "" if known.fingerprint == request.fingerprint else "key"
+        else:
+            refusal = self._limit_reached(request.owner)
+        if known is not None or refusal:
+            if known is None or known.input != request.input:
+                await self._in_order(self._records.discard_input, request)
+            return refusal
+        self._arriving[request.id] = request
         self._owners[request.id] = request.owner
-        adding = asyncio.ensure_future(asyncio.to_thread(self._records.add, request, content))
+        adding = asyncio.ensure_future(asyncio.to_thread(self._records.add, request))
         try:
             await asyncio.shield(adding)
         except BaseException:
@@ -95,9 +96,17 @@ class JobManager:
                 await self._in_order(self._records.delete, request.id)
             raise
         finally:
-            self._arriving.discard(request.id)
+            self._arriving.pop(request.id, None)
         self._begin(request.id, request.owner, State())
         return ""
+
+    def _limit_reached(self, owner: str) -> str:
+        waiting = [id_ for id_, task in self._tasks.items() if not task.done()]
+        waiting += self._arriving
+        if len(waiting) >= self._config.limits.queue:
+            return "queue"
+        of_owner = sum(self._owners.get(id_) == owner for id_ in waiting)
+        return "token" if of_owner >= self._config.limits.jobs_a_token else ""
 
     async def state(self, id_: str, owner: str) -> State | None:
         """State of a caller's job; None if the caller has no job with this id."""
@@ -272,11 +281,15 @@ class JobManager:
 
     async def _sweep(self) -> None:
         """Adopts orphaned jobs and deletes expired ones, at regular intervals."""
+        limits = self._config.limits
+        # Twice as long as a series that is answered synchronously may take, because it waits for others first.
+        keep_seconds = 3600 * self._config.keep_hours
+        answer_seconds = 2.0 * (limits.parse_seconds + limits.work_seconds)
         await asyncio.shield(self._recovery)
         while True:
             try:
                 await self._adopt(orphans_only=True)
-                for id_ in await asyncio.to_thread(self._records.expired, self._config.keep_hours * 3600):
+                for id_ in await asyncio.to_thread(self._records.expired, keep_seconds, answer_seconds):
                     await self._in_order(self._records.delete, id_)
                     self._forget(id_)
             except Exception:  # storage may be unreachable for a while

@@ -1,5 +1,5 @@
 """Middleware for Ray Serve's HTTP proxies, which turns the death of an ingress process into 503 and `Retry-After`
-instead of an error. A proxy whose environment contains `cluster.local.node.PROXY_ENVIRONMENT` calls `middlewares`."""
+instead of an error. A proxy whose environment contains `cluster.local.node.SERVE_ENVIRONMENT` calls `middlewares`."""
 
 from __future__ import annotations
 

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponse
 
 from restore_dit.clouds.detectors import Detector, detector_of
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions
 from restore_dit.series import TileSeries
-from serving.answers import Answer
-from serving.config import AT_ONCE, ServingConfig
+from serving.answers import Answer, require_answerable
+from serving.config import AT_ONCE, BY_VALUE, ServingConfig
 from serving.failures import hiding_operator_errors
 from serving.inputs import Inputs
-from serving.records import Records, RequestOptions, State, replace_state
+from serving.records import Records, Request, RequestOptions, State, replace_state
 from serving.registry import Registry
 
 AHEAD = 16
@@ -41,12 +43,19 @@ class Cancelled(Exception):
     """The caller no longer waits for this reconstruction."""
 
 
+class ServedModel(NamedTuple):
+    """A model with the name under which it is served."""
+
+    name: str
+    model: Model
+
+
 @serve.deployment(max_ongoing_requests=512)
 class Reconstructor:
     """Reconstructs series. It holds no network: the samplers do."""
 
     def __init__(self, config: ServingConfig, sampler: DeploymentHandle) -> None:
-        self._config, self._sampler = config, sampler
+        self._config, self._sampler = config, sampler.options(**BY_VALUE)
         self._records = Records(locate(config.state))
         self._inputs = Inputs.of(config)
         self._registry = Registry(config.models, config.default_model)
@@ -58,12 +67,21 @@ class Reconstructor:
         """Waits until a sampler has loaded the default model and returns its name."""
         return await self._sampler.ready.remote()
 
-    async def direct(self, series: TileSeries, wanted: RequestOptions) -> bytes:
-        """The response body for a small series, answered synchronously."""
+    async def answer(self, request: Request, *, directly: bool) -> bytes | None:
+        """Checks a request whose input is recorded. If it may be answered directly and its series is small, returns the
+        response body; otherwise None: it has to become a job.
+
+        Raises:
+            UserError: the input is invalid, exceeds a limit, or lacks what the model or an output needs.
+        """
+        series, model = await self._read(request)
+        height, width = series.size
+        if not directly or len(series.optical) * height * width > self._config.direct_pixels:
+            return None
         cancelled = threading.Event()
         try:
-            answer = await self._filled(series, wanted, lambda done, total: None, cancelled)
-            return await asyncio.to_thread(answer.as_one, wanted.format)
+            filled = await self._filled(series, model, request.wanted, lambda done, total: None, cancelled)
+            return await asyncio.to_thread(filled.as_one, request.wanted.format)
         finally:
             cancelled.set()
 
@@ -84,9 +102,8 @@ class Reconstructor:
         async def work() -> tuple[str, ...]:
             with hiding_operator_errors():
                 request = await asyncio.to_thread(self._records.request, id_)
-                content = await asyncio.to_thread(self._records.input, id_)
-            series = await self._inputs.read(request.kind, request.name, content)
-            answer = await self._filled(series, request.wanted, on_progress, cancelled)
+            series, model = await self._read(request)
+            answer = await self._filled(series, model, request.wanted, on_progress, cancelled)
             place, wanted = self._records.result(id_), request.wanted
             return await asyncio.to_thread(answer.write, place, wanted.format, views=wanted.views)
 
@@ -100,20 +117,28 @@ class Reconstructor:
             cancelled.set()
             task.cancel()
 
+    async def _read(self, request: Request) -> tuple[TileSeries, ServedModel]:
+        """The series of a request, and the model for it."""
+        with hiding_operator_errors():
+            content = await asyncio.to_thread(self._records.input, request)
+        series = await self._inputs.read(request.kind, request.name, content)
+        with hiding_operator_errors():
+            name = request.wanted.model or await asyncio.to_thread(self._registry.default_name)
+            model = await asyncio.to_thread(self._model, name)
+        require_answerable(series, request.name, model.config.model, request.wanted)
+        return series, ServedModel(name, model)
+
     async def _filled(
         self,
         series: TileSeries,
+        served: ServedModel,
         wanted: RequestOptions,
         on_progress: Callable[[int, int], None],
         cancelled: threading.Event,
     ) -> Answer:
-        loop = asyncio.get_running_loop()
-        with hiding_operator_errors():
-            name = wanted.model or self._registry.default_name()
+        name, model = served
 
         def fill() -> Answer:
-            with hiding_operator_errors():
-                model = self._model(name)
             options = SamplingOptions(
                 steps=wanted.steps,
                 seed=wanted.seed,
@@ -128,7 +153,7 @@ class Reconstructor:
                 on_progress(done, total)
 
             known = series if series.clouds is not None else self._with_clouds(series)
-            sample = self._remote_sampling(name, options, loop, cancelled)
+            sample = self._remote_sampling(name, options, cancelled)
             filled = fill_gaps(model, known, options, report, sample)
             made = provenance(model, name, options, filled)
             return Answer(known, filled.series, filled.gap_mask, made, wanted.outputs).only(wanted.dates)
@@ -147,35 +172,37 @@ class Reconstructor:
         self._detector.require(series.optical.bands, series.size, series.georeference)
         return replace(series, clouds=next(iter(self._detector.detect([series]))))
 
-    def _remote_sampling(
-        self, name: str, options: SamplingOptions, loop: asyncio.AbstractEventLoop, cancelled: threading.Event
-    ) -> Sample:
+    def _remote_sampling(self, name: str, options: SamplingOptions, cancelled: threading.Event) -> Sample:
         """A function that sends windows to the samplers, up to `AHEAD` at a time, and yields predictions in order."""
         handle = self._sampler.options(multiplexed_model_id=name)
 
-        async def ask(window: PreparedWindow) -> NDArray[np.float32]:
-            for attempt in range(TRIES):
+        def ask(window: PreparedWindow) -> DeploymentResponse[NDArray[np.float32]]:
+            return handle.sample.remote(name, window, options)  # type: ignore[return-value]
+
+        def prediction(
+            window: PreparedWindow, response: DeploymentResponse[NDArray[np.float32]]
+        ) -> NDArray[np.float32]:
+            for attempt in range(TRIES - 1):
                 try:
-                    return await handle.sample.remote(name, window, options)
+                    return response.result()
                 except (RayActorError, RayServeException):
-                    if attempt + 1 == TRIES:
-                        raise
-                    await asyncio.sleep(0.2 * 2**attempt)
-            raise AssertionError
+                    time.sleep(0.2 * 2**attempt)
+                    response = ask(window)
+            return response.result()
 
         def sample(windows: Iterable[PreparedWindow]) -> Iterator[NDArray[np.float32]]:
-            waiting: deque[Future[NDArray[np.float32]]] = deque()
+            waiting: deque[tuple[PreparedWindow, DeploymentResponse[NDArray[np.float32]]]] = deque()
             try:
                 for window in windows:
                     if cancelled.is_set():
                         raise Cancelled
-                    waiting.append(asyncio.run_coroutine_threadsafe(ask(window), loop))
+                    waiting.append((window, ask(window)))
                     if len(waiting) >= AHEAD:
-                        yield waiting.popleft().result()
+                        yield prediction(*waiting.popleft())
                 while waiting:
-                    yield waiting.popleft().result()
+                    yield prediction(*waiting.popleft())
             finally:
-                for future in waiting:
-                    future.cancel()
+                for _, response in waiting:
+                    response.cancel()
 
         return sample

@@ -1,7 +1,9 @@
 """Queued, running and finished jobs as files, from which a restarted service resumes.
 
 `ID/input` is the unmodified upload, `ID/request.json` the request, `ID/state.json` its status and progress, and
-`ID/result/` holds the results. Ids cannot be guessed, and a caller only sees its own jobs.
+`ID/result/` holds the results. Ids cannot be guessed, and a caller only sees its own jobs. A small series that is
+answered synchronously has only `ID/input`, until it is answered. A request with an idempotency key has an id made from
+key and owner, by which its repetitions are found, and an input with a name of its own, so that none overwrites another.
 """
 
 from __future__ import annotations
@@ -9,15 +11,18 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import Literal, TypeVar, get_args
+from hashlib import sha256
+from typing import IO, Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from restore_dit.config import SamplerName
 from restore_dit.data.storage import (
     Location,
+    delete,
     delete_folder,
     exists,
     list_names,
@@ -36,16 +41,25 @@ RecordT = TypeVar("RecordT", bound=BaseModel)
 _ID = re.compile(r"[A-Za-z0-9_-]{22}")
 
 
+def _listed(given: Any) -> Any:
+    """The different items of a list, in which each text may hold several, separated by commas."""
+    parts = [part.strip() for text in given for part in text.split(",")]
+    return list(dict.fromkeys(filter(None, parts)))
+
+
+Listed = BeforeValidator(_listed)
+
+
 class RequestOptions(BaseModel):
     """The options of a request."""
 
-    model: str = Field("", description="name of the model; empty: the default model")
+    model: str = Field("", max_length=200, description="name of the model; empty: the default model")
     steps: int | None = Field(None, ge=1, description="diffusion steps; none: the model's own")
     sampler: SamplerName | None = None
     seed: int = Field(0, ge=-(2**63), lt=2**63)
-    mask_dilation: int | None = Field(None, ge=0, le=32)
-    dates: tuple[str, ...] = Field((), description="ISO dates to return; none: all")
-    outputs: tuple[Output, ...] = ("reflectance",)
+    mask_dilation: int | None = Field(None, ge=0, le=32, description="pixels to grow masks by")
+    dates: Annotated[tuple[str, ...], Listed] = Field((), max_length=2000, description="ISO dates to return; none: all")
+    outputs: Annotated[tuple[Output, ...], Listed] = Field(("reflectance",), min_length=1, max_length=20)
     format: Literal["netcdf", "geotiff", "json"] = "netcdf"
     views: bool = Field(False, description="also keep the images and pixel time series that the viewer shows")
 
@@ -61,6 +75,10 @@ class Request(BaseModel):
     """What messages call the input."""
     created: float
     """Seconds since 1970."""
+    input: str = "input"
+    """Name of the input in the record."""
+    fingerprint: str = ""
+    """Hash of the options and the input of a request with an idempotency key."""
 
 
 class State(BaseModel):
@@ -91,12 +109,16 @@ class Records:
     """The folder of all jobs."""
 
     folder: Location
-    _incomplete: set[str] = dataclass_field(default_factory=set, compare=False, repr=False)
-    """Ids seen without a request. If seen again, they are leftovers of a late write to a deleted record."""
+    _incomplete: dict[str, float] = dataclass_field(default_factory=dict, compare=False, repr=False)
+    """When ids were first seen without a request: series that are being answered, or leftovers of dead processes."""
 
     def new_id(self) -> str:
         """A random id that cannot be guessed."""
         return secrets.token_urlsafe(16)
+
+    def keyed_id(self, owner: str, key: str) -> str:
+        """The id of an owner's request with this idempotency key."""
+        return urlsafe_b64encode(sha256(f"{owner}\0{key}".encode()).digest()[:16]).rstrip(b"=").decode()
 
     def place(self, id_: str) -> Location:
         """The folder of a job.
@@ -108,11 +130,21 @@ class Records:
             raise KeyError(id_)
         return self.folder.join(id_)
 
-    def add(self, request: Request, content: bytes) -> None:
-        """Records a job. The state is written last, so a record without a state was never accepted."""
-        place = self.place(request.id)
-        write_bytes_atomically(place.join("request.json"), request.model_dump_json().encode())
-        write_bytes_atomically(place.join("input"), content)
+    def put_input(self, request: Request, upload: bytes | IO[bytes]) -> None:
+        """Keeps an upload, bytes or an open file, whether or not it becomes a job."""
+        write_bytes_atomically(self.place(request.id).join(request.input), upload)
+
+    def discard_input(self, request: Request) -> None:
+        """Deletes the upload of a request that did not become a job."""
+        if request.fingerprint:  # there may be others with the same key
+            delete(self.place(request.id).join(request.input))
+        else:
+            self.delete(request.id)
+
+    def add(self, request: Request) -> None:
+        """Records a job, whose input is there. The state is written last, so a record without a state was never
+        accepted."""
+        write_bytes_atomically(self.place(request.id).join("request.json"), request.model_dump_json().encode())
         self.set_state(request.id, State(touched=time.time()))
 
     def request(self, id_: str) -> Request:
@@ -135,9 +167,17 @@ class Records:
         """Writes the state of a job."""
         write_bytes_atomically(self.place(id_).join("state.json"), state.model_dump_json().encode())
 
-    def input(self, id_: str) -> bytes:
-        """The upload of a job, unmodified."""
-        return read_bytes(self.place(id_).join("input"))
+    def accepted(self, id_: str) -> Request | None:
+        """The request of a job; None if there is no such job."""
+        try:
+            self.state(id_)
+            return self.request(id_)
+        except KeyError:
+            return None
+
+    def input(self, request: Request) -> bytes:
+        """The upload, unmodified."""
+        return read_bytes(self.place(request.id).join(request.input))
 
     def result(self, id_: str) -> Location:
         """The folder with the results of a job."""
@@ -151,18 +191,21 @@ class Records:
         """Deletes a job with its input and results."""
         delete_folder(self.place(id_))
 
-    def expired(self, keep_seconds: float) -> list[str]:
-        """Ids of jobs that ended more than `keep_seconds` ago, and of incomplete records."""
-        now, found = time.time(), []
-        for id_ in self.ids():
+    def expired(self, keep_seconds: float, answer_seconds: float) -> list[str]:
+        """Ids of jobs that ended more than `keep_seconds` ago, and of inputs that after `answer_seconds` no process can
+        still be answering."""
+        now, found, ids = time.time(), [], self.ids()
+        for id_ in self._incomplete.keys() - set(ids):
+            del self._incomplete[id_]
+        for id_ in ids:
             try:
                 ended = self.state(id_).ended
             except KeyError:
                 ended = self._created(id_)
             if ended is None and not self._has(id_, "request.json"):
-                ended = now - keep_seconds - 1 if id_ in self._incomplete else None
-                self._incomplete.add(id_)
-            if ended is not None and now - ended > keep_seconds:
+                if now - self._incomplete.setdefault(id_, now) > answer_seconds:
+                    found.append(id_)
+            elif ended is not None and now - ended > keep_seconds:
                 found.append(id_)
         return found
 

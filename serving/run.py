@@ -18,7 +18,7 @@ from ray.serve.handle import DeploymentHandle
 from rich.console import Console
 
 from cluster.connection import connect
-from cluster.local.node import PROXY_ENVIRONMENT
+from cluster.local.node import SERVE_ENVIRONMENT
 from restore_dit.errors import UserError
 from serving.access import TOKEN_FILE_VARIABLE, Tokens, own_token_file, tokens_from_environment
 from serving.app import NAME, build
@@ -45,7 +45,7 @@ def run(read: Callable[[], ServingConfig], display: Console) -> int:
     application, token_hint = _application(config)
     _require_free(config.host, config.port)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
-    os.environ.update(PROXY_ENVIRONMENT)  # inherited by the proxies of a cluster that this process starts
+    os.environ.update(SERVE_ENVIRONMENT)  # inherited by a cluster that this process starts
     connect(display)
     serve.start(
         proxy_location="HeadOnly",

@@ -107,7 +107,7 @@ class Sampler:
         while len(found) < len(windows):
             group = windows[len(found) : len(found) + most]
             try:
-                found += sample_windows(model, group, options)
+                found += sample_windows(model, group, options, keep_padding=self._config.compile)
             except torch.OutOfMemoryError:
                 if len(group) == 1:
                     raise UserError("not enough GPU memory for a single window of this model") from None

@@ -13,7 +13,7 @@ import torch
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from cluster.local.node import PROXY_ENVIRONMENT
+from cluster.local.node import SERVE_ENVIRONMENT
 from restore_dit.config import (
     DataConfig,
     GapConfig,
@@ -222,7 +222,7 @@ def ray_cluster(s3_environment: dict[str, str]):
     os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
     # Inherited rather than a runtime environment, for which Ray starts two interpreters for each process.
     with pytest.MonkeyPatch.context() as inherited:
-        for name, value in ({"OMP_NUM_THREADS": "1"} | s3_environment | PROXY_ENVIRONMENT).items():
+        for name, value in ({"OMP_NUM_THREADS": "1"} | s3_environment | SERVE_ENVIRONMENT).items():
             inherited.setenv(name, value)
         ray.init(
             num_cpus=2,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,6 +48,12 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_service_on_loopback_is_reached_past_the_proxy(port: int, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "create_connection", _to_this_machine)
     assert Client(f"http://{host}:{port}").models() == [1]
+
+
+def test_the_client_of_a_service_does_without_pytorch() -> None:
+    code = "import sys; from restore_dit.client import Client; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
 
 
 _connect = socket.create_connection

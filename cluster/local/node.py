@@ -16,8 +16,12 @@ from cluster.local.record import NodeRecord, beginning
 from restore_dit import threads
 from restore_dit.errors import UserError
 
-PROXY_ENVIRONMENT = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares"}
-"""By this, Ray Serve's HTTP proxies on the nodes install the endpoint's middleware."""
+SERVE_ENVIRONMENT = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares",
+    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
+}
+"""By the first, Ray Serve's HTTP proxies on the nodes install the endpoint's middleware. By the second, they send
+requests and answers directly, with the cluster's token, rather than through Ray's object store."""
 
 MARK = "RESTORE_DIT_CLUSTER"
 """Environment variable of every process of a cluster, set to the cluster's folder, by which `down` finds them."""
@@ -117,7 +121,7 @@ def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
-        **PROXY_ENVIRONMENT,
+        **SERVE_ENVIRONMENT,
         # Starting a worker group is slow when one machine acts as several nodes.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
         "PATH": f"{Path(runner.python).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

@@ -200,16 +200,20 @@ because the evidence of a long series takes hundreds of megabytes."""
 
 @torch.no_grad()
 def sample_windows(
-    model: Model, windows: Sequence[PreparedWindow], options: SamplingOptions
+    model: Model, windows: Sequence[PreparedWindow], options: SamplingOptions, *, keep_padding: bool = False
 ) -> list[NDArray[np.float32]]:
     """The prediction of each window, [t, C, h, w] on the published scale; [t, C, 1, P] if only some pixels are chosen.
     A network that estimates its uncertainty returns twice as many channels: the values, then their standard deviations.
     The windows must have the same `shape` but can come from different series. The seed of the options is not used: the
-    noise is in the windows."""
+    noise is in the windows. Frames that are padding in all windows are left out where the network would only mask them,
+    unless `keep_padding` is set, for a compiled network, which wants batches of one shape."""
     device = next(model.denoiser.parameters()).device
     sampler, steps = options.solver(model)
     columns = stack([window.columns for window in windows])
-    batch = to_batch(columns, model.normalisation, mask_padding=model.config.data.mask_padding, device=device)
+    masks = model.config.data.mask_padding
+    batch = to_batch(
+        columns, model.normalisation, mask_padding=masks, keep_padding=keep_padding or not masks, device=device
+    )
     conditioning = batch.conditioning
     anchors = [window.anchor for window in windows if window.anchor is not None]
     if anchors:

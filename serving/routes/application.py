@@ -47,8 +47,9 @@ async def _http_error(request: Request, error: StarletteHTTPException) -> JSONRe
 
 async def _validation_error(request: Request, error: RequestValidationError) -> JSONResponse:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body", "path"))
-    return JSONResponse({"error": " ".join(f"{where}: {first['msg']}".split())[:300]}, 422)
+    where = next(str(part) for part in first["loc"] if part not in ("query", "header", "path"))
+    what = first["msg"] + (f", not {str(first['input'])[:40]!r}" if first["type"] == "literal_error" else "")
+    return JSONResponse({"error": " ".join(f"{where}: {what}".split())[:300]}, 422)
 
 
 async def _user_error(request: Request, error: UserError) -> JSONResponse:

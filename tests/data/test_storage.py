@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import ClassVar
 
 import pytest
@@ -62,6 +63,14 @@ def test_plain_path_and_file_uri_are_the_same_place(tmp_path: Path) -> None:
     assert storage.exists(storage.locate(uri).join("x.bin"))
     storage.delete(f"{uri}/x.bin")
     assert not storage.exists(f"{uri}/x.bin")
+
+
+def test_an_open_file_is_written_whole_from_its_beginning(tmp_path: Path) -> None:
+    content = os.urandom(3_000_001)
+    with SpooledTemporaryFile(1000) as file:
+        file.write(content)
+        storage.write_bytes_atomically(tmp_path / "folder" / "file", file)
+    assert (tmp_path / "folder" / "file").read_bytes() == content
 
 
 def test_a_folder_that_is_not_there_lists_as_empty(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 
 import pytest
 
@@ -63,6 +64,15 @@ def assert_every_action_names(uri: str, *facts: str, kind: type[UserError] = Use
         with refused(uri, *facts, kind=kind) as caught:
             action(uri)
         assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("content", [b"", b"content", LARGE], ids=["empty", "small", "large"])
+def test_an_open_file_is_written_whole_from_its_beginning(s3: CephServer, bucket: str, content: bytes) -> None:
+    with SpooledTemporaryFile(1 << 20) as file:
+        file.write(content)
+        storage.write_bytes_atomically(f"s3://{bucket}/file", file)
+    assert storage.read_bytes(f"s3://{bucket}/file") == content
+    assert uploads(s3, bucket) == []
 
 
 @pytest.mark.parametrize("name", ["plain", "with spaces", "über+50%.bin", "日付"])

@@ -16,12 +16,12 @@ import pytest
 import xarray
 from rasterio.io import MemoryFile
 
-from restore_dit.client import LocalClient
+from restore_dit.client import Job, LocalClient
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, Acquisitions, TileSeries
 from tests.messages import assert_names
-from tests.serving.running_service import running_service, save, simulated
+from tests.serving.running_service import BOB, running_service, save, simulated
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280), pytest.mark.usefixtures("ray_cluster")]
 
@@ -146,6 +146,34 @@ def test_a_job_tells_how_far_it_is_and_keeps_its_files_for_its_owner(service, se
     assert not list(Path(service.config.state).glob(job.id))
 
 
+def test_a_request_sent_again_with_its_key_is_the_same_job(service, series):
+    """At the same time, later, and after the job has ended; with another body, option or token it is another request,
+    and once the job is deleted the key is free again."""
+    content = netcdf.encode(series)
+
+    def ask(body: bytes = content, query: str = "seed=4", **given: str) -> tuple[int, dict]:
+        headers = {"Content_Type": "application/x-netcdf", "Idempotency_Key": "one", **given}
+        status, answer, _ = service.ask("POST", f"/v1/reconstructions?{query}", body, **headers)
+        return status, answer
+
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda _: ask(), range(3)))
+    assert [status for status, _ in together] == [202] * 3
+    (id_,) = {answer["id"] for _, answer in together}
+    for refused in (ask(netcdf.encode(simulated(1))), ask(query="seed=5")):
+        assert refused[0] == 422
+        assert_names(refused[1]["error"], "Idempotency-Key")
+    assert ask(token=BOB)[1]["id"] != id_
+    job = Job(service.ann, id_)
+    done = job.wait()
+    assert ask() == (202, done)
+    assert len(list((Path(service.config.state) / id_).glob("input*"))) == 1
+    job.cancel()
+    assert ask(query="seed=5")[1]["status"] in ("queued", "running")
+    Job(service.ann, id_).wait()
+    assert ask(Idempotency_Key="")[0] == 422
+
+
 def test_a_job_that_is_cancelled_ends(service):
     job = service.ann.submit(simulated(3, 40, 40, 150), steps=30)
     job.cancel()
@@ -171,8 +199,10 @@ def test_a_job_that_is_cancelled_ends(service):
         ("?model=../small", b"x", "application/x-netcdf", 422, ["'../small'"]),
         ("?format=exe", b"x", "application/x-netcdf", 422, ["format"]),
         ("?sampler=euler", None, "application/x-netcdf", 422, ["euler"]),
-        ("?outputs=ndvi,maps", b"x", "application/x-netcdf", 422, ["outputs", "'maps'", "reflectance, ndvi"]),
-        ("?outputs=,", b"x", "application/x-netcdf", 422, ["outputs", "reflectance, ndvi"]),
+        ("?outputs=ndvi,maps", b"x", "application/x-netcdf", 422, ["outputs", "'maps'", "'ndvi'"]),
+        ("?outputs=,", b"x", "application/x-netcdf", 422, ["outputs", 1]),
+        ("?stepz=3", b"x", "application/x-netcdf", 422, ["stepz"]),
+        ("?wait=perhaps", b"x", "application/x-netcdf", 422, ["wait"]),
         ("?outputs=uncertainty", b"x", "application/x-netcdf", 422, ["outputs", "reflectance, ndvi", "uncertainty"]),
         ("?dates=2001-01-01", None, "application/x-netcdf", 422, ["dates", "2001-01-01"]),
     ],

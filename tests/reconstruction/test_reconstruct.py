@@ -12,7 +12,7 @@ from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
-from restore_dit.reconstruction.sampling import SamplingOptions
+from restore_dit.reconstruction.sampling import SamplingOptions, sample_windows
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions
 from tests.messages import refused
 
@@ -83,6 +83,25 @@ def test_a_series_shorter_than_the_window(small_model, series, count):
     filled = reconstruct(small_model, series, frames, gaps, SamplingOptions())
     assert filled.shape == (count, 10, 22, 37)
     assert np.isfinite(filled).all()
+
+
+@pytest.mark.parametrize("radar", [True, False])
+def test_padding_may_be_left_out_of_a_short_window(small_model, series, radar):
+    short = replace(series, optical=series.optical.select(slice(2)), clouds=series.clouds[:2])
+    windows = []
+
+    def sample(prepared):
+        for window in prepared:
+            windows.append(window)
+            yield sample_windows(small_model, [window], SamplingOptions(), keep_padding=True)[0]
+
+    fill_gaps(small_model, short if radar else replace(short, radar={}), SamplingOptions(), sample=sample)
+    assert windows[0].columns["optical"].shape[0] > 2
+    whole, trimmed = (
+        sample_windows(small_model, windows, SamplingOptions(), keep_padding=keep_padding)[0]
+        for keep_padding in (True, False)
+    )
+    np.testing.assert_allclose(trimmed, whole, atol=1e-6)
 
 
 def test_a_series_without_radar_or_masks(small_model, series):

@@ -119,14 +119,16 @@ def test_records_come_back_and_expire(tmp_path):
         name="a",
         created=1.0,
     )
-    records.add(request, b"content")
+    records.put_input(request, b"content")
+    assert (records.ids(), records.expired(10, 10)) == ([request.id], [])
+    records.add(request)
     assert records.ids() == [request.id]
     assert records.request(request.id) == request
     assert (records.state(request.id).status, records.state(request.id).attempts) == ("queued", 0)
-    assert records.input(request.id) == b"content"
-    assert records.expired(10) == []
+    assert records.input(request) == b"content"
+    assert records.expired(10, 0) == []
     records.set_state(request.id, State(status="done", ended=5.0))
-    assert records.expired(10) == [request.id]
+    assert records.expired(10, 10) == [request.id]
     records.delete(request.id)
     assert records.ids() == []
     with pytest.raises(KeyError):
@@ -135,5 +137,5 @@ def test_records_come_back_and_expire(tmp_path):
     (tmp_path / request.id / "state.json").write_text("{")
     with pytest.raises(KeyError):
         records.state(request.id)
-    assert records.expired(10) == []  # it may be about to be written
-    assert records.expired(10) == [request.id]
+    assert records.expired(10, 10) == []  # it may be about to be written
+    assert records.expired(10, 0) == [request.id]

@@ -11,6 +11,7 @@ import zlib
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 
 from restore_dit.config.simulation import SimulationConfig
@@ -19,6 +20,8 @@ from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.rasters import geotiffs
+from serving import parsing
+from serving.parser_process import MAX_FILES
 from serving.parsing import Parser
 from tests.messages import assert_names
 from tests.serving.damage import damaged
@@ -113,14 +116,103 @@ def test_damaged_files_are_refused_in_one_line_or_read(series):
         assert ".py" not in str(answer)
 
 
+def test_a_process_reads_one_file_after_another_until_it_refuses_one(series):
+    """Its limits hold for each file: together they take more processor time than one may."""
+
+    async def run() -> None:
+        parser = Parser(SeriesLimits(), seconds=3)
+        content = netcdf.encode(series)
+        try:
+            await parser.parse(content, "netcdf", "upload")
+            (child,) = parser._idle
+            while sum(child._process.cpu_times()[:2]) < 3.5 and child._files < MAX_FILES - 1:
+                child._files = 1
+                await parser.parse(content, "netcdf", "upload")
+            assert parser._idle == [child]
+            with pytest.raises(UserError):
+                await parser.parse(content[:900], "netcdf", "upload")
+            assert parser._idle == []
+            assert ends(child)
+        finally:
+            parser.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MAX_FILES", 2), ("MAX_RESIDENT", 1 << 20)])
+def test_a_process_that_has_read_much_or_grown_is_replaced(series, monkeypatch, limit, value):
+    monkeypatch.setattr(parsing, limit, value)
+
+    async def run() -> None:
+        parser = Parser(SeriesLimits())
+        try:
+            seen = []
+            for _ in range(5):
+                found = await parser.parse(netcdf.encode(series), "netcdf", "upload")
+                np.testing.assert_array_equal(found.optical.values, series.optical.values)
+                seen.append(parser._idle[0])
+            assert len(set(map(id, seen))) == (3 if limit == "MAX_FILES" else 5)
+            before, latest = seen[:-1], seen[-1]
+            assert [child for child in before if child is not latest and not ends(child)] == []
+            assert latest._process.is_running()
+        finally:
+            parser.close()
+
+    asyncio.run(run())
+
+
+def ends(child: parsing._Child) -> bool:
+    """Whether its process has been killed: that takes a moment."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if child._process.status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+HEADER = {
+    "tile_id": "a", "size": [2, 3], "clouds": False, "radar": {}, "georeference": None,
+    "optical": {"days": [17897], "bands": ["B02"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": [2, 4]},
+        {"size": [-2, -3]},
+        {"size": [2, 10**6]},
+        {"size": "2x3"},
+        {"optical": {"days": [10**12], "bands": ["B02"]}},
+        {"optical": {"days": [17898, 17897], "bands": ["B02"]}},
+        {"optical": {"days": [17897], "bands": ["B02", "B03"]}},
+        {"clouds": True},
+        {"georeference": ["EPSG:32631", [1, 2]]},
+        {"radar": {f"S1A{number}": {"days": [], "bands": []} for number in range(9)}},
+    ],
+)
+def test_what_a_process_sends_is_checked(changes):
+    """As if a file had taken it over: what it announces does not fit what it sends, or the limits."""
+    content = np.arange(6, dtype=np.int16).tobytes()
+    found = parsing.read_series(parsing._Answer.model_validate(HEADER), io.BytesIO(content), SeriesLimits())
+    assert found.optical.values.ravel().tolist() == list(range(6))
+    with pytest.raises((ValueError, EOFError, UserError)):
+        parsing.read_series(parsing._Answer.model_validate(HEADER | changes), io.BytesIO(content), SeriesLimits())
+
+
 def test_the_process_is_begun_anew_when_it_has_ended(series):
     async def run() -> None:
         parser = Parser(SeriesLimits())
         content = netcdf.encode(series)
         try:
             await parser.parse(content, "netcdf", "upload")
-            parser._process.kill()
-            parser._process.wait()
+            parser._parent.kill()
+            parser._parent.wait()
+            parser._idle[0].end()
             found = await parser.parse(content, "netcdf", "upload")
             np.testing.assert_array_equal(found.optical.values, series.optical.values)
         finally:

@@ -7,8 +7,8 @@ import pytest
 
 from restore_dit.config import ModelConfig
 from restore_dit.series import S2_BANDS, Acquisitions, TileSeries
+from serving.answers import require_answerable
 from serving.records import RequestOptions
-from serving.routes.reconstructions import _require
 from tests.messages import refused
 
 
@@ -19,17 +19,19 @@ def series(*bands: str) -> TileSeries:
 
 @pytest.mark.parametrize("network", ["patches", "pixels"])
 def test_a_series_with_all_bands_is_taken_by_any(network):
-    _require(series(*S2_BANDS), "upload", ModelConfig(network=network), RequestOptions(outputs=("reflectance", "ndvi")))
+    require_answerable(
+        series(*S2_BANDS), "upload", ModelConfig(network=network), RequestOptions(outputs=("reflectance", "ndvi"))
+    )
 
 
 def test_a_network_of_pixels_takes_three_and_gives_what_these_allow():
     few = series("B04", "B08", "B11")
-    _require(few, "upload", ModelConfig(network="pixels"), RequestOptions(outputs=("ndvi", "previews")))
+    require_answerable(few, "upload", ModelConfig(network="pixels"), RequestOptions(outputs=("ndvi", "previews")))
     with refused("upload", "B02"):
-        _require(few, "upload", ModelConfig(), RequestOptions())
+        require_answerable(few, "upload", ModelConfig(), RequestOptions())
     with refused("upload", "3 of"):
-        _require(series("B04", "B08"), "upload", ModelConfig(network="pixels"), RequestOptions())
+        require_answerable(series("B04", "B08"), "upload", ModelConfig(network="pixels"), RequestOptions())
     with refused("upload", "ndvi", "B05"):
-        _require(
+        require_answerable(
             series("B04", "B05", "B11"), "upload", ModelConfig(network="pixels"), RequestOptions(outputs=("ndvi",))
         )

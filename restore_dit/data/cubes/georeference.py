@@ -64,7 +64,7 @@ def place_of_images(uri: str, dataset: xarray.Dataset, axes: Axes, fallback_crs:
             transform that contradicts the coordinates, no CRS, or one in which pixels of this size cannot be
             Sentinel's.
     """
-    y, x = (dataset[name].values for name in axes)
+    y, x = (dataset.variables[name].values for name in axes)
     holders = _grid_mappings(dataset)
     transforms = list(_stated_transforms(dataset, holders, axes))
     grid = _grid_of_centres(uri, y, x, transforms[0] if transforms else None)
@@ -106,17 +106,22 @@ def _step(uri: str, name: str, centres: NDArray[Any]) -> float | None:
 def _grid_mappings(dataset: xarray.Dataset) -> list[dict[str, Any]]:
     """Attributes of the variables that describe where a dataset's images lie."""
     # "name", or "name: coordinates …" for an image with several coordinate systems
-    stated = [dataset.attrs.get("grid_mapping"), *(array.attrs.get("grid_mapping") for array in dataset.values())]
+    stated = [dataset.attrs.get("grid_mapping"), *(array.attrs.get("grid_mapping") for array in _data(dataset))]
     mapped = {text.split(":")[0].strip() for text in stated if isinstance(text, str)}
     return [
-        dataset[name].attrs
-        for name in dataset.variables
-        if name in mapped or name in _CRS_VARIABLES or "grid_mapping_name" in dataset[name].attrs
+        array.attrs
+        for name, array in dataset.variables.items()
+        if name in mapped or name in _CRS_VARIABLES or "grid_mapping_name" in array.attrs
     ]
 
 
+def _data(dataset: xarray.Dataset) -> list[xarray.Variable]:
+    """The variables other than coordinates, bare: to look one up in the dataset itself builds its coordinates anew."""
+    return [dataset.variables[name] for name in dataset.data_vars]
+
+
 def _stated_transforms(dataset: xarray.Dataset, holders: list[dict[str, Any]], axes: Axes) -> Iterator[Affine]:
-    images = [array.attrs for array in dataset.values() if {*axes} <= {*array.dims}]
+    images = [array.attrs for array in _data(dataset) if {*axes} <= {*array.dims}]
     for attributes in [*holders, dataset.attrs, *images]:
         for name in _TRANSFORM_ATTRIBUTES:
             found = _affine(attributes[name]) if name in attributes else None
@@ -181,7 +186,7 @@ def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: Axes) 
         UserError: there is no CRS.
     """
     mappings = _grid_mappings(dataset)
-    images = [array.attrs for array in dataset.values() if {*axes} <= {*array.dims}]
+    images = [array.attrs for array in _data(dataset) if {*axes} <= {*array.dims}]
     holders = [*mappings, dataset.attrs, *images]
     stated = [attributes[key] for attributes in holders for key in _CRS_ATTRIBUTES if key in attributes]
     stated += [dataset[name].values.ravel()[0] for name in _CODE_VARIABLES if name in dataset and dataset[name].size]

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray
 from numpy.typing import NDArray
+from xarray.conventions import decode_cf_variable
 
 from restore_dit.errors import UserError
 
@@ -39,14 +40,15 @@ def acquisition_times(dataset: xarray.Dataset, uri: str, name: str) -> NDArray[n
     Raises:
         UserError: the values are not dates, an acquisition has no date, or a date lies outside the satellite era.
     """
+    given = dataset.variables[name]
     try:
-        stored = xarray.decode_cf(dataset[[name]], decode_coords=False, decode_timedelta=False)[name].values
+        stored = decode_cf_variable(name, given.to_base_variable(), decode_timedelta=False).values
     except (ValueError, TypeError, OverflowError):  # units that are not times, or numbers outside the calendar
-        stored = dataset[name].values
+        stored = given.values
     stored = np.atleast_1d(stored)
     times = _times(stored)
     if times is None:
-        calendar = dataset[name].attrs.get("calendar", "usual")
+        calendar = given.attrs.get("calendar", "usual")
         raise UserError(
             f"{uri}: {name} contains no dates of the standard calendar, but {stored.dtype} such as "
             f"{str(stored[0])!r:.40}, calendar {calendar}: use units such as 'days since 2018-01-01' of the standard "

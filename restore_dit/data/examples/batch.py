@@ -101,11 +101,11 @@ def to_batch(
 
 
 def _without_padding(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Removes the frames and radar acquisitions that are padding in all examples."""
+    """Removes the frames and radar acquisitions that are padding in all examples, but for one acquisition."""
     frames = int(columns["frame_mask"].sum(axis=1).max())
     shorter = {name: columns[name][:, :frames] for name in _PER_FRAME if name in columns}
     if "radar" in columns:
-        acquisitions = int(columns["radar_mask"].sum(axis=1).max())
+        acquisitions = max(1, int(columns["radar_mask"].sum(axis=1).max()))
         shorter |= {name: columns[name][:, :acquisitions] for name in _PER_ACQUISITION}
     return {**columns, **shorter}
 

@@ -26,9 +26,9 @@ from rasterio.transform import Affine
 from restore_dit.data.crs import crs_name, require_sentinel_pixels
 from restore_dit.data.cubes.geotiff_series import read_masked
 from restore_dit.data.cubes.grid import same_grid
-from restore_dit.data.exchange.limits import SeriesLimits, TooLarge
+from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.stored_values import to_stored
-from restore_dit.errors import UserError
+from restore_dit.errors import TooLarge, UserError
 from restore_dit.series import (
     CLOUD_NO_DATA,
     DECIBEL_SCALE,

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from restore_dit.errors import UserError
+from restore_dit.errors import TooLarge
 
 MAX_TRACKS = 4
 """Maximum number of radar series of one site: two orbit directions with two relative orbits each."""
-
-
-class TooLarge(UserError):
-    """A file exceeds the size limits."""
 
 
 @dataclass(frozen=True)

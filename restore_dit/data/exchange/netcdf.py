@@ -86,6 +86,7 @@ def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
         "chunksizes": (1, min(cube.sizes["y"], _CHUNK), min(cube.sizes["x"], _CHUNK)),
     }
     file.setncatts(cube.attrs)
+    variables = []
     for dimension, size in cube.sizes.items():
         file.createDimension(str(dimension), size)
     for name, array in cube.variables.items():
@@ -99,7 +100,10 @@ def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
         )
         variable.set_auto_maskandscale(False)
         variable.setncatts(attributes)
-        variable[...] = array.values
+        variables.append((variable, array.values))
+    # All definitions precede all values: the library flushes the file whenever it changes from one to the other.
+    for variable, values in variables:
+        variable[...] = values
 
 
 def _cube(
@@ -253,7 +257,7 @@ def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[
     ones."""
     layers: dict[str, NDArray[np.integer]] = {}
     if NEVER_OBSERVED in dataset:
-        layers[NEVER_OBSERVED] = (dataset[NEVER_OBSERVED].values == 1).astype(np.uint8)
+        layers[NEVER_OBSERVED] = (dataset.variables[NEVER_OBSERVED].values == 1).astype(np.uint8)
     names = [f"{band}_{UNCERTAINTY}" for band in bands]
     if all(one in dataset for one in names):
         layers[UNCERTAINTY] = np.stack([_stored(dataset, name, one, REFLECTANCE_SCALE, limit=3.2) for one in names], 1)
@@ -292,7 +296,7 @@ def _dates(dataset: xarray.Dataset, name: str, variable: str) -> NDArray[np.date
 def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit: float) -> NDArray[np.int16]:
     """The variable as int16 in steps of 1/scale, `NO_DATA` where missing. Integers without a scale are taken as such
     steps, floating-point numbers as the quantity itself."""
-    array, where = dataset[variable], f"{name}: {variable}"
+    array, where = dataset.variables[variable], f"{name}: {variable}"
     raw, missing = stored_numbers(array.values, array.attrs, where)
     factor, offset = scale_and_offset(array.attrs, 1, where)
     return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where)
@@ -302,7 +306,8 @@ def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
     for variable, most in (("clouds", SHADOW), ("gap_mask", 1)):
         if variable not in dataset.data_vars:
             continue
-        values, missing = stored_numbers(dataset[variable].values, dataset[variable].attrs, f"{name}: {variable}")
+        array = dataset.variables[variable]
+        values, missing = stored_numbers(array.values, array.attrs, f"{name}: {variable}")
         unknown = (missing | (values == CLOUD_NO_DATA)) & (variable == "clouds")
         if not (unknown | ((values >= 0) & (values <= most))).all():
             allowed = "0 to 3 and 255" if variable == "clouds" else "0 and 1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 
@@ -33,8 +34,9 @@ def open_file(place: Place) -> pa.NativeFile:
             raise
 
 
-def write_bytes_atomically(place: Place, content: bytes | pa.Buffer) -> None:
-    """Writes a file so that others see either all of it or nothing, even if this process dies."""
+def write_bytes_atomically(place: Place, content: bytes | pa.Buffer | IO[bytes]) -> None:
+    """Writes a file so that others see either all of it or nothing, even if this process dies. The content may be an
+    open file, read from its beginning in blocks."""
     location = locate(place)
     with explained(location.uri, "write"):
         if location.is_local:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 
 _PARTIAL = ".partial"
+_BLOCK = 1 << 20
 
 
-def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
-    """Writes a file atomically, creating its folder if needed."""
+def replace_file(path: Path, content: bytes | pa.Buffer | IO[bytes]) -> None:
+    """Writes a file atomically, creating its folder if needed; `content` may be an open file, which is copied."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex}{_PARTIAL}")
     try:
         with partial.open("wb") as file:
-            file.write(content)
+            if isinstance(content, bytes | pa.Buffer):
+                file.write(content)
+            else:
+                content.seek(0)
+                shutil.copyfileobj(content, file, _BLOCK)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

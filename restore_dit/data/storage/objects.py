@@ -10,7 +10,7 @@ import io
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
@@ -48,26 +48,31 @@ def get_object(location: Location, span: tuple[int, int] | None = None) -> tuple
     raise AssertionError("unreachable")
 
 
-def write_object(location: Location, content: bytes | pa.Buffer) -> None:
+def write_object(location: Location, content: bytes | pa.Buffer | IO[bytes]) -> None:
     """Writes the object, as a whole or not at all."""
-    if len(content) <= PART:
+    stream = _stream(content)
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    if size <= PART:
         put_object(location, content)
         return
     from boto3.s3.transfer import TransferConfig
 
     parts = TransferConfig(multipart_threshold=PART, multipart_chunksize=PART, max_concurrency=_PARALLEL_PARTS)
-    _client(location).upload_fileobj(_stream(content), *object_name(location).values(), Config=parts)
+    _client(location).upload_fileobj(stream, *object_name(location).values(), Config=parts)
 
 
-def put_object(location: Location, content: bytes | pa.Buffer, **condition: str) -> None:
+def put_object(location: Location, content: bytes | pa.Buffer | IO[bytes], **condition: str) -> None:
     """Writes the object with one request, under a condition such as `IfMatch`."""
     _client(location).put_object(**object_name(location), Body=_stream(content), **condition)
 
 
-def _stream(content: bytes | pa.Buffer) -> io.BytesIO | pa.NativeFile:
+def _stream(content: bytes | pa.Buffer | IO[bytes]) -> IO[bytes] | pa.NativeFile:
     """The content as a file, so that it is sent in blocks. Sent as one piece, it would have to be transferred within
     the time limit of one socket operation, which a slow connection cannot meet."""
-    return io.BytesIO(content) if isinstance(content, bytes) else pa.BufferReader(content)
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    return pa.BufferReader(content) if isinstance(content, pa.Buffer) else content
 
 
 def object_name(location: Location) -> dict[str, str]:

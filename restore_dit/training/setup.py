@@ -16,14 +16,40 @@ from restore_dit.data.examples.split import TileSplit, frames_of_part, split_til
 from restore_dit.data.examples.targets import TARGET, decide_by_record, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
-from restore_dit.data.storage import Location
+from restore_dit.data.storage import Location, locate
 from restore_dit.data.store.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import locate_model
 from restore_dit.reconstruction.model_directory import Model, TrainingData, load_model
 from restore_dit.series import MIN_BANDS, S2_BANDS
-from restore_dit.training.run_folder import RunFolder
+from restore_dit.trainer.run_folder import RunFolder
+
+HOW_IT_RUNS = {
+    "name": True,
+    "output": True,
+    "workers": True,
+    "tracking": True,
+    "data": {"store", "cache_decoded"},
+    "training": {
+        "zero_stage",
+        "offload_optimiser",
+        "micro_batch_size",
+        "activation_checkpointing",
+        "compile",
+        "validate_every",
+        "save_every",
+        "log_every",
+        "log_examples",
+    },
+}
+"""Keys that determine how and where a run is computed, not what: they may differ when it resumes."""
+
+
+def run_folder(config: RunConfig) -> RunFolder:
+    """The folder `output/name` of a run."""
+    folder = locate(config.output).join(config.name)
+    return RunFolder(config, folder, folder.join("model"), HOW_IT_RUNS, "choose another name=…")
 
 
 @dataclass(frozen=True)
@@ -80,7 +106,7 @@ def set_up(config: RunConfig) -> TrainingSetup:
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
         config=config,
-        folder=RunFolder(config),
+        folder=run_folder(config),
         store_fingerprint=store.fingerprint,
         split=split,
         plan=plan,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 
 from restore_dit.data.examples.batch import Batch, to_batch
@@ -17,6 +16,7 @@ from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
 from restore_dit.model.denoiser import AnyDenoiser
 from restore_dit.series import DATE_ORIGIN
+from restore_dit.trainer import ranks
 from restore_dit.training.setup import TrainingSetup
 
 SCORES = ("psnr", "mae", "ssim", "sam")
@@ -37,14 +37,14 @@ class ValidationResult:
 
 
 @torch.no_grad()
-def validate(setup: TrainingSetup, denoiser: AnyDenoiser, rank: int, world_size: int) -> ValidationResult:
-    """Scores the validation examples, every `world_size`-th on each rank, and averages over all ranks."""
+def validate(setup: TrainingSetup, denoiser: AnyDenoiser) -> ValidationResult:
+    """Scores the validation examples, each on one rank, and averages over all ranks."""
     device = next(denoiser.parameters()).device
     prediction = Prediction.from_config(setup.config.diffusion)
     sums = torch.zeros(len(AVERAGED) + 1, dtype=torch.float64)
     picture: bytes | None = None
     denoiser.eval()
-    for index in range(rank, len(setup.validation), world_size):
+    for index in range(ranks.rank(), len(setup.validation), ranks.world_size()):
         tile_id, draw = setup.validation[index]
         example = setup.maker.validation(setup.reader(tile_id), draw)
         batch = to_batch(example, setup.normalisation, mask_padding=setup.config.data.mask_padding, device=device)
@@ -63,7 +63,7 @@ def validate(setup: TrainingSetup, denoiser: AnyDenoiser, rank: int, world_size:
         if index == 0:
             picture = _picture(setup, target, estimate, gaps, unknown, example["optical_dates"][0, frames])
     sums = sums.to(device)
-    dist.all_reduce(sums)
+    ranks.add_up([sums])
     *totals, count = sums.tolist()
     averages = {name: total / max(count, 1) for name, total in zip(AVERAGED, totals, strict=True)}
     return ValidationResult(**averages, picture=picture)

@@ -3,8 +3,8 @@ import torch
 
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
-from restore_dit.training import resume_state
-from restore_dit.training.resume_state import Counters
+from restore_dit.trainer import resume_state
+from restore_dit.trainer.resume_state import Counters
 from tests.messages import refused
 
 
@@ -15,7 +15,7 @@ def tensors(value: float) -> dict:
 def test_the_latest_state_comes_back(tmp_path):
     folder = locate(tmp_path)
     for step in (3, 6, 9):
-        resume_state.save(folder, tensors(step), Counters(step, best_psnr=20.0 + step, best_step=step))
+        resume_state.save(folder, tensors(step), Counters(step, best_score=20.0 + step, best_step=step))
     assert resume_state.load_counters(folder) == Counters(9, 29.0, 9)
     loaded = resume_state.load_tensors(folder)
     assert loaded.keys() == tensors(0).keys()

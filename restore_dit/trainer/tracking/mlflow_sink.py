@@ -9,9 +9,9 @@ from functools import partial
 
 from restore_dit.data.storage import exists
 from restore_dit.errors import UserError
-from restore_dit.training.monitor import EndedReport, Report, StartedReport, StepReport, ValidationReport
-from restore_dit.training.setup import TrainingSetup
-from restore_dit.training.tracking.mlflow_run import MlflowRun, RetryingSender
+from restore_dit.trainer.monitor import EndedReport, Report, StartedReport, StepReport, ValidationReport
+from restore_dit.trainer.task import Task
+from restore_dit.trainer.tracking.mlflow_run import MlflowRun, RetryingSender
 
 
 def require_mlflow() -> None:
@@ -27,12 +27,12 @@ class MlflowSink:
         warn: called with one line if the server cannot be used; the training continues without it.
     """
 
-    def __init__(self, setup: TrainingSetup, warn: Callable[[str], None]) -> None:
-        tracking = setup.config.tracking
+    def __init__(self, task: Task, warn: Callable[[str], None]) -> None:
+        tracking = task.tracking
         assert tracking.mlflow is not None
         uri = tracking.mlflow
-        self._model = setup.folder.model
-        self._run = MlflowRun(setup, uri, tracking.experiment)
+        self._model = task.folder.model
+        self._run = MlflowRun(task, uri, tracking.experiment)
         self._sender = RetryingSender(
             lambda reason: warn(
                 f"{uri}: MLflow cannot be used ({reason}); the training continues, and its own logs are complete"
@@ -57,7 +57,7 @@ class MlflowSink:
                 values["gpu_memory_peak"] = max(memory.peak for memory in report.gpu_memory)
             self._metrics(report.step, **values)
         elif isinstance(report, ValidationReport):
-            self._metrics(report.step, **{f"validation/{name}": value for name, value in report.averages.items()})
+            self._metrics(report.step, **{f"validation/{name}": value for name, value in report.scores.items()})
             if report.picture is not None:
                 self._sender.add(partial(self._run.log_picture, report.picture, report.step))
         elif isinstance(report, EndedReport) and report.error is None:

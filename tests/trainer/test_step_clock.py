@@ -7,9 +7,10 @@ import pytest
 
 from restore_dit.config import RunConfig
 from restore_dit.data import loader
-from restore_dit.training.engine import join_alone
-from restore_dit.training.loop import StepClock, fit
-from restore_dit.training.monitor import LocalMonitor, StepReport
+from restore_dit.trainer.loop import fit
+from restore_dit.trainer.monitor import LocalMonitor, StepReport
+from restore_dit.trainer.pace import StepClock
+from restore_dit.training.run import DenoiserTask
 from restore_dit.training.setup import set_up
 
 
@@ -66,7 +67,8 @@ def reports_of(config: RunConfig, name: str, delay: float = 0.0, **training) -> 
     training = {"save_every": 1000, "validate_every": 1000, "log_every": 1} | training
     config = config.model_copy(update={"name": name, "training": config.training.model_copy(update=training)})
     setup = set_up(config)
-    setup.folder.claim(setup.store_fingerprint)
+    task = DenoiserTask(setup)
+    task.claim()
     reports: list[StepReport] = []
 
     def show(report) -> None:
@@ -81,6 +83,5 @@ def reports_of(config: RunConfig, name: str, delay: float = 0.0, **training) -> 
             yield batch
 
     monitor = LocalMonitor(show)
-    join_alone(False)
-    assert not fit(setup, batches, monitor)
+    assert not fit(task, batches, monitor)
     return reports

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from restore_dit.data.storage import Location, exists, list_names, read_bytes, write_bytes_atomically
+from restore_dit.data.storage import Location, exists, is_folder, list_names, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.training.setup import TrainingSetup
-from restore_dit.training.tracking.provenance import version_tags
+from restore_dit.trainer.task import Task
+from restore_dit.trainer.tracking.provenance import version_tags
 
 SECONDS_BEFORE_RETRY = 30.0
 SECONDS_TO_FINISH = 90.0
@@ -111,16 +111,16 @@ class MlflowRun:
     or `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`).
     """
 
-    def __init__(self, setup: TrainingSetup, uri: str, experiment: str) -> None:
+    def __init__(self, task: Task, uri: str, experiment: str) -> None:
         # Before MLflow is imported: disable telemetry, and avoid waiting minutes for an unreachable server.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # we give one warning ourselves
-        self._setup = setup
+        self._task = task
         self._uri = uri
         self._experiment = experiment
-        self._place = setup.folder.location.join(FILE)
+        self._place = task.folder.location.join(FILE)
         self._run_id: str | None = None
         self._begun = False
 
@@ -142,7 +142,8 @@ class MlflowRun:
         """Copies the model directory, at any location, into the run's artifacts as `model`."""
         with self._server() as (client, run_id), tempfile.TemporaryDirectory() as folder:
             for name in list_names(model):
-                Path(folder, name).write_bytes(read_bytes(model.join(name)))
+                if not is_folder(model.join(name)):
+                    Path(folder, name).write_bytes(read_bytes(model.join(name)))
             client.log_artifacts(run_id, folder, "model")
 
     def end(self, status: str) -> None:
@@ -203,7 +204,7 @@ class MlflowRun:
     def _created(self, client: Any) -> str:
         experiment = client.get_experiment_by_name(self._experiment)
         number = experiment.experiment_id if experiment else client.create_experiment(self._experiment)
-        return client.create_run(number, run_name=self._setup.config.name).info.run_id
+        return client.create_run(number, run_name=self._task.name).info.run_id
 
     def _describe(self, client: Any, run_id: str) -> None:
         """Sets parameters and tags. MLflow does not allow parameters to change, so those of the first part of a run
@@ -211,13 +212,13 @@ class MlflowRun:
         from mlflow.entities import Param, RunTag
 
         existing = client.get_run(run_id).data.params
-        tree = self._setup.config.model_dump(mode="json", exclude={"tracking"})
+        tree = self._task.folder.config.model_dump(mode="json", exclude={"tracking"})
         params = [Param(key, value) for key, value in flattened(tree).items() if key not in existing]
         for start in range(0, len(params), MAX_AT_ONCE):
             client.log_batch(run_id, params=params[start : start + MAX_AT_ONCE])
         tags = version_tags() | {
-            "restore_dit.run": self._setup.folder.location.uri,
-            "restore_dit.store_fingerprint": self._setup.store_fingerprint,
+            "restore_dit.run": self._task.folder.location.uri,
+            "restore_dit.store_fingerprint": self._task.fingerprint,
         }
         client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
         client.update_run(run_id, status="RUNNING")

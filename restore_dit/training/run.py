@@ -44,6 +44,11 @@ class DenoiserTask(Task):
         self.micro_batch_size = config.micro_batch_size
         self.has_validation = bool(setup.validation)
 
+    def claim(self) -> None:
+        """Starts the run in its folder, or continues it."""
+        super().claim()
+        self.setup.keep()
+
     def notices(self) -> list[str]:
         """Tiles that are left out, and a missing validation."""
         lines = []

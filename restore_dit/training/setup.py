@@ -16,14 +16,18 @@ from restore_dit.data.examples.split import TileSplit, frames_of_part, split_til
 from restore_dit.data.examples.targets import TARGET, decide_by_record, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
-from restore_dit.data.storage import Location, locate
+from restore_dit.data.storage import Location, exists, locate, read_bytes, write_bytes_atomically
 from restore_dit.data.store.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import locate_model
 from restore_dit.reconstruction.model_directory import Model, TrainingData, load_model
 from restore_dit.series import MIN_BANDS, S2_BANDS
+from restore_dit.trainer.resume_state import has_state
 from restore_dit.trainer.run_folder import RunFolder
+
+NORMALISATION, TRAINING_DATA = "normalisation.json", "training_data.json"
+"""Files of a run's folder, named as in its model directory."""
 
 HOW_IT_RUNS = {
     "name": True,
@@ -71,6 +75,11 @@ class TrainingSetup:
     training_data: TrainingData
     """What the model will have seen, including the training data of `init_from`."""
 
+    def keep(self) -> None:
+        """Writes what the run would otherwise read again from `init_from` into its folder."""
+        write_bytes_atomically(self.folder.location.join(NORMALISATION), self.normalisation.to_json())
+        write_bytes_atomically(self.folder.location.join(TRAINING_DATA), self.training_data.to_json())
+
     @property
     def left_out(self) -> tuple[str, ...]:
         """Training tiles without a frame that may be a target."""
@@ -83,7 +92,7 @@ class TrainingSetup:
 
 
 def set_up(config: RunConfig) -> TrainingSetup:
-    """Opens the store and plans the run.
+    """Opens the store and plans the run. A run that resumes takes what belongs to its weights from its own folder.
 
     Raises:
         UserError: there is no store, it lacks bands or a radar track, the split leaves nothing to train on, or the
@@ -102,24 +111,42 @@ def set_up(config: RunConfig) -> TrainingSetup:
         )
     _check_sizes(store, config, usable["train"])
     init_from = None if config.training.init_from is None else locate_model(config.training.init_from)
-    initial = None if init_from is None else _initial_model(config, init_from)
+    folder = run_folder(config)
+    normalisation, training_data = _kept(folder) or _at_the_start(store, config, split, init_from)
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
         config=config,
-        folder=run_folder(config),
+        folder=folder,
         store_fingerprint=store.fingerprint,
         split=split,
         plan=plan,
         reader=tile_reader(store, config.data),
         maker=ExampleMaker(config.data, config.model.bands, config.seed, config.model.any_bands),
-        # The weights depend on the radar scale they were trained with, and the new store may have no radar at all.
-        normalisation=normalisation_of(store, config, split.train) if initial is None else initial.normalisation,
+        normalisation=normalisation,
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
         init_from=init_from,
-        training_data=TrainingData.of(store, (*split.train, *split.validation)).after(
-            None if initial is None else initial.training_data
-        ),
+        training_data=training_data,
     )
+
+
+def _kept(folder: RunFolder) -> tuple[Normalisation, TrainingData] | None:
+    """What the run started with, if there is a state to resume from; a run of an earlier version did not keep it."""
+    places = [folder.location.join(name) for name in (NORMALISATION, TRAINING_DATA)]
+    if not (has_state(folder.state) and all(map(exists, places))):
+        return None
+    (normalisation, origin), (data, data_origin) = ((read_bytes(place), place.uri) for place in places)
+    return Normalisation.from_json(normalisation, origin), TrainingData.from_json(data, data_origin)
+
+
+def _at_the_start(
+    store: TileStore, config: RunConfig, split: TileSplit, init_from: Location | None
+) -> tuple[Normalisation, TrainingData]:
+    data = TrainingData.of(store, (*split.train, *split.validation))
+    if init_from is None:
+        return normalisation_of(store, config, split.train), data
+    model = _initial_model(config, init_from)
+    # The weights depend on the radar scale they were trained with, and the new store may have no radar at all.
+    return model.normalisation, data.after(model.training_data)
 
 
 def _why_none(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from rich.console import Console
 
 from jobs.entry import main
 from restore_dit.config import RunConfig, dump, load
-from restore_dit.reconstruction.model_directory import load_model, save_model
+from restore_dit.reconstruction.model_directory import TrainingData, load_model, save_model
 from restore_dit.trainer.monitor import LocalMonitor, SavedReport, StartedReport, StepReport, ValidationReport
 from restore_dit.trainer.run import fit_here
 from restore_dit.training.run import DenoiserTask, run_training
@@ -227,3 +228,64 @@ def test_a_fit_begins_with_the_weights_of_another(small_run, uninterrupted):
     assert any(isinstance(report, SavedReport) for report in reports)
     drift = max((weights(config)[name] - value).abs().max() for name, value in start.denoiser.state_dict().items())
     assert drift < 0.05  # five steps away from where it began; random weights are ten times as far
+
+
+@pytest.mark.parametrize("fate", ["gone", "changed"])
+def test_a_resumed_run_needs_nothing_of_the_model_that_it_began_with(small_run, uninterrupted, tmp_path, fate):
+    start = load_model(str(Path(uninterrupted.output, uninterrupted.name, "model")))
+    scale = replace(start.normalisation, radar_mean=tuple(mean - 5 for mean in start.normalisation.radar_mean))
+    seen = TrainingData("elsewhere", {"there": "checksum"})
+    place = tmp_path / "start"
+
+    def begin(name: str) -> RunConfig:
+        save_model(str(place), start.config, start.denoiser.state_dict(), scale, {}, seen)
+        return named(small_run, name, init_from=str(place), epochs=2)
+
+    whole = begin(f"whole-{fate}")
+    assert run_training(whole, QUIET).finished
+    config = begin(f"left-{fate}")
+    task = DenoiserTask(set_up(config))
+    task.claim()
+    monitor = LocalMonitor(lambda report: isinstance(report, SavedReport) and stop())
+
+    def stop() -> None:  # before the first step
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_here(task, monitor)
+    if fate == "gone":
+        shutil.rmtree(place)
+    else:
+        other = {name: torch.zeros_like(value) for name, value in start.denoiser.state_dict().items()}
+        save_model(str(place), start.config, other, start.normalisation, {})
+    assert run_training(config, QUIET).finished
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(config)[name], value)
+    model = load_model(str(Path(config.output, config.name, "model")))
+    assert model.normalisation == scale
+    assert {"there", *task.setup.split.train} <= set(model.training_data.tiles)
+
+
+def test_a_run_of_an_earlier_version_goes_on(small_run, uninterrupted):
+    """It named the best score otherwise, counted no unreported losses, and kept no normalisation."""
+    config = named(small_run, "earlier")
+    task = DenoiserTask(set_up(config))
+    task.claim()
+    monitor = LocalMonitor(
+        lambda report: isinstance(report, StepReport) and report.step == 5 and monitor.request_stop()
+    )
+    assert not fit_here(task, monitor)
+    for name in ("normalisation.json", "training_data.json"):
+        Path(task.folder.location.path, name).unlink()
+    (file,) = Path(task.folder.state.path).glob("step-000000005/counters.json")
+    counters = json.loads(file.read_text())
+    best = counters.pop("best_score")
+    file.write_text(
+        json.dumps({key: counters[key] for key in ("step", "best_step", "best_loss")} | {"best_psnr": best})
+    )
+    assert run_training(config, QUIET).finished
+    for name, value in weights(uninterrupted).items():
+        assert torch.equal(weights(config)[name], value)
+    models = [load_model(str(Path(one.output, one.name, "model"))) for one in (config, uninterrupted)]
+    assert models[0].metrics == models[1].metrics
+    assert models[0].normalisation == models[1].normalisation

@@ -126,7 +126,7 @@ def sampled_psnr(config: RunConfig, steps: int, model: str) -> float:
     """Validation PSNR with this many sampling steps."""
     diffusion = config.diffusion.model_copy(update={"sampling_steps": steps})
     setup = set_up(config.model_copy(update={"diffusion": diffusion}))
-    return validate(setup, load_model(model).denoiser).psnr
+    return validate(setup, load_model(model).denoiser).score
 
 
 def main() -> int:

@@ -95,7 +95,7 @@ def sampled(model_uri: str, config: RunConfig) -> Score:
         raise UserError(f"{config.data.store}: no tile is in the model's validation split")
     denoiser = load_model(model_uri).on_device(config.workers.use_gpu).denoiser
     result = validate(setup, denoiser)
-    return Score(step=0, **{name: getattr(result, name) for name in SCORES})
+    return Score(step=0, **{name: result.scores[name] for name in SCORES})
 
 
 def sampling_base(model: RunConfig, sweep: SweepConfig) -> RunConfig:

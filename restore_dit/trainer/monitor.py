@@ -36,6 +36,17 @@ class StepReport:
     gradient_norm: float | None
     gpu_memory: tuple[GpuMemory, ...]
 
+    @property
+    def curves(self) -> dict[str, float]:
+        """What the run's log keeps, by name."""
+        return {name: getattr(self, name) for name in ("loss", "learning_rate", "data_wait_share")}
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """What is only drawn, by name."""
+        norm = {} if self.gradient_norm is None else {"gradient_norm": self.gradient_norm}
+        return {"examples_per_second": self.examples_per_second, **norm}
+
 
 @dataclass(frozen=True)
 class AdvancedReport:

@@ -115,15 +115,9 @@ class RunLog:
             # TensorBoard itself drops events of steps that are computed again after resuming.
             self._writer = SummaryWriter(str(self._folder), purge_step=report.step)
         elif isinstance(report, StepReport):
-            self._scalars(
-                report.step,
-                {"loss": report.loss, "learning_rate": report.learning_rate, "data_wait_share": report.data_wait_share},
-            )
-            machine = {"examples_per_second": report.examples_per_second}
-            machine |= {f"gpu_memory_peak/rank_{rank}": gpu.peak for rank, gpu in enumerate(report.gpu_memory)}
-            if report.gradient_norm is not None:
-                machine["gradient_norm"] = report.gradient_norm
-            self._scalars(report.step, machine, kept=False)
+            self._scalars(report.step, report.curves)
+            peaks = {f"gpu_memory_peak/rank_{rank}": gpu.peak for rank, gpu in enumerate(report.gpu_memory)}
+            self._scalars(report.step, report.speed | peaks, kept=False)
         elif isinstance(report, ValidationReport):
             self._scalars(report.step, {f"validation/{name}": value for name, value in report.scores.items()})
             if report.picture and self._writer:

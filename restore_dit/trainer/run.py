@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from restore_dit.program import stop_when_interrupted
+from restore_dit.program import INTERRUPTED, stop_when_interrupted
 from restore_dit.trainer.loop import fit
 from restore_dit.trainer.monitor import EndedReport, LocalMonitor, Monitor, Report, Sink
 from restore_dit.trainer.progress import ProgressDisplay, RunLog
 from restore_dit.trainer.task import Task
-from restore_dit.trainer.tracking.mlflow_sink import MlflowSink, require_mlflow
+from restore_dit.trainer.tracking import MlflowSink, require_mlflow
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,21 @@ class RunResult:
     folder: str
     model: str
 
+    def tell(self, console: Console) -> int:
+        """Shows how the run ended. Returns the exit status: 0 if finished, 130 if stopped by Ctrl-C."""
+        if self.finished:
+            line = f"finished; model: {self.model}"
+        else:
+            state = f"after step {self.step}; its state is saved in {self.folder}" if self.step else "before any step"
+            line = f"stopped {state}. Run the same command again to resume."
+        console.print(line, soft_wrap=True, highlight=False)
+        return 0 if self.finished else INTERRUPTED
+
 
 def run_task(
     task: Task,
     console: Console,
-    sinks: Sequence[Sink] = (),
+    sinks: Sequence[Sink],
     *,
     should_stop: Callable[[], bool] = lambda: False,
     train: Callable[[LocalMonitor], bool] | None = None,

@@ -23,7 +23,7 @@ from restore_dit.trainer.run import RunResult, fit_here, run_task
 from restore_dit.trainer.task import Steps, Task, Validation, Weights
 from restore_dit.training.objective_module import ObjectiveModule
 from restore_dit.training.setup import TrainingSetup, set_up
-from restore_dit.training.validation import AVERAGED, SCORES, validate
+from restore_dit.training.validation import validate
 
 MAX_THREADS = 8
 """Maximum number of threads that make examples for a GPU in this process."""
@@ -76,10 +76,8 @@ class DenoiserTask(Task):
     def batches(self, start: int, stop: int) -> Steps:
         """The planned examples as stacked columns. For a GPU, several threads make them in page-locked memory."""
         setup = self.setup
-        threads, prepare = (prefetch_threads(), self._for_gpu) if self.use_gpu else (1, _unchanged)
-        return loader.step_batches(
-            setup.plan, setup.reader, setup.maker, start, stop, self.micro_batch_size, threads=threads, prepare=prepare
-        )
+        for_gpu: Any = {"threads": prefetch_threads(), "prepare": self._for_gpu} if self.use_gpu else {}
+        return loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, self.micro_batch_size, **for_gpu)
 
     def to_device(self, micro_batch: dict[str, Any], device: torch.device) -> Batch:
         """The batch on the network's scale."""
@@ -105,14 +103,7 @@ class DenoiserTask(Task):
         """Scores of the filled validation examples."""
         denoiser = build_denoiser(self.setup.config.model)
         denoiser.load_state_dict(weights)
-        result = validate(self.setup, denoiser.to(device))
-        return Validation(
-            score=result.psnr,
-            scores={name: getattr(result, name) for name in AVERAGED},
-            summary=f"PSNR {result.psnr:.2f} dB, MAE {result.mae:.4f} on missing pixels",
-            metrics={f"validation_{name}_missing": getattr(result, name) for name in SCORES},
-            picture=result.picture,
-        )
+        return validate(self.setup, denoiser.to(device))
 
     def save(self, weights: Weights, metrics: dict[str, float]) -> None:
         """Writes the model directory."""
@@ -125,10 +116,6 @@ class DenoiserTask(Task):
 
     def _for_gpu(self, columns: dict[str, Any]) -> dict[str, Any]:
         return pinned(columns if self._keeps_padding else without_padding(columns))
-
-
-def _unchanged(columns: dict[str, Any]) -> dict[str, Any]:
-    return columns
 
 
 def prefetch_threads() -> int:

@@ -14,11 +14,10 @@ from rich.console import Console
 
 from restore_dit.config import RunConfig, TrackingConfig, load
 from restore_dit.errors import UserError
+from restore_dit.trainer import tracking
 from restore_dit.trainer.monitor import EndedReport, LocalMonitor, StepReport, ValidationReport
 from restore_dit.trainer.run import fit_here
-from restore_dit.trainer.tracking import mlflow_run
-from restore_dit.trainer.tracking.mlflow_run import Refused, RetryingSender, Unavailable
-from restore_dit.trainer.tracking.mlflow_sink import MlflowSink
+from restore_dit.trainer.tracking import MlflowSink, Refused, RetryingSender, Unavailable
 from restore_dit.training.run import DenoiserTask, run_training
 from restore_dit.training.setup import set_up
 from tests.s3.ceph_server import CephServer
@@ -98,7 +97,7 @@ def test_a_server_that_is_away_costs_one_line(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "top-secret-token")
-    monkeypatch.setattr(mlflow_run, "SECONDS_TO_FINISH", 8.0)
+    monkeypatch.setattr(tracking, "SECONDS_TO_FINISH", 8.0)
     output = io.StringIO()
     uri = silent_server if server == "silent" else "http://127.0.0.1:9"
     config = tracked(small_run, f"away-{server}", uri, epochs=2)
@@ -113,7 +112,7 @@ def test_a_server_that_is_away_costs_one_line(
 
 
 def test_what_a_server_missed_it_gets_when_it_is_back_in_order(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mlflow_run, "SECONDS_BEFORE_RETRY", 0.05)
+    monkeypatch.setattr(tracking, "SECONDS_BEFORE_RETRY", 0.05)
     away, got, warnings = threading.Event(), [], []
     away.set()
 
@@ -202,7 +201,7 @@ def test_a_store_of_artifacts_that_does_not_let_us_in_holds_up_no_curves(
 
 
 def test_closing_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mlflow_run, "SECONDS_TO_FINISH", 0.1)
+    monkeypatch.setattr(tracking, "SECONDS_TO_FINISH", 0.1)
     warnings: list[str] = []
     sender = RetryingSender(warnings.append)
     sender.add(lambda: time.sleep(0.5))

@@ -5,8 +5,8 @@ import pytest
 
 from restore_dit.clouds.training.examples import ExampleMaker, class_shares, store_shares
 from restore_dit.clouds.training.labelled_tiles import TilesInMemory
+from restore_dit.clouds.training.run import CloudTask
 from restore_dit.clouds.training.split import open_labelled_stores
-from restore_dit.clouds.training.task import CloudTask
 from restore_dit.config.cloud_training import CloudAugmentationConfig, CloudTrainingConfig, FrameSharesConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.series import S2_BANDS, Acquisitions, TileSeries

@@ -17,8 +17,8 @@ from rich.console import Console
 from restore_dit.clouds import scores
 from restore_dit.clouds.detect import outcomes, plan_detection, run_detection
 from restore_dit.clouds.model_directory import load_cloud_model, load_detector
+from restore_dit.clouds.training.run import CloudRunResult, CloudTask, train_cloud_network
 from restore_dit.clouds.training.split import open_labelled_stores
-from restore_dit.clouds.training.task import CloudTask, CloudTrainingResult, train_cloud_network
 from restore_dit.clouds.training.validation import criterion
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.config.clouds import DetectionConfig
@@ -50,7 +50,7 @@ def train(
     config: CloudTrainingConfig,
     show: Callable[[Report], object] = lambda report: None,
     stop: Callable[[], bool] = lambda: False,
-) -> CloudTrainingResult:
+) -> CloudRunResult:
     return train_cloud_network(config, Console(quiet=True), [Showing(show)], should_stop=stop)
 
 
@@ -66,7 +66,7 @@ class Whole:
 
     config: CloudTrainingConfig
     reports: list[Report]
-    result: CloudTrainingResult
+    result: CloudRunResult
 
 
 @pytest.fixture(scope="module")

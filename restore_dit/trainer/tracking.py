@@ -1,24 +1,29 @@
-"""A training run on an MLflow server, the same one after resuming. Every call may wait for the network, so a thread
-sends them, in order and with retries, and the caller never waits for the server."""
+"""A training run on an MLflow server, in addition to the run's own logs, and the same one after resuming. Every call
+may wait for the network, so a thread sends them, in order and with retries, and the caller never waits for the
+server."""
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import logging
 import os
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from restore_dit.data.storage import Location, exists, is_folder, list_names, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
+from restore_dit.program import version_tags
+from restore_dit.trainer.monitor import EndedReport, Report, StartedReport, StepReport, ValidationReport
 from restore_dit.trainer.task import Task
-from restore_dit.trainer.tracking.provenance import version_tags
 
 SECONDS_BEFORE_RETRY = 30.0
 SECONDS_TO_FINISH = 90.0
@@ -238,3 +243,54 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:160]
+
+
+def require_mlflow() -> None:
+    """Raises `UserError` if MLflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise UserError("tracking.mlflow needs MLflow's client: pip install 'restore-dit[mlflow]'")
+
+
+class MlflowSink:
+    """Sends parameters, curves and pictures as they arrive, and the model at the end.
+
+    Args:
+        warn: called with one line if the server cannot be used; the training continues without it.
+    """
+
+    def __init__(self, task: Task, warn: Callable[[str], None]) -> None:
+        tracking = task.tracking
+        assert tracking.mlflow is not None
+        uri = tracking.mlflow
+        self._model = task.folder.model
+        self._run = MlflowRun(task, uri, tracking.experiment)
+        self._sender = RetryingSender(
+            lambda reason: warn(
+                f"{uri}: MLflow cannot be used ({reason}); the training continues, and its own logs are complete"
+            )
+        )
+        self._status = "FAILED"
+
+    def show(self, report: Report) -> None:
+        """Queues what the server should receive from a report."""
+        if isinstance(report, StartedReport):
+            self._metrics(report.step, workers=report.world_size, parameters=report.parameters)
+        elif isinstance(report, StepReport):
+            peak = {"gpu_memory_peak": max(gpu.peak for gpu in report.gpu_memory)} if report.gpu_memory else {}
+            self._metrics(report.step, **report.curves, **report.speed, **peak)
+        elif isinstance(report, ValidationReport):
+            self._metrics(report.step, **{f"validation/{name}": value for name, value in report.scores.items()})
+            if report.picture is not None:
+                self._sender.add(partial(self._run.log_picture, report.picture, report.step))
+        elif isinstance(report, EndedReport) and report.error is None:
+            self._status = "FINISHED" if report.finished else "KILLED"
+
+    def close(self) -> None:
+        """Sends the model of a finished run and ends the run on the server, if it still responds."""
+        if self._status == "FINISHED" and exists(self._model):
+            self._sender.add(partial(self._run.log_model, self._model))
+        self._sender.add(partial(self._run.end, self._status))
+        self._sender.close()
+
+    def _metrics(self, step: int, **values: float) -> None:
+        self._sender.add(partial(self._run.log_metrics, values, step, int(time.time() * 1000)))

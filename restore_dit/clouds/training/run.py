@@ -4,10 +4,9 @@ directory."""
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,13 +16,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
-from restore_dit.clouds import scores
 from restore_dit.clouds.network.weights import build_network
 from restore_dit.clouds.scores import CLASSES, Counts
 from restore_dit.clouds.training.examples import ExampleMaker, LabelledBatch, class_shares
 from restore_dit.clouds.training.labelled_tiles import TilesInMemory
 from restore_dit.clouds.training.loss import CloudObjective, channels_last, class_weights
-from restore_dit.clouds.training.model_files import save_trained_model
+from restore_dit.clouds.training.model_files import metrics, save_trained_model
 from restore_dit.clouds.training.split import open_labelled_stores, with_bands_of_stores
 from restore_dit.clouds.training.validation import HeldOutFrames, criterion, score_line
 from restore_dit.config.cloud_training import CloudTrainingConfig
@@ -41,7 +39,7 @@ from restore_dit.data.storage import (
 from restore_dit.errors import UserError
 from restore_dit.trainer import ranks
 from restore_dit.trainer.monitor import Sink
-from restore_dit.trainer.run import run_task
+from restore_dit.trainer.run import RunResult, run_task
 from restore_dit.trainer.run_folder import RunFolder
 from restore_dit.trainer.task import Steps, Task, Validation, Weights
 
@@ -56,14 +54,16 @@ _BATCHES_COUNTED = 10
 
 
 @dataclass(frozen=True)
-class CloudTrainingResult:
-    """Result of a training: `finished`, or stopped on request after `step` with its state saved. `counts`: confusion
-    counts of the kept weights on the held-out frames, by name of the store."""
+class CloudRunResult(RunResult):
+    """`counts`: confusion counts of the kept weights on the held-out frames, by name of the store."""
 
-    finished: bool
-    step: int
-    output: str
-    counts: dict[str, Counts] = field(default_factory=dict)
+    counts: dict[str, Counts]
+
+    def tell(self, console: Console) -> int:
+        """Shows the scores too."""
+        for name, counts in self.counts.items():
+            console.print(f"held-out part of {name}: {score_line(counts)}", soft_wrap=True, highlight=False)
+        return super().tell(console)
 
 
 def train_cloud_network(
@@ -72,7 +72,7 @@ def train_cloud_network(
     sinks: Sequence[Sink] = (),
     *,
     should_stop: Callable[[], bool] = lambda: False,
-) -> CloudTrainingResult:
+) -> CloudRunResult:
     """Trains from the latest saved state to the end, or until Ctrl-C, in this process, and writes the model directory
     `config.output` at the end.
 
@@ -94,7 +94,7 @@ def train_cloud_network(
     if result.finished:
         delete_folder(task.folder.state)
         delete(task.best)
-    return CloudTrainingResult(result.finished, result.step, config.output, task.counts)
+    return CloudRunResult(**vars(result), counts=task.counts)
 
 
 class CloudTask(Task):
@@ -108,7 +108,8 @@ class CloudTask(Task):
         self.settings = config = with_bands_of_stores(config)
         self.stores = open_labelled_stores(config)
         output = locate(config.output)
-        self.name, self.seed, self.fingerprint = output.name, config.seed, self._fingerprint()
+        self.name, self.seed = output.name, config.seed
+        self.fingerprint = " ".join(store.fingerprint for store in self.stores)
         self.folder = RunFolder(config, output.join(RUN_FOLDER), output, HOW_IT_RUNS, "choose another output")
         self.config, self.tracking, self.use_gpu = config.training, config.tracking, config.use_gpu
         self.total_steps, self.micro_batch_size = config.steps, config.batch_size
@@ -187,20 +188,8 @@ class CloudTask(Task):
     def validate(self, weights: Weights, device: torch.device) -> Validation:
         """Scores on the held-out frames."""
         counts = self.held_out.counts(self._network(weights, device))
-        score = criterion(list(counts.values()))
-        found = {
-            f"{name}/{what}": of(one)
-            for name, one in counts.items()
-            for what, of in (
-                ("cloud_f1", scores.cloud_f1),
-                ("shadow_f1", scores.shadow_f1),
-                ("hidden_f1", scores.hidden_f1),
-                ("clear_flagged", scores.clear_flagged),
-            )
-        }
-        found = {name: value for name, value in {"criterion": score, **found}.items() if not math.isnan(value)}
         summary = "; ".join(f"{name}: {score_line(one)}" for name, one in counts.items())
-        return Validation(score, found, summary, {})
+        return Validation(criterion(list(counts.values())), metrics(counts), summary, {})
 
     def save(self, weights: Weights, metrics: dict[str, float]) -> None:
         """Keeps the weights in the run's folder. There is no model before the end."""
@@ -217,9 +206,6 @@ class CloudTask(Task):
         self.counts = save_trained_model(
             self.folder.model, self.settings, network, self.stores, self.held_out, best_step, history
         )
-
-    def _fingerprint(self) -> str:
-        return " ".join(store.fingerprint for store in self.stores)
 
     def _network(self, weights: Weights, device: torch.device) -> nn.Module:
         network = channels_last(build_network(self.settings.network))

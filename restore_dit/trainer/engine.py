@@ -111,7 +111,7 @@ class Engine:
         """Continues from `state`, saved by any stage and any number of workers after `step` optimiser steps.
 
         Raises:
-            KeyError, RuntimeError: the state belongs to another network.
+            KeyError: the state belongs to another network.
         """
         self.load_weights(state["average"])
         self.restart_average()

@@ -104,7 +104,7 @@ class Fit:
         if tensors is not None:
             try:
                 self.engine.load_state(tensors, self.counters.step)
-            except (KeyError, RuntimeError):
+            except KeyError:
                 where = self.task.folder.state.uri
                 raise UserError(f"{where}: the state of another network; {self.task.folder.instead}") from None
             if self.rank == 0:

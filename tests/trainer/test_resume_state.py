@@ -9,7 +9,9 @@ from tests.messages import refused
 
 
 def tensors(value: float) -> dict:
-    return {part: {"a.weight": torch.full((2, 3), value)} for part in ("weights", "average", "exp_avg", "exp_avg_sq")}
+    moments = {part: {"a.weight": torch.full((2, 3), float(value))} for part in ("exp_avg", "exp_avg_sq")}
+    weights = {"a.weight": torch.full((2, 3), float(value)), "a.count": torch.tensor(int(value))}  # and a buffer
+    return {"weights": weights, "average": weights, **moments}
 
 
 def test_the_latest_state_comes_back(tmp_path):
@@ -20,6 +22,8 @@ def test_the_latest_state_comes_back(tmp_path):
     loaded = resume_state.load_tensors(folder)
     assert loaded.keys() == tensors(0).keys()
     assert torch.equal(loaded["exp_avg"]["a.weight"], torch.full((2, 3), 9.0))
+    assert loaded["weights"]["a.count"] == 9
+    assert loaded["weights"]["a.count"].dtype == torch.int64
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000000006", "step-000000009"]
 
 

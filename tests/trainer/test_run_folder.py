@@ -48,9 +48,11 @@ def test_a_finished_run_is_refused(config):
         run_folder(config).claim("store-a")
 
 
-def test_a_damaged_record_is_refused(config, tmp_path):
+@pytest.mark.parametrize("change", [lambda text: text[:14], lambda text: text.replace('"format": 1', '"format": 2')])
+def test_a_record_that_is_damaged_or_of_another_format_is_refused(config, tmp_path, change):
     run_folder(config).claim("store-a")
-    (tmp_path / "one" / "run.json").write_text('{"status": "runn')
+    file = tmp_path / "one" / "run.json"
+    file.write_text(change(file.read_text()))
     with refused(f"{tmp_path}/one/run.json"):
         run_folder(config).claim("store-a")
 

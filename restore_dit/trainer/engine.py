@@ -3,7 +3,7 @@ replicates everything on each rank; that of `zero.py` shards it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from restore_dit.config import TrainingConfig
 from restore_dit.trainer import ranks
 from restore_dit.trainer.task import Weights
 
-FIRST_MOMENT, SECOND_MOMENT = "exp_avg", "exp_avg_sq"
-"""Adam's names for its moments."""
+WEIGHT = "weight"
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What belongs to a parameter: its weight, and Adam's moments by Adam's names."""
 
 StateTensors = dict[str, Weights]
 """`weights`, `average`, `exp_avg`, `exp_avg_sq`: tensors by the name of the parameter (or buffer) they belong to."""
@@ -103,8 +104,7 @@ class Engine:
         return {
             "weights": self._weights(self.buffers),
             "average": self.averaged_weights(),
-            FIRST_MOMENT: self._gathered(lambda p: self._whole_moment(p, FIRST_MOMENT)),
-            SECOND_MOMENT: self._gathered(lambda p: self._whole_moment(p, SECOND_MOMENT)),
+            **{moment: self._gathered(moment) for moment in MOMENTS},
         }
 
     def load_state(self, state: StateTensors, step: int) -> None:
@@ -117,15 +117,15 @@ class Engine:
         self.restart_average()
         self.load_weights(state["weights"])
         for name, parameter in self.parameters.items():
-            for key in (FIRST_MOMENT, SECOND_MOMENT):
-                self._set_moment(parameter, key, state[key][name].to(self.device))
+            for moment in MOMENTS:
+                self._set(parameter, moment, state[moment][name].to(self.device))
         for master in self._masters(data=False):
             self.adam.state[master]["step"].fill_(step)
 
     def load_weights(self, weights: Weights) -> None:
         """Sets the network's weights to whole tensors."""
         for name, parameter in self.parameters.items():
-            self._set_weight(parameter, weights[name].to(self.device))
+            self._set(parameter, WEIGHT, weights[name].to(self.device))
         for name, buffer in self.buffers.items():
             buffer.copy_(weights[name])
 
@@ -136,18 +136,17 @@ class Engine:
         self.average_buffers = {name: value.clone() for name, value in self.buffers.items()} if averages else {}
 
     def _weights(self, buffers: Weights) -> Weights:
-        return self._gathered(self._whole_weight) | {name: _copy(value) for name, value in buffers.items()}
+        return self._gathered(WEIGHT) | {name: _copy(value) for name, value in buffers.items()}
 
-    def _gathered(self, whole: Callable[[nn.Parameter], Tensor]) -> Weights:
-        return {name: _copy(whole(p).detach().float()) for name, p in self.parameters.items()}
+    def _gathered(self, part: str) -> Weights:
+        return {name: _copy(self._whole(p, part).detach().float()) for name, p in self.parameters.items()}
 
     def _begin_adam(self) -> None:
         """Creates the state that Adam would create at its first step, so that it can be read and set before."""
         for master in self._masters(data=False):
             self.adam.state[master] = {
                 "step": torch.zeros(()),
-                FIRST_MOMENT: torch.zeros_like(master),
-                SECOND_MOMENT: torch.zeros_like(master),
+                **{moment: torch.zeros_like(master) for moment in MOMENTS},
             }
 
     # What depends on how the state is laid out over the ranks:
@@ -181,17 +180,13 @@ class Engine:
         """The fp32 tensors that this rank's Adam updates, or with `data`, what they hold."""
         return [p.data if data else p for p in self.parameters.values()]
 
-    def _whole_weight(self, parameter: nn.Parameter) -> Tensor:
-        return parameter.data
+    def _whole(self, parameter: nn.Parameter, part: str) -> Tensor:
+        """The weight, or a moment of Adam, of a parameter."""
+        return parameter.data if part == WEIGHT else self.adam.state[parameter][part]
 
-    def _set_weight(self, parameter: nn.Parameter, value: Tensor) -> None:
-        parameter.data.copy_(value)
-
-    def _whole_moment(self, parameter: nn.Parameter, key: str) -> Tensor:
-        return self.adam.state[parameter][key]
-
-    def _set_moment(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
-        self.adam.state[parameter][key].copy_(value)
+    def _set(self, parameter: nn.Parameter, part: str, value: Tensor) -> None:
+        """Sets what `_whole` returns."""
+        self._whole(parameter, part).copy_(value)
 
 
 def _copy(value: Tensor) -> Tensor:

@@ -96,11 +96,9 @@ class Fit:
         return self.task.total_steps - self.counters.step
 
     def resume(self) -> None:
-        """Continues from the latest state; without one, starts anew. A run that starts from given weights saves its
-        state first, so that it never needs to read them again."""
+        """Continues from the latest state; without one, starts anew, from the task's initial weights if it has any."""
         self.counters = resume_state.load_counters(self.task.folder.state)
         tensors = resume_state.load_tensors(self.task.folder.state)
-        initial = self.task.initial_weights() if tensors is None else None
         if tensors is not None:
             try:
                 self.engine.load_state(tensors, self.counters.step)
@@ -109,7 +107,7 @@ class Fit:
                 raise UserError(f"{where}: the state of another network; {self.task.folder.instead}") from None
             if self.rank == 0:
                 self._loss += self.counters.unreported_loss
-        elif initial is not None:
+        elif (initial := self.task.initial_weights()) is not None:
             self.engine.load_weights(initial)
             self.engine.restart_average()
         if self.rank == 0:
@@ -117,8 +115,6 @@ class Fit:
         self.post(
             StartedReport(self.counters.step, self.task.total_steps, self.engine.parameter_count, ranks.world_size())
         )
-        if initial is not None:
-            self.save()
         self.clock = StepClock(self.counters.step, self.device)
 
     def step(self, micro_batches: list[Any]) -> None:
@@ -181,7 +177,7 @@ class Fit:
         state = self.engine.state()
         self._require_finite(state["weights"])
         self._require_finite(state["average"])
-        unreported = sum(values[0] for values in ranks.from_all([self._loss.item()], self.device))
+        unreported = sum(values[0] for values in ranks.from_all([self._loss.item()]))
         self.counters = replace(self.counters, unreported_loss=unreported)
         if not self.task.has_validation:
             self._keep_unvalidated(state["average"])
@@ -248,7 +244,7 @@ class Fit:
     def _report_step(self, rate: float) -> None:
         own_loss = self._loss.item()  # waits until the device has computed all steps
         speed, waited = self.clock.lap(self.counters.step)
-        reports = ranks.from_all([own_loss, waited, *_gpu_memory(self.device)], self.device)
+        reports = ranks.from_all([own_loss, waited, *_gpu_memory(self.device)])
         total = sum(values[0] for values in reports)  # the parts of all ranks sum to the mean over the batch
         steps = self.counters.unreported_steps
         if not math.isfinite(total):

@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -20,22 +19,6 @@ MAX_STEPS_BETWEEN_LOOKS = 16
 """Maximum number of steps between two looks at the request to stop, so that a misjudged pace delays no stop."""
 
 
-@dataclass(frozen=True)
-class _Wait:
-    """How long the host waited for an item. On a GPU, events at the beginning and the end tell how long the GPU had
-    nothing to do in between: the host runs ahead of it."""
-
-    seconds: float
-    begun: torch.cuda.Event | None = None
-    ended: torch.cuda.Event | None = None
-
-    @property
-    def idle_seconds(self) -> float:
-        if self.begun is None or self.ended is None:
-            return self.seconds
-        return min(self.seconds, self.begun.elapsed_time(self.ended) / 1000)
-
-
 class StepClock:
     """Time since the last report on one rank, excluding pauses for validation and saving."""
 
@@ -43,7 +26,7 @@ class StepClock:
         self._on_gpu = device is not None and device.type == "cuda"
         self._step = step
         self._since = time.monotonic()
-        self._waits: list[_Wait] = []
+        self._waits: list[tuple[float, torch.cuda.Event | None, torch.cuda.Event | None]] = []
 
     def waiting_for(self, items: Iterator[ItemT]) -> Iterator[ItemT]:
         """Yields the same items and notes how long each took to arrive."""
@@ -53,7 +36,7 @@ class StepClock:
                 item = next(items)
             except StopIteration:
                 return
-            self._waits.append(_Wait(time.monotonic() - began, begun, self._event()))
+            self._waits.append((time.monotonic() - began, begun, self._event()))
             yield item
 
     def lap(self, step: int) -> tuple[float, float]:
@@ -61,7 +44,7 @@ class StepClock:
         since the last lap. On a GPU, to be called when it has computed all steps."""
         now = time.monotonic()
         seconds = max(now - self._since, 1e-9)
-        waited = sum(wait.idle_seconds for wait in self._waits)
+        waited = sum(idle_seconds(*wait) for wait in self._waits)
         speed, share = max(step - self._step, 1) / seconds, min(waited / seconds, 1.0)
         self._step, self._since, self._waits = step, now, []
         return speed, share
@@ -81,6 +64,12 @@ class StepClock:
         return event
 
 
+def idle_seconds(waited: float, begun: torch.cuda.Event | None = None, ended: torch.cuda.Event | None = None) -> float:
+    """How long there was nothing to compute while the host waited. A GPU may still have been busy, because the host
+    runs ahead of it; events at the begin and the end of the wait tell."""
+    return waited if begun is None or ended is None else min(waited, begun.elapsed_time(ended) / 1000)
+
+
 class StopLooks:
     """Asks rank 0's monitor whether to stop, and agrees with the other ranks, not at every step but about as often as
     the monitor's answer can change. Rank 0 knows the pace and says with every answer after how many steps all ranks
@@ -95,7 +84,8 @@ class StopLooks:
         """Whether all ranks stop after this step."""
         if step < self._next:
             return False
-        stop, steps = ranks.from_first([float(ranks.rank() == 0 and self._monitor.stop_requested()), self._pace(step)])
+        asked = ranks.rank() == 0 and self._monitor.stop_requested()
+        stop, steps = ranks.from_all([float(asked), self._pace(step)])[0]
         self._next = step + int(steps)
         return bool(stop)
 

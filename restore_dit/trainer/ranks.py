@@ -58,23 +58,14 @@ def wait_for_all() -> None:
         dist.barrier()
 
 
-def from_all(values: list[float], device: torch.device) -> list[list[float]]:
-    """The values of every rank, in rank order."""
+def from_all(values: list[float]) -> list[list[float]]:
+    """The values of every rank, in rank order, exchanged without waiting for a GPU."""
     if world_size() == 1:
         return [values]
-    own = torch.tensor(values, dtype=torch.float64, device=device)
+    own = torch.tensor(values, dtype=torch.float64)
     everyone = [torch.empty_like(own) for _ in range(world_size())]
     dist.all_gather(everyone, own)
     return torch.stack(everyone).tolist()
-
-
-def from_first(values: list[float]) -> list[float]:
-    """The values of rank 0, exchanged without waiting for a GPU."""
-    if world_size() == 1:
-        return values
-    shared = torch.tensor(values, dtype=torch.float64)
-    dist.broadcast(shared, 0)
-    return shared.tolist()
 
 
 def add_up(tensors: list[Tensor]) -> None:

@@ -58,11 +58,6 @@ def copy_latest(source: Location, target: Location) -> None:
     write_bytes_atomically(target.join("latest.json"), json.dumps({"state": name}).encode())
 
 
-def has_state(folder: Location) -> bool:
-    """Whether there is a state to resume from."""
-    return _latest(folder) is not None
-
-
 def load_counters(folder: Location) -> Counters:
     """The counters of the latest state; initial counters if there is none."""
     name = _latest(folder)

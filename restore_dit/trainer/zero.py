@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from restore_dit.config import TrainingConfig
 from restore_dit.trainer import ranks
-from restore_dit.trainer.engine import Engine
+from restore_dit.trainer.engine import MOMENTS, WEIGHT, Engine
 
 
 class ZeroEngine(Engine):
@@ -76,26 +76,21 @@ class ZeroEngine(Engine):
             masters = self.optimiser.single_partition_of_fp32_groups
         return [master.data for master in masters] if data else masters
 
-    def _whole_weight(self, parameter: nn.Parameter) -> Tensor:
-        return deepspeed_utils().safe_get_full_fp32_param(parameter)
+    def _whole(self, parameter: nn.Parameter, part: str) -> Tensor:
+        if part == WEIGHT:
+            return deepspeed_utils().safe_get_full_fp32_param(parameter)
+        return deepspeed_utils().safe_get_full_optimizer_state(parameter, part)
 
-    def _set_weight(self, parameter: nn.Parameter, value: Tensor) -> None:
-        """Sets the fp32 master weight, and the working copy, which is a separate tensor."""
-        with self._gathered_for_writing(parameter):
-            parameter.data.copy_(value)
+    def _set(self, parameter: nn.Parameter, part: str, value: Tensor) -> None:
+        kind = "optimizer_state" if part in MOMENTS else "fp32_param"
+        of = (part,) if part in MOMENTS else ()
+        if part == WEIGHT:  # the master weight below, and here the working copy, which is a separate tensor
+            with self._gathered_for_writing(parameter):
+                parameter.data.copy_(value)
         if self.stage == 3:
-            deepspeed_utils().safe_set_local_fp32_param(parameter, self._own_part(parameter, value))
+            getattr(deepspeed_utils(), f"safe_set_local_{kind}")(parameter, self._own_part(parameter, value), *of)
         else:
-            deepspeed_utils().safe_set_full_fp32_param(parameter, value)
-
-    def _whole_moment(self, parameter: nn.Parameter, key: str) -> Tensor:
-        return deepspeed_utils().safe_get_full_optimizer_state(parameter, key)
-
-    def _set_moment(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
-        if self.stage == 3:
-            deepspeed_utils().safe_set_local_optimizer_state(parameter, self._own_part(parameter, value), key)
-        else:
-            deepspeed_utils().safe_set_full_optimizer_state(parameter, value, key)
+            getattr(deepspeed_utils(), f"safe_set_full_{kind}")(parameter, value, *of)
 
     def _own_part(self, parameter: Any, value: Tensor) -> Tensor:
         """This rank's slice of a ZeRO-3 parameter. DeepSpeed pads the last slice, but its own setter for whole tensors

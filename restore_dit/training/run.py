@@ -47,7 +47,7 @@ class DenoiserTask(Task):
     def claim(self) -> None:
         """Starts the run in its folder, or continues it."""
         super().claim()
-        self.setup.keep()
+        self.setup.keep_initial_model()
 
     def notices(self) -> list[str]:
         """Tiles that are left out, and a missing validation."""

@@ -16,18 +16,14 @@ from restore_dit.data.examples.split import TileSplit, frames_of_part, split_til
 from restore_dit.data.examples.targets import TARGET, decide_by_record, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
-from restore_dit.data.storage import Location, exists, locate, read_bytes, write_bytes_atomically
+from restore_dit.data.storage import Location, exists, locate
 from restore_dit.data.store.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import locate_model
-from restore_dit.reconstruction.model_directory import Model, TrainingData, load_model
+from restore_dit.reconstruction.model_directory import WEIGHTS_FILE, Model, TrainingData, load_model, save_model
 from restore_dit.series import MIN_BANDS, S2_BANDS
-from restore_dit.trainer.resume_state import has_state
 from restore_dit.trainer.run_folder import RunFolder
-
-NORMALISATION, TRAINING_DATA = "normalisation.json", "training_data.json"
-"""Files of a run's folder, named as in its model directory."""
 
 HOW_IT_RUNS = {
     "name": True,
@@ -56,6 +52,11 @@ def run_folder(config: RunConfig) -> RunFolder:
     return RunFolder(config, folder, folder.join("model"), HOW_IT_RUNS, "choose another name=…")
 
 
+def initial_copy(folder: RunFolder) -> Location:
+    """The run's own copy of the model directory that it starts from."""
+    return folder.location.join("init_from")
+
+
 @dataclass(frozen=True)
 class TrainingSetup:
     """A run that is ready to start on any number of workers."""
@@ -71,14 +72,17 @@ class TrainingSetup:
     validation: tuple[tuple[str, int], ...]
     """(tile, draw) of each of the fixed validation examples."""
     init_from: Location | None
-    """The model directory to start from, resolved because workers have a different working directory from the user."""
+    """The model directory to start from: the run's own copy, or where it is yet to be copied from."""
     training_data: TrainingData
     """What the model will have seen, including the training data of `init_from`."""
 
-    def keep(self) -> None:
-        """Writes what the run would otherwise read again from `init_from` into its folder."""
-        write_bytes_atomically(self.folder.location.join(NORMALISATION), self.normalisation.to_json())
-        write_bytes_atomically(self.folder.location.join(TRAINING_DATA), self.training_data.to_json())
+    def keep_initial_model(self) -> None:
+        """Copies the model of `init_from` into the run's folder, so that a run that resumes does not depend on it."""
+        source, copy = self.init_from, initial_copy(self.folder)
+        if source is not None and source != copy:
+            model = load_model(source)
+            weights, seen = model.denoiser.state_dict(), model.training_data
+            save_model(copy, model.config, weights, model.normalisation, model.metrics, seen)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -92,7 +96,7 @@ class TrainingSetup:
 
 
 def set_up(config: RunConfig) -> TrainingSetup:
-    """Opens the store and plans the run. A run that resumes takes what belongs to its weights from its own folder.
+    """Opens the store and plans the run.
 
     Raises:
         UserError: there is no store, it lacks bands or a radar track, the split leaves nothing to train on, or the
@@ -110,9 +114,12 @@ def set_up(config: RunConfig) -> TrainingSetup:
             f"{config.data.store}: no tile has a frame to train on: {_why_none(store, config, split.train)}"
         )
     _check_sizes(store, config, usable["train"])
-    init_from = None if config.training.init_from is None else locate_model(config.training.init_from)
     folder = run_folder(config)
-    normalisation, training_data = _kept(folder) or _at_the_start(store, config, split, init_from)
+    init_from = initial = None
+    if config.training.init_from is not None:
+        has_copy = exists(initial_copy(folder).join(WEIGHTS_FILE))
+        init_from = initial_copy(folder) if has_copy else locate_model(config.training.init_from)
+        initial = _initial_model(config, init_from)
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
         config=config,
@@ -122,31 +129,14 @@ def set_up(config: RunConfig) -> TrainingSetup:
         plan=plan,
         reader=tile_reader(store, config.data),
         maker=ExampleMaker(config.data, config.model.bands, config.seed, config.model.any_bands),
-        normalisation=normalisation,
+        # The weights depend on the radar scale they were trained with, and the new store may have no radar at all.
+        normalisation=normalisation_of(store, config, split.train) if initial is None else initial.normalisation,
         validation=_validation_examples(usable["validation"], training.validation_examples, config.seed),
         init_from=init_from,
-        training_data=training_data,
+        training_data=TrainingData.of(store, (*split.train, *split.validation)).after(
+            None if initial is None else initial.training_data
+        ),
     )
-
-
-def _kept(folder: RunFolder) -> tuple[Normalisation, TrainingData] | None:
-    """What the run started with, if there is a state to resume from; a run of an earlier version did not keep it."""
-    places = [folder.location.join(name) for name in (NORMALISATION, TRAINING_DATA)]
-    if not (has_state(folder.state) and all(map(exists, places))):
-        return None
-    (normalisation, origin), (data, data_origin) = ((read_bytes(place), place.uri) for place in places)
-    return Normalisation.from_json(normalisation, origin), TrainingData.from_json(data, data_origin)
-
-
-def _at_the_start(
-    store: TileStore, config: RunConfig, split: TileSplit, init_from: Location | None
-) -> tuple[Normalisation, TrainingData]:
-    data = TrainingData.of(store, (*split.train, *split.validation))
-    if init_from is None:
-        return normalisation_of(store, config, split.train), data
-    model = _initial_model(config, init_from)
-    # The weights depend on the radar scale they were trained with, and the new store may have no radar at all.
-    return model.normalisation, data.after(model.training_data)
 
 
 def _why_none(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> str:

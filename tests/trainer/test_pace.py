@@ -9,7 +9,7 @@ from restore_dit.config import RunConfig
 from restore_dit.data import loader
 from restore_dit.trainer.loop import fit
 from restore_dit.trainer.monitor import LocalMonitor, StepReport
-from restore_dit.trainer.pace import StepClock, _Wait
+from restore_dit.trainer.pace import StepClock, idle_seconds
 from restore_dit.training.run import DenoiserTask
 from restore_dit.training.setup import set_up
 
@@ -107,4 +107,4 @@ class Event:
     ],
 )
 def test_waiting_is_what_a_gpu_is_idle_for(waited, busy_until, arrived, idle):
-    assert _Wait(waited, Event(busy_until), Event(arrived)).idle_seconds == pytest.approx(idle)
+    assert idle_seconds(waited, Event(busy_until), Event(arrived)) == pytest.approx(idle)

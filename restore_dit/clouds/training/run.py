@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
+from restore_dit.clouds.model_directory import load_cloud_model, save_cloud_model
 from restore_dit.clouds.network.weights import build_network
 from restore_dit.clouds.scores import CLASSES, Counts
 from restore_dit.clouds.training.examples import ExampleMaker, LabelledBatch, class_shares
@@ -26,16 +26,7 @@ from restore_dit.clouds.training.split import open_labelled_stores, with_bands_o
 from restore_dit.clouds.training.validation import HeldOutFrames, criterion, score_line
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.data.loader import ahead
-from restore_dit.data.storage import (
-    Location,
-    delete,
-    delete_folder,
-    exists,
-    list_names,
-    locate,
-    read_bytes,
-    write_bytes_atomically,
-)
+from restore_dit.data.storage import Location, delete_folder, exists, list_names, locate, read_bytes
 from restore_dit.errors import UserError
 from restore_dit.trainer import ranks
 from restore_dit.trainer.monitor import Sink
@@ -93,7 +84,7 @@ def train_cloud_network(
         result = run_task(task, console, sinks, should_stop=should_stop)
     if result.finished:
         delete_folder(task.folder.state)
-        delete(task.best)
+        delete_folder(task.best)
     return CloudRunResult(**vars(result), counts=task.counts)
 
 
@@ -121,8 +112,8 @@ class CloudTask(Task):
 
     @property
     def best(self) -> Location:
-        """The file of the best weights so far."""
-        return self.folder.location.join("best.safetensors")
+        """The model directory of the best weights so far."""
+        return self.folder.location.join("best")
 
     @cached_property
     def class_shares(self) -> NDArray[np.float64]:
@@ -193,15 +184,13 @@ class CloudTask(Task):
 
     def save(self, weights: Weights, metrics: dict[str, float]) -> None:
         """Keeps the weights in the run's folder. There is no model before the end."""
-        step = {"step": str(int(metrics["step"]))}
-        write_bytes_atomically(self.best, safetensors.torch.save(weights, metadata=step))
+        save_cloud_model(self.best, self.settings.network, weights, metrics, {})
 
     def finish(self) -> None:
         """Writes the model directory with the kept weights, and notes their confusion counts."""
-        content = read_bytes(self.best)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        best_step = int(header["__metadata__"]["step"]) if self.has_validation else 0
-        network = self._network(safetensors.torch.load(content), ranks.choose_device(self.use_gpu))
+        kept = load_cloud_model(self.best)
+        best_step = int(kept.metrics["step"]) if self.has_validation else 0
+        network = channels_last(kept.network).to(ranks.choose_device(self.use_gpu))
         history = [json.loads(line) for line in read_bytes(self.folder.logs.join("metrics.jsonl")).splitlines()]
         self.counts = save_trained_model(
             self.folder.model, self.settings, network, self.stores, self.held_out, best_step, history

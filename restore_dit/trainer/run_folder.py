@@ -53,18 +53,13 @@ class RunFolder:
         """The folder of metrics and logs."""
         return self.location.join("logs")
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The settings that must be equal for a run to count as the same."""
-        return self._identity(self.config)
-
     def claim(self, store_fingerprint: str) -> None:
         """Starts the run, or continues it.
 
         Raises:
             UserError: the folder holds a finished run, or one with another configuration or store.
         """
-        record = RunRecord(status="running", store_fingerprint=store_fingerprint, identity=self.identity)
+        record = RunRecord(status="running", store_fingerprint=store_fingerprint, identity=self._identity(self.config))
         existing = self.read()
         if existing is None:
             write_bytes_atomically(self.location.join("config.yaml"), dump(self.config).encode())
@@ -110,6 +105,7 @@ class RunFolder:
         write_bytes_atomically(self.location.join("run.json"), record.model_dump_json(indent=2).encode())
 
     def _identity(self, config: BaseModel) -> dict[str, Any]:
+        """The settings that must be equal for a run to count as the same."""
         return json.loads(config.model_dump_json(exclude=self.may_differ))
 
     def _completed(self, stored: dict[str, Any]) -> dict[str, Any]:

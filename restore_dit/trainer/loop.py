@@ -55,8 +55,8 @@ def fit(task: Task, batches: StepBatches, monitor: Monitor, on_pause: Callable[[
     looks = StopLooks(monitor, training.counters.step)
     with closing(batches(training.counters.step, task.total_steps)) as steps:
         for micro_batches in training.clock.waiting_for(steps):
-            training.step(micro_batches)
-            if training.steps_left and looks.agreed(training.counters.step):
+            paused = training.step(micro_batches)
+            if training.steps_left and looks.agreed(training.counters.step, paused):
                 training.save()
                 training.post(EndedReport(training.counters.step, finished=False))
                 return False
@@ -117,9 +117,9 @@ class Fit:
         )
         self.clock = StepClock(self.counters.step, self.device)
 
-    def step(self, micro_batches: list[Any]) -> None:
+    def step(self, micro_batches: list[Any]) -> bool:
         """One optimiser step, followed by the reports, validation and saving that are due. The end is left to
-        `finish`."""
+        `finish`. Returns whether it has validated or saved."""
         task, step = self.task, self.counters.step
         torch.manual_seed(hash((task.seed, step)) % 2**63)  # for networks with dropout, wherever they resumed
         rate = learning_rate(
@@ -137,12 +137,15 @@ class Fit:
             self._report_step(rate)
         elif time.monotonic() - self._last_sign >= SECONDS_BETWEEN_SIGNS:
             self.post(AdvancedReport(step + 1))
-        if self.steps_left:
-            with self.clock.paused():
-                if (step + 1) % self.config.validate_every == 0:
-                    self.validate()
-                if (step + 1) % self.config.save_every == 0:
-                    self.save()
+        validates, saves = ((step + 1) % every == 0 for every in (self.config.validate_every, self.config.save_every))
+        if not self.steps_left or not (validates or saves):
+            return False
+        with self.clock.paused():
+            if validates:
+                self.validate()
+            if saves:
+                self.save()
+        return True
 
     def validate(self) -> None:
         """Scores the averaged weights and keeps them if they are the best so far, or none had a score.

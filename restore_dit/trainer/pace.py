@@ -15,7 +15,7 @@ from restore_dit.trainer.monitor import Monitor
 
 ItemT = TypeVar("ItemT")
 
-MAX_STEPS_BETWEEN_LOOKS = 16
+MAX_STEPS_BETWEEN_LOOKS = 8
 """Maximum number of steps between two looks at the request to stop, so that a misjudged pace delays no stop."""
 
 
@@ -72,17 +72,17 @@ def idle_seconds(waited: float, begun: torch.cuda.Event | None = None, ended: to
 
 class StopLooks:
     """Asks rank 0's monitor whether to stop, and agrees with the other ranks, not at every step but about as often as
-    the monitor's answer can change. Rank 0 knows the pace and says with every answer after how many steps all ranks
-    look again, so that they look, and stop, after the same step."""
+    the monitor's answer can change, and after every pause for validation or saving. Rank 0 knows the pace and says with
+    every answer after how many steps all ranks look again, so that they look, and stop, after the same step."""
 
     def __init__(self, monitor: Monitor, step: int) -> None:
         self._monitor = monitor
         self._next = 0
         self._step, self._since = step, time.monotonic()
 
-    def agreed(self, step: int) -> bool:
-        """Whether all ranks stop after this step."""
-        if step < self._next:
+    def agreed(self, step: int, paused: bool = False) -> bool:
+        """Whether all ranks stop after this step, in which they have `paused` or not."""
+        if step < self._next and not paused:
             return False
         asked = ranks.rank() == 0 and self._monitor.stop_requested()
         stop, steps = ranks.from_all([float(asked), self._pace(step)])[0]

@@ -60,7 +60,7 @@ class Mailbox:
 class MailboxMonitor:
     """Rank 0's monitor on a cluster."""
 
-    seconds_between_looks = POLL_SECONDS
+    seconds_between_looks = POLL_SECONDS / 2
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox

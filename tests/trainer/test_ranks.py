@@ -49,7 +49,7 @@ def look(rank: int, folder: str) -> None:
         step += 1
         time.sleep(0.1 if step < 5 else 0.002 * (rank + 1))
         dist.barrier()  # as in a step's exchange of gradients
-        if looks.agreed(step):
+        if looks.agreed(step, paused=step == 21):
             break
     Path(folder, f"rank-{rank}.json").write_text(json.dumps([step, looked]))
     dist.destroy_process_group()
@@ -62,6 +62,7 @@ def test_all_ranks_stop_after_the_same_step_and_look_seldom(tmp_path):
     assert all(other == [step, []] for other in others)
     assert 30 <= step <= 30 + MAX_STEPS_BETWEEN_LOOKS
     assert looked[0] == 1
+    assert 21 in looked  # after a pause, at once
     assert 2 < len(looked) < step / 3
     assert max(after - before for before, after in pairwise(looked)) <= MAX_STEPS_BETWEEN_LOOKS
 

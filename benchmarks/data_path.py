@@ -187,7 +187,6 @@ def through_ray(case: Case, store: str, examples: int) -> dict[str, float]:
     def consume(rank: int) -> list[float]:
         from restore_dit.data.examples.batch import to_batch
 
-        stream.silence()
         micro = MICRO_BATCH if case.consumers == 1 else BATCH // case.consumers
         times = []
         for micro_batches in stream.step_batches(

@@ -28,7 +28,7 @@ from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStoreWriter
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
 from restore_dit.reconstruction.model_directory import load_model
-from restore_dit.training.monitor import Report, StepReport
+from restore_dit.trainer.monitor import Report, StepReport
 from restore_dit.training.run import run_training
 from restore_dit.training.setup import TrainingSetup, set_up
 from restore_dit.training.validation import validate
@@ -126,7 +126,7 @@ def sampled_psnr(config: RunConfig, steps: int, model: str) -> float:
     """Validation PSNR with this many sampling steps."""
     diffusion = config.diffusion.model_copy(update={"sampling_steps": steps})
     setup = set_up(config.model_copy(update={"diffusion": diffusion}))
-    return validate(setup, load_model(model).denoiser, 0, 1).psnr
+    return validate(setup, load_model(model).denoiser).score
 
 
 def main() -> int:

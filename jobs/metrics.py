@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from restore_dit.training.monitor import (
+from restore_dit.trainer.monitor import (
     AdvancedReport,
     EndedReport,
     Report,
@@ -172,7 +172,7 @@ class TrainingMetrics:
                 publish(rank, gpu_memory_used_bytes=memory.used, gpu_memory_peak_bytes=memory.peak)
                 publish(rank, gpu_memory_total_bytes=memory.total)
         elif isinstance(report, ValidationReport):
-            publish(validation_psnr_db=report.psnr, validation_mae=report.mae)
+            publish(validation_psnr_db=report.scores.get("psnr"), validation_mae=report.scores.get("mae"))
         elif isinstance(report, SavedReport):
             publish(saved_step=report.step)
 

@@ -10,7 +10,6 @@ from cluster.connection import connect
 from jobs.entry import main
 from jobs.metrics import TrainingMetrics
 from restore_dit.config import RunConfig
-from restore_dit.program import INTERRUPTED
 
 
 def run(config: RunConfig, display: Console) -> int:
@@ -19,17 +18,7 @@ def run(config: RunConfig, display: Console) -> int:
 
     if config.workers.count:
         connect(display)
-    result = run_training(config, display, [TrainingMetrics(config.name)])
-    if not result.finished:
-        where = f"after step {result.step}; its state is saved in {result.folder}" if result.step else "before any step"
-        display.print(
-            f"stopped {where}. Run the same command again to resume.",
-            soft_wrap=True,
-            highlight=False,
-        )
-        return INTERRUPTED
-    display.print(f"finished; model: {result.model}", soft_wrap=True, highlight=False)
-    return 0
+    return run_training(config, display, [TrainingMetrics(config.name)]).tell(display)
 
 
 if __name__ == "__main__":

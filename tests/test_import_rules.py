@@ -16,7 +16,7 @@ import importlib, pkgutil, sys
 import restore_dit
 assert not {"ray", "deepspeed", "torch"} & set(sys.modules), "import restore_dit alone"
 
-PACKAGES = "config model diffusion data clouds reconstruction evaluation inspection pictures"
+PACKAGES = "config model diffusion data trainer clouds reconstruction evaluation inspection pictures"
 for package in PACKAGES.split():
     name = "restore_dit." + package
     names = [name]
@@ -36,12 +36,12 @@ def test_the_core_imports_neither_ray_nor_deepspeed():
     command = [sys.executable, "-c", IMPORT_CORE]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 9
+    assert len(result.stdout.splitlines()) == 10
 
 
 IMPORT_DEEPSPEED = """
 import sys, torch
-from restore_dit.training.engine import import_deepspeed
+from restore_dit.trainer.zero import import_deepspeed
 
 compiling = torch.compile
 deepspeed = import_deepspeed()

@@ -14,7 +14,7 @@ from typing import Any
 
 from restore_dit.config import RunConfig
 from restore_dit.errors import UserError
-from restore_dit.training import resume_state
+from restore_dit.trainer import resume_state
 from tuning.config import PopulationConfig, SweepConfig
 from tuning.records import Exploit, SweepFolder, Trial
 from tuning.space import Bundle, Choice, Range, Space, Values, configuration, may_change, values_by

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from restore_dit.config import RunConfig
 from restore_dit.errors import UserError
-from restore_dit.training.monitor import Report, ValidationReport
+from restore_dit.trainer.monitor import Report, ValidationReport
 from tuning.config import SweepConfig
 from tuning.records import SCORES, Score, SweepFolder, Trial, best_of
 from tuning.space import configuration
@@ -48,12 +48,12 @@ def _run(trial: Trial, sweep: SweepConfig, base: RunConfig, stops: StopList, dec
     if sweep.model is not None:
         tune.report(sampled(sweep.model, config).model_dump() | {"ended": "finished"})
         return
-    from restore_dit.training.resume_state import load_counters
+    from restore_dit.trainer.resume_state import load_counters
     from restore_dit.training.run import run_training
-    from restore_dit.training.run_folder import RunFolder
+    from restore_dit.training.setup import run_folder
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    run = RunFolder(config)
+    run = run_folder(config)
     ended = "finished" if run.is_finished() else "paused"
     if ended == "paused" and load_counters(run.state).step < until:
         sink = _Reporter(trial.name, stops, until)
@@ -87,17 +87,15 @@ def sampled(model_uri: str, config: RunConfig) -> Score:
         UserError: the store has no tile in the model's validation split.
     """
     from restore_dit.reconstruction.model_directory import load_model
-    from restore_dit.training.engine import join_alone
     from restore_dit.training.setup import set_up
     from restore_dit.training.validation import validate
 
-    join_alone(config.workers.use_gpu)
     setup = set_up(config)
     if not setup.validation:
         raise UserError(f"{config.data.store}: no tile is in the model's validation split")
     denoiser = load_model(model_uri).on_device(config.workers.use_gpu).denoiser
-    result = validate(setup, denoiser, 0, 1)
-    return Score(step=0, **{name: getattr(result, name) for name in SCORES})
+    result = validate(setup, denoiser)
+    return Score(step=0, **{name: result.scores[name] for name in SCORES})
 
 
 def sampling_base(model: RunConfig, sweep: SweepConfig) -> RunConfig:
@@ -130,7 +128,7 @@ class _Reporter:
         """Handles a report of the training."""
         if isinstance(report, ValidationReport) and not self.pauses:
             # This only returns once the scheduler has processed the report and so may have stopped the trial.
-            tune.report({"step": report.step, **report.averages, "ended": ""})
+            tune.report({"step": report.step, **report.scores, "ended": ""})
             self.behind = ray.get(self._stops.has.remote(self.name), timeout=60)
             self.pauses = self.behind or report.step >= self.until
 

@@ -16,7 +16,7 @@ from jobs.submission.places import SENT_FOLDER, as_on_the_cluster, refuse_secret
 from restore_dit import __version__, threads
 from restore_dit.config import RunConfig, dump
 from restore_dit.errors import UserError
-from restore_dit.training.tracking.provenance import COMMIT_VARIABLE, commit_of
+from restore_dit.program import COMMIT_VARIABLE, commit_of
 
 CONFIG_FILE = f"{SENT_FOLDER}/config.yaml"
 

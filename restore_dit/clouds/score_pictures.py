@@ -77,27 +77,29 @@ def confusion_picture(counts: Counts, title: str) -> bytes:
     return _png(figure)
 
 
-def curves_picture(
-    losses: Sequence[tuple[int, float]], validations: Sequence[tuple[int, Mapping[str, Counts]]], best_step: int
-) -> bytes:
-    """The training curves as PNG: the losses (step, loss), and three scores of the validations (step, counts by store).
-    `best_step`: the validation whose weights are kept; 0: none."""
-    panels = (
-        ("F1 of cloud", scores.cloud_f1),
-        ("F1 of shadow", scores.shadow_f1),
-        ("clear land flagged, %", lambda counts: 100 * scores.clear_flagged(counts)),
-    )
+def curves_picture(history: Sequence[Mapping[str, float]], best_step: int) -> bytes:
+    """The training curves as PNG: the loss, and three scores of the validations on the held-out part of each store.
+
+    Args:
+        history: values by name at a `step`: `loss`, and `validation/STORE/SCORE`.
+        best_step: the validation whose weights are kept; 0: none.
+    """
+    panels = {
+        "F1 of cloud": ("cloud_f1", 1),
+        "F1 of shadow": ("shadow_f1", 1),
+        "clear land flagged, %": ("clear_flagged", 100),
+    }
+    stores = list(dict.fromkeys(name.split("/")[1] for line in history for name in line if name.count("/") == 2))
     figure = Figure(figsize=(10, 6.4))
     grid = figure.subplots(2, 2, sharex=True).ravel()
     figure.subplots_adjust(left=0.07, right=0.98, top=0.93, bottom=0.15, hspace=0.2, wspace=0.16)
-    grid[0].plot([step for step, _ in losses], [loss for _, loss in losses], color=INK, linewidth=1)
+    grid[0].plot(*_curve(history, "loss"), color=INK, linewidth=1)
     _describe(grid[0], "training loss")
-    names = list(dict.fromkeys(name for _, counts in validations for name in counts))
-    steps = [step for step, _ in validations]
-    for axes, (what, score) in zip(grid[1:], panels, strict=True):
-        for name, colour in zip(names, _LINES * len(names), strict=False):
-            values = [score(counts[name]) if name in counts else np.nan for _, counts in validations]
-            axes.plot(steps, values, color=colour, linewidth=1.8, marker="o", markersize=3, label=name)
+    for axes, (what, (score, unit)) in zip(grid[1:], panels.items(), strict=True):
+        for store, colour in zip(stores, _LINES * len(stores), strict=False):
+            steps, values = _curve(history, f"validation/{store}/{score}")
+            shown = [unit * value for value in values]
+            axes.plot(steps, shown, color=colour, linewidth=1.8, marker="o", markersize=3, label=store)
         if best_step:
             axes.axvline(best_step, color="#999999", linewidth=1, linestyle=(0, (4, 3)), label="weights kept")
         _describe(axes, what)
@@ -106,6 +108,12 @@ def curves_picture(
     handles, labels = grid[1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=max(len(labels), 1), frameon=False, fontsize=10)
     return _png(figure)
+
+
+def _curve(history: Sequence[Mapping[str, float]], name: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one curve."""
+    points = [(line["step"], line[name]) for line in history if name in line]
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def examples_picture(frames: Sequence[ComparedFrame], title: str) -> bytes:

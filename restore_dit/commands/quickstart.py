@@ -59,7 +59,7 @@ def _all_of(commands: Sequence[Sequence[str]], context: click.Context, folder: s
 
 def _is_finished(run: str) -> bool:
     from restore_dit.data.storage import locate, read_bytes
-    from restore_dit.training.run_folder import RunRecord
+    from restore_dit.trainer.run_folder import RunRecord
 
     try:
         return RunRecord.model_validate_json(read_bytes(locate(run).join("run.json"))).status == "finished"

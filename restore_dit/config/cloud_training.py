@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.config.examples import Fraction, Positive, Section
+from restore_dit.config.tree import OptimiserConfig, TrackingConfig, TrainingConfig
 from restore_dit.series import S2_BANDS
 
 TRAINED_NETWORK = CloudNetworkConfig(bands=S2_BANDS, reference=True, missing_bands=True, pixel_size=10.0)
@@ -160,6 +161,21 @@ class CloudTrainingConfig(Section):
     threads: int = Field(0, ge=0, description="CPU threads; 0: one per core")
     save_every: Positive = Field(200, description="steps between saved states")
     log_every: Positive = Field(10, description="steps over which a reported loss is averaged")
+    tracking: TrackingConfig = TrackingConfig()
+
+    @property
+    def training(self) -> TrainingConfig:
+        """These settings as the trainer takes them."""
+        optimiser = self.optimiser.model_dump(exclude={"warmup"})
+        return TrainingConfig(
+            batch_size=self.batch_size,
+            optimiser=OptimiserConfig(**optimiser, warmup_steps=round(self.optimiser.warmup * self.steps)),
+            precision=self.precision,
+            validate_every=self.validation.every,
+            save_every=self.save_every,
+            log_every=self.log_every,
+            log_examples=False,
+        )
 
     @field_validator("network", mode="before")
     @classmethod

@@ -186,8 +186,8 @@ class TrainingConfig(Section):
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(
         0,
-        description="what DeepSpeed shards over the workers: 0: nothing; 1: the optimiser state; 2: gradients too; "
-        "3: weights too",
+        description="what is sharded over the workers: 0: nothing; 1 to 3, by DeepSpeed: the optimiser state; from 2 "
+        "gradients too; 3 weights too",
     )
     offload_optimiser: bool = Field(False, description="keep the optimiser state in host memory (ZeRO 1-3 on GPUs)")
     activation_checkpointing: bool = Field(

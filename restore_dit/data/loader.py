@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any, TypeVar
 
 from restore_dit.config import DataConfig
@@ -25,7 +26,7 @@ Result = TypeVar("Result")
 
 class TileReader:
     """Opens tiles of a store and caches the most recent ones: their dates, the positions of their frames, and their
-    masks, about 50 to 100 kB for a tile of PASTIS-R. Frames are read anew each time."""
+    masks, about 50 to 100 kB for a tile of PASTIS-R. Frames are read anew each time. Threads may share a reader."""
 
     def __init__(
         self,
@@ -39,22 +40,28 @@ class TileReader:
         self.layers = layers
         self.keep = keep
         self._tiles: OrderedDict[str, StoredTile] = OrderedDict()
+        self._lock = Lock()
 
     def __call__(self, tile_id: str) -> StoredTile:
         """The tile, from the cache or from the store."""
-        tile = self._tiles.pop(tile_id, None) or self._load(tile_id)
-        self._tiles[tile_id] = tile
-        while len(self._tiles) > self.keep:
-            self._tiles.popitem(last=False)
-        return tile
+        return self._kept(tile_id, self._tiles.get(tile_id) or self._load(tile_id))
 
     def all(self, tile_ids: Sequence[str]) -> list[StoredTile]:
         """Several tiles; those not cached are opened in parallel if the store is remote."""
         unknown = [tile_id for tile_id in dict.fromkeys(tile_ids) if tile_id not in self._tiles]
         if len(unknown) > 1 and self.threads > 1:
             with ThreadPoolExecutor(self.threads) as pool:
-                self._tiles |= zip(unknown, pool.map(self._load, unknown), strict=True)
+                opened = dict(zip(unknown, pool.map(self._load, unknown), strict=True))
+            return [self._kept(tile_id, opened.get(tile_id) or self(tile_id)) for tile_id in tile_ids]
         return [self(tile_id) for tile_id in tile_ids]
+
+    def _kept(self, tile_id: str, tile: StoredTile) -> StoredTile:
+        with self._lock:
+            self._tiles[tile_id] = tile
+            self._tiles.move_to_end(tile_id)
+            while len(self._tiles) > self.keep:
+                self._tiles.popitem(last=False)
+        return tile
 
     @property
     def threads(self) -> int:
@@ -65,7 +72,10 @@ class TileReader:
         return self.store.load(tile_id, radar_tracks=self.radar_tracks, layers=self.layers)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_tiles": OrderedDict()}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_tiles", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _tiles=OrderedDict(), _lock=Lock())
 
 
 def tile_reader(store: TileStore, config: DataConfig, keep: int = KEPT_TILES) -> TileReader:
@@ -78,29 +88,42 @@ def tile_reader(store: TileStore, config: DataConfig, keep: int = KEPT_TILES) ->
 
 
 def step_batches(
-    plan: EpochPlan, reader: TileReader, maker: ExampleMaker, start: int, stop: int, micro_batch_size: int
-) -> Iterator[list[dict[str, Any]]]:
-    """Yields, for each optimiser step from `start` to `stop`, its micro-batches as stacked columns, prepared one step
-    ahead."""
+    plan: EpochPlan,
+    reader: TileReader,
+    maker: ExampleMaker,
+    start: int,
+    stop: int,
+    micro_batch_size: int,
+    *,
+    threads: int = 1,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda columns: columns,
+) -> Generator[list[dict[str, Any]], None, None]:
+    """Yields, for each optimiser step from `start` to `stop`, its micro-batches as stacked columns, in order. `threads`
+    threads make the next steps, one each, and apply `prepare` to every micro-batch."""
 
     def build(step: int) -> list[dict[str, Any]]:
         micro_batches = plan.share(step, 0, 1, micro_batch_size)
         return [
-            maker.training(reader.all([entry.tile_id for entry in micro]), micro, threads=reader.threads)
+            prepare(maker.training(reader.all([entry.tile_id for entry in micro]), micro, threads=reader.threads))
             for micro in micro_batches
         ]
 
-    return ahead(build, range(start, stop))
+    return ahead(build, range(start, stop), threads)
 
 
-def ahead(build: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yields `build(item)` for each item in order, building the next one while the caller works on the current one."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        waiting: Future[Result] | None = None
+def ahead(build: Callable[[Item], Result], items: Iterable[Item], threads: int = 1) -> Generator[Result, None, None]:
+    """Yields `build(item)` for each item in order, while `threads` threads build those of the next items, one each.
+
+    An error is raised in the place of the result. After it, and when the generator is closed, no thread is left.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="ahead")
+    waiting: deque[Future[Result]] = deque()
+    try:
         for item in items:
-            future = pool.submit(build, item)
-            if waiting is not None:
-                yield waiting.result()
-            waiting = future
-        if waiting is not None:
-            yield waiting.result()
+            waiting.append(pool.submit(build, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

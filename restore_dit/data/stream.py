@@ -9,7 +9,7 @@ and a training worker that uses micro-batches of one block copies nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -20,6 +20,7 @@ import ray.data
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 
+from restore_dit.config import WorkersConfig
 from restore_dit.data.examples.cutting import Tile
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
@@ -165,7 +166,7 @@ def step_batches(
     cpus_for_training: float,
     cpus_a_task: float,
     decoded: Decoded | None = None,
-) -> Iterator[list[dict[str, Any]]]:
+) -> Generator[list[dict[str, Any]], None, None]:
     """Yields, for each optimiser step from `start` to `stop`, this rank's micro-batches as stacked columns, in plan
     order.
 
@@ -173,6 +174,7 @@ def step_batches(
     rank's share of the CPUs that all training workers together (`cpus_for_training`) leave free. `source` refers to a
     `StreamSource`; with `decoded` (see `cache_decoded`) no tile is read.
     """
+    silence()
     cpus = max((ray.cluster_resources().get("CPU", 0) - cpus_for_training) / world_size, cpus_a_task)
     sizes = range(1, min(micro_batch_size, MAX_EXAMPLES_A_BLOCK) + 1)
     block_size = max(size for size in sizes if micro_batch_size % size == 0)
@@ -194,6 +196,26 @@ def step_batches(
             if len(blocks) == share.blocks_a_step(plan):
                 yield _micro_batches(blocks, micro_batch_size // block_size)
                 blocks = []
+
+
+def worker_batches(
+    plan: EpochPlan,
+    reader: TileReader,
+    maker: ExampleMaker,
+    micro_batch_size: int,
+    workers: WorkersConfig,
+    decoded: Decoded | None,
+) -> Callable[..., Generator[list[dict[str, Any]], None, None]]:
+    """`step_batches` for the workers of a training, which call it with (start, stop, rank=, world_size=)."""
+    return partial(
+        step_batches,
+        ray.put(StreamSource(plan, reader, maker)),
+        plan,
+        micro_batch_size=micro_batch_size,
+        cpus_for_training=workers.count * workers.cpus_each,
+        cpus_a_task=workers.data_cpus,
+        decoded=decoded,
+    )
 
 
 def _micro_batches(blocks: list[dict[str, Any]], blocks_each: int) -> list[dict[str, Any]]:

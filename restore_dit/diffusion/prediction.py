@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from restore_dit.config import DiffusionConfig
-from restore_dit.diffusion.schedule import NoiseSchedule
+from restore_dit.diffusion.schedule import NoiseSchedule, on_device
 
 Weights = tuple[Tensor, Tensor]
 """Weights of the noise and of the clean series at each step."""
@@ -123,11 +123,11 @@ class Prediction:
             of_near = self.of_clean - signal * of_state
             rows.append(torch.stack([of_state, of_near, self._determinant / spread.sqrt()], dim=1))
         weights = torch.stack(rows, dim=1)
-        return weights.to(step.device)[step].float()
+        return on_device(weights, step)[step].float()
 
     @staticmethod
     def _at(values: Tensor, step: Tensor, like: Tensor) -> Tensor:
-        return values.to(like.device)[step].view(-1, *[1] * (like.dim() - 1)).to(like.dtype)
+        return on_device(values, like)[step].view(-1, *[1] * (like.dim() - 1)).to(like.dtype)
 
 
 def loss_weights(config: DiffusionConfig, prediction: Prediction) -> Tensor:

@@ -65,6 +65,12 @@ def with_zero_terminal_snr(alphas_cumprod: Tensor) -> Tensor:
     return ((roots - last) * (first / (first - last))) ** 2
 
 
+def on_device(table: Tensor, like: Tensor) -> Tensor:
+    """A small table on the device of another tensor. The host does not wait for a GPU, which would end its run
+    ahead."""
+    return table.to(like.device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class NoiseSchedule:
     """x_t = signal_t·x_0 + noise_t·ε. Both are [steps] float64; `signal` decreases to or near 0, `noise` increases to
@@ -104,12 +110,12 @@ class NoiseSchedule:
     def at(self, step: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """(signal, noise) at integer steps [B], as factors of a [B, …] tensor."""
         shape = (-1, *[1] * (like.dim() - 1))
-        signal, noise = self.signal.to(like.device)[step], self.noise.to(like.device)[step]
+        signal, noise = on_device(self.signal, like)[step], on_device(self.noise, like)[step]
         return signal.view(shape).to(like.dtype), noise.view(shape).to(like.dtype)
 
     def levels(self, step: Tensor) -> Tensor:
         """Signal and noise at integer steps [B], as [B, 2] float32."""
-        return torch.stack([self.signal, self.noise], dim=1).float().to(step.device)[step]
+        return on_device(torch.stack([self.signal, self.noise], dim=1).float(), step)[step]
 
     def add_noise(self, clean: Tensor, noise: Tensor, step: Tensor) -> Tensor:
         """x_t for [B, …] tensors and integer steps [B]."""
@@ -135,7 +141,7 @@ def training_steps(quantile: Tensor, schedule: NoiseSchedule, config: DiffusionC
 
     A one-step sampler only ever shows pure noise to the network, which training would otherwise show too rarely.
     """
-    times = torch.tensor(sampling_times(schedule, config.sampling_steps), device=quantile.device)
+    times = on_device(torch.tensor(sampling_times(schedule, config.sampling_steps)), quantile)
     share = config.sampled_share
     visited = times[_index(quantile / max(share, 1e-9), len(times))]
     rest = (quantile - share) / max(1 - share, 1e-9)

@@ -27,6 +27,8 @@ from restore_dit.errors import UserError
 from restore_dit.model.denoiser import AnyDenoiser, build_denoiser
 from restore_dit.reconstruction.model_description import locate_model, read_config
 
+WEIGHTS_FILE = "model.safetensors"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -82,7 +84,7 @@ def save_model(
         {name: tensor.contiguous() for name, tensor in weights.items()},
         metadata={"metrics": json.dumps(dict(metrics)), "restore_dit": __version__},
     )
-    write_bytes_atomically(folder.join("model.safetensors"), content)
+    write_bytes_atomically(folder.join(WEIGHTS_FILE), content)
     write_bytes_atomically(folder.join("metrics.json"), json.dumps(dict(metrics), indent=2).encode())
 
 
@@ -93,14 +95,14 @@ def load_model(place: Place) -> Model:
         UserError: there is no model, a file is damaged, or weights and configuration do not match.
     """
     folder = locate_model(place)
-    if not exists(folder.join("model.safetensors")):
-        hint = f"; did you mean {folder.uri}/model?" if exists(folder.join("model", "model.safetensors")) else ""
+    if not exists(folder.join(WEIGHTS_FILE)):
+        hint = f"; did you mean {folder.uri}/model?" if exists(folder.join("model", WEIGHTS_FILE)) else ""
         raise UserError(f"{folder.uri}: not a model directory (no model.safetensors){hint}")
     config = read_config(folder)
     normalisation = Normalisation.from_json(
         read_bytes(folder.join("normalisation.json")), folder.join("normalisation.json").uri
     )
-    weights, metrics = _read_weights(folder.join("model.safetensors").uri, read_bytes(folder.join("model.safetensors")))
+    weights, metrics = _read_weights(folder.join(WEIGHTS_FILE).uri, read_bytes(folder.join(WEIGHTS_FILE)))
     denoiser = build_denoiser(config.model)
     try:
         denoiser.load_state_dict(weights)

@@ -1,1 +1,1 @@
-"""Training: the loop, the engine around the optimiser, resume state, and Ray Train."""
+"""Training of the denoiser: its objective, examples and validation, as a task of the trainer."""

@@ -1,4 +1,4 @@
-"""The module that the engine wraps: from a batch to its weighted loss, in the run's precision."""
+"""The module that is trained: from a batch to its weighted loss, in the run's precision."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ class ObjectiveModule(nn.Module):
     second, rounded copy of the weights to keep in sync.
     """
 
+    loss_weights: Tensor
+
     def __init__(
         self,
         denoiser: AnyDenoiser,
@@ -32,11 +34,11 @@ class ObjectiveModule(nn.Module):
     ) -> None:
         super().__init__()
         self.pixels = pixels
-        self.denoiser = denoiser
+        self.network = denoiser
         self.diffusion = diffusion
         self.precision = precision
         self.prediction = Prediction.from_config(diffusion)
-        self.loss_weights = loss_weights(diffusion, self.prediction)
+        self.register_buffer("loss_weights", loss_weights(diffusion, self.prediction), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
         """Weighted sum of losses, a scalar in fp32."""
@@ -46,7 +48,7 @@ class ObjectiveModule(nn.Module):
         step = training_steps(batch.quantile, self.prediction.schedule, self.diffusion)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             losses = training_loss(
-                self.denoiser,
+                self.network,
                 batch.target,
                 batch.noise(),
                 step,
@@ -56,7 +58,7 @@ class ObjectiveModule(nn.Module):
                 self.diffusion,
                 batch.veiled,
             )
-        return (losses.float() * self.loss_weights.to(device)[step] * batch.weight).sum()
+        return (losses.float() * self.loss_weights[step] * batch.weight).sum()
 
 
 def pixels_to_learn_from(batch: Batch, count: int) -> Tensor:

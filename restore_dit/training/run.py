@@ -1,33 +1,127 @@
-"""A whole training run: claims the folder, trains here or on a cluster, distributes the reports, and handles Ctrl-C."""
+"""The denoiser as a task of the trainer, and a whole run of it: in this process or on Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+import os
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
+import torch
 from rich.console import Console
+from torch import nn
 
 from restore_dit.config import RunConfig
 from restore_dit.data import loader
-from restore_dit.program import stop_when_interrupted
-from restore_dit.training.engine import join_alone
-from restore_dit.training.loop import fit
-from restore_dit.training.monitor import EndedReport, LocalMonitor, Monitor, Report, Sink
-from restore_dit.training.progress import ProgressDisplay, RunLog
+from restore_dit.data.examples.batch import Batch, pinned, to_batch, without_padding
+from restore_dit.model.denoiser import build_denoiser
+from restore_dit.reconstruction.model_directory import load_model, save_model
+from restore_dit.threads import cpu_quota
+from restore_dit.trainer.monitor import LocalMonitor, Sink
+from restore_dit.trainer.run import RunResult, fit_here, run_task
+from restore_dit.trainer.task import Steps, Task, Validation, Weights
+from restore_dit.training.objective_module import ObjectiveModule
 from restore_dit.training.setup import TrainingSetup, set_up
-from restore_dit.training.tracking.mlflow_sink import MlflowSink, require_mlflow
+from restore_dit.training.validation import validate
+
+MAX_THREADS = 8
+"""Maximum number of threads that make examples for a GPU in this process."""
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """How a run ended: `finished`, or stopped on request after `step` with its state saved."""
+class DenoiserTask(Task):
+    """The training of a denoiser."""
 
-    finished: bool
-    step: int
-    folder: str
-    model: str
+    sections = ("training.", "workers.")
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        config = setup.config
+        self.setup = setup
+        self.name, self.seed, self.folder = config.name, config.seed, setup.folder
+        self.fingerprint, self.tracking = setup.store_fingerprint, config.tracking
+        self.config, self.use_gpu = config.training, config.workers.use_gpu
+        self.total_steps, self.steps_per_epoch = setup.total_steps, setup.plan.steps_per_epoch
+        self.micro_batch_size = config.micro_batch_size
+        self.has_validation = bool(setup.validation)
+
+    def claim(self) -> None:
+        """Starts the run in its folder, or continues it."""
+        super().claim()
+        self.setup.keep_initial_model()
+
+    def notices(self) -> list[str]:
+        """Tiles that are left out, and a missing validation."""
+        lines = []
+        left_out = self.setup.left_out
+        if left_out:
+            names = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
+            lines.append(f"left out {len(left_out)} tiles without a frame that may be a target: {names}")
+        if not self.has_validation:
+            lines.append("no validation: the model with the lowest training loss will be kept")
+        return lines
+
+    def build(self) -> nn.Module:
+        """The denoiser and its objective."""
+        config = self.setup.config
+        denoiser = build_denoiser(config.model, activation_checkpointing=self.config.activation_checkpointing)
+        if self.config.compile:
+            denoiser.compile()
+        return ObjectiveModule(denoiser, config.diffusion, self.config.precision, config.data.pixels)
+
+    def initial_weights(self) -> Weights | None:
+        """The weights of `training.init_from`, if it is set."""
+        place = self.setup.init_from
+        return None if place is None else load_model(place).denoiser.state_dict()
+
+    def batches(self, start: int, stop: int) -> Steps:
+        """The planned examples as stacked columns. For a GPU, several threads make them in page-locked memory."""
+        setup = self.setup
+        for_gpu: Any = {"threads": prefetch_threads(), "prepare": self._for_gpu} if self.use_gpu else {}
+        return loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, self.micro_batch_size, **for_gpu)
+
+    def to_device(self, micro_batch: dict[str, Any], device: torch.device) -> Batch:
+        """The batch on the network's scale."""
+        config = self.setup.config
+        return to_batch(
+            micro_batch,
+            self.setup.normalisation,
+            mask_padding=config.data.mask_padding,
+            keep_padding=self._keeps_padding,
+            device=device,
+        )
+
+    def weight_of(self, step: int) -> float:
+        """Number of examples of the step that are not padding."""
+        return sum(entry.weight for entry in self.setup.plan.step(step))
+
+    def logged(self, micro_batch: dict[str, Any]) -> list[tuple[str, int, float]]:
+        """(tile, draw, weight) of each example."""
+        columns = (micro_batch[name].tolist() for name in ("tile_id", "draw", "weight"))
+        return list(zip(*columns, strict=True))
+
+    def validate(self, weights: Weights, device: torch.device) -> Validation:
+        """Scores of the filled validation examples."""
+        denoiser = build_denoiser(self.setup.config.model)
+        denoiser.load_state_dict(weights)
+        return validate(self.setup, denoiser.to(device))
+
+    def save(self, weights: Weights, metrics: dict[str, float]) -> None:
+        """Writes the model directory."""
+        setup = self.setup
+        save_model(self.folder.model, setup.config, weights, setup.normalisation, metrics, setup.training_data)
+
+    @property
+    def _keeps_padding(self) -> bool:
+        return self.setup.config.model.network == "patches"
+
+    def _for_gpu(self, columns: dict[str, Any]) -> dict[str, Any]:
+        return pinned(columns if self._keeps_padding else without_padding(columns))
+
+
+def prefetch_threads() -> int:
+    """Number of threads that make examples while a GPU computes: the CPUs but one, which launches its kernels."""
+    cpus = math.ceil(min(len(os.sched_getaffinity(0)), cpu_quota()))
+    return max(1, min(cpus - 1, MAX_THREADS))
 
 
 def run_training(
@@ -52,47 +146,26 @@ def run_training(
     with ExitStack() as closing:
         for sink in sinks:
             closing.callback(sink.close)
-        if config.tracking.mlflow:
-            require_mlflow()
-        setup = set_up(config)
-        setup.folder.claim(setup.store_fingerprint)
-        if setup.left_out:
-            names = ", ".join(setup.left_out[:3]) + (", …" if len(setup.left_out) > 3 else "")
-            console.print(
-                f"left out {len(setup.left_out)} tiles without a frame that may be a target: {names}", soft_wrap=True
-            )
-        if not setup.validation:
-            console.print("no validation: the model with the lowest training loss will be kept", soft_wrap=True)
-        own: list[Sink] = [RunLog(setup.folder.logs), ProgressDisplay(console, config.name)]
-        if config.tracking.mlflow:
-            own.append(MlflowSink(setup, lambda line: console.print(line, highlight=False, soft_wrap=True)))
-        for sink in own:
-            closing.callback(sink.close)
-        last_step = 0
+        task = DenoiserTask(set_up(config))
 
-        def show(report: Report) -> None:
-            nonlocal last_step
-            for sink in (*own, *sinks):
-                sink.show(report)
-            if isinstance(report, EndedReport):
-                last_step = report.step
+        def train(monitor: LocalMonitor) -> bool:
+            return fit_on_cluster(task, monitor, decoded) if config.workers.count else fit_here(task, monitor)
 
-        monitor = LocalMonitor(show, should_stop)
-        with stop_when_interrupted(monitor.request_stop, console):
-            if config.workers.count == 0:
-                finished = fit_here(setup, monitor)
-            else:
-                from restore_dit.training.ray_train import fit_on_cluster
-
-                finished = fit_on_cluster(setup, monitor, decoded)
-    return RunResult(finished, last_step, setup.folder.location.uri, setup.folder.model.uri)
+        return run_task(task, console, sinks, should_stop=should_stop, train=train)
 
 
-def fit_here(setup: TrainingSetup, monitor: Monitor) -> bool:
-    """Trains in this process and returns whether the run is finished."""
+def fit_on_cluster(task: DenoiserTask, monitor: LocalMonitor, decoded: Any = None) -> bool:
+    """Trains on `workers.count` Ray Train workers, with examples streamed through Ray Data, and returns whether the run
+    is finished. `decoded` holds the store's tiles if they are already in Ray's object store."""
+    from restore_dit.data import stream
+    from restore_dit.trainer import ray_train
 
-    def batches(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
-        return loader.step_batches(setup.plan, setup.reader, setup.maker, start, stop, setup.config.micro_batch_size)
+    setup, workers = task.setup, task.setup.config.workers
 
-    join_alone(setup.config.workers.use_gpu)
-    return fit(setup, batches, monitor)
+    def batches() -> ray_train.RankBatches:
+        tiles = decoded
+        if tiles is None and setup.config.data.cache_decoded:
+            tiles = stream.cache_decoded(setup.reader, setup.plan.tile_ids, workers.data_cpus)
+        return stream.worker_batches(setup.plan, setup.reader, setup.maker, task.micro_batch_size, workers, tiles)
+
+    return ray_train.fit_on_cluster(task, workers, monitor, batches)

@@ -16,14 +16,45 @@ from restore_dit.data.examples.split import TileSplit, frames_of_part, split_til
 from restore_dit.data.examples.targets import TARGET, decide_by_record, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
-from restore_dit.data.storage import Location
+from restore_dit.data.storage import Location, exists, locate
 from restore_dit.data.store.tile_statistics import Sums, merge_sums, radar_sums
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import locate_model
-from restore_dit.reconstruction.model_directory import Model, TrainingData, load_model
+from restore_dit.reconstruction.model_directory import WEIGHTS_FILE, Model, TrainingData, load_model, save_model
 from restore_dit.series import MIN_BANDS, S2_BANDS
-from restore_dit.training.run_folder import RunFolder
+from restore_dit.trainer.run_folder import RunFolder
+
+HOW_IT_RUNS = {
+    "name": True,
+    "output": True,
+    "workers": True,
+    "tracking": True,
+    "data": {"store", "cache_decoded"},
+    "training": {
+        "zero_stage",
+        "offload_optimiser",
+        "micro_batch_size",
+        "activation_checkpointing",
+        "compile",
+        "validate_every",
+        "save_every",
+        "log_every",
+        "log_examples",
+    },
+}
+"""Keys that determine how and where a run is computed, not what: they may differ when it resumes."""
+
+
+def run_folder(config: RunConfig) -> RunFolder:
+    """The folder `output/name` of a run."""
+    folder = locate(config.output).join(config.name)
+    return RunFolder(config, folder, folder.join("model"), HOW_IT_RUNS, "choose another name=…")
+
+
+def initial_copy(folder: RunFolder) -> Location:
+    """The run's own copy of the model directory that it starts from."""
+    return folder.location.join("init_from")
 
 
 @dataclass(frozen=True)
@@ -41,9 +72,17 @@ class TrainingSetup:
     validation: tuple[tuple[str, int], ...]
     """(tile, draw) of each of the fixed validation examples."""
     init_from: Location | None
-    """The model directory to start from, resolved because workers have a different working directory from the user."""
+    """The model directory to start from: the run's own copy, or where it is yet to be copied from."""
     training_data: TrainingData
     """What the model will have seen, including the training data of `init_from`."""
+
+    def keep_initial_model(self) -> None:
+        """Copies the model of `init_from` into the run's folder, so that a run that resumes does not depend on it."""
+        source, copy = self.init_from, initial_copy(self.folder)
+        if source is not None and source != copy:
+            model = load_model(source)
+            weights, seen = model.denoiser.state_dict(), model.training_data
+            save_model(copy, model.config, weights, model.normalisation, model.metrics, seen)
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -75,12 +114,16 @@ def set_up(config: RunConfig) -> TrainingSetup:
             f"{config.data.store}: no tile has a frame to train on: {_why_none(store, config, split.train)}"
         )
     _check_sizes(store, config, usable["train"])
-    init_from = None if config.training.init_from is None else locate_model(config.training.init_from)
-    initial = None if init_from is None else _initial_model(config, init_from)
+    folder = run_folder(config)
+    init_from = initial = None
+    if config.training.init_from is not None:
+        has_copy = exists(initial_copy(folder).join(WEIGHTS_FILE))
+        init_from = initial_copy(folder) if has_copy else locate_model(config.training.init_from)
+        initial = _initial_model(config, init_from)
     plan = EpochPlan(usable["train"], config.data.examples_per_tile, training.batch_size, config.seed)
     return TrainingSetup(
         config=config,
-        folder=RunFolder(config),
+        folder=folder,
         store_fingerprint=store.fingerprint,
         split=split,
         plan=plan,

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 
 from restore_dit.data.examples.batch import Batch, to_batch
@@ -17,34 +15,25 @@ from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
 from restore_dit.model.denoiser import AnyDenoiser
 from restore_dit.series import DATE_ORIGIN
+from restore_dit.trainer import ranks
+from restore_dit.trainer.task import Validation
 from restore_dit.training.setup import TrainingSetup
 
 SCORES = ("psnr", "mae", "ssim", "sam")
 AVERAGED = (*SCORES, "seconds")
 
 
-@dataclass(frozen=True)
-class ValidationResult:
-    """Averages over the validation series on the published scale, for missing pixels only (`ssim`: frames with any);
-    `seconds` is the sampling time per series; `picture` is a PNG of the first series (rank 0 only)."""
-
-    psnr: float
-    mae: float
-    ssim: float
-    sam: float
-    seconds: float
-    picture: bytes | None
-
-
 @torch.no_grad()
-def validate(setup: TrainingSetup, denoiser: AnyDenoiser, rank: int, world_size: int) -> ValidationResult:
-    """Scores the validation examples, every `world_size`-th on each rank, and averages over all ranks."""
+def validate(setup: TrainingSetup, denoiser: AnyDenoiser) -> Validation:
+    """Scores the validation examples, each on one rank, and averages over all ranks. The scores are averages over the
+    series on the published scale, for missing pixels only (`ssim`: frames with any); `seconds` is the sampling time per
+    series; the picture shows the first series."""
     device = next(denoiser.parameters()).device
     prediction = Prediction.from_config(setup.config.diffusion)
     sums = torch.zeros(len(AVERAGED) + 1, dtype=torch.float64)
     picture: bytes | None = None
     denoiser.eval()
-    for index in range(rank, len(setup.validation), world_size):
+    for index in range(ranks.rank(), len(setup.validation), ranks.world_size()):
         tile_id, draw = setup.validation[index]
         example = setup.maker.validation(setup.reader(tile_id), draw)
         batch = to_batch(example, setup.normalisation, mask_padding=setup.config.data.mask_padding, device=device)
@@ -63,10 +52,16 @@ def validate(setup: TrainingSetup, denoiser: AnyDenoiser, rank: int, world_size:
         if index == 0:
             picture = _picture(setup, target, estimate, gaps, unknown, example["optical_dates"][0, frames])
     sums = sums.to(device)
-    dist.all_reduce(sums)
+    ranks.add_up([sums])
     *totals, count = sums.tolist()
     averages = {name: total / max(count, 1) for name, total in zip(AVERAGED, totals, strict=True)}
-    return ValidationResult(**averages, picture=picture)
+    return Validation(
+        score=averages["psnr"],
+        scores=averages,
+        summary=f"PSNR {averages['psnr']:.2f} dB, MAE {averages['mae']:.4f} on missing pixels",
+        metrics={f"validation_{name}_missing": averages[name] for name in SCORES},
+        picture=picture,
+    )
 
 
 def _picture(

@@ -86,7 +86,8 @@ def test_a_confusion_matrix_is_darkest_where_most_are():
 
 
 def test_curves_of_several_stores_and_of_none():
-    counts = {"a": no_counts() + 3, "b": no_counts()}
-    picture = curves_picture([(10, 1.0), (20, 0.5)], [(10, counts), (20, counts)], 20)
+    scores = {"validation/a/cloud_f1": 0.5, "validation/b/shadow_f1": 0.25, "validation/criterion": 0.4}
+    history = [{"step": 10, "loss": 1.0}, {"step": 10, **scores}, {"step": 20, "loss": 0.5}, {"step": 20, **scores}]
+    picture = curves_picture(history, 20)
     assert area_of(pixels_of(picture), "#0072b2") > 0.0003
-    assert pixels_of(curves_picture([(1, 0.3)], [], 0)).shape == pixels_of(picture).shape
+    assert pixels_of(curves_picture([{"step": 1, "loss": 0.3}], 0)).shape == pixels_of(picture).shape

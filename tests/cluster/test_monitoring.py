@@ -89,7 +89,7 @@ def test_without_ray_nothing_is_published_and_nothing_breaks():
     code = """
 import sys
 from jobs.metrics import TileMetrics, TrainingMetrics
-from restore_dit.training.monitor import EndedReport, StartedReport
+from restore_dit.trainer.monitor import EndedReport, StartedReport
 training = TrainingMetrics("run")
 training.show(StartedReport(0, 10, 1, 1))
 training.show(EndedReport(10, True))

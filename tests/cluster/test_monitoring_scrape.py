@@ -39,7 +39,7 @@ from rich.console import Console
 from cluster.connection import connect
 from jobs.metrics import TrainingMetrics
 from jobs.progress import JobProgress
-from restore_dit.training.monitor import GpuMemory, StepReport
+from restore_dit.trainer.monitor import GpuMemory, StepReport
 
 connect()
 gpu = TrainingMetrics("with-gpu")

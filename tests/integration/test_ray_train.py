@@ -19,9 +19,8 @@ from restore_dit.config import RunConfig, WorkersConfig
 from restore_dit.data import storage
 from restore_dit.data.storage import Location
 from restore_dit.errors import UserError
-from restore_dit.training.monitor import LocalMonitor, Report, StartedReport, StepReport
-from restore_dit.training.ray_train import fit_on_cluster
-from restore_dit.training.run import run_training
+from restore_dit.trainer.monitor import LocalMonitor, Report, StartedReport, StepReport
+from restore_dit.training.run import DenoiserTask, fit_on_cluster, run_training
 from restore_dit.training.setup import set_up
 from tests.messages import refused
 
@@ -77,8 +76,8 @@ def assert_same_fit(config: RunConfig, reference: RunConfig) -> None:
 
 def train_some_steps(config: RunConfig) -> tuple[int, int]:
     """Stops the fit two steps after it has started; where it started and where it stopped."""
-    setup = set_up(config)
-    setup.folder.claim(setup.store_fingerprint)
+    task = DenoiserTask(set_up(config))
+    task.claim()
     starts: list[int] = []
 
     def stop(report: Report) -> None:
@@ -88,7 +87,7 @@ def train_some_steps(config: RunConfig) -> tuple[int, int]:
             monitor.request_stop()
 
     monitor = LocalMonitor(stop)
-    assert not fit_on_cluster(setup, monitor)
+    assert not fit_on_cluster(task, monitor)
     return starts[0], int(latest_state(config).uri.rpartition("step-")[2])
 
 
@@ -157,10 +156,10 @@ def test_a_killed_worker_is_replaced_and_the_fit_is_that_of_one_process(small_ru
     killer = threading.Thread(target=kill_one)
     killer.start()
     starts = []
-    setup = set_up(config)
-    setup.folder.claim(setup.store_fingerprint)
+    task = DenoiserTask(set_up(config))
+    task.claim()
     monitor = LocalMonitor(lambda report: isinstance(report, StartedReport) and starts.append(report.step))
-    assert fit_on_cluster(setup, monitor)
+    assert fit_on_cluster(task, monitor)
     killer.join()
     assert len(killed) == 1
     assert len(starts) == 2

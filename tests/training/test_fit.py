@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,10 @@ from rich.console import Console
 
 from jobs.entry import main
 from restore_dit.config import RunConfig, dump, load
-from restore_dit.reconstruction.model_directory import load_model, save_model
-from restore_dit.training import run as run_module
-from restore_dit.training.monitor import LocalMonitor, SavedReport, StartedReport, StepReport, ValidationReport
-from restore_dit.training.run import fit_here
+from restore_dit.reconstruction.model_directory import TrainingData, load_model, save_model
+from restore_dit.trainer.monitor import LocalMonitor, SavedReport, StartedReport, StepReport, ValidationReport
+from restore_dit.trainer.run import fit_here
+from restore_dit.training.run import DenoiserTask, run_training
 from restore_dit.training.setup import set_up
 from tests.messages import assert_names, refused
 
@@ -55,7 +56,7 @@ def recorded_steps(config: RunConfig) -> list[int]:
 @pytest.fixture(scope="module")
 def uninterrupted(small_run) -> RunConfig:
     config = named(small_run, "uninterrupted")
-    result = run_module.run_training(config, QUIET)
+    result = run_training(config, QUIET)
     assert result.finished
     return config
 
@@ -89,13 +90,13 @@ def test_each_example_once_an_epoch(uninterrupted):
 @pytest.mark.parametrize("stop_after", [1, 7])
 def test_stopped_and_resumed_is_the_same_run(small_run, uninterrupted, stop_after):
     config = named(small_run, f"stopped-{stop_after}")
-    setup = set_up(config)
-    setup.folder.claim(setup.store_fingerprint)
+    task = DenoiserTask(set_up(config))
+    task.claim()
     monitor = LocalMonitor(
         lambda report: isinstance(report, StepReport) and report.step == stop_after and monitor.request_stop()
     )
-    assert not fit_here(setup, monitor)
-    result = run_module.run_training(config, QUIET)
+    assert not fit_here(task, monitor)
+    result = run_training(config, QUIET)
     assert result.finished
     for name, value in weights(uninterrupted).items():
         torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=1e-6)
@@ -132,7 +133,7 @@ def test_the_loss_falls_below_half_in_a_hundred_steps(small_run):
     optimiser = small_run.training.optimiser.model_copy(update={"learning_rate": 3e-3})
     config = named(small_run, "hundred", epochs=25, optimiser=optimiser, save_every=100, validate_every=1000)
     config = config.model_copy(update={"model": config.model.model_copy(update={"anchor": "none"})})
-    assert run_module.run_training(config, QUIET).finished
+    assert run_training(config, QUIET).finished
     lines = Path(config.output, config.name, "logs", "metrics.jsonl").read_text().splitlines()
     losses = [line["loss"] for line in map(json.loads, lines) if "loss" in line]
     assert len(losses) == 100
@@ -141,21 +142,21 @@ def test_the_loss_falls_below_half_in_a_hundred_steps(small_run):
 
 def test_accumulation_changes_nothing_but_memory(small_run, uninterrupted):
     config = named(small_run, "accumulated", micro_batch_size=1)
-    run_module.run_training(config, QUIET)
+    run_training(config, QUIET)
     for name, value in weights(uninterrupted).items():
         torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=2e-6)
 
 
 def test_checkpointed_activations_change_nothing(small_run, uninterrupted):
     config = named(small_run, "checkpointed", activation_checkpointing=True)
-    run_module.run_training(config, QUIET)
+    run_training(config, QUIET)
     for name, value in weights(uninterrupted).items():
         torch.testing.assert_close(weights(config)[name], value, rtol=0, atol=2e-6)
 
 
 def test_bf16_computes_in_bf16_and_keeps_fp32_weights(small_run, uninterrupted):
     config = named(small_run, "bf16", precision="bf16")
-    run_module.run_training(config, QUIET)
+    run_training(config, QUIET)
     values, exact = weights(config), weights(uninterrupted)
     assert all(value.dtype == torch.float32 for value in values.values())
     head = values["head.weight"]
@@ -168,7 +169,7 @@ def test_a_fit_that_diverges_stops_and_keeps_the_last_good_state(small_run):
     optimiser = small_run.training.optimiser.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
     config = named(small_run, "diverging", optimiser=optimiser, save_every=1)
     with refused("training.optimiser.learning_rate"):
-        run_module.run_training(config, QUIET)
+        run_training(config, QUIET)
     if Path(config.output, config.name, "state", "latest.json").exists():
         assert all(value.isfinite().all() for value in weights(config).values())
 
@@ -177,7 +178,7 @@ def test_without_validation_the_model_is_that_of_the_lowest_loss(small_run):
     split = small_run.data.split.model_copy(update={"validation_fraction": 0.0})
     config = named(small_run, "unvalidated", log_every=2)
     config = config.model_copy(update={"data": config.data.model_copy(update={"split": split})})
-    assert run_module.run_training(config, QUIET).finished
+    assert run_training(config, QUIET).finished
     lines = [
         json.loads(line)
         for line in Path(config.output, "unvalidated", "logs", "metrics.jsonl").read_text().splitlines()
@@ -193,14 +194,14 @@ def reported_losses(config: RunConfig) -> dict[int, float]:
 
 def test_the_reported_loss_is_a_mean_after_a_stop_too(small_run, uninterrupted):
     config = named(small_run, "sparse", log_every=4)
-    setup = set_up(config)
-    setup.folder.claim(setup.store_fingerprint)
+    task = DenoiserTask(set_up(config))
+    task.claim()
     stop = LocalMonitor(lambda report: isinstance(report, StartedReport) and stop.request_stop())
-    assert not fit_here(setup, stop)  # after one step
-    assert run_module.run_training(config, QUIET).finished
+    assert not fit_here(task, stop)  # after one step
+    assert run_training(config, QUIET).finished
     losses, each = reported_losses(config), reported_losses(uninterrupted)
-    assert sorted(losses) == [*range(4, setup.total_steps, 4), setup.total_steps]
-    assert losses[4] == pytest.approx(sum(each[step] for step in (2, 3, 4)) / 3, rel=1e-3)
+    assert sorted(losses) == [*range(4, task.total_steps, 4), task.total_steps]
+    assert losses[4] == pytest.approx(sum(each[step] for step in (1, 2, 3, 4)) / 4, rel=1e-3)
     assert losses[8] == pytest.approx(sum(each[step] for step in (5, 6, 7, 8)) / 4, rel=1e-3)
 
 
@@ -219,10 +220,70 @@ def test_a_fit_begins_with_the_weights_of_another(small_run, uninterrupted):
     reports = []
     setup = set_up(config)
     assert set(start.training_data.tiles) == {*setup.split.train, *setup.split.validation}
-    setup.folder.claim(setup.store_fingerprint)
-    fit_here(setup, LocalMonitor(reports.append))
+    task = DenoiserTask(setup)
+    task.claim()
+    fit_here(task, LocalMonitor(reports.append))
     first = next(report for report in reports if isinstance(report, ValidationReport))
-    assert first.psnr > 10
+    assert first.scores["psnr"] > 10
     assert any(isinstance(report, SavedReport) for report in reports)
     drift = max((weights(config)[name] - value).abs().max() for name, value in start.denoiser.state_dict().items())
     assert drift < 0.05  # five steps away from where it began; random weights are ten times as far
+
+
+@pytest.mark.parametrize("fate", ["gone", "changed"])
+def test_a_resumed_run_needs_nothing_of_the_model_that_it_began_with(small_run, uninterrupted, tmp_path, fate):
+    start = load_model(str(Path(uninterrupted.output, uninterrupted.name, "model")))
+    scale = replace(start.normalisation, radar_mean=tuple(mean - 5 for mean in start.normalisation.radar_mean))
+    seen = TrainingData("elsewhere", {"there": "checksum"})
+    place = tmp_path / "start"
+
+    def begin(name: str) -> RunConfig:
+        save_model(str(place), start.config, start.denoiser.state_dict(), scale, {}, seen)
+        return named(small_run, name, init_from=str(place), epochs=2)
+
+    whole = begin(f"whole-{fate}")
+    assert run_training(whole, QUIET).finished
+    config = begin(f"left-{fate}")
+    task = DenoiserTask(set_up(config))
+    task.claim()
+    monitor = LocalMonitor(lambda report: isinstance(report, StartedReport) and stop())
+
+    def stop() -> None:  # before there is a state
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_here(task, monitor)
+    if fate == "gone":
+        shutil.rmtree(place)
+    else:
+        other = {name: torch.zeros_like(value) for name, value in start.denoiser.state_dict().items()}
+        save_model(str(place), start.config, other, start.normalisation, {})
+    assert run_training(config, QUIET).finished
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(config)[name], value)
+    model = load_model(str(Path(config.output, config.name, "model")))
+    assert model.normalisation == scale
+    assert {"there", *task.setup.split.train} <= set(model.training_data.tiles)
+
+
+def test_a_run_of_an_earlier_version_goes_on(small_run, uninterrupted):
+    """It named the best score otherwise, and counted no unreported losses."""
+    config = named(small_run, "earlier")
+    task = DenoiserTask(set_up(config))
+    task.claim()
+    monitor = LocalMonitor(
+        lambda report: isinstance(report, StepReport) and report.step == 5 and monitor.request_stop()
+    )
+    assert not fit_here(task, monitor)
+    (file,) = Path(task.folder.state.path).glob("step-000000005/counters.json")
+    counters = json.loads(file.read_text())
+    best = counters.pop("best_score")
+    file.write_text(
+        json.dumps({key: counters[key] for key in ("step", "best_step", "best_loss")} | {"best_psnr": best})
+    )
+    assert run_training(config, QUIET).finished
+    for name, value in weights(uninterrupted).items():
+        assert torch.equal(weights(config)[name], value)
+    models = [load_model(str(Path(one.output, one.name, "model"))) for one in (config, uninterrupted)]
+    assert models[0].metrics == models[1].metrics
+    assert models[0].normalisation == models[1].normalisation

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_dit.data.storage import write_bytes_atomically
-from restore_dit.training import resume_state
-from restore_dit.training.resume_state import Counters
+from restore_dit.trainer import resume_state
+from restore_dit.trainer.resume_state import Counters
 from tests.messages import refused
 from tuning.config import SweepConfig, load_sweep
 from tuning.population import exploit, explored, followers, generation_ends
@@ -62,7 +62,7 @@ def log(folder: SweepFolder, run: str, curve: list[tuple[int, float]]) -> None:
 
 def save_state(folder: SweepFolder, run: str, step: int, value: float) -> None:
     tensors = {part: {"w": torch.full((3,), value)} for part in ("weights", "average")}
-    resume_state.save(folder.trials.join(run, "state"), tensors, Counters(step, best_psnr=99.0, best_step=20))
+    resume_state.save(folder.trials.join(run, "state"), tensors, Counters(step, best_score=99.0, best_step=20))
 
 
 def state_of(folder: SweepFolder, run: str) -> tuple[Counters, float]:

@@ -3,7 +3,7 @@ symmetries, brightness, noise, and dropping bands or the clear reference."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,6 @@ from restore_dit.clouds.training.split import LabelledStore
 from restore_dit.config.cloud_training import CloudAugmentationConfig, CloudTrainingConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.data.examples.symmetry import transform
-from restore_dit.data.loader import ahead
 from restore_dit.data.randomness import generator
 from restore_dit.series import CLOUD_NO_DATA, REFLECTANCE_SCALE
 
@@ -39,7 +38,7 @@ class LabelledBatch:
 
 
 class ExampleMaker:
-    """Draws and crops examples. It is not thread-safe."""
+    """Draws and crops examples."""
 
     def __init__(self, stores: Sequence[LabelledStore], tiles: TilesInMemory, config: CloudTrainingConfig) -> None:
         self.stores = stores
@@ -49,10 +48,6 @@ class ExampleMaker:
         self._parts = [tiles.parts(number, share) for number, share in enumerate(self.shares.tolist())]
         weights = config.frames
         self._kind_weights = np.array([weights.mixed, weights.clear, weights.covered, 0.0])
-
-    def batches(self, start: int, stop: int) -> Iterator[LabelledBatch]:
-        """The batches of steps `start` … `stop` − 1. The next batch is prepared while one is processed."""
-        return ahead(self.batch, range(start, stop))
 
     def batch(self, step: int) -> LabelledBatch:
         """The examples of one step."""

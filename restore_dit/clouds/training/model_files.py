@@ -19,9 +19,8 @@ from restore_dit.clouds.score_pictures import (
     examples_picture,
 )
 from restore_dit.clouds.scores import Counts, no_counts
-from restore_dit.clouds.training.resume_state import Progress
 from restore_dit.clouds.training.split import LabelledStore
-from restore_dit.clouds.training.validation import ScoredFrames, Validation, criterion
+from restore_dit.clouds.training.validation import HeldOutFrames, ScoredFrames, criterion
 from restore_dit.config import dump
 from restore_dit.config.cloud_training import CloudTrainingConfig
 from restore_dit.data.storage import Location
@@ -36,29 +35,24 @@ def save_trained_model(
     config: CloudTrainingConfig,
     network: nn.Module,
     stores: Sequence[LabelledStore],
-    validation: Validation,
-    progress: Progress,
+    held_out: HeldOutFrames,
+    best_step: int,
+    history: Sequence[Mapping[str, float]],
 ) -> dict[str, Counts]:
     """Scores the network on the held-out frames, writes the model directory, and returns the confusion counts by name
-    of the store."""
-    counts = validation.counts(network)
+    of the store. `best_step`: the validation whose weights these are (0: none); `history`: the lines of the run's
+    log."""
+    counts = held_out.counts(network)
     total = sum(counts.values(), no_counts())
     files = {
         "training.yaml": dump(config).encode(),
-        "README.md": model_card(config, stores, counts, progress).encode(),
-        "curves.png": curves_picture(
-            [(point.step, point.loss) for point in progress.losses],
-            [
-                (point.step, {name: np.array(cells) for name, cells in point.counts.items()})
-                for point in progress.validations
-            ],
-            progress.best_step,
-        ),
+        "README.md": model_card(config, stores, counts, best_step).encode(),
+        "curves.png": curves_picture(history, best_step),
     }
     if counts:
         files["confusion.png"] = confusion_picture(total, "Held-out frames of all stores")
     for number, store in enumerate(stores):
-        compared = _compared(validation, network, number, config)
+        compared = _compared(held_out, network, number, config)
         if compared:
             title = f"{store.name}: held-out frames with the lowest agreement of labels and predictions"
             files["examples.png" if len(stores) == 1 else f"examples-{store.name}.png"] = examples_picture(
@@ -80,11 +74,11 @@ def metrics(counts: Mapping[str, Counts]) -> dict[str, float]:
 
 
 def _compared(
-    validation: Validation, network: nn.Module, store: int, config: CloudTrainingConfig
+    held_out: HeldOutFrames, network: nn.Module, store: int, config: CloudTrainingConfig
 ) -> list[ComparedFrame]:
     """The held-out frames of a store with the size of the first one, for a picture of examples."""
     found: list[ComparedFrame] = []
-    for scored in validation.frames(network, store):
+    for scored in held_out.frames(network, store):
         for frame in range(len(scored.dates)):
             one = _frame(scored, frame, config)
             if not found or one.labels.shape == found[0].labels.shape:
@@ -104,7 +98,7 @@ def _frame(scored: ScoredFrames, frame: int, config: CloudTrainingConfig) -> Com
 
 
 def model_card(
-    config: CloudTrainingConfig, stores: Sequence[LabelledStore], counts: Mapping[str, Counts], progress: Progress
+    config: CloudTrainingConfig, stores: Sequence[LabelledStore], counts: Mapping[str, Counts], best_step: int
 ) -> str:
     """The content of `README.md`. `counts`: confusion counts on held-out frames by name of the store."""
     network = config.network
@@ -129,7 +123,7 @@ def model_card(
         + " |"
         for number, name in enumerate(scores.CLASSES)
     )
-    kept = "the weights of the last step" if not progress.best_step else f"the weights of step {progress.best_step}"
+    kept = f"the weights of step {best_step}" if best_step else "the weights of the last step"
     return f"""# Cloud and shadow masks
 A U-Net that detects clouds and their shadows in Sentinel-2 frames, written by restore-dit {__version__}.
 
@@ -146,7 +140,7 @@ A U-Net that detects clouds and their shadows in Sentinel-2 frames, written by r
 |---|---|---|---|---|
 {learned}
 
-Trained for {progress.step} steps of {config.batch_size} examples; this model has {kept}. `training.yaml` has all
+Trained for {config.steps} steps of {config.batch_size} examples; this model has {kept}. `training.yaml` has all
 settings.
 
 ## Scores on held-out frames

@@ -43,7 +43,17 @@ def criterion(counts: Sequence[Counts]) -> float:
     return sum(f1s) / len(f1s) if f1s else math.nan
 
 
-class Validation:
+def score_line(counts: Counts) -> str:
+    """The main scores, on one line."""
+    flagged = scores.clear_flagged(counts)
+    main = {"cloud": scores.cloud_f1(counts), "shadow": scores.shadow_f1(counts), "hidden": scores.hidden_f1(counts)}
+    parts = [f"{name} F1 {value:.3f}" for name, value in main.items() if not math.isnan(value)]
+    if not math.isnan(flagged):
+        parts.append(f"{100 * flagged:.1f} % of clear land flagged")
+    return ", ".join(parts) or "no labelled pixel"
+
+
+class HeldOutFrames:
     """The held-out frames of the stores, at most `validation.frames` of each."""
 
     def __init__(self, stores: Sequence[LabelledStore], tiles: TilesInMemory, config: CloudTrainingConfig) -> None:

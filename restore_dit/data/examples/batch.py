@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from restore_dit.data.examples.gaps import CLOUD_REFLECTANCE, STRONGEST
@@ -23,7 +24,7 @@ class Batch:
     - `target`: [B, T, C, H, W] in [-1, 1].
     - `valid`: [B, T, 1, H, W] bool, pixels whose value is known.
     - `quantile`: [B], determines the diffusion step.
-    - `noise_seed`: [B] int64.
+    - `noise_seed`: [B] int64, on the CPU, where random generators take their seeds from.
     - `weight`: [B].
     - `examples`: (tile id, draw) of each example.
     - `veiled`: [B, T, 1, H, W] bool, pixels that are shown as observed but differ from the target (None: nowhere).
@@ -58,14 +59,12 @@ def to_batch(
     device: torch.device | str = "cpu",
 ) -> Batch:
     """Stacked examples (`stack`) on the network's scale and on a device. Integers are transferred and converted to
-    floats there. Unless `keep_padding` is set, the batch is trimmed to its longest example."""
-    drawn_frames = columns["frame_mask"].shape[1]
+    floats there. Unless `keep_padding` is set, the batch is trimmed to its longest example. `pinned` examples are
+    transferred while the device computes."""
     if not keep_padding:
-        columns = _without_padding(columns)
+        columns = without_padding(columns)
     tensors = {
-        name: torch.from_numpy(np.require(values, requirements=("C", "W"))).to(device, non_blocking=True)
-        for name, values in columns.items()
-        if isinstance(values, np.ndarray) and values.dtype.kind in "biuf"
+        name: _tensor(values).to(device, non_blocking=True) for name, values in columns.items() if name in _ON_DEVICE
     }
     target = optical_to_network(tensors["optical"])
     radar: Tensor | None = None
@@ -90,28 +89,41 @@ def to_batch(
         conditioning=conditioning,
         valid=tensors["valid"],
         quantile=tensors.get("quantile", torch.zeros(count)),
-        noise_seed=tensors.get("noise_seed", torch.zeros(count, dtype=torch.int64)),
+        noise_seed=_tensor(columns.get("noise_seed", np.zeros(count, np.int64))),
         weight=tensors.get("weight", torch.ones(count)),
         examples=tuple(zip(map(str, columns["tile_id"]), map(int, columns["draw"]), strict=True))
         if "tile_id" in columns
         else (),
         veiled=None if veil is None else veil != 0,
-        drawn_frames=drawn_frames,
+        drawn_frames=columns.get("drawn_frames", columns["frame_mask"].shape[1]),
     )
 
 
-def _without_padding(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Removes the frames and radar acquisitions that are padding in all examples, but for one acquisition."""
+def pinned(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Stacked examples in page-locked memory, from which a GPU copies while it and the CPU do something else."""
+    return {name: _tensor(values).pin_memory() if name in _ON_DEVICE else values for name, values in columns.items()}
+
+
+def without_padding(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Stacked examples without the frames and radar acquisitions that are padding in all of them, but for one
+    acquisition; `drawn_frames` is the number of frames before."""
+    if "drawn_frames" in columns:
+        return dict(columns)
     frames = int(columns["frame_mask"].sum(axis=1).max())
     shorter = {name: columns[name][:, :frames] for name in _PER_FRAME if name in columns}
     if "radar" in columns:
         acquisitions = max(1, int(columns["radar_mask"].sum(axis=1).max()))
         shorter |= {name: columns[name][:, :acquisitions] for name in _PER_ACQUISITION}
-    return {**columns, **shorter}
+    return {**columns, **shorter, "drawn_frames": columns["frame_mask"].shape[1]}
 
 
 _PER_FRAME = ("optical", "valid", "gap_mask", "frame_mask", "optical_dates", "veil")
 _PER_ACQUISITION = ("radar", "radar_dates", "radar_mask", "radar_track")
+_ON_DEVICE = (*_PER_FRAME, *_PER_ACQUISITION, "bands", "quantile", "weight")
+
+
+def _tensor(values: NDArray[Any] | Tensor) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(np.require(values, requirements=("C", "W")))
 
 
 def _seen_through(veil: Tensor, ground: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from restore_dit.clouds.training.learner import class_weights, cloud_loss
+from restore_dit.clouds.training.loss import class_weights, cloud_loss
 from restore_dit.config.cloud_training import CloudLossConfig
 
 EVEN = torch.ones(4)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from restore_dit.clouds.training.labelled_tiles import TilesInMemory
 from restore_dit.clouds.training.split import open_labelled_stores, split_frames, with_bands_of_stores
-from restore_dit.clouds.training.validation import Validation
+from restore_dit.clouds.training.validation import HeldOutFrames
 from restore_dit.config.cloud_training import CloudTrainingConfig, CloudValidationConfig
 from restore_dit.config.clouds import CloudNetworkConfig
 from restore_dit.errors import UserError
@@ -63,7 +63,7 @@ def test_a_tile_without_frames_is_no_validation(tmp_path):
     config = CloudTrainingConfig(stores=(store.uri,), validation={"share": 0})
     (labelled,) = open_labelled_stores(config)
     labelled = replace(labelled, validation={"one": np.array([], int)})
-    assert not Validation([labelled], TilesInMemory([labelled], config), config)
+    assert not HeldOutFrames([labelled], TilesInMemory([labelled], config), config)
 
 
 def test_a_tile_that_joins_moves_no_other():

@@ -98,7 +98,7 @@ def test_interrupted_and_started_again_it_goes_on(tmp_path, capsys):
     words = ["train-clouds", store.uri, "--output", str(model), "steps=8", "save_every=1", *SMALL]
     command = [sys.executable, "-m", "restore_dit.cli", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    state = model / "state" / "state.safetensors"
+    state = model / "training" / "state" / "latest.json"
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while not state.exists() and process.poll() is None and time.monotonic() < deadline:

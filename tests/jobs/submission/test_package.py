@@ -11,7 +11,7 @@ import pytest
 
 from jobs.submission import package
 from jobs.submission.package import PACKAGES, project_files, project_root
-from restore_dit.training.tracking.provenance import commit_of
+from restore_dit.program import commit_of
 from tests.messages import refused
 
 

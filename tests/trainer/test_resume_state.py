@@ -3,23 +3,27 @@ import torch
 
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
-from restore_dit.training import resume_state
-from restore_dit.training.resume_state import Counters
+from restore_dit.trainer import resume_state
+from restore_dit.trainer.resume_state import Counters
 from tests.messages import refused
 
 
 def tensors(value: float) -> dict:
-    return {part: {"a.weight": torch.full((2, 3), value)} for part in ("weights", "average", "exp_avg", "exp_avg_sq")}
+    moments = {part: {"a.weight": torch.full((2, 3), float(value))} for part in ("exp_avg", "exp_avg_sq")}
+    weights = {"a.weight": torch.full((2, 3), float(value)), "a.count": torch.tensor(int(value))}  # and a buffer
+    return {"weights": weights, "average": weights, **moments}
 
 
 def test_the_latest_state_comes_back(tmp_path):
     folder = locate(tmp_path)
     for step in (3, 6, 9):
-        resume_state.save(folder, tensors(step), Counters(step, best_psnr=20.0 + step, best_step=step))
+        resume_state.save(folder, tensors(step), Counters(step, best_score=20.0 + step, best_step=step))
     assert resume_state.load_counters(folder) == Counters(9, 29.0, 9)
     loaded = resume_state.load_tensors(folder)
     assert loaded.keys() == tensors(0).keys()
     assert torch.equal(loaded["exp_avg"]["a.weight"], torch.full((2, 3), 9.0))
+    assert loaded["weights"]["a.count"] == 9
+    assert loaded["weights"]["a.count"].dtype == torch.int64
     assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-000000006", "step-000000009"]
 
 

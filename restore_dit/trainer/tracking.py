@@ -1,24 +1,29 @@
-"""A training run on an MLflow server, the same one after resuming. Every call may wait for the network, so a thread
-sends them, in order and with retries, and the caller never waits for the server."""
+"""A training run on an MLflow server, in addition to the run's own logs, and the same one after resuming. Every call
+may wait for the network, so a thread sends them, in order and with retries, and the caller never waits for the
+server."""
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import logging
 import os
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from restore_dit.data.storage import Location, exists, list_names, read_bytes, write_bytes_atomically
+from restore_dit.data.storage import Location, exists, is_folder, list_names, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.training.setup import TrainingSetup
-from restore_dit.training.tracking.provenance import version_tags
+from restore_dit.program import version_tags
+from restore_dit.trainer.monitor import EndedReport, Report, StartedReport, StepReport, ValidationReport
+from restore_dit.trainer.task import Task
 
 SECONDS_BEFORE_RETRY = 30.0
 SECONDS_TO_FINISH = 90.0
@@ -111,16 +116,16 @@ class MlflowRun:
     or `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`).
     """
 
-    def __init__(self, setup: TrainingSetup, uri: str, experiment: str) -> None:
+    def __init__(self, task: Task, uri: str, experiment: str) -> None:
         # Before MLflow is imported: disable telemetry, and avoid waiting minutes for an unreachable server.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # we give one warning ourselves
-        self._setup = setup
+        self._task = task
         self._uri = uri
         self._experiment = experiment
-        self._place = setup.folder.location.join(FILE)
+        self._place = task.folder.location.join(FILE)
         self._run_id: str | None = None
         self._begun = False
 
@@ -142,7 +147,8 @@ class MlflowRun:
         """Copies the model directory, at any location, into the run's artifacts as `model`."""
         with self._server() as (client, run_id), tempfile.TemporaryDirectory() as folder:
             for name in list_names(model):
-                Path(folder, name).write_bytes(read_bytes(model.join(name)))
+                if not is_folder(model.join(name)):
+                    Path(folder, name).write_bytes(read_bytes(model.join(name)))
             client.log_artifacts(run_id, folder, "model")
 
     def end(self, status: str) -> None:
@@ -203,7 +209,7 @@ class MlflowRun:
     def _created(self, client: Any) -> str:
         experiment = client.get_experiment_by_name(self._experiment)
         number = experiment.experiment_id if experiment else client.create_experiment(self._experiment)
-        return client.create_run(number, run_name=self._setup.config.name).info.run_id
+        return client.create_run(number, run_name=self._task.name).info.run_id
 
     def _describe(self, client: Any, run_id: str) -> None:
         """Sets parameters and tags. MLflow does not allow parameters to change, so those of the first part of a run
@@ -211,13 +217,13 @@ class MlflowRun:
         from mlflow.entities import Param, RunTag
 
         existing = client.get_run(run_id).data.params
-        tree = self._setup.config.model_dump(mode="json", exclude={"tracking"})
+        tree = self._task.folder.config.model_dump(mode="json", exclude={"tracking"})
         params = [Param(key, value) for key, value in flattened(tree).items() if key not in existing]
         for start in range(0, len(params), MAX_AT_ONCE):
             client.log_batch(run_id, params=params[start : start + MAX_AT_ONCE])
         tags = version_tags() | {
-            "restore_dit.run": self._setup.folder.location.uri,
-            "restore_dit.store_fingerprint": self._setup.store_fingerprint,
+            "restore_dit.run": self._task.folder.location.uri,
+            "restore_dit.store_fingerprint": self._task.fingerprint,
         }
         client.log_batch(run_id, tags=[RunTag(*item) for item in tags.items()])
         client.update_run(run_id, status="RUNNING")
@@ -237,3 +243,54 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 def _first_line(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:160]
+
+
+def require_mlflow() -> None:
+    """Raises `UserError` if MLflow is not installed."""
+    if importlib.util.find_spec("mlflow") is None:
+        raise UserError("tracking.mlflow needs MLflow's client: pip install 'restore-dit[mlflow]'")
+
+
+class MlflowSink:
+    """Sends parameters, curves and pictures as they arrive, and the model at the end.
+
+    Args:
+        warn: called with one line if the server cannot be used; the training continues without it.
+    """
+
+    def __init__(self, task: Task, warn: Callable[[str], None]) -> None:
+        tracking = task.tracking
+        assert tracking.mlflow is not None
+        uri = tracking.mlflow
+        self._model = task.folder.model
+        self._run = MlflowRun(task, uri, tracking.experiment)
+        self._sender = RetryingSender(
+            lambda reason: warn(
+                f"{uri}: MLflow cannot be used ({reason}); the training continues, and its own logs are complete"
+            )
+        )
+        self._status = "FAILED"
+
+    def show(self, report: Report) -> None:
+        """Queues what the server should receive from a report."""
+        if isinstance(report, StartedReport):
+            self._metrics(report.step, workers=report.world_size, parameters=report.parameters)
+        elif isinstance(report, StepReport):
+            peak = {"gpu_memory_peak": max(gpu.peak for gpu in report.gpu_memory)} if report.gpu_memory else {}
+            self._metrics(report.step, **report.curves, **report.speed, **peak)
+        elif isinstance(report, ValidationReport):
+            self._metrics(report.step, **{f"validation/{name}": value for name, value in report.scores.items()})
+            if report.picture is not None:
+                self._sender.add(partial(self._run.log_picture, report.picture, report.step))
+        elif isinstance(report, EndedReport) and report.error is None:
+            self._status = "FINISHED" if report.finished else "KILLED"
+
+    def close(self) -> None:
+        """Sends the model of a finished run and ends the run on the server, if it still responds."""
+        if self._status == "FINISHED" and exists(self._model):
+            self._sender.add(partial(self._run.log_model, self._model))
+        self._sender.add(partial(self._run.end, self._status))
+        self._sender.close()
+
+    def _metrics(self, step: int, **values: float) -> None:
+        self._sender.add(partial(self._run.log_metrics, values, step, int(time.time() * 1000)))

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from restore_dit.data.storage import Location, exists, read_bytes, write_bytes_atomically
-from restore_dit.training.monitor import (
+from restore_dit.trainer.monitor import (
     AdvancedReport,
     EndedReport,
     Report,
@@ -50,10 +50,7 @@ class ProgressDisplay:
             self._progress.update(self._task, completed=report.step)
         elif isinstance(report, ValidationReport):
             best = " (best so far)" if report.is_best else ""
-            self._print(
-                f"step {report.step}: validation PSNR {report.psnr:.2f} dB, MAE {report.mae:.4f} "
-                f"on missing pixels{best}"
-            )
+            self._print(f"step {report.step}: validation {report.summary}{best}")
         elif isinstance(report, SavedReport) and self._progress is None:
             self._print(f"step {report.step}: state saved")
         elif isinstance(report, EndedReport):
@@ -74,27 +71,26 @@ class ProgressDisplay:
         )
         if self._console.is_terminal:
             self._progress = Progress(
-                TextColumn("epoch {task.fields[epoch]}"),
+                TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("step {task.completed}/{task.total}  {task.fields[detail]}"),
                 console=self._console,
             )
-            self._task = self._progress.add_task(
-                "", total=report.total_steps, completed=report.step, epoch="-", detail=""
-            )
+            self._task = self._progress.add_task("", total=report.total_steps, completed=report.step, detail="")
             self._progress.start()
 
     def _step(self, report: StepReport) -> None:
         left = timedelta(seconds=round(report.seconds_left))
+        epoch = "" if report.epoch is None else f"epoch {report.epoch}  "
         detail = (
             f"loss {report.loss:.5f}  {report.examples_per_second:.2f} examples/s  "
             f"{report.data_wait_share:.0%} waiting for data  {left} left"
         )
         if self._progress:
-            self._progress.update(self._task, completed=report.step, epoch=report.epoch, detail=detail)
+            self._progress.update(self._task, completed=report.step, description=epoch, detail=detail)
         elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES or report.step == report.total_steps:
             self._last_line = time.monotonic()
-            self._print(f"epoch {report.epoch}  step {report.step}/{report.total_steps}  {detail}")
+            self._print(f"{epoch}step {report.step}/{report.total_steps}  {detail}")
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)
@@ -119,17 +115,11 @@ class RunLog:
             # TensorBoard itself drops events of steps that are computed again after resuming.
             self._writer = SummaryWriter(str(self._folder), purge_step=report.step)
         elif isinstance(report, StepReport):
-            self._scalars(
-                report.step,
-                {"loss": report.loss, "learning_rate": report.learning_rate, "data_wait_share": report.data_wait_share},
-            )
-            machine = {"examples_per_second": report.examples_per_second}
-            machine |= {f"gpu_memory_peak/rank_{rank}": gpu.peak for rank, gpu in enumerate(report.gpu_memory)}
-            if report.gradient_norm is not None:
-                machine["gradient_norm"] = report.gradient_norm
-            self._scalars(report.step, machine, kept=False)
+            self._scalars(report.step, report.curves)
+            peaks = {f"gpu_memory_peak/rank_{rank}": gpu.peak for rank, gpu in enumerate(report.gpu_memory)}
+            self._scalars(report.step, report.speed | peaks, kept=False)
         elif isinstance(report, ValidationReport):
-            self._scalars(report.step, {f"validation/{name}": value for name, value in report.averages.items()})
+            self._scalars(report.step, {f"validation/{name}": value for name, value in report.scores.items()})
             if report.picture and self._writer:
                 image = matplotlib.image.imread(io.BytesIO(report.picture), format="png")[..., :3]
                 self._writer.add_image("validation/series", np.asarray(image), report.step, dataformats="HWC")

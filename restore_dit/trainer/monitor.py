@@ -21,13 +21,13 @@ class StepReport:
     """Averages since the last report.
 
     `data_wait_share` is the share of time (0 to 1) that the slowest rank spent waiting for its next batch;
-    `gradient_norm` is that of the last step before clipping, if DeepSpeed computed it; `gpu_memory` has one entry per
-    rank and is empty on a CPU.
+    `gradient_norm` is that of the last step before clipping, if it is known; `gpu_memory` has one entry per
+    rank and is empty on a CPU; `epoch` is None if the training has no epochs.
     """
 
     step: int
     total_steps: int
-    epoch: int
+    epoch: int | None
     loss: float
     learning_rate: float
     examples_per_second: float
@@ -35,6 +35,17 @@ class StepReport:
     data_wait_share: float
     gradient_norm: float | None
     gpu_memory: tuple[GpuMemory, ...]
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """What the run's log keeps, by name."""
+        return {name: getattr(self, name) for name in ("loss", "learning_rate", "data_wait_share")}
+
+    @property
+    def speed(self) -> dict[str, float]:
+        """What is only drawn, by name."""
+        norm = {} if self.gradient_norm is None else {"gradient_norm": self.gradient_norm}
+        return {"examples_per_second": self.examples_per_second, **norm}
 
 
 @dataclass(frozen=True)
@@ -46,22 +57,14 @@ class AdvancedReport:
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """Scores of a validation over missing pixels on the published scale, SAM in degrees; `seconds` is the sampling time
-    per series; `picture` is a PNG."""
+    """A validation: its scores by name, the main ones as words, whether these weights are the best so far, and a
+    PNG."""
 
     step: int
-    psnr: float
-    mae: float
-    ssim: float
-    sam: float
-    seconds: float
+    scores: dict[str, float]
+    summary: str
     is_best: bool
-    picture: bytes | None
-
-    @property
-    def averages(self) -> dict[str, float]:
-        """The averages by name."""
-        return {name: getattr(self, name) for name in ("psnr", "mae", "ssim", "sam", "seconds")}
+    picture: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,10 @@ Report = StepReport | AdvancedReport | ValidationReport | SavingReport | SavedRe
 
 
 class Monitor(Protocol):
-    """Rank 0's connection to the process that the user watches."""
+    """Rank 0's connection to the process that the user watches. `seconds_between_looks`: how often it makes sense to
+    ask whether to stop; 0: always."""
+
+    seconds_between_looks: float
 
     def post(self, report: Report) -> None:
         """Hands over a report without waiting for it to be read."""
@@ -122,6 +128,8 @@ class Sink(Protocol):
 
 class LocalMonitor:
     """A monitor in the same process."""
+
+    seconds_between_looks = 0.0
 
     def __init__(self, show: Callable[[Report], None], should_stop: Callable[[], bool] = lambda: False) -> None:
         self._show = show

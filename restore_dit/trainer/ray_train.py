@@ -1,4 +1,4 @@
-"""Training on Ray Train workers, with examples streamed through Ray Data."""
+"""Training on Ray Train workers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import ray
@@ -15,15 +16,18 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from restore_dit.config import WorkersConfig
-from restore_dit.data import cluster_job, storage, stream
+from restore_dit.data import cluster_job, storage
 from restore_dit.errors import UserError, user_error_behind
-from restore_dit.training import resume_state
-from restore_dit.training.engine import backend, choose_accelerator
-from restore_dit.training.loop import fit
-from restore_dit.training.monitor import EndedReport, LocalMonitor, Report
-from restore_dit.training.setup import TrainingSetup
+from restore_dit.trainer import resume_state
+from restore_dit.trainer.loop import fit
+from restore_dit.trainer.monitor import EndedReport, LocalMonitor, Report
+from restore_dit.trainer.ranks import backend
+from restore_dit.trainer.task import Steps, Task
 
 POLL_SECONDS = 0.5
+
+RankBatches = Callable[..., Steps]
+"""(first step, end, rank=, world_size=) → that rank's `StepBatches`. It is pickled to every worker."""
 
 
 @ray.remote(num_cpus=0)
@@ -56,6 +60,8 @@ class Mailbox:
 class MailboxMonitor:
     """Rank 0's monitor on a cluster."""
 
+    seconds_between_looks = POLL_SECONDS / 2
+
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
 
@@ -70,27 +76,25 @@ class MailboxMonitor:
         return ray.get(self._mailbox.stop_requested.remote(), timeout=60)
 
 
-def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor, decoded: stream.Decoded | None = None) -> bool:
+def fit_on_cluster(
+    task: Task, workers: WorkersConfig, monitor: LocalMonitor, stream: Callable[[], RankBatches]
+) -> bool:
     """Trains on `workers.count` Ray Train workers and returns whether the run is finished.
 
     Requires a prior `ray.init`. A worker group that dies is replaced up to `workers.max_failures` times and continues
-    from the last saved state. `decoded` holds the store's tiles if they are already in Ray's object store.
+    from the last saved state. `stream` prepares the workers' batches once the cluster has room for them.
 
     Raises:
         UserError: the cluster lacks CPUs or GPUs, or a worker reports an error that the user can fix.
     """
-    if not _await_room(setup.config.workers, monitor):
-        step = resume_state.load_counters(setup.folder.state).step
-        monitor.post(EndedReport(step=step, finished=False))
+    folder = task.folder
+    if not _await_room(workers, monitor):
+        monitor.post(EndedReport(step=resume_state.load_counters(folder.state).step, finished=False))
         return False
     mailbox = Mailbox.options(scheduling_strategy=cluster_job.on_this_node()).remote()  # type: ignore[attr-defined]
-    if decoded is None and setup.config.data.cache_decoded:
-        decoded = stream.cache_decoded(setup.reader, setup.plan.tile_ids, setup.config.workers.data_cpus)
-    source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
-    workers = setup.config.workers
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"setup": setup, "mailbox": mailbox, "source": source, "decoded": decoded},
+        train_loop_config={"task": task, "mailbox": mailbox, "batches": stream()},
         scaling_config=ScalingConfig(
             num_workers=workers.count,
             use_gpu=workers.use_gpu,
@@ -101,18 +105,18 @@ def fit_on_cluster(setup: TrainingSetup, monitor: LocalMonitor, decoded: stream.
         run_config=ray.train.RunConfig(
             # A new name, since Ray Train would silently resume a known one; our own state decides where to continue.
             name=f"attempt-{uuid.uuid4().hex[:12]}",
-            storage_path=setup.folder.location.join("ray").path,
-            storage_filesystem=setup.folder.location.filesystem,
+            storage_path=folder.location.join("ray").path,
+            storage_filesystem=folder.location.filesystem,
             failure_config=FailureConfig(max_failures=workers.max_failures),
         ),
     )
     logging.getLogger("ray.train").setLevel(logging.WARNING)
     ended = _run(trainer, mailbox, monitor)
     if ended is None:
-        raise UserError(f"{setup.folder.location.uri}: the workers ended without reporting; see the log above")
+        raise UserError(f"{folder.location.uri}: the workers ended without reporting; see the log above")
     if ended.error is not None:
         raise UserError(ended.error)
-    notes = setup.folder.location.join("ray")  # Ray Train's own files, useless once the attempt is over
+    notes = folder.location.join("ray")  # Ray Train's own files, useless once the attempt is over
     if storage.is_folder(notes):
         storage.delete_folder(notes)
     return ended.finished
@@ -183,31 +187,13 @@ def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedRep
 
 def _worker(config: dict[str, Any]) -> None:
     """The training on one rank."""
-    setup: TrainingSetup = config["setup"]
     if ray.get(config["mailbox"].refused.remote(), timeout=60):
         return  # an error that only the user can fix would recur in a new worker group
     monitor = MailboxMonitor(config["mailbox"])
     context = ray.train.get_context()
-    workers = setup.config.workers
-    choose_accelerator(workers.use_gpu)
-    stream.silence()
-
-    def batches(start: int, stop: int) -> Iterator[list[dict[str, Any]]]:
-        return stream.step_batches(
-            config["source"],
-            setup.plan,
-            start,
-            stop,
-            setup.config.micro_batch_size,
-            rank=context.get_world_rank(),
-            world_size=context.get_world_size(),
-            cpus_for_training=workers.count * workers.cpus_each,
-            cpus_a_task=workers.data_cpus,
-            decoded=config["decoded"],
-        )
-
+    ranks = {"rank": context.get_world_rank(), "world_size": context.get_world_size()}
     try:
-        fit(setup, batches, monitor, on_pause=lambda: ray.train.report({}))
+        fit(config["task"], partial(config["batches"], **ranks), monitor, on_pause=lambda: ray.train.report({}))
     except Exception as error:
         user_error = user_error_behind(error)
         if user_error is not None:

@@ -7,9 +7,10 @@ import pytest
 
 from restore_dit.config import RunConfig
 from restore_dit.data import loader
-from restore_dit.training.engine import join_alone
-from restore_dit.training.loop import StepClock, fit
-from restore_dit.training.monitor import LocalMonitor, StepReport
+from restore_dit.trainer.loop import fit
+from restore_dit.trainer.monitor import LocalMonitor, StepReport
+from restore_dit.trainer.pace import StepClock, idle_seconds
+from restore_dit.training.run import DenoiserTask
 from restore_dit.training.setup import set_up
 
 
@@ -66,7 +67,8 @@ def reports_of(config: RunConfig, name: str, delay: float = 0.0, **training) -> 
     training = {"save_every": 1000, "validate_every": 1000, "log_every": 1} | training
     config = config.model_copy(update={"name": name, "training": config.training.model_copy(update=training)})
     setup = set_up(config)
-    setup.folder.claim(setup.store_fingerprint)
+    task = DenoiserTask(setup)
+    task.claim()
     reports: list[StepReport] = []
 
     def show(report) -> None:
@@ -81,6 +83,28 @@ def reports_of(config: RunConfig, name: str, delay: float = 0.0, **training) -> 
             yield batch
 
     monitor = LocalMonitor(show)
-    join_alone(False)
-    assert not fit(setup, batches, monitor)
+    assert not fit(task, batches, monitor)
     return reports
+
+
+class Event:
+    """One of a GPU that was busy until a second."""
+
+    def __init__(self, second: float) -> None:
+        self.second = second
+
+    def elapsed_time(self, end: "Event") -> float:
+        return 1000 * (end.second - self.second)
+
+
+@pytest.mark.parametrize(
+    ("waited", "busy_until", "arrived", "idle"),
+    [
+        (0.5, 10.0, 10.5, 0.5),  # the GPU had nothing to do in all that time
+        (0.5, 10.4, 10.5, 0.1),  # it was still computing for most of it
+        (0.5, 10.7, 10.7, 0.0),  # the batch was there before it had finished
+        (0.1, 10.0, 13.0, 0.1),  # what follows the wait, such as a validation, is no wait
+    ],
+)
+def test_waiting_is_what_a_gpu_is_idle_for(waited, busy_until, arrived, idle):
+    assert idle_seconds(waited, Event(busy_until), Event(arrived)) == pytest.approx(idle)

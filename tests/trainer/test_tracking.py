@@ -14,12 +14,12 @@ from rich.console import Console
 
 from restore_dit.config import RunConfig, TrackingConfig, load
 from restore_dit.errors import UserError
-from restore_dit.training.monitor import EndedReport, LocalMonitor, StepReport, ValidationReport
-from restore_dit.training.run import fit_here, run_training
+from restore_dit.trainer import tracking
+from restore_dit.trainer.monitor import EndedReport, LocalMonitor, StepReport, ValidationReport
+from restore_dit.trainer.run import fit_here
+from restore_dit.trainer.tracking import MlflowSink, Refused, RetryingSender, Unavailable
+from restore_dit.training.run import DenoiserTask, run_training
 from restore_dit.training.setup import set_up
-from restore_dit.training.tracking import mlflow_run
-from restore_dit.training.tracking.mlflow_run import Refused, RetryingSender, Unavailable
-from restore_dit.training.tracking.mlflow_sink import MlflowSink
 from tests.s3.ceph_server import CephServer
 
 
@@ -40,10 +40,10 @@ def test_a_stopped_and_resumed_training_is_one_run_with_all_of_it(
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a store of MLflow's own that needs no server
     uri = (tmp_path / "mlflow").as_uri()
     config = tracked(small_run, "tracked", uri)
-    setup = set_up(config)
-    setup.folder.claim(setup.store_fingerprint)
+    task = DenoiserTask(set_up(config))
+    task.claim()
     warnings: list[str] = []
-    sink = MlflowSink(setup, warnings.append)
+    sink = MlflowSink(task, warnings.append)
 
     def show(report) -> None:
         sink.show(report)
@@ -51,7 +51,7 @@ def test_a_stopped_and_resumed_training_is_one_run_with_all_of_it(
             monitor.request_stop()
 
     monitor = LocalMonitor(show)
-    assert not fit_here(setup, monitor)
+    assert not fit_here(task, monitor)
     sink.close()
 
     from mlflow import MlflowClient
@@ -71,9 +71,9 @@ def test_a_stopped_and_resumed_training_is_one_run_with_all_of_it(
     assert run.data.params["training.log_every"] == "1"  # of the first part: a parameter never changes
     assert run.data.tags["restore_dit.version"]
     steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")]
-    assert steps == [1, 2, 3, 4, 5, *range(6, setup.total_steps + 1, 2)]
+    assert steps == [1, 2, 3, 4, 5, *range(6, task.total_steps + 1, 2)]
     psnr = client.get_metric_history(run.info.run_id, "validation/psnr")
-    assert [metric.step for metric in psnr] == [*range(4, setup.total_steps + 1, 4)]
+    assert [metric.step for metric in psnr] == [*range(4, task.total_steps + 1, 4)]
     artifacts = tmp_path / "mlflow" / experiment.experiment_id / run.info.run_id / "artifacts"
     assert len(list((artifacts / "images").glob("*.png"))) == len(psnr)
     for file in Path(config.output, "tracked", "model").iterdir():
@@ -97,7 +97,7 @@ def test_a_server_that_is_away_costs_one_line(
 ):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "top-secret-token")
-    monkeypatch.setattr(mlflow_run, "SECONDS_TO_FINISH", 8.0)
+    monkeypatch.setattr(tracking, "SECONDS_TO_FINISH", 8.0)
     output = io.StringIO()
     uri = silent_server if server == "silent" else "http://127.0.0.1:9"
     config = tracked(small_run, f"away-{server}", uri, epochs=2)
@@ -112,7 +112,7 @@ def test_a_server_that_is_away_costs_one_line(
 
 
 def test_what_a_server_missed_it_gets_when_it_is_back_in_order(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mlflow_run, "SECONDS_BEFORE_RETRY", 0.05)
+    monkeypatch.setattr(tracking, "SECONDS_BEFORE_RETRY", 0.05)
     away, got, warnings = threading.Event(), [], []
     away.set()
 
@@ -173,15 +173,15 @@ def test_a_store_of_artifacts_that_does_not_let_us_in_holds_up_no_curves(
     uri = (tmp_path / "mlflow").as_uri()
     client = MlflowClient(uri)
     experiment = client.create_experiment("tests", artifact_location=f"s3://{bucket}/mlflow")
-    setup = set_up(tracked(small_run, f"artifacts-{keys}", uri))
-    setup.folder.claim(setup.store_fingerprint)
+    task = DenoiserTask(set_up(tracked(small_run, f"artifacts-{keys}", uri)))
+    task.claim()
     warnings: list[str] = []
-    sink = MlflowSink(setup, warnings.append)
+    sink = MlflowSink(task, warnings.append)
     picture = io.BytesIO()
     Image.new("RGB", (4, 4)).save(picture, "PNG")
     for step in (1, 2):
         scores = {"psnr": 20.0 + step, "mae": 0.1, "ssim": 0.9, "sam": 4.0, "seconds": 0.01}
-        sink.show(ValidationReport(step, **scores, is_best=False, picture=picture.getvalue()))
+        sink.show(ValidationReport(step, scores, "", is_best=False, picture=picture.getvalue()))
     sink.show(EndedReport(2, finished=True))
     sink.close()
 
@@ -201,7 +201,7 @@ def test_a_store_of_artifacts_that_does_not_let_us_in_holds_up_no_curves(
 
 
 def test_closing_waits_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(mlflow_run, "SECONDS_TO_FINISH", 0.1)
+    monkeypatch.setattr(tracking, "SECONDS_TO_FINISH", 0.1)
     warnings: list[str] = []
     sender = RetryingSender(warnings.append)
     sender.add(lambda: time.sleep(0.5))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from restore_dit.config import OptimiserConfig, paper
-from restore_dit.training.loop import learning_rate
+from restore_dit.trainer.loop import learning_rate
 
 
 def rate(step: int, config: OptimiserConfig, total: int = 1000, epoch: int = 10) -> float:

@@ -11,19 +11,22 @@ import safetensors.torch
 
 from restore_dit.data.storage import Location, delete_folder, exists, list_names, read_bytes, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.training.engine import StateTensors
+from restore_dit.trainer.engine import StateTensors
 
 KEPT_STATES = 2
 
 
 @dataclass(frozen=True)
 class Counters:
-    """A run's progress after `step` optimiser steps, and its best model so far."""
+    """A run's progress after `step` optimiser steps, its best weights so far, and the sum and number of the losses that
+    no report has included yet."""
 
     step: int = 0
-    best_psnr: float | None = None
+    best_score: float | None = None
     best_step: int = 0
     best_loss: float | None = None
+    unreported_loss: float = 0.0
+    unreported_steps: int = 0
 
 
 def save(folder: Location, tensors: StateTensors, counters: Counters) -> None:
@@ -58,7 +61,11 @@ def copy_latest(source: Location, target: Location) -> None:
 def load_counters(folder: Location) -> Counters:
     """The counters of the latest state; initial counters if there is none."""
     name = _latest(folder)
-    return Counters() if name is None else Counters(**json.loads(read_bytes(folder.join(name, "counters.json"))))
+    if name is None:
+        return Counters()
+    saved = json.loads(read_bytes(folder.join(name, "counters.json")))
+    saved.setdefault("best_score", saved.pop("best_psnr", None))  # its name until version 0.1
+    return Counters(**saved)
 
 
 def load_tensors(folder: Location) -> StateTensors | None:

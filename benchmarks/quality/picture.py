@@ -15,7 +15,7 @@ from restore_dit.evaluation.baselines import BASELINES
 from restore_dit.evaluation.figures import to_png
 from restore_dit.pictures.panels import INK
 
-MIN_SHOWN, MAX_SHOWN = -2.5, 3.5
+MIN_SHOWN, MAX_SHOWN = -2.5, 5.0
 """Limits of the horizontal axis in dB; marks beyond are drawn open, at the edge."""
 
 BASELINE_MARKS = dict(zip(BASELINES, "<>oXPs^D", strict=True))

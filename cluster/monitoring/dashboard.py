@@ -1,7 +1,4 @@
-"""Generates the Grafana dashboard:
-
-python -m cluster.monitoring.dashboard > cluster/monitoring/grafana-dashboard.json
-"""
+"""The Grafana dashboard. `python -m cluster.monitoring.dashboard > dashboard.json` writes the file to import."""
 
 from __future__ import annotations
 

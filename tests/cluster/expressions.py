@@ -8,6 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from cluster.monitoring import dashboard
+
 FOLDER = Path(__file__).resolve().parents[2] / "cluster" / "monitoring"
 METRIC = re.compile(r"\b(ray_\w+|up)\b(?:\{([^}]*)\})?")
 GROUPED = re.compile(r"\b(?:by|on|without|ignoring|group_left) \(([^)]*)\)")
@@ -15,7 +17,7 @@ GROUPED = re.compile(r"\b(?:by|on|without|ignoring|group_left) \(([^)]*)\)")
 
 def dashboard_expressions() -> list[str]:
     """Those of its panels, with every job, run and submission chosen."""
-    panels = json.loads((FOLDER / "grafana-dashboard.json").read_text())["panels"]
+    panels = json.loads(dashboard.text())["panels"]
     found = [target["expr"] for panel in panels for target in panel.get("targets", [])]
     return [re.sub(r"\$(job_name|run|submission)", ".*", expression) for expression in found]
 

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 from ray import serve
@@ -58,6 +58,7 @@ class JobManager:
         self._owners: dict[str, str] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._arriving: dict[str, Request] = {}
+        self._keyed = asyncio.Lock()
         self._cancelled: set[str] = set()
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
         # One slot of each reconstructor stays free for synchronous requests.
@@ -73,6 +74,11 @@ class JobManager:
             or `"queue"`, or `"key"`: its idempotency key stands for another request.
         """
         await self._recovered()
+        # Of several requests with the same key, the first is recorded before the next is compared with it.
+        async with self._keyed if request.fingerprint else nullcontext():
+            return await self._accept(request)
+
+    async def _accept(self, request: Request) -> str:
         known = self._arriving.get(request.id)
         if known is None and (request.fingerprint or request.id in self._tasks):
             known = await asyncio.to_thread(self._records.accepted, request.id)

@@ -3,6 +3,7 @@ Ray."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -31,11 +32,12 @@ def fill(
         dataset: dimensions time, y, x, with ascending dates and one variable per band (`B02`, …). Values are
             reflectance with NaN where missing, or integers of reflectance × 10000 (or scaled by the attributes
             `scale_factor`, `add_offset` and `_FillValue`). Optional variables: `clouds` (0 clear, 1 thick, 2 thin,
-            3 shadow, 255 no data) or `gap_mask` (true: missing) over the same dimensions; radar in dB, as `S1A_VV` and
-            `S1A_VH` over `S1A_time`, y, x, and `S1D_…` for the descending track. Coordinates and CRS as rioxarray
-            writes them.
+            3 shadow, 255 no data) and `gap_mask` (true: missing) over the same dimensions: a pixel that either marks,
+            or on which either is NaN, is missing; radar in dB, as `S1A_VV` and `S1A_VH` over `S1A_time`, y, x, and
+            `S1D_…` for the descending track. Coordinates and CRS as rioxarray writes them. Other variables, such as a
+            scene classification, are not read.
         model: a model directory or a loaded `Model`; `default` is the model that comes with the package.
-        mask: name of another variable, true where a pixel is missing, to use instead of `clouds` and `gap_mask`.
+        mask: name of another variable, true or 1 where a pixel is missing, to use instead of `clouds` and `gap_mask`.
         options: passed to `SamplingOptions`, for example `mask_dilation`, `steps` or `seed`.
 
     Returns:
@@ -46,23 +48,37 @@ def fill(
         reflectance; only for models that estimate it) and attributes that record how it was made.
 
     Raises:
-        UserError: the dataset has no bands or too few for the model, other dimensions, or no observed pixel.
+        UserError: the dataset has no bands or too few for the model, other dimensions, values that cannot be
+            reflectance, no observed pixel, or neither a mask nor a missing pixel.
+
+    Warns:
+        UserWarning: a band is not among those that the model fills, and keeps its gaps.
     """
+    if not isinstance(dataset, xarray.Dataset):
+        raise UserError(f"fill takes an xarray.Dataset, not {type(dataset).__name__}: open a file by open_dataset")
     loaded = model if isinstance(model, Model) else load_model(model)
     given = _checked(dataset, mask)
     series = series_of(given, "dataset")
     if series.clouds is None:
+        if not series.missing().any():
+            raise UserError(
+                "dataset: has no mask and no missing value, so there is nothing to fill: add `clouds` or `gap_mask`, "
+                "name another variable by `mask`, or set NaN where a pixel is missing"
+            )
         clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
         series = replace(series, clouds=clear)
     sampling = SamplingOptions(**options)
     gap_free = fill_gaps(loaded, series, sampling)
     filled, gaps = gap_free.series, gap_free.gap_mask
+    left = [band for band in S2_ALL_BANDS if band in dataset.data_vars and band not in filled.optical.bands]
+    if left:
+        warnings.warn(f"the model does not fill {', '.join(left)}: these bands keep their gaps", stacklevel=2)
     bands = {
         band: _with_gaps_filled(dataset[band], gaps, filled.optical.values[:, place])
         for place, band in enumerate(filled.optical.bands)
     }
     result = dataset.assign(bands).assign(
-        gap_mask=(_DIMENSIONS, gaps, {"long_name": "filled"}),
+        gap_mask=(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
         never_observed=(_DIMENSIONS[1:], filled.layers[NEVER_OBSERVED] == 1, {"long_name": "observed on no date"}),
     )
     if UNCERTAINTY in filled.layers:
@@ -88,14 +104,27 @@ def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
         if set(dataset[band].dims) != set(_DIMENSIONS):
             shown = ", ".join(map(str, dataset[band].dims)) or "nothing"
             raise UserError(f"dataset: {band} has dimensions {shown}; rename them to {', '.join(_DIMENSIONS)}")
+    if mask is not None and mask not in dataset.variables:
+        raise UserError(
+            f"dataset: no variable {mask} for the mask; its variables are {', '.join(map(str, dataset.variables))}"
+        )
+    for name in ("clouds", "gap_mask") if mask is None else (mask,):
+        if name in dataset.variables and set(dataset[name].dims) != set(_DIMENSIONS):
+            shown = ", ".join(map(str, dataset[name].dims)) or "nothing"
+            raise UserError(f"dataset: the mask {name} has dimensions {shown}; it needs {', '.join(_DIMENSIONS)}")
+    if "band" in dataset.dims:
+        raise UserError("dataset: has a dimension band, which the result needs for its uncertainty: rename or drop it")
     if mask is not None:
-        if mask not in dataset.data_vars:
-            raise UserError(
-                f"dataset: no variable {mask} for the mask; its variables are {', '.join(map(str, dataset.data_vars))}"
-            )
-        dataset = dataset.drop_vars("clouds", errors="ignore").assign(gap_mask=dataset[mask].astype(np.uint8))
-    elif "gap_mask" in dataset.data_vars:
-        dataset = dataset.assign(gap_mask=dataset["gap_mask"].astype(np.uint8))
+        dataset = dataset.drop_vars(["clouds", "gap_mask"], errors="ignore").assign(gap_mask=dataset[mask])
+    for name in ("clouds", "gap_mask"):
+        if name in dataset.variables and dataset[name].dtype == bool:
+            dataset = dataset.assign({name: dataset[name].astype(np.uint8)})
+    misnamed = [name for name in ("VV", "VH") if name in dataset.variables]
+    if misnamed:
+        raise UserError(
+            f"dataset: {misnamed[0]} is not the name of a radar variable: rename it to S1A_{misnamed[0]} (ascending "
+            f"track) or S1D_{misnamed[0]}, with the dates in S1A_time or S1D_time, or drop it"
+        )
     others = [dimension for dimension in dataset.dims if dimension not in _DIMENSIONS]
     return dataset.transpose("time", *others, "y", "x")
 

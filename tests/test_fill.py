@@ -123,3 +123,57 @@ def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_mode
     gaps = filled["gap_mask"]
     assert (filled["uncertainty"].where(gaps, 1) > 0).all()
     assert (filled["uncertainty"].where(~gaps, 0) == 0).all()
+
+
+def test_masks_mean_what_they_say_or_are_refused(dataset, small_model: Model):
+    """NaN in a mask is missing, a coordinate is a mask too, and of two masks each counts; what is neither 0 nor 1 is no
+    mask."""
+    hidden = dataset["clouds"] != 0
+    plain = dataset.drop_vars("clouds")
+    expected = restore_dit.fill(plain.assign(gap_mask=hidden), small_model)["gap_mask"]
+    unknown = hidden.astype(np.float32).where(~hidden)  # 0 where clear, NaN elsewhere
+    for given in (
+        plain.assign(gap_mask=hidden.astype(np.float32)),
+        plain.assign(gap_mask=unknown),
+        plain.assign_coords(gap_mask=hidden),
+        dataset.assign(clouds=dataset["clouds"] * 0, gap_mask=hidden),
+        dataset.assign(gap_mask=hidden & False),
+    ):
+        np.testing.assert_array_equal(restore_dit.fill(given, small_model)["gap_mask"], expected)
+    for wrong in (hidden * 0.9 + 0.05, hidden * 256, hidden.isel(time=0)):
+        with refused("gap_mask"):
+            restore_dit.fill(plain.assign(gap_mask=wrong), small_model)
+        with refused("probability" if wrong.ndim == 2 else "gap_mask"):
+            restore_dit.fill(plain.assign(probability=wrong), small_model, mask="probability")
+
+
+def test_a_series_that_nothing_says_has_gaps_is_refused(dataset, small_model: Model):
+    whole = dataset.drop_vars("clouds").fillna(0.1).assign(SCL=dataset["clouds"])
+    with refused("mask", "NaN"):
+        restore_dit.fill(whole, small_model)
+    restore_dit.fill(whole.assign(gap_mask=dataset["clouds"] * 0), small_model)
+
+
+def test_numbers_that_cannot_be_reflectance_are_refused(dataset, small_model: Model):
+    bands = [name for name in dataset.data_vars if str(name).startswith("B")]
+    stored = dataset.assign({band: (dataset[band] * 10_000).fillna(0).round().astype(np.int16) for band in bands})
+    for no_data, shown in ((-9999, "-0.9999"), (-20000, "-2")):
+        spoiled = stored.assign({band: stored[band].where(dataset["clouds"] == 0, no_data) for band in bands})
+        with refused(shown):
+            restore_dit.fill(spoiled.drop_vars("clouds").assign(gap_mask=dataset["clouds"] * 0), small_model)
+    with refused("implausible"):
+        restore_dit.fill(dataset.assign({band: dataset[band] * 1e-4 for band in bands}), small_model)
+
+
+def test_what_it_cannot_use_is_named(dataset, small_model: Model):
+    with refused("VV"):
+        restore_dit.fill(dataset.drop_vars(["S1A_VV", "S1A_VH"]).assign(VV=dataset["S1A_VV"]), small_model)
+    with refused("S1A_VH"):
+        restore_dit.fill(dataset.drop_vars("S1A_VH"), small_model)
+    with refused("str"):
+        restore_dit.fill("site.nc", small_model)  # type: ignore[arg-type]
+    with refused("band"):
+        restore_dit.fill(dataset.expand_dims(band=2), small_model)
+    with pytest.warns(UserWarning, match="B01"):
+        filled = restore_dit.fill(dataset.assign(B01=dataset["B02"]), small_model)
+    assert "B01" not in filled["gap_mask"].attrs["long_name"]

@@ -68,7 +68,8 @@ class ModelConfig(Section):
         """
         had = tuple(band for band in self.bands if band in available)
         if self.any_bands and len(had) < MIN_BANDS:
-            raise ValueError(f"the model needs {MIN_BANDS} of {', '.join(self.bands)}; the series has {len(had)}")
+            found = ", ".join(had) or "none"
+            raise ValueError(f"the model needs at least {MIN_BANDS} of {', '.join(self.bands)}; the series has {found}")
         if not self.any_bands and len(had) < len(self.bands):
             missing = ", ".join(band for band in self.bands if band not in had)
             raise ValueError(f"the model needs {missing}, which the series lacks")

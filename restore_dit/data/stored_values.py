@@ -8,9 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
-from restore_dit.series import INDEX_SCALE, NO_DATA
+from restore_dit.series import INDEX_SCALE, NO_DATA, REFLECTANCE_SCALE
 
 _LARGEST = np.iinfo(np.int16).max
+
+_PLAUSIBLE = (-0.1, 2.0)
+"""Plausible range of the median reflectance of a series over land and water."""
+
+_TOO_SMALL = 0.0001
+"""Medians smaller than this come from a scale that was applied twice."""
+
+_SENTINEL, _SENTINEL_SHARE = -0.2, 0.001
+"""A value below the former that makes up at least the latter share of all is one that stands for no data."""
 
 
 def within_range(values: NDArray[np.floating], scale: int) -> NDArray[np.floating]:
@@ -50,6 +59,31 @@ def to_stored(
             f"{where} has values up to {largest:.4g}, beyond ±{limit:g}: set its scale, offset and no-data value"
         )
     return np.where(missing, NO_DATA, np.rint(steps)).astype(np.int16)
+
+
+def require_reflectance(values: NDArray[np.int16], where: str, advice: str) -> None:
+    """Checks that stored values, `NO_DATA` where missing, can be reflectance.
+
+    Args:
+        where: description of the values, for errors.
+        advice: what to correct.
+
+    Raises:
+        UserError: their median is implausible, or one strongly negative value is repeated.
+    """
+    known = values[values != NO_DATA]
+    if not known.size:
+        return
+    median = float(np.median(known)) / REFLECTANCE_SCALE
+    if not _PLAUSIBLE[0] <= median <= _PLAUSIBLE[1] or abs(median) < _TOO_SMALL:
+        raise UserError(f"{where} has a median reflectance of {median:.3g}, which is implausible: {advice}")
+    lowest = known.min()
+    if lowest < _SENTINEL * REFLECTANCE_SCALE and (known == lowest).mean() >= _SENTINEL_SHARE:
+        share = (known == lowest).mean()
+        raise UserError(
+            f"{where} has a reflectance of {lowest / REFLECTANCE_SCALE:.4g} at {share:.1%} of its pixels: "
+            "if that stands for no data, declare it"
+        )
 
 
 def index_to_stored(index: NDArray[np.floating]) -> NDArray[np.int16]:

@@ -210,7 +210,10 @@ def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: Axes) 
             raise UserError(f"{uri}: the mapping's crs {fallback!r} is unknown: use one such as EPSG:32631") from None
     if all(_in_degrees(name, dataset[name]) for name in axes):
         return CRS.from_epsg(4326)
-    raise UserError(f"{uri}: has no CRS (crs_wkt, spatial_ref, crs or epsg): set `crs` in the mapping")
+    raise UserError(
+        f"{uri}: has no CRS (crs_wkt, spatial_ref, crs or epsg): set `crs` in the mapping, or the attribute "
+        "`crs` of the data, for example to EPSG:32631"
+    )
 
 
 def _in_degrees(name: str, axis: xarray.DataArray) -> bool:

@@ -16,15 +16,12 @@ from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Placement, resample, resample_classes
 from restore_dit.data.cubes.times import repeated_apart
 from restore_dit.data.store.masks import CLOUD_CLASSES, SOURCE
-from restore_dit.data.stored_values import stored_integers, within_range
+from restore_dit.data.stored_values import require_reflectance, stored_integers, within_range
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, S2_ALL_BANDS, THICK_CLOUD, Acquisitions
 
 S2CLOUDLESS = "s2cloudless"
 """Name of the mask method based on cloud probability."""
-
-_IMPLAUSIBLE = (-0.1, 2.0)
-"""Plausible range of the median reflectance of a series over land."""
 
 _UNSAID = ("", "nan", "None")
 """How files represent a missing processing baseline."""
@@ -167,9 +164,7 @@ def _require_reflectance(values: NDArray[np.int16], beyond: int, uri: str) -> No
             f"{uri}: no pixel of any optical band has data: check no_data and no_data_at_or_below of the mapping, or "
             "download the site again"
         )
-    median = float(np.median(known)) / REFLECTANCE_SCALE if known.size > beyond else _LARGEST
-    if not _IMPLAUSIBLE[0] <= median <= _IMPLAUSIBLE[1]:
-        raise UserError(
-            f"{uri}: has a median reflectance of {median:.3g}{' or more' if known.size <= beyond else ''}, which is "
-            "implausible for land: correct scale and offset of the mapping (reflectance × 10000 has scale 1.0e-4)"
-        )
+    advice = "correct scale, offset and no_data of the mapping (reflectance × 10000 has scale 1.0e-4)"
+    if known.size <= beyond:
+        raise UserError(f"{uri}: has a median reflectance of {_LARGEST:.3g} or more, which is implausible: {advice}")
+    require_reflectance(values, uri + ":", advice)

@@ -24,7 +24,7 @@ from restore_dit.data.cubes.datasets import readable, require_self_contained
 from restore_dit.data.cubes.georeference import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.stored_values import index_to_stored, to_stored
+from restore_dit.data.stored_values import index_to_stored, require_reflectance, to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLEAR,
@@ -167,8 +167,7 @@ def _cube(
 def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> TileSeries:
     """The series in a file.
 
-    A file without `clouds` and `gap_mask` has no cloud masks; with `gap_mask` only, the pixels it marks count as thick
-    cloud.
+    A file without `clouds` and `gap_mask` has no cloud masks. Pixels that only `gap_mask` marks count as thick cloud.
 
     Args:
         name: name of the file, for errors.
@@ -242,6 +241,12 @@ def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
     bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
     dates = _dates(dataset, name, "time")
     values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, limit=3.2) for band in bands], axis=1)
+    require_reflectance(
+        values,
+        f"{name}:",
+        "give reflectance as floating-point numbers, or integers of reflectance × 10000 or with `scale_factor`, and "
+        "mark missing values by NaN or `_FillValue`",
+    )
     return TileSeries(
         tile_id=_tile_id(dataset),
         optical=Acquisitions(values, dates, bands),
@@ -303,22 +308,33 @@ def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit
 
 
 def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
-    for variable, most in (("clouds", SHADOW), ("gap_mask", 1)):
-        if variable not in dataset.data_vars:
+    """Masks from `clouds`, `gap_mask` or both; a pixel that either lacks, or marks as missing, is missing."""
+    clouds: NDArray[np.uint8] | None = None
+    for variable, most in (("clouds", SHADOW), ("gap_mask", THICK_CLOUD)):
+        if variable not in dataset.variables:
             continue
         array = dataset.variables[variable]
-        values, missing = stored_numbers(array.values, array.attrs, f"{name}: {variable}")
-        unknown = (missing | (values == CLOUD_NO_DATA)) & (variable == "clouds")
-        if not (unknown | ((values >= 0) & (values <= most))).all():
+        values, unknown = stored_numbers(array.values, array.attrs, f"{name}: {variable}")
+        if variable == "clouds":
+            unknown = unknown | (values == CLOUD_NO_DATA)
+        values = np.where(unknown, CLOUD_NO_DATA, values)
+        if not (unknown | ((values >= 0) & (values <= most) & (values == np.rint(values)))).all():
             allowed = "0 to 3 and 255" if variable == "clouds" else "0 and 1"
-            raise UserError(f"{name}: {variable} has values other than {allowed}")
-        return np.where(unknown, CLOUD_NO_DATA, np.rint(np.where(unknown, 0, values))).astype(np.uint8)
-    return None
+            raise UserError(
+                f"{name}: {variable} has values other than {allowed}; make a mask of a scene classification or a "
+                "probability first"
+            )
+        classes = values.astype(np.uint8)
+        clouds = classes if clouds is None else np.where(clouds == CLEAR, classes, clouds)
+    return clouds
 
 
 def _radar(dataset: xarray.Dataset, name: str) -> dict[str, Acquisitions]:
     tracks = {}
     for track in _tracks(map(str, dataset.data_vars)):
+        lacking = [f"{track}_{band}" for band in S1_BANDS if f"{track}_{band}" not in dataset.variables]
+        if lacking:
+            raise UserError(f"{name}: radar track {track} lacks {lacking[0]}")
         dates = _dates(dataset, name, f"{track}_time")
         values = [_stored(dataset, name, f"{track}_{band}", DECIBEL_SCALE, limit=320) for band in S1_BANDS]
         tracks[track] = Acquisitions(np.stack(values, axis=1), dates, S1_BANDS)

@@ -59,8 +59,8 @@ class TileStore:
             if storage.list_names(location.join("tiles")):
                 raise UserError(f"{location.uri}: its ingest was not finished (no {MANIFEST_NAME}); run it again")
             raise UserError(
-                f"{location.uri}: no tile store there (no {MANIFEST_NAME}); specify a folder that `restore-dit ingest` "
-                "or `simulate` wrote"
+                f"{location.uri}: no tile store there (no {MANIFEST_NAME}); specify a folder that `restore-dit "
+                "ingest-cubes`, `ingest-pastis` or `simulate` wrote"
             )
         return cls(location, manifest)
 

@@ -55,6 +55,7 @@ def test_what_was_observed_stays_and_the_rest_is_what_the_model_says(dataset, se
     assert filled["B04"].notnull().all()
     assert filled.attrs["title"] == "mine"
     assert filled.attrs["seed"] == "0"
+    assert filled.attrs["radar"] == "S1A"
     xarray.testing.assert_equal(filled["spatial_ref"], dataset["spatial_ref"])
     np.testing.assert_array_equal(filled["S1A_VV"], dataset["S1A_VV"])
 
@@ -118,6 +119,10 @@ def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_mode
     torch.manual_seed(0)
     model = Model(build_denoiser(pixels_run.model).eval(), pixels_run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)))
     filled = restore_dit.fill(dataset[["B03", "B08", "B11", "clouds"]], model)
+    assert filled.attrs["radar"] == "none"
+    short = restore_dit.fill(dataset[["B03", "B08", "B11", "clouds"]].isel(time=slice(3)), model, mask_dilation=0)
+    assert short.attrs["calibration"].startswith("none")
+    assert "calibration" not in filled.attrs
     assert filled["uncertainty"].dims == ("band", "time", "y", "x")
     assert filled["band"].values.tolist() == ["B03", "B08", "B11"]
     gaps = filled["gap_mask"]
@@ -170,6 +175,9 @@ def test_what_it_cannot_use_is_named(dataset, small_model: Model):
         restore_dit.fill(dataset.drop_vars(["S1A_VV", "S1A_VH"]).assign(VV=dataset["S1A_VV"]), small_model)
     with refused("S1A_VH"):
         restore_dit.fill(dataset.drop_vars("S1A_VH"), small_model)
+    for option, value in (("mask_dilation", -1), ("mask_dilation", 33), ("steps", 0), ("steps", "4")):
+        with refused(option, value):
+            restore_dit.fill(dataset, small_model, **{option: value})
     with refused("str"):
         restore_dit.fill("site.nc", small_model)  # type: ignore[arg-type]
     with refused("band"):

@@ -21,6 +21,7 @@ from restore_dit.data.storage import Location, exists, locate, write_bytes_atomi
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.calibration import NOT_CALIBRATED
 from restore_dit.reconstruction.completion import Completion, complete_tiles, run_key, tile_key, write_completion
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
@@ -129,6 +130,8 @@ class TileReconstructor:
             files.append(f"{tile_id}.png")
         never_observed = int(clear.layers[NEVER_OBSERVED].sum())
         calibration = "" if filled.calibration is None else filled.calibration.remark()
+        if filled.calibration is None and options.calibrates(model):
+            calibration = f"calibration: {NOT_CALIBRATED}"
         result = FilledTile(len(clear.optical), float(gap_mask.mean()), never_observed, calibration)
         if tile_id in self.keys:
             completion = Completion(

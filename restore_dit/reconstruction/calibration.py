@@ -30,6 +30,9 @@ LEVELS = (0.5, 0.8, 0.95)
 _MIN_DATES = 4
 """Minimum number of hidden dates for a calibration."""
 
+NOT_CALIBRATED = f"none: fewer than {_MIN_DATES} dates are clear enough to hide a part of them"
+"""What results say where a calibration was wanted and there was none."""
+
 _TRUST = 8.0
 """Prior in favour of the model: the cost of α = 0 before any date is tested, in units of the logarithm of a date's mean
 squared error. The blocks of a date say less than all of it, so they count only where they agree: 8 equals 24 dates on

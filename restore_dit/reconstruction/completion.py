@@ -7,10 +7,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 
 from pydantic import ValidationError
 
-from restore_dit import __version__
 from restore_dit.config.examples import Section
 from restore_dit.config.jobs import ReconstructionConfig
 from restore_dit.data.storage import Location, list_names, read_bytes, write_bytes_atomically
@@ -20,6 +21,10 @@ from restore_dit.reconstruction.reconstruct import mask_dilation
 from restore_dit.reconstruction.sampling import SamplingOptions
 
 _LOOK_UPS_AT_ONCE = 16
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_CODE_OF_RESULTS = ("reconstruction", "model", "diffusion", "data/examples", "data/stored_values.py", "series.py")
+"""Files of the package, and folders of files, that determine what is filled, and how."""
 
 
 class Completion(Section):
@@ -37,14 +42,14 @@ class Completion(Section):
 
 
 def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions) -> str:
-    """A checksum of everything that determines the results of all tiles: weights, options and the version of this
-    package. It does not depend on the number of processes or the batch size, which do not change the results."""
+    """A checksum of everything that determines the results of all tiles: weights, options and the code that fills. It
+    does not depend on the number of processes or the batch size, which do not change the results."""
     weights = hashlib.blake2b(digest_size=16)
     for name, tensor in model.denoiser.state_dict().items():
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     content = {
-        "version": __version__,
+        "code": _code(),
         "weights": weights.hexdigest(),
         "model": model.config.model_dump(mode="json", include={"data", "model", "diffusion"}),
         "normalisation": model.normalisation.to_json().decode(),
@@ -56,6 +61,17 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "output": [config.format, config.figures],
     }
     return _checksum(content)
+
+
+@cache
+def _code() -> str:
+    """A checksum of the code that determines results. A version number would miss changes between releases."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in _CODE_OF_RESULTS:
+        place = _PACKAGE / name
+        for file in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            found.update(file.relative_to(_PACKAGE).as_posix().encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
 
 
 def tile_key(run: str, record: TileRecord) -> str:

@@ -16,11 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit import __version__
+from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.dilation import hidden_pixels, mistaken_ground
 from restore_dit.data.examples.normalisation import published_scale_to_stored, stored_to_published_scale
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.calibration import SeriesCalibration, calibrate, compare, visible_nearby
+from restore_dit.reconstruction.calibration import (
+    NOT_CALIBRATED,
+    SeriesCalibration,
+    calibrate,
+    compare,
+    visible_nearby,
+)
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.probes import choose_probes
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sample_in_process
@@ -217,9 +224,13 @@ def _reason_without_observations(model: Model, series: TileSeries, options: Samp
 def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFree) -> dict[str, str]:
     """Provenance and calibration of a result, as its attributes; `name` is the model's name."""
     sampler, steps = options.solver(model)
-    calibration = filled.calibration
+    calibration, radar = filled.calibration, model.config.data.radar if model.config.model.radar_channels else None
     found = {} if calibration is None else calibration.attributes(filled.series.optical.bands)
+    if calibration is None and options.calibrates(model):
+        found = {"CALIBRATION": NOT_CALIBRATED}
+    tracks = [track for track in filled.series.radar if radar is not None and radar.track in (BOTH_TRACKS, track)]
     return found | {
+        "RADAR": " ".join(tracks) or "none",
         "SOFTWARE": f"restore-dit {__version__}",
         "MODEL": name,
         "SEED": str(options.seed),

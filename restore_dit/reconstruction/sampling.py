@@ -54,6 +54,13 @@ class SamplingOptions:
     sampler: SamplerName | None = None
     calibrate: bool = True
 
+    def __post_init__(self) -> None:
+        """Raises `UserError` for a number of steps or a dilation that makes no sense."""
+        for name, least, most in (("steps", 1, 10_000), ("mask_dilation", 0, 32)):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int) and least <= value <= most):
+                raise UserError(f"{name}={value!r}: must be an integer from {least} to {most}")
+
     def solver(self, model: Model) -> tuple[SamplerName, int]:
         """Sampler and number of steps for a model.
 

@@ -17,6 +17,7 @@ from restore_dit.config.jobs import ReconstructionConfig, SamplingConfig
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
+from restore_dit.reconstruction import completion
 from restore_dit.reconstruction.batch import plan_reconstruction
 from restore_dit.reconstruction.completion import Completion
 from restore_dit.reconstruction.model_directory import Model, save_model
@@ -159,3 +160,21 @@ def test_every_cube_of_a_folder_is_an_input_of_its_own(job: ReconstructionConfig
         assert_names(reason, "B02")
     with refused("site c", "a, b"):
         plan_reconstruction(job.model_copy(update={**cubes, "tiles": ("c",)}))
+
+
+def test_results_of_other_code_are_not_taken_as_done(small_model, tmp_path, monkeypatch):
+    config = ReconstructionConfig(input="in", output="out")
+    package = tmp_path / "restore_dit"
+    shutil.copytree(completion._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+
+    def key() -> str:
+        completion._code.cache_clear()
+        return completion.run_key(small_model, config, SamplingOptions())
+
+    here = key()
+    monkeypatch.setattr(completion, "_PACKAGE", package)
+    assert key() == here
+    rule = package / "data" / "examples" / "dilation.py"
+    rule.write_text(rule.read_text() + "\n# another rule\n")
+    assert key() != here
+    completion._code.cache_clear()

@@ -94,6 +94,8 @@ def read_optical(
     merged, dates, merged_masks = merge_days_and_masks(values, times, list(masks.values()))
     # A cube shared by radar and optical has empty optical images on the radar's dates.
     seen = (merged != NO_DATA).any(axis=(1, 2, 3))
+    if not seen.all():
+        remarks.append(f"{optical[0].file.uri}: {(~seen).sum()} of {len(seen)} dates have no optical data: left out")
     merged, dates = merged[seen], dates[seen]
     nothing = (merged == NO_DATA).all(axis=1)
     others = {

@@ -57,6 +57,13 @@ def find_sites(source: str | Path, mapping: CubeMapping) -> list[Site]:
     folder = storage.locate(source)
     if _matches(folder, mapping):
         return sites_of_files([folder], folder, mapping)
+    patterns = ", ".join(product.files for product in mapping.optical)
+    if not storage.is_folder(folder):
+        if storage.exists(folder):
+            raise UserError(
+                f"{folder.uri}: does not match {patterns}, the files of the mapping: choose another mapping"
+            )
+        raise UserError(f"{folder.uri}: not found: check the path")
     names = storage.list_names(folder)
     sites = sites_of_files([folder.join(name) for name in names], folder, mapping)
     if not sites:
@@ -65,9 +72,8 @@ def find_sites(source: str | Path, mapping: CubeMapping) -> list[Site]:
             files = [inner.join(name) for name in storage.list_names(inner)]
             sites += sites_of_files(files, inner, mapping) or [Site(inner.name, inner.uri, ())]
         if not any(site.files for site in sites):
-            patterns = ", ".join(product.files for product in mapping.optical)
             raise UserError(
-                f"{folder.uri}: no file matches {patterns} in this folder or its subfolders: check folder and mapping"
+                f"{folder.uri}: no file matches {patterns} in this folder or its subfolders: choose another mapping"
             )
     return _without_namesakes(sorted(sites, key=lambda site: site.tile_id))
 

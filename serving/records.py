@@ -57,7 +57,9 @@ class RequestOptions(BaseModel):
     steps: int | None = Field(None, ge=1, description="diffusion steps; none: the model's own")
     sampler: SamplerName | None = None
     seed: int = Field(0, ge=-(2**63), lt=2**63)
-    mask_dilation: int | None = Field(None, ge=0, le=32, description="pixels to grow masks by")
+    mask_dilation: int | None = Field(
+        None, ge=0, le=32, description="pixels by which masks of cloud and shadow are dilated"
+    )
     dates: Annotated[tuple[str, ...], Listed] = Field((), max_length=2000, description="ISO dates to return; none: all")
     outputs: Annotated[tuple[Output, ...], Listed] = Field(("reflectance",), min_length=1, max_length=20)
     format: Literal["netcdf", "geotiff", "json"] = "netcdf"

@@ -175,6 +175,9 @@ def test_what_it_cannot_use_is_named(dataset, small_model: Model):
         restore_dit.fill(dataset.drop_vars(["S1A_VV", "S1A_VH"]).assign(VV=dataset["S1A_VV"]), small_model)
     with refused("S1A_VH"):
         restore_dit.fill(dataset.drop_vars("S1A_VH"), small_model)
+    power = {name: 10 ** (dataset[name] / 10) for name in ("S1A_VV", "S1A_VH")}
+    with refused("S1A_VH", "dB"):
+        restore_dit.fill(dataset.assign(power), small_model)
     for option, value in (("mask_dilation", -1), ("mask_dilation", 33), ("steps", 0), ("steps", "4")):
         with refused(option, value):
             restore_dit.fill(dataset, small_model, **{option: value})

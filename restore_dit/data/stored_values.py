@@ -15,6 +15,9 @@ _LARGEST = np.iinfo(np.int16).max
 _PLAUSIBLE = (-0.1, 2.0)
 """Plausible range of the median reflectance of a series over land and water."""
 
+_PLAUSIBLE_VH = (-50.0, -0.5)
+"""Plausible range in dB of the median backscatter of land in VH."""
+
 _TOO_SMALL = 0.0001
 """Medians smaller than this come from a scale that was applied twice."""
 
@@ -84,6 +87,23 @@ def require_reflectance(values: NDArray[np.int16], where: str, advice: str) -> N
             f"{where} has a reflectance of {lowest / REFLECTANCE_SCALE:.4g} at {share:.1%} of its pixels: "
             "if that stands for no data, declare it"
         )
+
+
+def require_backscatter(decibel: NDArray[np.floating], where: str, advice: str) -> None:
+    """Checks that values in dB, NaN where missing, can be the backscatter of land in VH.
+
+    Args:
+        where: description of the values, for errors.
+        advice: what to correct.
+
+    Raises:
+        UserError: their median is implausible.
+    """
+    if np.isnan(decibel).all():
+        return
+    median = float(np.nanmedian(decibel))
+    if not _PLAUSIBLE_VH[0] <= median <= _PLAUSIBLE_VH[1]:
+        raise UserError(f"{where} has a median of {median:.3g} dB, which is implausible for land: {advice}")
 
 
 def index_to_stored(index: NDArray[np.floating]) -> NDArray[np.int16]:

@@ -14,12 +14,9 @@ from restore_dit.config.cube_mapping import RadarProduct
 from restore_dit.data.cubes.acquisition_merge import merge_days
 from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Placement, resample
-from restore_dit.data.stored_values import stored_integers, within_range
+from restore_dit.data.stored_values import require_backscatter, stored_integers, within_range
 from restore_dit.errors import UserError
 from restore_dit.series import DECIBEL_SCALE, NO_DATA, S1_BANDS, Acquisitions
-
-_IMPLAUSIBLE = (-50.0, -0.5)
-"""Plausible range in dB of the median backscatter of land in VH."""
 
 _APART = np.timedelta64(31, "D")
 """Maximum time between the optical and the radar series; radar further away says nothing about the land."""
@@ -99,7 +96,8 @@ def _band(entry: RadarFile, band: str, grid: GeoBox, remarks: list[str]) -> NDAr
         positive = np.where(values > 0, values, np.nan)  # swath borders and pixels zeroed by noise removal have no data
         values = (20 if entry.product.unit == "amplitude" else 10) * np.log10(positive)
     if band == "VH":
-        _require_backscatter(values, entry)
+        advice = f"correct unit, scale and offset of the mapping (its unit is {entry.product.unit})"
+        require_backscatter(values, f"{entry.file.uri}: VH", advice)
     held = within_range(values, DECIBEL_SCALE)
     beyond = int((np.isnan(held) & ~np.isnan(values)).sum())
     if beyond:
@@ -108,14 +106,3 @@ def _band(entry: RadarFile, band: str, grid: GeoBox, remarks: list[str]) -> NDAr
         )
     decibel = 10 * np.log10(resample(10 ** (held / 10), entry.placement, grid, "nearest").astype(np.float64))
     return stored_integers(decibel, DECIBEL_SCALE)
-
-
-def _require_backscatter(decibel: NDArray[np.floating], entry: RadarFile) -> None:
-    if np.isnan(decibel).all():
-        return
-    median = float(np.nanmedian(decibel))
-    if not _IMPLAUSIBLE[0] <= median <= _IMPLAUSIBLE[1]:
-        raise UserError(
-            f"{entry.file.uri}: VH has a median of {median:.3g} dB, which is implausible for land: correct unit, scale "
-            f"and offset of the mapping (its unit is {entry.product.unit})"
-        )

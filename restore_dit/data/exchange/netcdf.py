@@ -24,7 +24,7 @@ from restore_dit.data.cubes.datasets import readable, require_self_contained
 from restore_dit.data.cubes.georeference import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.stored_values import index_to_stored, require_reflectance, to_stored
+from restore_dit.data.stored_values import index_to_stored, require_backscatter, require_reflectance, to_stored
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLEAR,
@@ -337,6 +337,11 @@ def _radar(dataset: xarray.Dataset, name: str) -> dict[str, Acquisitions]:
             raise UserError(f"{name}: radar track {track} lacks {lacking[0]}")
         dates = _dates(dataset, name, f"{track}_time")
         values = [_stored(dataset, name, f"{track}_{band}", DECIBEL_SCALE, limit=320) for band in S1_BANDS]
+        cross_polarised = values[S1_BANDS.index("VH")]
+        decibel = np.where(cross_polarised == NO_DATA, np.nan, cross_polarised / DECIBEL_SCALE)
+        require_backscatter(
+            decibel, f"{name}: {track}_VH", "give backscatter in dB, as numbers or integers of dB × 100"
+        )
         tracks[track] = Acquisitions(np.stack(values, axis=1), dates, S1_BANDS)
     return tracks
 

@@ -35,6 +35,7 @@ def test_it_is_small_and_says_what_it_is(shipped: Model):
     assert not any(text.startswith(("/", "file:")) for text in (shipped.config.data.store, shipped.config.output))
 
 
+@pytest.mark.slow
 def test_it_beats_kriging_on_tiles_of_another_seed(shipped: Model):
     config = SimulationConfig(height=32, width=32, varied=True, mask_errors=0)
     gains = []

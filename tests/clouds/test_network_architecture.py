@@ -37,6 +37,7 @@ def test_an_unknown_encoder_is_met_with_its_nearest_names():
         build_network(CloudNetworkConfig(encoder="0"))
 
 
+@pytest.mark.slow
 def test_who_builds_no_network_does_not_load_its_library():
     code = (
         "import sys, restore_dit.cli, restore_dit.clouds.model_directory;"

@@ -42,6 +42,7 @@ def settings(model: str, store, tmp_path: Path, **changes) -> EvaluationConfig:
     return EvaluationConfig(model=model, store=store.uri, output=str(tmp_path / "out"), figures=1, **changes)
 
 
+@pytest.mark.slow
 def test_a_second_model_is_scored_on_the_same_frames(untrained, pixels_run, small_store, tmp_path):
     """Here an untrained network of pixels, which begins near kriging, beside one that interpolates."""
     place = str(tmp_path / "kriging")
@@ -149,6 +150,7 @@ def test_a_store_without_the_list_that_a_model_was_trained_by_is_scored_by_masks
     assert by_masks.facts["tiles"] == "1"
 
 
+@pytest.mark.slow
 def test_frames_must_be_clear_by_their_source_too(small_run, untrained, tmp_path):
     """Masks in use that call everything clear, beside the source's: a frame that those call cloudy is no target, and
     what they hide in another is unknown."""
@@ -197,6 +199,7 @@ def test_a_tile_without_masks_of_its_source_is_refused(small_run, untrained, tmp
         evaluate(settings(untrained, store, tmp_path, part="all", targets=targets))
 
 
+@pytest.mark.slow
 def test_tiles_that_training_saw_are_told(small_run, small_store, untrained, tmp_path):
     """By the split of a model that does not say what it has seen, by content where it does, at another address too."""
     setup = set_up(small_run)

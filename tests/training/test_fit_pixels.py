@@ -43,6 +43,7 @@ def test_what_was_trained_is_what_is_loaded(trained: Model, pixels_run: RunConfi
     assert trained.metrics["validation_psnr_missing"] > 15
 
 
+@pytest.mark.slow
 def test_a_longer_training_fits_better(pixels_run: RunConfig):
     config = pixels_run.model_copy(
         update={
@@ -71,6 +72,7 @@ def test_any_three_bands_and_any_radar_are_taken(trained: Model, small_store):
         fill_gaps(trained, replace(series, optical=two), SamplingOptions())
 
 
+@pytest.mark.slow
 def test_a_long_series_is_filled_at_once_and_its_seed_does_not_matter(trained: Model, small_store):
     series = small_store.load(small_store.tile_ids[1]).series()
     frames, gaps = np.arange(len(series.optical)), series.missing()

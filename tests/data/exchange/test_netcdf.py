@@ -82,8 +82,8 @@ def test_any_plausible_values_come_back(seed, height, width, radar):
 
     place = Georeference("EPSG:32631", (10.0, 0.0, 600_000.0, 0.0, -10.0, 4_900_020.0))
     clouds = random.choice(np.array([0, 1, 2, 3, 255], np.uint8), (3, height, width))
-    tracks = {"S1A": drawn(S1_BANDS, 2, -8000, -100)} if radar else {}
-    series = TileSeries("t", drawn(("B02", "B8A"), 3, -1999, 32000), clouds, tracks, place)
+    tracks = {"S1A": drawn(S1_BANDS, 2, -5000, -50)} if radar else {}
+    series = TileSeries("t", drawn(("B02", "B8A"), 3, -999, 20000), clouds, tracks, place)
     assert_same(series, netcdf.decode(netcdf.encode(series), "a.nc"))
 
 

@@ -267,6 +267,7 @@ def test_ctrl_c_keeps_what_is_done(pastis, undamaged, tmp_path):
     assert fingerprint(tmp_path / "store") == fingerprint(undamaged, "30000", "40000")
 
 
+@pytest.mark.slow
 def test_killed_ten_times_it_ends_as_in_one_go(tmp_path):
     """SIGKILL at a random moment, again and again, each time in a process of its own."""
     source = tmp_path / "PASTIS-R"

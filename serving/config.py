@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -13,11 +13,6 @@ from restore_dit.data.exchange.limits import SeriesLimits
 
 AT_ONCE = 4
 """Series that a process reconstructs concurrently."""
-
-
-BY_VALUE: dict[str, Any] = {"_by_reference": False}
-"""Options of a deployment handle that sends arrays directly to the other process. Ray's object store, which is the
-default, takes 20 ms of processor time for those of a small request."""
 
 
 class LimitsConfig(Section):

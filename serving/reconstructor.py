@@ -26,7 +26,7 @@ from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions
 from restore_dit.series import TileSeries
 from serving.answers import Answer, require_answerable
-from serving.config import AT_ONCE, BY_VALUE, ServingConfig
+from serving.config import AT_ONCE, ServingConfig
 from serving.failures import hiding_operator_errors
 from serving.inputs import Inputs
 from serving.records import Records, Request, RequestOptions, State, replace_state
@@ -55,7 +55,7 @@ class Reconstructor:
     """Reconstructs series. It holds no network: the samplers do."""
 
     def __init__(self, config: ServingConfig, sampler: DeploymentHandle) -> None:
-        self._config, self._sampler = config, sampler.options(**BY_VALUE)
+        self._config, self._sampler = config, sampler
         self._records = Records(locate(config.state))
         self._inputs = Inputs.of(config)
         self._registry = Registry(config.models, config.default_model)

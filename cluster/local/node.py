@@ -18,10 +18,8 @@ from restore_dit.errors import UserError
 
 SERVE_ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares",
-    "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
 }
-"""By the first, Ray Serve's HTTP proxies on the nodes install the endpoint's middleware. By the second, they send
-requests and answers directly, with the cluster's token, rather than through Ray's object store."""
+"""By this, Ray Serve's HTTP proxies on the nodes install the endpoint's middleware."""
 
 MARK = "RESTORE_DIT_CLUSTER"
 """Environment variable of every process of a cluster, set to the cluster's folder, by which `down` finds them."""

@@ -18,7 +18,7 @@ from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_description import ModelDescription
 from serving.access import ANONYMOUS, RateLimit, Tokens
-from serving.config import BY_VALUE, ServingConfig
+from serving.config import ServingConfig
 from serving.proxy import RETRY_SECONDS
 from serving.records import Records, State
 from serving.registry import NoSuchModel, Registry
@@ -47,7 +47,7 @@ class Calls:
         job_manager: DeploymentHandle,
     ) -> None:
         self.config, self.tokens = config, tokens
-        self.reconstructor, self.job_manager = reconstructor.options(**BY_VALUE), job_manager
+        self.reconstructor, self.job_manager = reconstructor, job_manager
         self.records = Records(locate(config.state))
         self.registry = Registry(config.models, config.default_model)
         # Each ingress sees only its share of the requests.

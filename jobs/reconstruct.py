@@ -54,7 +54,7 @@ def _summary(tile_id: str, filled: FilledTile) -> str:
     text = f"{tile_id}: {filled.dates} dates, {filled.reconstructed:.0%} of pixels reconstructed"
     if filled.never_observed:
         text += f"; {filled.never_observed} pixels are never observed and so are guesses (marked in never_observed)"
-    return f"{text}; {filled.calibration}" if filled.calibration else text
+    return f"{text}; {filled.remark}" if filled.remark else text
 
 
 if __name__ == "__main__":

@@ -236,8 +236,8 @@ class LocalClient:
         from restore_dit.reconstruction.reconstruct import fill_gaps
         from restore_dit.reconstruction.sampling import SamplingOptions
 
-        clear, gap_mask, _ = fill_gaps(self._model, series, SamplingOptions(**options))
-        return Reconstruction(clear, gap_mask)
+        filled = fill_gaps(self._model, series, SamplingOptions(**options))
+        return Reconstruction(filled.series, filled.gap_mask)
 
 
 @contextmanager

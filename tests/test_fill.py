@@ -45,7 +45,7 @@ def dataset(series: TileSeries) -> xarray.Dataset:
 
 def test_what_was_observed_stays_and_the_rest_is_what_the_model_says(dataset, series, small_model: Model):
     filled = restore_dit.fill(dataset, small_model)
-    expected, gaps, _ = fill_gaps(small_model, series, SamplingOptions())
+    expected, gaps, *_ = fill_gaps(small_model, series, SamplingOptions())
     np.testing.assert_array_equal(filled["gap_mask"], gaps)
     np.testing.assert_array_equal(filled["never_observed"], expected.layers[NEVER_OBSERVED] == 1)
     for index, band in enumerate(series.optical.bands):

@@ -28,6 +28,11 @@ class SamplingConfig(Section):
         description="first hide and fill some clear dates of each series, blend with interpolation where the model "
         "is worse than it, and rescale the predicted uncertainty to the errors found (pixel networks)",
     )
+    orbit_offsets: bool = Field(
+        True,
+        description="where two orbits see a place, estimate from the series how their dates differ, fill it without "
+        "that difference and put it back (pixel networks)",
+    )
 
 
 class EvaluationConfig(Section):

@@ -47,13 +47,13 @@ class FilledTile:
     """What was written for a tile.
 
     dates: number of dates. reconstructed: share of the pixels that were filled. never_observed: number of pixels that
-    are observed on no date. calibration: one line on the calibration; empty if there was none.
+    are observed on no date. remark: one line on the orbits and the calibration; empty if there were none.
     """
 
     dates: int
     reconstructed: float
     never_observed: int
-    calibration: str
+    remark: str
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,12 @@ class TileReconstructor:
             )
             files.append(f"{tile_id}.png")
         never_observed = int(clear.layers[NEVER_OBSERVED].sum())
-        calibration = "" if filled.calibration is None else filled.calibration.remark()
-        if filled.calibration is None and options.calibrates(model):
-            calibration = f"calibration: {NOT_CALIBRATED}"
-        result = FilledTile(len(clear.optical), float(gap_mask.mean()), never_observed, calibration)
+        remarks = [] if filled.orbits is None else [filled.orbits.remark(clear.optical.bands)]
+        if filled.calibration is not None:
+            remarks.append(filled.calibration.remark())
+        elif options.calibrates(model):
+            remarks.append(f"calibration: {NOT_CALIBRATED}")
+        result = FilledTile(len(clear.optical), float(gap_mask.mean()), never_observed, "; ".join(remarks))
         if tile_id in self.keys:
             completion = Completion(
                 key=self.keys[tile_id],
@@ -209,4 +211,5 @@ def sampling_options(config: SamplingConfig) -> SamplingOptions:
         config.batch_size,
         sampler=config.sampler,
         calibrate=config.calibrate,
+        orbit_offsets=config.orbit_offsets,
     )

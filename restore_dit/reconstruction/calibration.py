@@ -66,30 +66,31 @@ class Comparison(NamedTuple):
 
 def compare(
     probes: list[Probe],
-    published: Callable[[SpatialTile], NDArray[np.float32]],
+    published: Callable[[SpatialTile, int | None], NDArray[np.float32]],
     visible: NDArray[np.bool_],
     days: NDArray[np.floating],
     bands: NDArray[np.intp],
     reach: int,
-    maker: Callable[[SpatialTile, NDArray[np.bool_]], WindowMaker],
+    maker: Callable[[SpatialTile, NDArray[np.bool_], int | None], WindowMaker],
     sample: Sample,
 ) -> list[Comparison]:
     """Fills each probe with the model and by linear interpolation, and joins the probes of a date.
 
-    published: returns the values [n, C, h, w] of a block. visible: [n, H, W]. days: [n].
+    published: returns the values [n, C, h, w] of a block; nothing in them may depend on the
+        given frame, if any. visible: [n, H, W]. days: [n].
     bands: [C] indices of these bands among the network's.
     reach: number of clear dates before and after a date on which the network's answer depends.
-    maker: returns a maker of windows from a block and its hidden pixels [n, h, w].
+    maker: returns a maker of windows from a block, its hidden pixels [n, h, w] and, as `published`, a frame.
     sample: its predictions contain the values of the network's bands, then their standard deviations.
     """
     spans = [probe.span(visible, reach) for probe in probes]
     windows = (
-        replace(maker(probe.block, ~probe.visible(visible))(*span), pixels=probe.pixels)
+        replace(maker(probe.block, ~probe.visible(visible), probe.left_out)(*span), pixels=probe.pixels)
         for probe, span in zip(probes, spans, strict=True)
     )
     of_dates: dict[tuple[int, bool], list[list[NDArray[np.float32]]]] = {}
     for probe, (start, _), prediction in zip(probes, spans, sample(windows), strict=True):
-        values = _at(published(probe.block), probe.pixels)
+        values = _at(published(probe.block, probe.left_out), probe.pixels)
         shown = _at(probe.visible(visible), probe.pixels)
         line = _linear(values, shown, days)[probe.frame]
         answer, deviation = (part[bands] for part in np.split(prediction[probe.frame - start], 2))

@@ -58,6 +58,7 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "precision": options.precision,
         "mask_dilation": mask_dilation(model, options),
         "calibrate": options.calibrate,
+        "orbit_offsets": options.orbit_offsets,
         "output": [config.format, config.figures],
     }
     return _checksum(content)

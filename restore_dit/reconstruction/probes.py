@@ -65,6 +65,11 @@ class Probe(NamedTuple):
     pixels: NDArray[np.int64]
     whole: bool
 
+    @property
+    def left_out(self) -> int | None:
+        """The frame of which nothing may be known anywhere, if this stands for a date that is hidden entirely."""
+        return self.frame if self.whole else None
+
     def visible(self, visible: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The pixels of the block that stay visible [n, h, w], given those of the series, `visible` [n, H, W]."""
         shown = visible[:, self.block.rows, self.block.columns].copy()

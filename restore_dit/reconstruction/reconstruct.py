@@ -8,7 +8,7 @@ and band, and windows lie on a grid anchored to the input, so the result does no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -19,7 +19,11 @@ from restore_dit import __version__
 from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.dilation import hidden_pixels, mistaken_ground
-from restore_dit.data.examples.normalisation import published_scale_to_stored, stored_to_published_scale
+from restore_dit.data.examples.normalisation import (
+    OPTICAL_CEILING,
+    published_scale_to_stored,
+    stored_to_published_scale,
+)
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.calibration import (
     NOT_CALIBRATED,
@@ -29,6 +33,7 @@ from restore_dit.reconstruction.calibration import (
     visible_nearby,
 )
 from restore_dit.reconstruction.model_directory import Model
+from restore_dit.reconstruction.orbits import OrbitOffsets, estimate_orbit_offsets
 from restore_dit.reconstruction.probes import choose_probes
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sample_in_process
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
@@ -47,19 +52,23 @@ OnProgress = Callable[[int, int], None]
 
 class Filled(NamedTuple):
     """`values` [n, C, H, W] on the published scale, their standard `deviation` in the same shape (None if the network
-    does not estimate it), and the `calibration` on this series (None if there was none)."""
+    does not estimate it), the `calibration` on this series and the offsets of its `orbits` (None if there were none;
+    their bands are those of the series)."""
 
     values: NDArray[np.float32]
     deviation: NDArray[np.float32] | None = None
     calibration: SeriesCalibration | None = None
+    orbits: OrbitOffsets | None = None
 
 
 class GapFree(NamedTuple):
-    """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `calibration` as in `Filled`."""
+    """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `calibration` and `orbits` as in
+    `Filled`."""
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
     calibration: SeriesCalibration | None
+    orbits: OrbitOffsets | None
 
 
 def reconstruct(
@@ -116,8 +125,9 @@ def reconstruct_with_deviation(
     total, done = len(tiles) * len(windows), 0
     device = next(model.denoiser.parameters()).device
 
-    def maker(place: SpatialTile, gaps: NDArray[np.bool_]) -> WindowMaker:
-        return WindowMaker(model, _cut(series, place), place, frames, gaps, options.seed, device)
+    def maker(place: SpatialTile, gaps: NDArray[np.bool_], left_out: int | None = None) -> WindowMaker:
+        tile = DecodedTile(level.cut(place, left_out))
+        return WindowMaker(model, tile, place, frames, gaps, options.seed, device)
 
     def prepared() -> Iterator[PreparedWindow]:
         for place in tiles:
@@ -135,9 +145,13 @@ def reconstruct_with_deviation(
     band_indices = np.array([model.config.model.bands.index(band) for band in bands])
     order = [series.optical.bands.index(band) for band in bands]
     days = days_since_origin(series.optical.dates[frames])
+    offsets = None
+    if options.orbit_offsets and model.config.model.network == "pixels":
+        offsets = estimate_orbit_offsets(series.optical.values[frames], ~hidden, days)
+    level = _Level(series, frames, offsets)
 
-    def published(place: SpatialTile) -> NDArray[np.float32]:
-        return stored_to_published_scale(series.optical.values[:, :, place.rows, place.columns][frames][:, order])
+    def published(place: SpatialTile, left_out: int | None = None) -> NDArray[np.float32]:
+        return stored_to_published_scale(level.cut(place, left_out).optical.values[frames][:, order])
 
     calibration = None
     if options.calibrates(model):
@@ -156,15 +170,49 @@ def reconstruct_with_deviation(
     del blend
     values, deviation = blended[:, band_indices], blended[:, network_bands + band_indices] if has_deviation else None
     del blended
-    if calibration is not None and deviation is not None:
-        beside = visible_nearby(~hidden)
-        for row in range(0, height, PIXELS_TILE):  # in strips, to save memory
-            strip = SpatialTile(row, 0, min(PIXELS_TILE, height - row), width)
-            here = (slice(None), slice(None), strip.rows)
+    beside = visible_nearby(~hidden) if calibration is not None else None
+    for row in range(0, height, PIXELS_TILE):  # in strips, to save memory
+        strip = SpatialTile(row, 0, min(PIXELS_TILE, height - row), width)
+        here = (slice(None), slice(None), strip.rows)
+        if calibration is not None and deviation is not None and beside is not None:
             calibration.apply(
                 values[here], deviation[here], published(strip), ~hidden[:, strip.rows], beside[:, strip.rows], days
             )
-    return Filled(values, deviation, calibration)
+        level.restore(values[here], strip, hidden[:, strip.rows], order)
+    return Filled(values, deviation, calibration, offsets)
+
+
+@dataclass(frozen=True)
+class _Level:
+    """A series without the offsets of its orbits, if it has any, at the n frames to be filled."""
+
+    series: TileSeries
+    frames: NDArray[np.intp]
+    offsets: OrbitOffsets | None
+
+    def cut(self, place: SpatialTile, left_out: int | None = None) -> TileSeries:
+        """The series within a spatial tile, without the offsets; if a frame is left out, without those that the others
+        show."""
+        cut = _cut(self.series, place)
+        if self.offsets is None:
+            return cut
+        values = cut.optical.values.copy()
+        at_frames = values[self.frames]
+        shift = self.offsets.of_dates(left_out)[:, :, None, None]
+        values[self.frames] = np.where(at_frames == NO_DATA, at_frames, at_frames - shift)
+        return replace(cut, optical=replace(cut.optical, values=values))
+
+    def restore(
+        self, values: NDArray[np.float32], place: SpatialTile, hidden: NDArray[np.bool_], order: list[int]
+    ) -> None:
+        """Adds the offsets to the `values` [n, C, h, w] of a tile on the published scale, in place, where they were
+        `hidden` [n, h, w]. The others are what was observed. order: [C] indices of these bands in the series."""
+        if self.offsets is None:
+            return
+        observed = _cut(self.series, place).optical.values[self.frames][:, order]
+        shift = np.float32(self.offsets.of_dates()[:, order, None, None]) / OPTICAL_CEILING
+        filled = (values + shift).clip(0, 1)
+        np.copyto(values, np.where(hidden[:, None], filled, stored_to_published_scale(observed)))
 
 
 def fill_gaps(
@@ -202,7 +250,7 @@ def fill_gaps(
     optical = Acquisitions(values, series.optical.dates, bands)
     kept = {name: layer for name, layer in series.layers.items() if name != UNCERTAINTY}
     clear = replace(series, optical=optical, clouds=None, layers=kept | marks)
-    return GapFree(clear, gaps, filled.calibration)
+    return GapFree(clear, gaps, filled.calibration, filled.orbits)
 
 
 def _reason_without_observations(model: Model, series: TileSeries, options: SamplingOptions) -> str:
@@ -228,6 +276,8 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
     found = {} if calibration is None else calibration.attributes(filled.series.optical.bands)
     if calibration is None and options.calibrates(model):
         found = {"CALIBRATION": NOT_CALIBRATED}
+    if filled.orbits is not None:
+        found |= filled.orbits.attributes(filled.series.optical.bands)
     tracks = [track for track in filled.series.radar if radar is not None and radar.track in (BOTH_TRACKS, track)]
     return found | {
         "RADAR": " ".join(tracks) or "none",
@@ -254,7 +304,7 @@ def _missing(model: Model, series: TileSeries, options: SamplingOptions) -> NDAr
     return missing | hidden_pixels(series.clouds, mask_dilation(model, options), mistaken_ground(series.clouds))
 
 
-def _cut(series: TileSeries, place: SpatialTile) -> DecodedTile:
+def _cut(series: TileSeries, place: SpatialTile) -> TileSeries:
     """The part of a series within one spatial tile, as views."""
 
     def cut(acquisitions: Acquisitions) -> Acquisitions:
@@ -263,4 +313,4 @@ def _cut(series: TileSeries, place: SpatialTile) -> DecodedTile:
 
     radar = {track: cut(acquisitions) for track, acquisitions in series.radar.items()}
     clouds = None if series.clouds is None else series.clouds[:, place.rows, place.columns]
-    return DecodedTile(replace(series, optical=cut(series.optical), clouds=clouds, radar=radar, other_clouds={}))
+    return replace(series, optical=cut(series.optical), clouds=clouds, radar=radar, other_clouds={})

@@ -44,6 +44,8 @@ class SamplingOptions:
     mask_dilation: pixels by which masks of cloud and shadow are dilated; if None, as in the model's configuration.
     calibrate: first hide and fill clear dates of the series to measure the errors; only applies to networks that
         estimate their uncertainty, sampled in one step.
+    orbit_offsets: estimate what differs between the orbits that see the place, and fill the series without it; only
+        applies to pixel networks.
     """
 
     steps: int | None = None
@@ -53,6 +55,7 @@ class SamplingOptions:
     mask_dilation: int | None = None
     sampler: SamplerName | None = None
     calibrate: bool = True
+    orbit_offsets: bool = True
 
     def __post_init__(self) -> None:
         """Raises `UserError` for a number of steps or a dilation that makes no sense."""

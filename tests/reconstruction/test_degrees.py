@@ -63,7 +63,7 @@ def test_the_store_keeps_degrees_and_inspect_says_metres(store: TileStore) -> No
 
 def test_reconstructions_lie_where_the_cube_does(store: TileStore, small_model: Model, tmp_path: Path) -> None:
     series = store.load("s2").series()
-    clear, gaps, _ = fill_gaps(small_model, series, SamplingOptions())
+    clear, gaps, *_ = fill_gaps(small_model, series, SamplingOptions())
     assert same_place(clear)
     for name, content in geotiffs(clear, gaps):
         with MemoryFile(content) as file, file.open() as raster:

@@ -24,7 +24,7 @@ def series():
 
 
 def test_observed_pixels_come_out_as_they_went_in(small_model, series):
-    clear, gaps, _ = fill_gaps(small_model, series, SamplingOptions())
+    clear, gaps, *_ = fill_gaps(small_model, series, SamplingOptions())
     assert gaps.any()
     observed = ~gaps[:, None] & np.ones((1, 10, 1, 1), bool)
     np.testing.assert_array_equal(clear.optical.values[observed], series.optical.values[observed])
@@ -122,7 +122,7 @@ def test_pixels_that_are_observed_on_no_date_are_marked(small_model, series):
     clouds = np.zeros((2, 22, 37), np.uint8)
     clouds[:, :5, :7] = 1
     clouds[0, 10] = 3
-    clear, gaps, _ = fill_gaps(small_model, whole(series, clouds), SamplingOptions())
+    clear, gaps, *_ = fill_gaps(small_model, whole(series, clouds), SamplingOptions())
     expected = np.zeros((22, 37), np.uint8)
     expected[:5, :7] = 1
     np.testing.assert_array_equal(clear.layers[NEVER_OBSERVED], expected)
@@ -138,7 +138,7 @@ def test_a_series_of_which_nothing_is_observed_is_refused(small_model, series):
     with pytest.raises(UserError, match=r"sim-5-000000.* 3 dates"):
         fill_gaps(small_model, whole(series, clouds), SamplingOptions())
     clouds[1, 4, 4] = 0
-    clear, gaps, _ = fill_gaps(small_model, whole(series, clouds), SamplingOptions(mask_dilation=0))
+    clear, gaps, *_ = fill_gaps(small_model, whole(series, clouds), SamplingOptions(mask_dilation=0))
     assert (~gaps).sum() == 1
     assert clear.layers[NEVER_OBSERVED].sum() == 22 * 37 - 1
     with pytest.raises(UserError, match="mask_dilation"):
@@ -155,7 +155,7 @@ def test_a_band_that_the_model_does_not_read_makes_no_gaps(small_model, series):
     plain = whole(series, clouds)
     values = np.concatenate([np.full((2, 1, 22, 37), NO_DATA, np.int16), plain.optical.values], axis=1)
     more = replace(plain, optical=Acquisitions(values, plain.optical.dates, ("B01", *plain.optical.bands)))
-    (clear, gaps, _), (expected, *_) = (fill_gaps(small_model, one, SamplingOptions()) for one in (more, plain))
+    (clear, gaps, *_), (expected, *_) = (fill_gaps(small_model, one, SamplingOptions()) for one in (more, plain))
     np.testing.assert_array_equal(gaps, clouds == 1)
     np.testing.assert_array_equal(clear.optical.values, expected.optical.values)
 
@@ -199,7 +199,7 @@ def test_the_rims_of_clouds_are_filled_by_as_much_as_masks_were_widened_in_train
     rows, columns = np.mgrid[-2:3, -2:3]
     disc = (rows**2 + columns**2 <= 4)[None]
     expected = ndimage.binary_dilation(cloudy, disc) | series.missing()
-    clear, gaps, _ = fill_gaps(widened(small_model, 2), series, SamplingOptions())
+    clear, gaps, *_ = fill_gaps(widened(small_model, 2), series, SamplingOptions())
     np.testing.assert_array_equal(gaps, expected)
     observed = ~gaps[:, None] & np.ones((1, 10, 1, 1), bool)
     np.testing.assert_array_equal(clear.optical.values[observed], series.optical.values[observed])

@@ -62,7 +62,7 @@ def test_any_three_bands_and_any_radar_are_taken(trained: Model, small_store):
     few = Acquisitions(series.optical.values[:, [2, 3, 8]], series.optical.dates, ("B04", "B05", "B11"))
     for radar in ({}, {"S1D": series.radar["S1D"]}):
         given = replace(series, optical=few, radar=radar)
-        filled, gaps, _ = fill_gaps(trained, given, SamplingOptions())
+        filled, gaps, *_ = fill_gaps(trained, given, SamplingOptions())
         assert filled.optical.bands == ("B04", "B05", "B11")
         shown = ~gaps[:, None].repeat(3, axis=1)
         np.testing.assert_array_equal(filled.optical.values[shown], few.values[shown])
@@ -133,7 +133,7 @@ def test_padding_that_no_example_needs_changes_no_loss(pixels_run: RunConfig):
 def test_what_is_filled_has_a_deviation_and_what_is_observed_none(trained: Model, small_store):
     series = small_store.load(small_store.tile_ids[0]).series()
     for steps in (1, 3):
-        filled, gaps, _ = fill_gaps(trained, series, SamplingOptions(steps=steps))
+        filled, gaps, *_ = fill_gaps(trained, series, SamplingOptions(steps=steps))
         deviation = filled.layers[UNCERTAINTY]
         assert deviation.shape == filled.optical.values.shape
         hidden = gaps[:, None].repeat(10, axis=1)

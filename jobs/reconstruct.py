@@ -52,6 +52,9 @@ def run(config: ReconstructionConfig, display: Console) -> int:
 def _summary(tile_id: str, filled: FilledTile) -> str:
     """One line about a reconstructed tile."""
     text = f"{tile_id}: {filled.dates} dates, {filled.reconstructed:.0%} of pixels reconstructed"
+    for share, how in ((filled.extrapolated, "extrapolated"), (filled.unknown, "guessed")):
+        if share:
+            text += f", {share:.1%} {how}"
     if filled.never_observed:
         text += f"; {filled.never_observed} pixels are never observed and so are guesses (marked in never_observed)"
     return f"{text}; {filled.remark}" if filled.remark else text

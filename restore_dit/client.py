@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,12 +231,17 @@ class LocalClient:
 
         self._model = load_model(model).on_device(use_gpu)
 
-    def reconstruct(self, series: TileSeries, **options: Any) -> Reconstruction:
-        """Fills the gaps of a series. The options are those of `SamplingOptions`."""
+    def reconstruct(
+        self, series: TileSeries, *, dates: Sequence[str] = (), every: int | str | None = None, **options: Any
+    ) -> Reconstruction:
+        """Fills the gaps of a series, on these `dates` or `every` so many days if given (see `dates_wanted`). The other
+        options are those of `SamplingOptions`."""
+        from restore_dit.reconstruction.dates import dates_wanted
         from restore_dit.reconstruction.reconstruct import fill_gaps
         from restore_dit.reconstruction.sampling import SamplingOptions
 
-        filled = fill_gaps(self._model, series, SamplingOptions(**options))
+        wanted = dates_wanted(series.optical.dates, dates, every)
+        filled = fill_gaps(self._model, series, SamplingOptions(**options), dates=wanted)
         return Reconstruction(filled.series, filled.gap_mask)
 
 

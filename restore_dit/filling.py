@@ -4,27 +4,36 @@ Ray."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray
+from numpy.typing import NDArray
 
 from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.cubes.cf_values import scale_and_offset
-from restore_dit.data.exchange.netcdf import series_of
+from restore_dit.data.exchange.netcdf import PROVENANCE_FLAGS, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.dates import dates_wanted
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import CLEAR, NEVER_OBSERVED, REFLECTANCE_SCALE, S2_ALL_BANDS, UNCERTAINTY
+from restore_dit.series import CLEAR, NEVER_OBSERVED, PROVENANCE, REFLECTANCE_SCALE, S2_ALL_BANDS, UNCERTAINTY
 
 _DIMENSIONS = ("time", "y", "x")
 
 
 def fill(
-    dataset: xarray.Dataset, model: Place | Model = SHIPPED_MODEL, *, mask: str | None = None, **options: Any
+    dataset: xarray.Dataset,
+    model: Place | Model = SHIPPED_MODEL,
+    *,
+    mask: str | None = None,
+    dates: Sequence[object] = (),
+    every: int | str | None = None,
+    **options: Any,
 ) -> xarray.Dataset:
     """Fills the gaps of a Sentinel-2 time series in this process.
 
@@ -38,14 +47,20 @@ def fill(
             scene classification, are not read.
         model: a model directory or a loaded `Model`; `default` is the model that comes with the package.
         mask: name of another variable, true or 1 where a pixel is missing, to use instead of `clouds` and `gap_mask`.
+        dates: ISO dates to fill and return, acquired or not, at most 60 days outside the series; by default, the dates
+            of the series.
+        every: instead of `dates`, a number of days (counted from 1 January of the first year), or `month` for the 15th
+            of every month.
         options: passed to `SamplingOptions`, for example `mask_dilation`, `steps` or `seed`.
 
     Returns:
         The same dataset with the gaps in the model's bands filled and every other value unchanged. Because masks rarely
         reach the very edge of a cloud, they are first dilated as in the model's training (by 2 pixels for the shipped
-        model), or by `mask_dilation` pixels. The result also has `gap_mask` (true where filled), `never_observed` (true
-        where no date is observed), `uncertainty` (band, time, y, x: standard deviation of each filled value, in
-        reflectance; only for models that estimate it) and attributes that record how it was made.
+        model), or by `mask_dilation` pixels. The result also has `gap_mask` (true where filled), `provenance` (0
+        observed, 1 filled, 2 extrapolated: the pixel was observed only before or only after, 3 unknown: hardly ever
+        observed, or not for half a year), `never_observed` (true where no date is observed), `uncertainty` (band, time,
+        y, x: standard deviation of each filled value, in reflectance; only for models that estimate it) and attributes
+        that record how it was made. With `dates` or `every`, other variables over time are left out.
 
     Raises:
         UserError: the dataset has no bands or too few for the model, other dimensions, values that cannot be
@@ -68,7 +83,10 @@ def fill(
         clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
         series = replace(series, clouds=clear)
     sampling = SamplingOptions(**options)
-    gap_free = fill_gaps(loaded, series, sampling)
+    wanted = dates_wanted(series.optical.dates, dates, every)
+    gap_free = fill_gaps(loaded, series, sampling, dates=wanted)
+    if wanted is not None:
+        dataset = _at_dates(dataset, series.optical.dates.astype("datetime64[D]"), wanted)
     filled, gaps = gap_free.series, gap_free.gap_mask
     left = [band for band in S2_ALL_BANDS if band in dataset.data_vars and band not in filled.optical.bands]
     if left:
@@ -79,6 +97,7 @@ def fill(
     }
     result = dataset.assign(bands).assign(
         gap_mask=(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
+        provenance=(_DIMENSIONS, filled.layers[PROVENANCE], PROVENANCE_FLAGS),
         never_observed=(_DIMENSIONS[1:], filled.layers[NEVER_OBSERVED] == 1, {"long_name": "observed on no date"}),
     )
     if UNCERTAINTY in filled.layers:
@@ -127,6 +146,22 @@ def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
         )
     others = [dimension for dimension in dataset.dims if dimension not in _DIMENSIONS]
     return dataset.transpose("time", *others, "y", "x")
+
+
+def _at_dates(
+    dataset: xarray.Dataset, acquired: NDArray[np.datetime64], dates: NDArray[np.datetime64]
+) -> xarray.Dataset:
+    """The dataset, acquired on these days, at other dates, with any values where it lacks one; of its variables over
+    time, only the bands."""
+    frames = np.searchsorted(acquired, dates).clip(max=len(acquired) - 1)
+    others = [
+        name for name in dataset.variables if "time" in dataset[name].dims and name not in ("time", *S2_ALL_BANDS)
+    ]
+    chosen = dataset.drop_vars(others).isel(time=frames)
+    times = dates.astype("datetime64[ns]")
+    if chosen["time"].dtype.kind == "M":  # with the hour of the day where there is one
+        times = np.where(acquired[frames] == dates, chosen["time"].values, times)
+    return chosen.assign_coords(time=("time", times, dataset["time"].attrs))
 
 
 def _with_gaps_filled(band: xarray.DataArray, gaps: np.ndarray, stored: np.ndarray) -> xarray.DataArray:

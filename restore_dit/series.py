@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,23 @@ that its values come from its neighbours and from what the network has learnt el
 UNCERTAINTY = "uncertainty"
 """Name of the int16 layer [T, C, H, W] with the standard deviation of the values that a network filled, reflectance ×
 10000; 0 where a pixel is observed."""
+
+PROVENANCE = "provenance"
+"""Name of the uint8 layer [T, H, W] of a filled series that says what each value rests on: one of `Provenance`."""
+
+
+class Provenance(IntEnum):
+    """What a value of a filled series rests on."""
+
+    OBSERVED = 0
+    """It is what was acquired."""
+    FILLED = 1
+    """The pixel was observed both before and after."""
+    EXTRAPOLATED = 2
+    """The pixel was observed only before, or only after."""
+    UNKNOWN = 3
+    """The pixel was observed hardly ever, or not for half a year: the value is a guess."""
+
 
 DATE_ORIGIN = np.datetime64("2018-09-01", "D")
 

@@ -20,6 +20,7 @@ from restore_dit.pictures.composites import (
     normalised_difference,
     robust_stretch,
 )
+from restore_dit.reconstruction.dates import dates_wanted
 from restore_dit.reconstruction.rasters import geotiffs
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, UNCERTAINTY, Acquisitions, TileSeries
 from serving.failures import hiding_operator_errors
@@ -45,12 +46,14 @@ def outputs_of(network: ModelConfig, bands: Sequence[str]) -> tuple[Output, ...]
     return ("reflectance", *index, "previews", *sure)
 
 
-def require_answerable(series: TileSeries, name: str, network: ModelConfig, wanted: RequestOptions) -> None:
-    """Checks that the series, called `name`, has the bands that the model and the requested outputs need, and the
-    requested dates.
+def require_answerable(
+    series: TileSeries, name: str, network: ModelConfig, wanted: RequestOptions
+) -> Sequence[np.datetime64]:
+    """Checks that the series, called `name`, has the bands that the model and the requested outputs need, and that the
+    requested dates can be filled; returns them.
 
     Raises:
-        UserError: it has not.
+        UserError: it has not, or they cannot.
     """
     try:
         bands = network.bands_of(series.optical.bands)
@@ -59,10 +62,8 @@ def require_answerable(series: TileSeries, name: str, network: ModelConfig, want
     for output in wanted.outputs:
         if output not in outputs_of(network, bands):
             raise UserError(f"{name}: {output} cannot be computed from {', '.join(bands)}")
-    there = {str(one) for one in series.optical.dates.astype("datetime64[D]")}
-    for date in wanted.dates:
-        if date not in there:
-            raise UserError(f"dates: the series has no image of {date[:20]}")
+    dates = dates_wanted(series.optical.dates, wanted.dates, wanted.every)
+    return [] if dates is None else list(dates)
 
 
 @dataclass(frozen=True)
@@ -74,23 +75,6 @@ class Answer:
     gap_mask: NDArray[np.bool_]
     attributes: dict[str, str]
     outputs: tuple[Output, ...] = ("reflectance",)
-
-    def only(self, dates: tuple[str, ...]) -> Answer:
-        """The answer restricted to these ISO dates of the series; unchanged if none is given."""
-        if not dates:
-            return self
-        there = {str(date): index for index, date in enumerate(self.clear.optical.dates.astype("datetime64[D]"))}
-        chosen = np.array(sorted({there[date] for date in dates}))
-        cloudy, clear = (
-            TileSeries(
-                one.tile_id,
-                one.optical.select(chosen),
-                georeference=one.georeference,
-                layers={name: layer[chosen] if name == UNCERTAINTY else layer for name, layer in one.layers.items()},
-            )
-            for one in (self.cloudy, self.clear)
-        )
-        return replace(self, cloudy=cloudy, clear=clear, gap_mask=self.gap_mask[chosen])
 
     def as_one(self, kind: str) -> bytes:
         """A NetCDF file, which cannot hold previews, or a ZIP archive of Cloud-Optimized GeoTIFFs and previews."""

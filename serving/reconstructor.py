@@ -21,6 +21,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from restore_dit.clouds.detectors import Detector, detector_of
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.dates import at_dates, dates_wanted
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions
@@ -125,7 +126,9 @@ class Reconstructor:
         with hiding_operator_errors():
             name = request.wanted.model or await asyncio.to_thread(self._registry.default_name)
             model = await asyncio.to_thread(self._model, name)
-        require_answerable(series, request.name, model.config.model, request.wanted)
+        dates = require_answerable(series, request.name, model.config.model, request.wanted)
+        bands = len(series.optical.bands)
+        self._config.limits.series.require(request.name, len(series.optical) + len(dates), *series.size, bands)
         return series, ServedModel(name, model)
 
     async def _filled(
@@ -154,9 +157,10 @@ class Reconstructor:
 
             known = series if series.clouds is not None else self._with_clouds(series)
             sample = self._remote_sampling(name, options, cancelled)
-            filled = fill_gaps(model, known, options, report, sample)
+            dates = dates_wanted(known.optical.dates, wanted.dates, wanted.every)
+            filled = fill_gaps(model, known, options, report, sample, dates)
             made = provenance(model, name, options, filled)
-            return Answer(known, filled.series, filled.gap_mask, made, wanted.outputs).only(wanted.dates)
+            return Answer(at_dates(known, dates), filled.series, filled.gap_mask, made, wanted.outputs)
 
         seconds = self._config.limits.work_seconds
         try:

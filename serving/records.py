@@ -60,7 +60,16 @@ class RequestOptions(BaseModel):
     mask_dilation: int | None = Field(
         None, ge=0, le=32, description="pixels by which masks of cloud and shadow are dilated"
     )
-    dates: Annotated[tuple[str, ...], Listed] = Field((), max_length=2000, description="ISO dates to return; none: all")
+    dates: Annotated[tuple[str, ...], Listed] = Field(
+        (),
+        max_length=2000,
+        description="ISO dates to fill and return, acquired or not; none: those of the acquisitions",
+    )
+    every: str = Field(
+        "",
+        pattern=r"^(\d{1,3}|month)?$",
+        description="instead of `dates`: a number of days, or month for the 15th of every month",
+    )
     outputs: Annotated[tuple[Output, ...], Listed] = Field(("reflectance",), min_length=1, max_length=20)
     format: Literal["netcdf", "geotiff", "json"] = "netcdf"
     views: bool = Field(False, description="also keep the images and pixel time series that the viewer shows")

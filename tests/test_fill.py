@@ -12,7 +12,7 @@ from restore_dit.data.exchange import netcdf
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, Provenance, TileSeries
 from tests.messages import refused
 
 
@@ -188,3 +188,24 @@ def test_what_it_cannot_use_is_named(dataset, small_model: Model):
     with pytest.warns(UserWarning, match="B01"):
         filled = restore_dit.fill(dataset.assign(B01=dataset["B02"]), small_model)
     assert "B01" not in filled["gap_mask"].attrs["long_name"]
+
+
+def test_any_date_keeps_the_hour_of_what_was_acquired_and_drops_what_it_cannot_know(
+    dataset, small_model: Model, series
+):
+    days = series.optical.dates.astype("datetime64[D]")
+    given = dataset.assign_coords(time=days.astype("datetime64[ns]") + np.timedelta64(650, "m"))
+    given["scene"] = (("time", "y", "x"), series.clouds)
+    between = days[2] + (days[3] - days[2]) // 2
+    found = restore_dit.fill(given, small_model, dates=[str(days[4]), str(between)], mask_dilation=0)
+    np.testing.assert_array_equal(found["time"].values.astype("datetime64[m]"),
+                                  [between.astype("datetime64[m]"), days[4].astype("datetime64[m]") + 650])  # fmt: skip
+    assert found["gap_mask"].values[0].all()
+    assert (found["provenance"].values[0] == Provenance.FILLED).mean() > 0.5
+    assert "scene" not in found
+    assert "clouds" not in found
+    whole = restore_dit.fill(given, small_model, mask_dilation=0)
+    band = small_model.config.model.bands[0]
+    observed = ~whole["gap_mask"].values[4]
+    np.testing.assert_array_equal(found[band].values[1][observed], given[band].values[4][observed])
+    assert "scene" in whole

@@ -74,6 +74,14 @@ class ReconstructionConfig(Section):
     input: str = Field("", description="URI of a tile store, or of a data cube's folder")
     output: str = Field("", description="URI of the folder for the rasters")
     tiles: tuple[str, ...] = Field((), description="tile ids; if empty, all tiles")
+    dates: tuple[str, ...] = Field(
+        (), description="ISO dates to fill, acquired or not; if empty, the dates of the acquisitions (see `every`)"
+    )
+    every: str = Field(
+        "",
+        pattern=r"^(\d{1,3}|month)?$",
+        description="instead of `dates`: a number of days, or month for the 15th of every month",
+    )
     format: Literal["cog", "netcdf"] = Field(
         "cog", description="cog: Cloud-Optimized GeoTIFFs, one per date; netcdf: one file per tile"
     )

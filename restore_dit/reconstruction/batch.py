@@ -23,11 +23,12 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.calibration import NOT_CALIBRATED
 from restore_dit.reconstruction.completion import Completion, complete_tiles, run_key, tile_key, write_completion
+from restore_dit.reconstruction.dates import at_dates, dates_wanted
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, TileSeries
+from restore_dit.series import NEVER_OBSERVED, PROVENANCE, Provenance, TileSeries
 
 OnWindow = Callable[[str, int, int], object]
 """Called with (tile id, windows done, windows in total)."""
@@ -47,12 +48,15 @@ class FilledTile:
     """What was written for a tile.
 
     dates: number of dates. reconstructed: share of the pixels that were filled. never_observed: number of pixels that
-    are observed on no date. remark: one line on the orbits and the calibration; empty if there were none.
+    are observed on no date. extrapolated, unknown: shares of the pixels with that `Provenance`. remark: one line on the
+    orbits and the calibration; empty if there were none.
     """
 
     dates: int
     reconstructed: float
     never_observed: int
+    extrapolated: float
+    unknown: float
     remark: str
 
 
@@ -114,7 +118,9 @@ class TileReconstructor:
                 self.on_window(tile_id, done, total)
 
         cloudy = self.input(tile_id)
-        filled = fill_gaps(model, cloudy, options, on_window)
+        dates = dates_wanted(cloudy.optical.dates, self.config.dates, self.config.every)
+        filled = fill_gaps(model, cloudy, options, on_window, dates=dates)
+        cloudy = at_dates(cloudy, dates)
         clear, gap_mask = filled.series, filled.gap_mask
         attributes = provenance(model, self.config.model, options, filled)
         if self.config.format == "cog":
@@ -134,7 +140,12 @@ class TileReconstructor:
             remarks.append(filled.calibration.remark())
         elif options.calibrates(model):
             remarks.append(f"calibration: {NOT_CALIBRATED}")
-        result = FilledTile(len(clear.optical), float(gap_mask.mean()), never_observed, "; ".join(remarks))
+        extrapolated, unknown = (
+            float((clear.layers[PROVENANCE] == code).mean()) for code in (Provenance.EXTRAPOLATED, Provenance.UNKNOWN)
+        )
+        result = FilledTile(
+            len(clear.optical), float(gap_mask.mean()), never_observed, extrapolated, unknown, "; ".join(remarks)
+        )
         if tile_id in self.keys:
             completion = Completion(
                 key=self.keys[tile_id],

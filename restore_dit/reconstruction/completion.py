@@ -59,6 +59,7 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "mask_dilation": mask_dilation(model, options),
         "calibrate": options.calibrate,
         "orbit_offsets": options.orbit_offsets,
+        "dates": [config.dates, config.every],
         "output": [config.format, config.figures],
     }
     return _checksum(content)

@@ -1,11 +1,11 @@
 """Writes a reconstructed series as Cloud-Optimized GeoTIFFs, one per date, or as one NetCDF 4 file.
 
-Both store int16 reflectance × 10000 with its scale, which pixels were observed and which reconstructed, which are never
-observed, and the standard deviation of reconstructed values where the network estimates it. With GeoTIFFs, the masks
+Both store int16 reflectance × 10000 with its scale, which pixels were observed and which reconstructed, what the latter
+rest on, and the standard deviation of reconstructed values where the network estimates it. With GeoTIFFs, the masks
 are the bands of a second file `<tile>_<date>_gap.tif` rather than GDAL's internal mask, which means "no data": readers
 would hide exactly the reconstructed pixels. The standard deviation is a third file `<tile>_<date>_uncertainty.tif`. In
-NetCDF they are the variables `gap_mask`, `never_observed` and, for each band, `B04_uncertainty`. Every file is written
-atomically.
+NetCDF they are the variables `gap_mask`, `never_observed`, `provenance` and, for each band, `B04_uncertainty`. Every
+file is written atomically.
 """
 
 from __future__ import annotations
@@ -27,14 +27,19 @@ from restore_dit.series import (
     INDEX_SCALE,
     NEVER_OBSERVED,
     NO_DATA,
+    PROVENANCE,
     REFLECTANCE_SCALE,
     UNCERTAINTY,
     Georeference,
+    Provenance,
     TileSeries,
 )
 
 _MIN_BLOCK, _LARGEST_BLOCK = 128, 512
-_GAP_MEANING = {"description": "gap_mask 1: reconstructed, 0: observed; never_observed 1: observed on no date"}
+_GAP_MEANING = {
+    "description": "gap_mask 1: reconstructed, 0: observed; never_observed 1: observed on no date; provenance "
+    + ", ".join(f"{one.value}: {one.name.lower()}" for one in Provenance)
+}
 
 
 def geotiffs(
@@ -47,7 +52,7 @@ def geotiffs(
     `<tile>_<date>_ndvi.tif` for each index and `<tile>_<date>_uncertainty.tif` if the series has that layer. A series
     without bands yields only gap masks and indices.
 
-    series: its layer `NEVER_OBSERVED`, if there is one, becomes the second band of each gap mask.
+    series: its layers `NEVER_OBSERVED` and `PROVENANCE`, if it has them, become further bands of each gap mask.
     gap_mask: [T, H, W], true where a pixel was reconstructed.
     attributes: provenance (model, version, seed), stored as tags in every file.
     indices: spectral indices [T, H, W] between -1 and 1, by name.
@@ -58,13 +63,13 @@ def geotiffs(
     tile_id = _file_name(series.tile_id)
     optical = series.optical
     attributes = dict(attributes or {}) | netcdf.never_observed_count(series)
-    marks = [series.layers[NEVER_OBSERVED]] if NEVER_OBSERVED in series.layers else []
-    names = ("gap_mask", NEVER_OBSERVED)[: 1 + len(marks)]
+    marks = {name: series.layers[name] for name in (NEVER_OBSERVED, PROVENANCE) if name in series.layers}
     for index, date in enumerate(optical.dates.astype("datetime64[D]").astype(str)):
         tags = {**attributes, "DATE": str(date), "TILE": series.tile_id}
-        gaps = np.stack([gap_mask[index], *marks]).astype(np.uint8)
+        of_date = [mark[index] if name == PROVENANCE else mark for name, mark in marks.items()]
+        gaps = np.stack([gap_mask[index], *of_date]).astype(np.uint8)
         # The image comes last, so that an image never lacks its gap mask.
-        yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, names)
+        yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, ("gap_mask", *marks))
         for name, values in (indices or {}).items():
             stored = index_to_stored(values[index, None])
             content = _cog(stored, series.georeference, tags, (name,), scale=INDEX_SCALE)

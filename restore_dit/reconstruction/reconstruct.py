@@ -32,13 +32,23 @@ from restore_dit.reconstruction.calibration import (
     compare,
     visible_nearby,
 )
+from restore_dit.reconstruction.dates import at_dates, provenance_of_pixels, with_dates
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.orbits import OrbitOffsets, estimate_orbit_offsets
 from restore_dit.reconstruction.probes import choose_probes
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sample_in_process
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
 from restore_dit.reconstruction.windows import join_windows, time_windows
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, UNCERTAINTY, Acquisitions, TileSeries, days_since_origin
+from restore_dit.series import (
+    NEVER_OBSERVED,
+    NO_DATA,
+    PROVENANCE,
+    UNCERTAINTY,
+    Acquisitions,
+    Provenance,
+    TileSeries,
+    days_since_origin,
+)
 
 DEFAULT_TILE = 128
 """Side length in pixels of a spatial tile, for a network that was trained on whole tiles."""
@@ -221,13 +231,15 @@ def fill_gaps(
     options: SamplingOptions,
     on_progress: OnProgress = lambda done, total: None,
     sample: Sample | None = None,
+    dates: NDArray[np.datetime64] | None = None,
 ) -> GapFree:
-    """Fills clouds, shadows and missing data in the model's bands of a whole series.
+    """Fills clouds, shadows and missing data in the model's bands of a whole series, or its bands on the given `dates`,
+    acquired or not (see `dates_wanted`).
 
     The masks of cloud and shadow are first dilated by `mask_dilation` of the options or, if unset, by the model's
     `data.gaps.dilation`. Observed pixels are returned unchanged. The layer `NEVER_OBSERVED` marks pixels that are
-    observed on no date; the layer `UNCERTAINTY`, if the network estimates it, holds standard deviations × 10000, 0
-    where a pixel is observed.
+    observed on no date; the layer `PROVENANCE` says what each value rests on; the layer `UNCERTAINTY`, if the network
+    estimates it, holds standard deviations × 10000, 0 where a pixel is observed.
 
     Raises:
         UserError: the series lacks cloud masks or a band that the model needs, or no pixel is observed.
@@ -236,6 +248,8 @@ def fill_gaps(
     order = [series.optical.bands.index(band) for band in bands]
     if series.clouds is None:
         raise UserError(f"tile {series.tile_id} has no cloud masks, so its gaps are unknown; detect clouds first")
+    if dates is not None:
+        series = with_dates(series, dates)
     observed = series.optical.values[:, order]
     series = replace(series, optical=Acquisitions(observed, series.optical.dates, bands))
     gaps = _missing(model, series, options)
@@ -244,13 +258,16 @@ def fill_gaps(
         raise UserError(f"tile {series.tile_id}: {_reason_without_observations(model, series, options)}")
     filled = reconstruct_with_deviation(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
     values = np.where(gaps[:, None], published_scale_to_stored(filled.values), observed)
-    marks: dict[str, NDArray[np.integer]] = {NEVER_OBSERVED: np.asarray(never_observed, np.uint8)}
+    marks: dict[str, NDArray[np.integer]] = {
+        NEVER_OBSERVED: np.asarray(never_observed, np.uint8),
+        PROVENANCE: provenance_of_pixels(gaps, series.optical.dates),
+    }
     if filled.deviation is not None:
         marks[UNCERTAINTY] = np.where(gaps[:, None], published_scale_to_stored(filled.deviation), np.int16(0))
     optical = Acquisitions(values, series.optical.dates, bands)
     kept = {name: layer for name, layer in series.layers.items() if name != UNCERTAINTY}
-    clear = replace(series, optical=optical, clouds=None, layers=kept | marks)
-    return GapFree(clear, gaps, filled.calibration, filled.orbits)
+    clear = at_dates(replace(series, optical=optical, clouds=None, layers=kept | marks), dates)
+    return GapFree(clear, clear.layers[PROVENANCE] != Provenance.OBSERVED, filled.calibration, filled.orbits)
 
 
 def _reason_without_observations(model: Model, series: TileSeries, options: SamplingOptions) -> str:

@@ -23,7 +23,7 @@ from restore_dit.reconstruction.completion import Completion
 from restore_dit.reconstruction.model_directory import Model, save_model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, PROVENANCE, Acquisitions, Provenance
 from tests.data.cubes.test_damaged import MAPPING
 from tests.data.cubes.test_damaged import write as write_site
 from tests.messages import assert_names, refused
@@ -137,12 +137,16 @@ def test_a_tile_of_which_nothing_is_observed_is_counted_and_unobserved_pixels_ar
         assert len(list(Path(job.output, "alwaysleft").glob("*_gap.tif"))) == 3
         for path in Path(job.output, "alwaysleft").glob("*_gap.tif"):
             with rasterio.open(path) as file:
-                assert (file.descriptions, file.tags()["NEVER_OBSERVED"]) == (("gap_mask", NEVER_OBSERVED), "264")
+                assert file.descriptions == ("gap_mask", NEVER_OBSERVED, PROVENANCE)
+                assert file.tags()["NEVER_OBSERVED"] == "264"
                 np.testing.assert_array_equal(file.read(2), expected)
+                np.testing.assert_array_equal(file.read(3), np.where(expected, Provenance.UNKNOWN, Provenance.OBSERVED))
     else:
         with xarray.open_dataset(Path(job.output, "alwaysleft.nc")) as file:
             assert file[NEVER_OBSERVED].dims == ("y", "x")
             np.testing.assert_array_equal(file[NEVER_OBSERVED], expected)
+            assert file[PROVENANCE].attrs["flag_meanings"].split()[Provenance.UNKNOWN] == "unknown"
+            np.testing.assert_array_equal(file[PROVENANCE][0], expected * Provenance.UNKNOWN)
             assert file.attrs["NEVER_OBSERVED"] == "264"
         content = Path(job.output, "clear.nc").read_bytes()
         assert not netcdf.decode(content, "clear.nc").layers[NEVER_OBSERVED].any()
@@ -178,3 +182,18 @@ def test_results_of_other_code_are_not_taken_as_done(small_model, tmp_path, monk
     rule.write_text(rule.read_text() + "\n# another rule\n")
     assert key() != here
     completion._code.cache_clear()
+
+
+def test_regular_dates_are_written_and_another_step_is_another_result(job: ReconstructionConfig) -> None:
+    job = job.model_copy(update={"every": "20", "format": "netcdf", "tiles": job.tiles[:1], "figures": True})
+    assert reconstruct.run(job, Console(width=40)) == 0
+    with xarray.open_dataset(Path(job.output, f"{job.tiles[0]}.nc")) as file:
+        days = file["time"].values.astype("datetime64[D]")
+        assert set(np.diff(days).astype(int)) == {20}
+        observed = (file[PROVENANCE] == Provenance.OBSERVED).mean(("y", "x"))
+        np.testing.assert_array_equal(file["gap_mask"], file[PROVENANCE] != Provenance.OBSERVED)
+    assert (observed == 0).any()
+    assert Path(job.output, f"{job.tiles[0]}.png").stat().st_size > 1000
+    assert todo(job) == 0
+    assert todo(job, every="10") == 1
+    assert todo(job, every="", dates=(str(days[0]),)) == 1

@@ -3,7 +3,8 @@ accepts.
 
 Dimensions `time`, `y`, `x`. One variable per band (`B02`, …), int16 reflectance × 10000 with `scale_factor`; `clouds`
 (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `gap_mask` (1: missing); radar as `S1A_VV`, `S1A_VH` with its own
-dates `S1A_time`, int16 dB × 100; results also have `never_observed` over y and x. Floating-point and other integer
+dates `S1A_time`, int16 dB × 100; results also have `never_observed` over y and x, and
+`provenance`. Floating-point and other integer
 types are accepted when reading. Indices such as `NDVI` are written but never read.
 """
 
@@ -33,6 +34,7 @@ from restore_dit.series import (
     INDEX_SCALE,
     NEVER_OBSERVED,
     NO_DATA,
+    PROVENANCE,
     REFLECTANCE_SCALE,
     S1_BANDS,
     S2_ALL_BANDS,
@@ -40,6 +42,7 @@ from restore_dit.series import (
     THICK_CLOUD,
     UNCERTAINTY,
     Acquisitions,
+    Provenance,
     TileSeries,
 )
 
@@ -48,6 +51,13 @@ _CHUNK = 256
 
 _DAYS = {"units": "days since 1970-01-01", "calendar": "standard"}
 _DIMENSIONS = ("time", "y", "x")
+
+PROVENANCE_FLAGS: dict[str, Any] = {
+    "long_name": "what a value rests on",
+    "flag_values": np.array(list(Provenance), np.uint8),
+    "flag_meanings": " ".join(one.name.lower() for one in Provenance),
+}
+"""Attributes of the variable `provenance`, by the CF conventions."""
 
 _library = threading.Lock()
 """The NetCDF library is not thread-safe."""
@@ -62,7 +72,7 @@ def encode(
     """The file's content.
 
     Args:
-        series: its layers `NEVER_OBSERVED` and `UNCERTAINTY` become variables, the latter one per band
+        series: its layers `NEVER_OBSERVED`, `PROVENANCE` and `UNCERTAINTY` become variables, the last one per band
             (`B04_uncertainty`).
         gap_mask: [T, H, W], true where a pixel was reconstructed.
         attributes: provenance of the series, stored as attributes of the file.
@@ -147,6 +157,8 @@ def _cube(
         }
         marks = series.layers[NEVER_OBSERVED].astype(np.uint8)
         variables[NEVER_OBSERVED] = (_DIMENSIONS[1:], marks, {**flags, **reference})
+    if PROVENANCE in series.layers:
+        variables[PROVENANCE] = (_DIMENSIONS, series.layers[PROVENANCE], {**PROVENANCE_FLAGS, **reference})
     if series.clouds is not None:
         classes = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
         flags = {"flag_values": classes, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
@@ -204,7 +216,7 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     limits.require(name, frames, height, width, len(bands) + len(uncertainties))
     wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
     wanted |= dict.fromkeys(uncertainties, _DIMENSIONS)
-    wanted[NEVER_OBSERVED] = _DIMENSIONS[1:]
+    wanted[NEVER_OBSERVED], wanted[PROVENANCE] = _DIMENSIONS[1:], _DIMENSIONS
     limits.require_tracks(name, len(_tracks(file.variables)))
     for track in _tracks(file.variables):
         time = f"{track}_time"
@@ -258,11 +270,13 @@ def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
 
 
 def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[str, NDArray[np.integer]]:
-    """A result's information about its pixels: which are observed on no date, and the uncertainty of reconstructed
-    ones."""
+    """A result's information about its pixels: which are observed on no date, what each value rests on, and the
+    uncertainty of reconstructed ones."""
     layers: dict[str, NDArray[np.integer]] = {}
     if NEVER_OBSERVED in dataset:
         layers[NEVER_OBSERVED] = (dataset.variables[NEVER_OBSERVED].values == 1).astype(np.uint8)
+    if PROVENANCE in dataset:
+        layers[PROVENANCE] = dataset.variables[PROVENANCE].values.clip(0, max(Provenance)).astype(np.uint8)
     names = [f"{band}_{UNCERTAINTY}" for band in bands]
     if all(one in dataset for one in names):
         layers[UNCERTAINTY] = np.stack([_stored(dataset, name, one, REFLECTANCE_SCALE, limit=3.2) for one in names], 1)

@@ -107,6 +107,8 @@ def instrument_noise(scene: Field, generator: np.random.Generator) -> Field:
 
 def _gaussian(centres: NDArray[np.floating], size: int, width: float) -> Field:
     """Weights [n, size] of the pixels around each centre; rows sum to 1, also at the tile's edge."""
+    reach = 5 * width  # a centre farther outside would have no pixel of any weight
+    centres = centres.clip(-reach, size - 1 + reach)
     weights = np.exp(-0.5 * ((np.arange(size) - centres[:, None]) / width) ** 2)
     weights[weights < 1e-6] = 0  # subnormal numbers are slow to multiply
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -9,10 +9,11 @@ from restore_dit.series import S2_BANDS
 B08, B8A = S2_BANDS.index("B08"), S2_BANDS.index("B8A")
 
 
+@pytest.mark.parametrize("shift", [(0.4, -0.6), (3.5, -4.0)])
 @pytest.mark.parametrize("shape", [(1, 1), (7, 4), (33, 32)])
-def test_a_level_scene_stays_level(shape):
+def test_a_level_scene_stays_level(shape, shift):
     scene = np.full((10, *shape), 0.3, np.float32)
-    np.testing.assert_allclose(sampling(shape, (0.4, -0.6)).apply(scene), 0.3, rtol=1e-5)
+    np.testing.assert_allclose(sampling(shape, shift).apply(scene), 0.3, rtol=1e-5)
 
 
 def centre(image):

@@ -27,6 +27,9 @@ from serving.failures import hiding_operator_errors
 from serving.records import Output, RequestOptions
 from serving.views import write_views
 
+_NORMAL_80 = 1.2816
+"""Standard deviations within which 80 % of a normal distribution lie."""
+
 MEDIA_TYPES = {
     "netcdf": "application/x-netcdf",
     "geotiff": "application/zip",
@@ -120,7 +123,8 @@ class Answer:
             values = self.cloudy.optical.values[:, [order.index(band) for band in bands]]
             cloudy = TileSeries(self.cloudy.tile_id, Acquisitions(values, self.clear.optical.dates, bands))
             with hiding_operator_errors():
-                write_views(folder.join("views"), cloudy, self.clear, self.gap_mask)
+                interval = float(self.attributes.get("INTERVAL_80", _NORMAL_80))
+                write_views(folder.join("views"), cloudy, self.clear, interval)
         return tuple(names)
 
     def _geotiffs(self) -> Iterator[tuple[str, bytes]]:

@@ -1,8 +1,9 @@
 """The viewer's data, stored next to a result as raw arrays, so that one image or one pixel's time series can be read by
 itself.
 
-`views.json` describes the arrays. `cloudy.bin` and `clear.bin` are int16 [T, C, H, W], `gaps.bin` is uint8 [T, H, W],
-and `pixels.bin` is int16 [H, W, 2, T, C] with cloudy before clear. All are little-endian.
+`views.json` describes the arrays. `cloudy.bin`, `clear.bin` and, for networks that estimate it, `uncertainty.bin` are
+int16 [T, C, H, W]; `pixels.bin` is int16 [H, W, K, T, C], the same K arrays by pixel; `provenance.bin` is uint8
+[T, H, W]. All are little-endian.
 """
 
 from __future__ import annotations
@@ -28,20 +29,29 @@ from restore_dit.pictures.composites import (
     robust_stretch,
     vegetation_index,
 )
-from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, TileSeries
+from restore_dit.series import NO_DATA, PROVENANCE, REFLECTANCE_SCALE, UNCERTAINTY, Provenance, TileSeries
 
-Kind = Literal["clear", "cloudy", "gaps"]
+Kind = Literal["clear", "cloudy", "gaps", "uncertainty"]
 
 INDEX = "index"
 """Key of the vegetation index among the composites."""
 
 INDEX_COLOURS, INDEX_RANGE = colormaps["RdYlGn"], (-0.1, 0.9)
-GAP_COLOUR = (232, 176, 74, 255)
+UNCERTAINTY_COLOURS, UNCERTAINTY_MOST = colormaps["magma"], 0.06
+"""Colours of the mean standard deviation of the bands, from 0 to this reflectance."""
+
+PROVENANCE_COLOURS = {
+    Provenance.FILLED: (232, 176, 74, 255),
+    Provenance.EXTRAPOLATED: (196, 78, 82, 255),
+    Provenance.UNKNOWN: (60, 60, 70, 255),
+}
 
 
-def write_views(folder: Location, cloudy: TileSeries, clear: TileSeries, gap_mask: NDArray[np.bool_]) -> None:
-    """Writes the viewer's data. Both series have the same bands and dates; `gap_mask` is [T, H, W]."""
+def write_views(folder: Location, cloudy: TileSeries, clear: TileSeries, interval: float) -> None:
+    """Writes the viewer's data. Both series have the same bands and dates; `clear` has the layer `PROVENANCE`.
+    interval: half width of the interval that holds 80 % of the errors, in standard deviations."""
     bands, before, after = clear.optical.bands, cloudy.optical.values, clear.optical.values
+    provenance = clear.layers[PROVENANCE]
     composites, stretches = {}, {}
     for composite in [one for one in COMPOSITES if one.available(bands)] or [natural_composite(bands)]:
         key = composite.name.replace(" ", "_").replace("-", "_")
@@ -62,12 +72,16 @@ def write_views(folder: Location, cloudy: TileSeries, clear: TileSeries, gap_mas
         "composites": composites,
         "stretches": stretches,
         "index": index,
-        "gaps": [round(float(share), 4) for share in gap_mask.mean(axis=(1, 2))],
+        "gaps": [round(float(share), 4) for share in (provenance != Provenance.OBSERVED).mean(axis=(1, 2))],
+        "interval": interval if UNCERTAINTY in clear.layers else None,
     }
-    pixels = np.stack([before, after], axis=1).transpose(3, 4, 1, 0, 2)
-    for name, array in (("cloudy", before), ("clear", after), ("pixels", pixels)):
+    arrays: dict[str, NDArray[np.integer]] = {"cloudy": before, "clear": after}
+    if UNCERTAINTY in clear.layers:
+        arrays["uncertainty"] = clear.layers[UNCERTAINTY]
+    arrays["pixels"] = np.stack(list(arrays.values()), axis=1).transpose(3, 4, 1, 0, 2)
+    for name, array in arrays.items():
         write_bytes_atomically(folder.join(f"{name}.bin"), np.ascontiguousarray(array, "<i2").tobytes())
-    write_bytes_atomically(folder.join("gaps.bin"), np.ascontiguousarray(gap_mask, np.uint8).tobytes())
+    write_bytes_atomically(folder.join("provenance.bin"), np.ascontiguousarray(provenance, np.uint8).tobytes())
     write_bytes_atomically(folder.join("views.json"), json.dumps(described).encode())
 
 
@@ -98,14 +112,21 @@ class Views:
         if not 0 <= index < len(described["dates"]):
             raise KeyError(index)
         if of == "gaps":
-            gaps = self._read("gaps.bin", index * height * width, height * width, "u1").reshape(height, width)
+            codes = self._read("provenance.bin", index * height * width, height * width, "u1").reshape(height, width)
             image = np.zeros((height, width, 4), np.uint8)
-            image[gaps != 0] = GAP_COLOUR
+            for code, colour in PROVENANCE_COLOURS.items():
+                image[codes == code] = colour
             return encode_png(image)
+        if of == "uncertainty":
+            if described["interval"] is None:
+                raise KeyError(of)
+            deviation = self._stored(of, index).mean(axis=0) / REFLECTANCE_SCALE
+            coloured = UNCERTAINTY_COLOURS(np.clip(deviation / UNCERTAINTY_MOST, 0, 1))
+            coloured[..., 3] = deviation > 0
+            return encode_png((255 * coloured).round().astype(np.uint8))
         if composite not in described["composites"]:
             raise KeyError(composite)
-        count = len(described["bands"]) * height * width
-        stored = self._read(f"{of}.bin", 2 * index * count, 2 * count, "<i2").reshape(-1, height, width)
+        stored = self._stored(of, index)
         values = np.where(stored == NO_DATA, np.nan, stored / REFLECTANCE_SCALE)[None]
         if composite == INDEX:
             found = vegetation_index(values, described["bands"])
@@ -120,7 +141,8 @@ class Views:
         return encode_colours(stretch.apply(chosen.transpose(1, 2, 0)))
 
     def pixel(self, row: int, column: int) -> dict[str, Any]:
-        """Time series of a pixel: reflectance by band, None where there are no data, and whether each date is a gap.
+        """Time series of a pixel: reflectance by band, None where there are no data, whether each date is a gap, what
+        each value rests on, and, where it is estimated, the standard deviation by band.
 
         Raises:
             KeyError: no such pixel.
@@ -130,14 +152,18 @@ class Views:
         if not (0 <= row < height and 0 <= column < width):
             raise KeyError((row, column))
         dates, bands = len(described["dates"]), described["bands"]
-        count = 2 * dates * len(bands)
+        kinds = 2 + (described["interval"] is not None)
+        count = kinds * dates * len(bands)
         stored = self._read("pixels.bin", 2 * (row * width + column) * count, 2 * count, "<i2")
-        both = stored.reshape(2, dates, len(bands))
-        gaps = read_ranges(
-            self.folder.join("gaps.bin"), [(date * height * width + row * width + column, 1) for date in range(dates)]
-        )
-        answer: dict[str, Any] = {"gap": [bytes(flag) != b"\0" for flag in gaps]}
-        for name, values in zip(("cloudy", "clear"), both, strict=True):
+        arrays = stored.reshape(kinds, dates, len(bands))
+        places = [(date * height * width + row * width + column, 1) for date in range(dates)]
+        codes = [bytes(code)[0] for code in read_ranges(self.folder.join("provenance.bin"), places)]
+        answer: dict[str, Any] = {"gap": [code != Provenance.OBSERVED for code in codes]}
+        answer["provenance"] = [Provenance(code).name.lower() for code in codes]
+        if kinds == 3:
+            deviations = (arrays[2].T / REFLECTANCE_SCALE).round(4).tolist()
+            answer["uncertainty"] = dict(zip(bands, deviations, strict=True))
+        for name, values in zip(("cloudy", "clear"), arrays[:2], strict=True):
             known = np.where(values == NO_DATA, np.nan, values / REFLECTANCE_SCALE)
             series = dict(zip(bands, known.T, strict=True))
             found = vegetation_index(known.T[None, :, None, :], bands)
@@ -148,6 +174,12 @@ class Views:
                 for band, one in series.items()
             }
         return answer
+
+    def _stored(self, of: Kind, index: int) -> NDArray[np.int16]:
+        """An array's values [C, H, W] on one date."""
+        (height, width), bands = self.description["size"], self.description["bands"]
+        count = len(bands) * height * width
+        return self._read(f"{of}.bin", 2 * index * count, 2 * count, "<i2").reshape(-1, height, width)
 
     def _read(self, name: str, offset: int, length: int, dtype: str) -> NDArray[Any]:
         (content,) = read_ranges(self.folder.join(name), [(offset, length)])

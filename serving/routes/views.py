@@ -42,7 +42,8 @@ async def views(calls: CallsHere, id: str, caller: Caller) -> dict[str, Any]:
 async def image(
     calls: CallsHere, id: str, index: int, caller: Caller, of: Kind = "clear", composite: str = "true_colour"
 ) -> Response:
-    """The image of one date as PNG: reconstructed (`clear`), as acquired (`cloudy`), or its gap mask (`gaps`)."""
+    """The image of one date as PNG: reconstructed (`clear`), as acquired (`cloudy`), what each pixel rests on (`gaps`:
+    amber filled, red extrapolated, grey unknown), or the mean standard deviation of the bands (`uncertainty`)."""
     views = await _kept_views(calls, id, caller)
     try:
         content = await asyncio.to_thread(views.image, index, of, composite)
@@ -54,7 +55,7 @@ async def image(
 @router.get("/v1/reconstructions/{id}/pixels/{row}/{column}", responses=PROBLEMS)
 async def pixel(calls: CallsHere, id: str, row: int, column: int, caller: Caller) -> dict[str, Any]:
     """The time series of one pixel: reflectance by band and a vegetation index, before and after reconstruction, and
-    its gaps."""
+    its gaps, with the standard deviation of filled values where the model estimates it."""
     views = await _kept_views(calls, id, caller)
     try:
         return await asyncio.to_thread(views.pixel, row, column)

@@ -52,6 +52,8 @@ async function takeSample() {
 async function start() {
   const query = new URLSearchParams({ model: $("model").value, seed: $("seed").value || "0", format: "netcdf", wait: "false", views: "true" });
   if ($("steps").value) query.set("steps", $("steps").value);
+  const dates = $("dates").value.trim();
+  if (dates) query.set(/^(\d+|month)$/.test(dates) ? "every" : "dates", dates.split(/[\s,;]+/).join(","));
   $("start").disabled = true;
   $("result").hidden = true;
   show(0, 0);
@@ -105,7 +107,10 @@ async function openResult() {
   state.views = await (await ask(`${state.job.links.self}/views`)).json();
   for (const url of state.pictures.values()) URL.revokeObjectURL(await url);
   state.pictures.clear();
-  const { dates, composites, bands, index } = state.views;
+  const { dates, composites, bands, index, interval } = state.views;
+  $("uncertainty-choice").hidden = interval === null;
+  $("band-legend").hidden = interval === null;
+  if (interval === null && overlay() === "uncertainty") document.querySelector("[name=overlay]").checked = true;
   $("date").max = dates.length - 1;
   $("date").value = Math.max(0, state.views.gaps.indexOf(Math.max(...state.views.gaps)));
   const names = Object.keys(composites);
@@ -123,8 +128,12 @@ async function openResult() {
   await Promise.all([drawImages(), drawPixel()]);
 }
 
+function overlay() {
+  return document.querySelector("[name=overlay]:checked").value;
+}
+
 function picture(index, of) {
-  const kind = of === "gaps" ? "" : `&composite=${encodeURIComponent(state.composite)}`;
+  const kind = of === "clear" || of === "cloudy" ? `&composite=${encodeURIComponent(state.composite)}` : "";
   const path = `${state.job.links.self}/views/${index}?of=${of}${kind}`;
   if (!state.pictures.has(path)) state.pictures.set(path, ask(path).then((answer) => answer.blob()).then(URL.createObjectURL));
   return state.pictures.get(path);
@@ -133,11 +142,15 @@ function picture(index, of) {
 async function drawImages() {
   const index = Number($("date").value);
   $("shown-date").value = `${state.views.dates[index]}, ${Math.round(100 * state.views.gaps[index])} % reconstructed`;
-  $("gaps").hidden = !$("overlay").checked;
+  const over = overlay();
+  for (const of of ["gaps", "uncertainty"]) $(`${of}-legend`).hidden = over !== of;
   try {
-    const [clear, cloudy, gaps] = await Promise.all(["clear", "cloudy", "gaps"].map((of) => picture(index, of)));
-    if (index !== Number($("date").value)) return;
-    [$("clear").src, $("cloudy").src, $("gaps").src] = [clear, cloudy, gaps];
+    const [clear, cloudy, layer] = await Promise.all(["clear", "cloudy", ...(over ? [over] : [])].map((of) => picture(index, of)));
+    if (index !== Number($("date").value) || over !== overlay()) return;
+    [$("clear").src, $("cloudy").src] = [clear, cloudy];
+    $("layer").hidden = !over;
+    $("layer").className = over;
+    if (over) $("layer").src = layer;
   } catch (error) { say(error.message, true); }
   drawChart();
 }
@@ -160,7 +173,9 @@ function drawChart() {
   if (!state.pixel) return;
   const times = state.views.dates.map((date) => Date.parse(date)), name = $("band").value;
   const clear = state.pixel.clear[name], cloudy = state.pixel.cloudy[name], gap = state.pixel.gap;
-  const known = clear.concat(cloudy.filter((value, i) => !gap[i])).filter((value) => value !== null);
+  const spread = (state.pixel.uncertainty?.[name] || []).map((one) => one * state.views.interval);
+  const limits = spread.flatMap((one, i) => [clear[i] - one, clear[i] + one]);
+  const known = clear.concat(cloudy.filter((value, i) => !gap[i]), limits).filter((value) => value !== null);
   const [low, high] = [Math.min(...known), Math.max(...known)], margin = Math.max((high - low) * 0.1, 0.01);
   const first = times[0], last = Math.max(times[times.length - 1], first + 1);
   const x = (time) => 50 + 655 * (time - first) / (last - first);
@@ -180,10 +195,15 @@ function drawChart() {
     add("line", { class: "axis", x1: 50, x2: 705, y1: y(value), y2: y(value) });
     add("text", { x: 44, y: y(value) + 4, "text-anchor": "end" }, value.toFixed(2));
   }
-  for (const i of new Set([0, Math.floor((times.length - 1) / 2), times.length - 1])) {
+  const middle = Math.floor((times.length - 1) / 2), apart = Math.min(x(times[middle]) - x(first), x(last) - x(times[middle]));
+  for (const i of new Set(apart > 130 ? [0, middle, times.length - 1] : [0, times.length - 1])) {
     add("text", { x: x(times[i]), y: 284, "text-anchor": i ? (i === times.length - 1 ? "end" : "middle") : "start" }, state.views.dates[i]);
   }
   add("line", { class: "now", x1: x(times[$("date").value]), x2: x(times[$("date").value]), y1: 15, y2: 260 });
+  if (spread.length) {
+    const upper = times.map((time, i) => `${x(time)},${y(clear[i] + spread[i])}`), lower = times.map((time, i) => `${x(time)},${y(clear[i] - spread[i])}`);
+    add("polygon", { class: "likely", points: upper.concat(lower.reverse()).join(" ") });
+  }
   add("polyline", { class: "clear", points: times.map((time, i) => (clear[i] === null ? "" : `${x(time)},${y(clear[i])}`)).join(" ") });
   times.forEach((time, i) => {
     if (clear[i] !== null) add("circle", { class: gap[i] ? "filled" : "seen", cx: x(time), cy: y(clear[i]), r: 4 });
@@ -213,7 +233,7 @@ $("sample").addEventListener("click", takeSample);
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); start(); });
 $("cancel").addEventListener("click", () => ask(state.job.links.self, { method: "DELETE" }).catch((error) => say(error.message, true)));
 $("date").addEventListener("input", drawImages);
-$("overlay").addEventListener("change", drawImages);
+$("overlays").addEventListener("change", drawImages);
 $("band").addEventListener("change", drawChart);
 $("swipe").addEventListener("input", () => $("stage").style.setProperty("--swipe", `${$("swipe").value}%`));
 $("download").addEventListener("click", download);

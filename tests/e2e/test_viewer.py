@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.simulation import simulate_tile
+from restore_dit.reconstruction.dates import dates_wanted
+from restore_dit.reconstruction.model_description import locate_model
 from tests.serving.running_service import ANN, running_service, save
 
 TOKEN = ANN
@@ -39,8 +41,10 @@ def browser(address):
 
 @pytest.fixture(scope="module")
 def address(ray_cluster, small_model, tmp_path_factory):
-    model = save(small_model, tmp_path_factory.mktemp("viewer") / "small")
-    with running_service(model, tmp_path_factory.mktemp("state")) as service:
+    models = tmp_path_factory.mktemp("viewer")
+    save(small_model, models / "small")
+    shutil.copytree(locate_model("default").path, models / "default")
+    with running_service(models, tmp_path_factory.mktemp("state"), "default_model=small") as service:
         yield service.address
 
 
@@ -91,9 +95,11 @@ def test_upload_watch_look_click_and_download(page, tmp_path):
     page.locator("#date").fill("2")
     expect(page.locator("#shown-date")).to_contain_text(str(series.optical.dates[2]))
     page.get_by_label("false colour").check()
-    expect(page.locator("#gaps")).to_be_hidden()
-    page.get_by_label("gaps marked").check()
-    expect(page.locator("#gaps")).to_be_visible()
+    expect(page.locator("#layer")).to_be_hidden()
+    page.get_by_label("provenance").check()
+    expect(page.locator("#layer")).to_be_visible()
+    for estimated in (page.get_by_label("uncertainty"), page.locator("#band-legend")):
+        expect(estimated).to_be_hidden()  # this network does not estimate it
     page.locator("#swipe").fill("30")
     assert page.locator("#stage").evaluate("stage => stage.style.getPropertyValue('--swipe')") == "30%"
 
@@ -110,6 +116,49 @@ def test_upload_watch_look_click_and_download(page, tmp_path):
     found = netcdf.decode(Path(download.value.path()).read_bytes(), "download")
     assert found.optical.values.shape == series.optical.values.shape
     assert download.value.suggested_filename == f"{series.tile_id}.nc"
+
+
+def test_a_date_without_acquisition_its_provenance_and_its_interval(page, tmp_path):
+    """With the shipped model, which estimates its uncertainty."""
+    series = simulate_tile(SimulationConfig(height=40, width=48, days=120, field_hectares=0.8), 3, 0)
+    (tmp_path / "series.nc").write_bytes(netcdf.encode(series))
+    first, last = (series.optical.dates[index].astype("datetime64[D]") for index in (0, -1))
+    between = first + (series.optical.dates[1].astype("datetime64[D]") - first) // 2
+    let_in(page)
+    page.set_input_files("#file", tmp_path / "series.nc")
+    page.select_option("#model", "default")
+    page.fill("#dates", f"{last + 20} {between}, {first}")
+    page.click("#start")
+    expect(page.locator("#status")).to_have_text("Done: 3 dates.", timeout=2 * SECONDS)
+    page.locator("#date").fill("1")
+    expect(page.locator("#shown-date")).to_have_text(f"{between}, 100 % reconstructed")
+    box = page.locator("#stage").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 10.5 / 48, box["y"] + box["height"] * 20.5 / 40)
+    expect(page.locator("#pixel")).to_have_text("row 20, column 10")
+    expect(page.locator("#chart .likely")).to_have_count(0)  # a vegetation index has none
+    page.select_option("#band", "B08")
+    expect(page.locator("#chart .likely")).to_have_count(1)
+    heights = page.locator("#chart .likely").evaluate(
+        "shape => { const y = shape.getAttribute('points').split(' ').map(p => Number(p.split(',')[1]));"
+        " return [0, 1, 2].map(i => y[5 - i] - y[i]); }"
+    )
+    assert heights[1] > 1
+    assert heights[2] > 1
+    for name in ("provenance", "uncertainty"):
+        page.get_by_label(name).check()
+        expect(page.locator("#layer")).to_be_visible()
+        expect(page.locator("#layer")).to_have_js_property("naturalWidth", 48)
+        expect(page.locator("#layer")).to_have_class("gaps" if name == "provenance" else name)
+        take_a_picture(page, name)
+    page.fill("#dates", "month")
+    page.click("#start")
+    expect(page.locator("#status")).not_to_contain_text("Done")
+    months = dates_wanted(series.optical.dates, every="month")
+    expect(page.locator("#status")).to_have_text(f"Done: {len(months)} dates.", timeout=2 * SECONDS)
+    assert len(months) in (3, 4)
+    page.fill("#dates", "2040-01-01")
+    page.click("#start")
+    expect(page.locator("#status.error")).to_contain_text("2040-01-01", timeout=SECONDS)
 
 
 def test_by_keyboard_alone(page):

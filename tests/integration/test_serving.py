@@ -102,7 +102,7 @@ def test_other_outputs(service, model, series):
     index = (infrared - red) / (infrared + red)
     _, content = service.ann.fetch("POST", "/v1/reconstructions?outputs=ndvi", netcdf.encode(series))
     with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as found:
-        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "never_observed", "spatial_ref"]
+        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "never_observed", "provenance", "spatial_ref"]
         np.testing.assert_allclose(found["NDVI"], index, atol=5e-3)
         assert np.median(np.abs(found["NDVI"] - index)) <= 1e-4
 

@@ -4,6 +4,7 @@ Ray."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,15 +13,18 @@ import xarray
 
 from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.cubes.cf_values import scale_and_offset
-from restore_dit.data.exchange.netcdf import series_of
+from restore_dit.data.exchange.netcdf import CLOUD_CLASSES, GAP_MASK, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import CLEAR, NEVER_OBSERVED, REFLECTANCE_SCALE, S2_ALL_BANDS, UNCERTAINTY
+from restore_dit.series import CLEAR, NEVER_OBSERVED, REFLECTANCE_SCALE, S1_BANDS, S2_ALL_BANDS, UNCERTAINTY
 
 _DIMENSIONS = ("time", "y", "x")
+
+_WHERE = "dataset"
+"""What errors call the dataset."""
 
 
 def fill(
@@ -57,8 +61,8 @@ def fill(
     if not isinstance(dataset, xarray.Dataset):
         raise UserError(f"fill takes an xarray.Dataset, not {type(dataset).__name__}: open a file by open_dataset")
     loaded = model if isinstance(model, Model) else load_model(model)
-    given = _checked(dataset, mask)
-    series = series_of(given, "dataset")
+    masks = (CLOUD_CLASSES, GAP_MASK) if mask is None else (mask,)
+    series = series_of(_checked(dataset, masks, is_required=mask is not None), _WHERE, masks)
     if series.clouds is None:
         if not series.missing().any():
             raise UserError(
@@ -68,7 +72,7 @@ def fill(
         clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
         series = replace(series, clouds=clear)
     sampling = SamplingOptions(**options)
-    gap_free = fill_gaps(loaded, series, sampling)
+    gap_free = fill_gaps(loaded, series, sampling, where=_WHERE)
     filled, gaps = gap_free.series, gap_free.gap_mask
     left = [band for band in S2_ALL_BANDS if band in dataset.data_vars and band not in filled.optical.bands]
     if left:
@@ -77,25 +81,32 @@ def fill(
         band: _with_gaps_filled(dataset[band], gaps, filled.optical.values[:, place])
         for place, band in enumerate(filled.optical.bands)
     }
-    result = dataset.assign(bands).assign(
-        gap_mask=(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
-        never_observed=(_DIMENSIONS[1:], filled.layers[NEVER_OBSERVED] == 1, {"long_name": "observed on no date"}),
-    )
+    observed_never = filled.layers[NEVER_OBSERVED] == 1
+    added = {
+        GAP_MASK: xarray.Variable(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
+        NEVER_OBSERVED: xarray.Variable(_DIMENSIONS[1:], observed_never, {"long_name": "observed on no date"}),
+    }
+    result = dataset.assign(bands)
     if UNCERTAINTY in filled.layers:
         deviation = filled.layers[UNCERTAINTY].swapaxes(0, 1) / np.float32(REFLECTANCE_SCALE)
         described = {"long_name": "standard deviation of filled values", "units": "1"}
         result = result.assign_coords(band=list(filled.optical.bands))
-        result = result.assign(uncertainty=(("band", *_DIMENSIONS), deviation.astype(np.float32), described))
+        added[UNCERTAINTY] = xarray.Variable(("band", *_DIMENSIONS), deviation.astype(np.float32), described)
+    for variable in added.values():  # They lie where the bands lie
+        band = dataset[filled.optical.bands[0]]
+        variable.attrs |= _grid_mapping(band.attrs)
+        variable.encoding |= _grid_mapping(band.encoding)
+    result = result.assign(added)
     name = loaded.origin or loaded.config.name
     made = provenance(loaded, name, sampling, gap_free)
     return result.assign_attrs({key.lower(): value for key, value in made.items()})
 
 
-def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
-    """The dataset with its dimensions in the order time, y, x and its mask renamed to `gap_mask`.
+def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool) -> xarray.Dataset:
+    """The dataset with its dimensions in the order time, y, x and with numbers for the Boolean values of its masks.
 
     Raises:
-        UserError: there is no band, a band has other dimensions, or the mask does not exist.
+        UserError: there is no band, a band or a mask has other dimensions, or a mask that is required does not exist.
     """
     bands = [band for band in S2_ALL_BANDS if band in dataset.data_vars]
     if not bands:
@@ -104,29 +115,38 @@ def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
         if set(dataset[band].dims) != set(_DIMENSIONS):
             shown = ", ".join(map(str, dataset[band].dims)) or "nothing"
             raise UserError(f"dataset: {band} has dimensions {shown}; rename them to {', '.join(_DIMENSIONS)}")
-    if mask is not None and mask not in dataset.variables:
-        raise UserError(
-            f"dataset: no variable {mask} for the mask; its variables are {', '.join(map(str, dataset.variables))}"
-        )
-    for name in ("clouds", "gap_mask") if mask is None else (mask,):
+    for name in masks:
+        if is_required and name not in dataset.variables:
+            raise UserError(
+                f"dataset: no variable {name} for the mask; its variables are {', '.join(map(str, dataset.variables))}"
+            )
         if name in dataset.variables and set(dataset[name].dims) != set(_DIMENSIONS):
             shown = ", ".join(map(str, dataset[name].dims)) or "nothing"
             raise UserError(f"dataset: the mask {name} has dimensions {shown}; it needs {', '.join(_DIMENSIONS)}")
     if "band" in dataset.dims:
         raise UserError("dataset: has a dimension band, which the result needs for its uncertainty: rename or drop it")
-    if mask is not None:
-        dataset = dataset.drop_vars(["clouds", "gap_mask"], errors="ignore").assign(gap_mask=dataset[mask])
-    for name in ("clouds", "gap_mask"):
+    for name in masks:
         if name in dataset.variables and dataset[name].dtype == bool:
             dataset = dataset.assign({name: dataset[name].astype(np.uint8)})
-    misnamed = [name for name in ("VV", "VH") if name in dataset.variables]
+    misnamed = [name for name in S1_BANDS if name in dataset.variables]
     if misnamed:
         raise UserError(
             f"dataset: {misnamed[0]} is not the name of a radar variable: rename it to S1A_{misnamed[0]} (ascending "
             f"track) or S1D_{misnamed[0]}, with the dates in S1A_time or S1D_time, or drop it"
         )
+    for name, variable in dataset.data_vars.items():
+        track, _, polarisation = str(name).rpartition("_")
+        if track and polarisation in S1_BANDS and set(variable.dims) != {f"{track}_time", "y", "x"}:
+            shown = ", ".join(map(str, variable.dims)) or "nothing"
+            raise UserError(f"dataset: {name} has dimensions {shown}; rename them to {track}_time, y, x")
     others = [dimension for dimension in dataset.dims if dimension not in _DIMENSIONS]
     return dataset.transpose("time", *others, "y", "x")
+
+
+def _grid_mapping(properties: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The reference to the grid mapping among the attributes or the encoding of a band: rioxarray writes it to the
+    latter, CF files have it in the former."""
+    return {key: value for key, value in properties.items() if key == "grid_mapping"}
 
 
 def _with_gaps_filled(band: xarray.DataArray, gaps: np.ndarray, stored: np.ndarray) -> xarray.DataArray:

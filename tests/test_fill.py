@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyproj
 import pytest
 import xarray
 
 import restore_dit
+from restore_dit.config import RunConfig
+from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.data.exchange import netcdf
+from restore_dit.data.exchange.netcdf import SEN2COR_MISSING
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
@@ -110,14 +115,18 @@ def test_what_it_cannot_take_is_one_line(dataset, small_model: Model):
         restore_dit.fill(dataset.assign(clouds=dataset["clouds"] * 0 + 1), small_model)
 
 
-def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_model: Model):
+def pixels_model(run: RunConfig) -> Model:
     import torch
 
     from restore_dit.data.examples.normalisation import Normalisation
     from restore_dit.model.denoiser import build_denoiser
 
     torch.manual_seed(0)
-    model = Model(build_denoiser(pixels_run.model).eval(), pixels_run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)))
+    return Model(build_denoiser(run.model).eval(), run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)))
+
+
+def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_model: Model):
+    model = pixels_model(pixels_run)
     filled = restore_dit.fill(dataset[["B03", "B08", "B11", "clouds"]], model)
     assert filled.attrs["radar"] == "none"
     short = restore_dit.fill(dataset[["B03", "B08", "B11", "clouds"]].isel(time=slice(3)), model, mask_dilation=0)
@@ -148,8 +157,62 @@ def test_masks_mean_what_they_say_or_are_refused(dataset, small_model: Model):
     for wrong in (hidden * 0.9 + 0.05, hidden * 256, hidden.isel(time=0)):
         with refused("gap_mask"):
             restore_dit.fill(plain.assign(gap_mask=wrong), small_model)
-        with refused("probability" if wrong.ndim == 2 else "gap_mask"):
+        with refused("probability"):
             restore_dit.fill(plain.assign(probability=wrong), small_model, mask="probability")
+
+
+def test_a_scene_classification_is_no_mask_and_the_message_shows_how_to_make_one(dataset, small_model: Model):
+    classes = dataset["clouds"].where(dataset["clouds"] == 0, 9).where(dataset["clouds"] != 0, 4).astype(np.uint8)
+    scene = dataset.drop_vars("clouds").assign(SCL=classes)
+    with refused("SCL", 4, f"SCL.isin({list(SEN2COR_MISSING)})") as caught:
+        restore_dit.fill(scene, small_model, mask="SCL")
+    assert "gap_mask" not in str(caught.value)
+    masked = restore_dit.fill(scene.assign(mine=scene["SCL"].isin(SEN2COR_MISSING)), small_model, mask="mine")
+    np.testing.assert_array_equal(masked["gap_mask"], restore_dit.fill(dataset, small_model)["gap_mask"])
+    worldcereal = load_cube_mapping("worldcereal").classes
+    assert worldcereal is not None
+    assert {value for value, means in worldcereal.items() if means != "clear"} == set(SEN2COR_MISSING)
+
+
+def test_a_named_mask_is_the_only_one_and_clouds_keeps_its_classes(dataset, small_model: Model):
+    both = dataset.assign(gap_mask=dataset["clouds"] * 0 + 1)
+    expected = restore_dit.fill(dataset, small_model)["gap_mask"]
+    np.testing.assert_array_equal(restore_dit.fill(both, small_model, mask="clouds")["gap_mask"], expected)
+
+
+def test_errors_are_about_the_dataset(dataset, small_model: Model):
+    nothing = dataset.assign(clouds=dataset["clouds"] * 0 + 1)
+    for wrong, facts in ((nothing, ("observed", dataset.sizes["time"])), (dataset[["B02", "B03", "clouds"]], ("B04",))):
+        with refused("dataset", *facts) as caught:
+            restore_dit.fill(wrong, small_model)
+        assert "tile" not in str(caught.value)
+
+
+def test_the_dilation_that_a_result_states_is_what_was_done(dataset, small_model: Model):
+    clear = dataset.drop_vars("clouds").fillna(0.1)
+    small, large = (clear["B02"] * 0 for _ in range(2))
+    small[2, 5, 5] = 1  # too small to be dilated
+    large[2, 5:12, 5:12] = 1
+    assert restore_dit.fill(clear.assign(gap_mask=small), small_model, mask_dilation=2).attrs["mask_dilation"] == "0"
+    assert restore_dit.fill(clear.assign(gap_mask=large), small_model, mask_dilation=2).attrs["mask_dilation"] == "2"
+    bands = [name for name in clear.data_vars if str(name).startswith("B")]
+    holes = clear.assign({band: clear[band].where(large == 0) for band in bands})
+    assert restore_dit.fill(holes, small_model, mask_dilation=2).attrs["mask_dilation"] == "0"
+
+
+@pytest.mark.parametrize("kept", ["attrs", "encoding"])
+def test_what_is_added_lies_where_the_bands_lie(dataset, pixels_run, kept: str, tmp_path: Path):
+    model = pixels_model(pixels_run)
+    bands = dataset[["B03", "B08", "B11", "clouds"]].rename(spatial_ref="crs")
+    for name in bands.data_vars:
+        getattr(bands[name], kept)["grid_mapping"] = "crs"
+    filled = restore_dit.fill(bands, model)
+    filled.to_netcdf(tmp_path / "clear.nc")
+    with xarray.open_dataset(tmp_path / "clear.nc", decode_coords="all") as again:
+        for name in ("B03", "gap_mask", "never_observed", "uncertainty"):
+            assert again[name].encoding["grid_mapping"] == "crs", name
+            assert getattr(filled[name], kept)["grid_mapping"] == "crs", name
+        assert again["crs"].attrs["crs_wkt"] == bands["crs"].attrs["crs_wkt"]
 
 
 def test_a_series_that_nothing_says_has_gaps_is_refused(dataset, small_model: Model):
@@ -175,6 +238,9 @@ def test_what_it_cannot_use_is_named(dataset, small_model: Model):
         restore_dit.fill(dataset.drop_vars(["S1A_VV", "S1A_VH"]).assign(VV=dataset["S1A_VV"]), small_model)
     with refused("S1A_VH"):
         restore_dit.fill(dataset.drop_vars("S1A_VH"), small_model)
+    with refused("S1A_VV", "time", "S1A_time"):
+        on_optical_dates = dataset["S1A_VV"].isel(S1A_time=0, drop=True).expand_dims(time=dataset["time"])
+        restore_dit.fill(dataset.assign(S1A_VV=on_optical_dates), small_model)
     power = {name: 10 ** (dataset[name] / 10) for name in ("S1A_VV", "S1A_VH")}
     with refused("S1A_VH", "dB"):
         restore_dit.fill(dataset.assign(power), small_model)

@@ -10,7 +10,7 @@ types are accepted when reading. Indices such as `NDVI` are written but never re
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +48,13 @@ _CHUNK = 256
 
 _DAYS = {"units": "days since 1970-01-01", "calendar": "standard"}
 _DIMENSIONS = ("time", "y", "x")
+
+CLOUD_CLASSES, GAP_MASK = "clouds", "gap_mask"
+"""Names of the variables with masks."""
+
+SEN2COR_MISSING = (0, 1, 3, 8, 9, 10, 11)
+"""Classes of Sen2Cor's scene classification that hide the ground: no data, saturated, shadow, cloud (two), cirrus,
+snow. The shipped mappings read them in the same way."""
 
 _library = threading.Lock()
 """The NetCDF library is not thread-safe."""
@@ -139,7 +146,7 @@ def _cube(
     coordinates = {"time": ("time", _days(optical.dates), {"standard_name": "time", "axis": "T", **_DAYS})}
     if gap_mask is not None:
         flags = {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "observed reconstructed"}
-        variables["gap_mask"] = (_DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
+        variables[GAP_MASK] = (_DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
     if NEVER_OBSERVED in series.layers:
         flags = {
             "flag_values": np.array([0, 1], np.uint8),
@@ -150,7 +157,7 @@ def _cube(
     if series.clouds is not None:
         classes = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
         flags = {"flag_values": classes, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
-        variables["clouds"] = (_DIMENSIONS, series.clouds, {**flags, **reference})
+        variables[CLOUD_CLASSES] = (_DIMENSIONS, series.clouds, {**flags, **reference})
     for track, radar in series.radar.items():
         time = f"{track}_time"
         coordinates[time] = (time, _days(radar.dates), {"standard_name": "time", **_DAYS})
@@ -202,7 +209,7 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
     uncertainties = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
     limits.require(name, frames, height, width, len(bands) + len(uncertainties))
-    wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
+    wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, CLOUD_CLASSES, GAP_MASK], _DIMENSIONS)
     wanted |= dict.fromkeys(uncertainties, _DIMENSIONS)
     wanted[NEVER_OBSERVED] = _DIMENSIONS[1:]
     limits.require_tracks(name, len(_tracks(file.variables)))
@@ -232,8 +239,13 @@ def _tracks(variables: Iterable[str]) -> list[str]:
     return [variable.removesuffix(ending) for variable in variables if variable.endswith(ending)]
 
 
-def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
-    """The series in a dataset with the layout of such a file; `name` is its origin, for errors.
+def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_CLASSES, GAP_MASK)) -> TileSeries:
+    """The series in a dataset with the layout of such a file.
+
+    Args:
+        dataset: the layout's variables; others are not read.
+        name: what errors call the dataset.
+        masks: its variables with masks, any of which may be absent. All but `clouds` are of the kind of `gap_mask`.
 
     Raises:
         UserError: dates are not strictly increasing, or a value is not a plausible reflectance.
@@ -250,7 +262,7 @@ def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
     return TileSeries(
         tile_id=_tile_id(dataset),
         optical=Acquisitions(values, dates, bands),
-        clouds=_clouds(dataset, name),
+        clouds=_clouds(dataset, name, masks),
         radar=_radar(dataset, name),
         georeference=georeference_of(name, dataset),
         layers=_layers(dataset, name, bands),
@@ -307,22 +319,24 @@ def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit
     return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where)
 
 
-def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
-    """Masks from `clouds`, `gap_mask` or both; a pixel that either lacks, or marks as missing, is missing."""
+def _clouds(dataset: xarray.Dataset, name: str, masks: Sequence[str]) -> NDArray[np.uint8] | None:
+    """The union of the masks: a pixel that any of them lacks, or marks as missing, is missing. None without masks."""
     clouds: NDArray[np.uint8] | None = None
-    for variable, most in (("clouds", SHADOW), ("gap_mask", THICK_CLOUD)):
+    for variable in masks:
         if variable not in dataset.variables:
             continue
+        most, allowed = (SHADOW, "0 to 3 and 255") if variable == CLOUD_CLASSES else (THICK_CLOUD, "0 and 1")
         array = dataset.variables[variable]
         values, unknown = stored_numbers(array.values, array.attrs, f"{name}: {variable}")
-        if variable == "clouds":
+        if variable == CLOUD_CLASSES:
             unknown = unknown | (values == CLOUD_NO_DATA)
         values = np.where(unknown, CLOUD_NO_DATA, values)
-        if not (unknown | ((values >= 0) & (values <= most) & (values == np.rint(values)))).all():
-            allowed = "0 to 3 and 255" if variable == "clouds" else "0 and 1"
+        strange = ~(unknown | ((values >= 0) & (values <= most) & (values == np.rint(values))))
+        if strange.any():
             raise UserError(
-                f"{name}: {variable} has values other than {allowed}; make a mask of a scene classification or a "
-                "probability first"
+                f"{name}: {variable} has the value {values[strange][0]:g}, but a mask's values are {allowed}: make a "
+                "mask of a scene classification or a probability first, true where a pixel is missing, such as "
+                f"{variable}.isin({list(SEN2COR_MISSING)}) of Sen2Cor's classes"
             )
         classes = values.astype(np.uint8)
         clouds = classes if clouds is None else np.where(clouds == CLEAR, classes, clouds)

@@ -35,13 +35,15 @@ def fill(
     Args:
         dataset: dimensions time, y, x, with ascending dates and one variable per band (`B02`, …). Values are
             reflectance with NaN where missing, or integers of reflectance × 10000 (or scaled by the attributes
-            `scale_factor`, `add_offset` and `_FillValue`). Optional variables: `clouds` (0 clear, 1 thick, 2 thin,
-            3 shadow, 255 no data) and `gap_mask` (true: missing) over the same dimensions: a pixel that either marks,
-            or on which either is NaN, is missing; radar in dB, as `S1A_VV` and `S1A_VH` over `S1A_time`, y, x, and
-            `S1D_…` for the descending track. Coordinates and CRS as rioxarray writes them. Other variables, such as a
-            scene classification, are not read.
+            `scale_factor`, `add_offset` and `_FillValue`). Products of processing baseline 04.00 and later contain an
+            offset: reflectance = (stored − 1000) / 10000; subtract it first, unless the provider did. Optional
+            variables: `clouds` (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) and `gap_mask` (true: missing) over
+            the same dimensions: a pixel that either marks, or on which either is NaN, is missing; radar in dB, as
+            `S1A_VV` and `S1A_VH` over `S1A_time`, y, x, and `S1D_…` for the descending track. Coordinates and CRS as
+            rioxarray writes them. Other variables, such as a scene classification, are not read.
         model: a model directory or a loaded `Model`; `default` is the model that comes with the package.
-        mask: name of another variable, true or 1 where a pixel is missing, to use instead of `clouds` and `gap_mask`.
+        mask: name of the only variable to use as a mask, true or 1 where a pixel is missing, instead of `clouds` and
+            `gap_mask`.
         options: passed to `SamplingOptions`, for example `mask_dilation`, `steps` or `seed`.
 
     Returns:
@@ -56,13 +58,16 @@ def fill(
             reflectance, no observed pixel, or neither a mask nor a missing pixel.
 
     Warns:
-        UserWarning: a band is not among those that the model fills, and keeps its gaps.
+        UserWarning: a band is not among those that the model fills, and keeps its gaps; or the values probably still
+            contain the offset of Sentinel-2's processing baseline 04.00.
     """
     if not isinstance(dataset, xarray.Dataset):
         raise UserError(f"fill takes an xarray.Dataset, not {type(dataset).__name__}: open a file by open_dataset")
     loaded = model if isinstance(model, Model) else load_model(model)
     masks = (CLOUD_CLASSES, GAP_MASK) if mask is None else (mask,)
     series = series_of(_checked(dataset, masks, is_required=mask is not None), _WHERE, masks)
+    for remark in series.remarks:
+        warnings.warn(remark, stacklevel=2)
     if series.clouds is None:
         if not series.missing().any():
             raise UserError(
@@ -134,11 +139,11 @@ def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool
             f"dataset: {misnamed[0]} is not the name of a radar variable: rename it to S1A_{misnamed[0]} (ascending "
             f"track) or S1D_{misnamed[0]}, with the dates in S1A_time or S1D_time, or drop it"
         )
-    for name, variable in dataset.data_vars.items():
-        track, _, polarisation = str(name).rpartition("_")
+    for radar, variable in dataset.data_vars.items():
+        track, _, polarisation = str(radar).rpartition("_")
         if track and polarisation in S1_BANDS and set(variable.dims) != {f"{track}_time", "y", "x"}:
             shown = ", ".join(map(str, variable.dims)) or "nothing"
-            raise UserError(f"dataset: {name} has dimensions {shown}; rename them to {track}_time, y, x")
+            raise UserError(f"dataset: {radar} has dimensions {shown}; rename them to {track}_time, y, x")
     others = [dimension for dimension in dataset.dims if dimension not in _DIMENSIONS]
     return dataset.transpose("time", *others, "y", "x")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -254,3 +255,12 @@ def test_what_it_cannot_use_is_named(dataset, small_model: Model):
     with pytest.warns(UserWarning, match="B01"):
         filled = restore_dit.fill(dataset.assign(B01=dataset["B02"]), small_model)
     assert "B01" not in filled["gap_mask"].attrs["long_name"]
+
+
+def test_an_offset_that_was_left_in_is_a_warning(dataset, small_model: Model):
+    bands = [name for name in dataset.data_vars if str(name).startswith("B")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restore_dit.fill(dataset, small_model)
+    with pytest.warns(UserWarning, match=r"04\.00"):
+        restore_dit.fill(dataset.assign({band: dataset[band] + 0.1 for band in bands}), small_model)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
-from restore_dit.series import INDEX_SCALE, NO_DATA, REFLECTANCE_SCALE
+from restore_dit.series import INDEX_SCALE, NO_DATA, REFLECTANCE_SCALE, Acquisitions
 
 _LARGEST = np.iinfo(np.int16).max
 
-_PLAUSIBLE = (-0.1, 2.0)
+_PLAUSIBLE = (-0.05, 2.0)
 """Plausible range of the median reflectance of a series over land and water."""
 
 _PLAUSIBLE_VH = (-50.0, -0.5)
@@ -23,6 +23,22 @@ _TOO_SMALL = 0.0001
 
 _SENTINEL, _SENTINEL_SHARE = -0.2, 0.001
 """A value below the former that makes up at least the latter share of all is one that stands for no data."""
+
+_OFFSET = 1000
+"""What Sentinel-2's processing baseline 04.00 and later add to stored reflectance × 10000."""
+
+_OFFSET_SINCE = np.datetime64("2022-01-25", "D")
+"""First day of processing baseline 04.00; earlier acquisitions have the offset only if they were processed again."""
+
+_DARK = ("B02", "B03", "B04")
+"""Bands in which some shadow, water or vegetation is dark in almost every series over land."""
+
+_DARK_PERCENTILE, _DARK_WITH_OFFSET = 1, (1000, 1600)
+"""This percentile of the darkest of these bands lies in this range if the offset was left in. Without the offset it
+was 95 to 335 on eight real sites, even where 87 % is cloud; snow and cloud alone are brighter than the range."""
+
+_MIN_DATES, _MIN_VALUES = 15, 2000
+"""Shorter or smaller series may consist of thin cloud alone."""
 
 
 def within_range(values: NDArray[np.floating], scale: int) -> NDArray[np.floating]:
@@ -87,6 +103,31 @@ def require_reflectance(values: NDArray[np.int16], where: str, advice: str) -> N
             f"{where} has a reflectance of {lowest / REFLECTANCE_SCALE:.4g} at {share:.1%} of its pixels: "
             "if that stands for no data, declare it"
         )
+
+
+def offset_remark(optical: Acquisitions, where: str, advice: str) -> tuple[str, ...]:
+    """One line if the offset of processing baseline 04.00 was probably left in the values, otherwise nothing. Bright
+    desert can look the same, so that it is no error.
+
+    Args:
+        optical: the series; the acquisitions since the baseline began are also judged on their own.
+        where: description of the values.
+        advice: what to correct.
+    """
+    dark = [index for index, band in enumerate(optical.bands) if band in _DARK]
+    for first in (optical.dates[:1], _OFFSET_SINCE):
+        values = optical.values[optical.dates >= first][:, dark]
+        known = [band[band != NO_DATA] for band in values.swapaxes(0, 1)]
+        if len(values) < _MIN_DATES or min((band.size for band in known), default=0) < _MIN_VALUES:
+            continue
+        darkest = min(float(np.percentile(band, _DARK_PERCENTILE)) for band in known)
+        if _DARK_WITH_OFFSET[0] <= darkest < _DARK_WITH_OFFSET[1]:
+            return (
+                f"{where} has hardly any dark pixel: {100 - _DARK_PERCENTILE} % exceed a reflectance of "
+                f"{darkest / REFLECTANCE_SCALE:.3f} in every visible band. Unless this is a desert, the offset of "
+                f"processing baseline 04.00 ({_OFFSET} of {REFLECTANCE_SCALE}) was not subtracted: {advice}",
+            )
+    return ()
 
 
 def require_backscatter(decibel: NDArray[np.floating], where: str, advice: str) -> None:

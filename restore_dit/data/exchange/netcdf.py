@@ -24,7 +24,13 @@ from restore_dit.data.cubes.datasets import readable, require_self_contained
 from restore_dit.data.cubes.georeference import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.stored_values import index_to_stored, require_backscatter, require_reflectance, to_stored
+from restore_dit.data.stored_values import (
+    index_to_stored,
+    offset_remark,
+    require_backscatter,
+    require_reflectance,
+    to_stored,
+)
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLEAR,
@@ -259,13 +265,15 @@ def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_
         "give reflectance as floating-point numbers, or integers of reflectance × 10000 or with `scale_factor`, and "
         "mark missing values by NaN or `_FillValue`",
     )
+    optical = Acquisitions(values, dates, bands)
     return TileSeries(
         tile_id=_tile_id(dataset),
-        optical=Acquisitions(values, dates, bands),
+        optical=optical,
         clouds=_clouds(dataset, name, masks),
         radar=_radar(dataset, name),
         georeference=georeference_of(name, dataset),
         layers=_layers(dataset, name, bands),
+        remarks=offset_remark(optical, f"{name}:", "subtract 0.1 from the reflectance, or 1000 from the integers"),
     )
 
 

@@ -3,6 +3,7 @@ Ray."""
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -64,6 +65,10 @@ def fill(
     if not isinstance(dataset, xarray.Dataset):
         raise UserError(f"fill takes an xarray.Dataset, not {type(dataset).__name__}: open a file by open_dataset")
     loaded = model if isinstance(model, Model) else load_model(model)
+    if not isinstance(mask, str | None):
+        raise UserError(
+            f"mask is the name of a variable, not {type(mask).__name__}: assign the mask to the dataset first"
+        )
     masks = (CLOUD_CLASSES, GAP_MASK) if mask is None else (mask,)
     series = series_of(_checked(dataset, masks, is_required=mask is not None), _WHERE, masks)
     for remark in series.remarks:
@@ -113,6 +118,10 @@ def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool
     Raises:
         UserError: there is no band, a band or a mask has other dimensions, or a mask that is required does not exist.
     """
+    for name in map(str, dataset.data_vars):
+        band = _band_meant(name)
+        if band is not None and band not in dataset.data_vars:
+            raise UserError(f"dataset: {name} is not the name of a band: rename it to {band}, or drop it")
     bands = [band for band in S2_ALL_BANDS if band in dataset.data_vars]
     if not bands:
         raise UserError(f"dataset: contains no bands; name the variables {', '.join(S2_ALL_BANDS[1:4])}, …")
@@ -120,6 +129,9 @@ def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool
         if set(dataset[band].dims) != set(_DIMENSIONS):
             shown = ", ".join(map(str, dataset[band].dims)) or "nothing"
             raise UserError(f"dataset: {band} has dimensions {shown}; rename them to {', '.join(_DIMENSIONS)}")
+    empty = [dimension for dimension in _DIMENSIONS if not dataset.sizes[dimension]]
+    if empty:
+        raise UserError(f"dataset: the dimension {empty[0]} has length 0: nothing was selected")
     for name in masks:
         if is_required and name not in dataset.variables:
             raise UserError(
@@ -146,6 +158,13 @@ def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool
             raise UserError(f"dataset: {radar} has dimensions {shown}; rename them to {track}_time, y, x")
     others = [dimension for dimension in dataset.dims if dimension not in _DIMENSIONS]
     return dataset.transpose("time", *others, "y", "x")
+
+
+def _band_meant(name: str) -> str | None:
+    """The band that a name such as `B2`, `b02` or `B8a` means but is not; None for other names."""
+    match = re.fullmatch(r"[Bb]0?(\d{1,2}|8[Aa])", name)
+    band = f"B{match[1].upper():0>2}" if match else None
+    return band if band in S2_ALL_BANDS and band != name else None
 
 
 def _grid_mapping(properties: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings
 from pathlib import Path
 
@@ -264,3 +265,40 @@ def test_an_offset_that_was_left_in_is_a_warning(dataset, small_model: Model):
         restore_dit.fill(dataset, small_model)
     with pytest.warns(UserWarning, match=r"04\.00"):
         restore_dit.fill(dataset.assign({band: dataset[band] + 0.1 for band in bands}), small_model)
+
+
+@pytest.mark.parametrize(("name", "band"), [("B2", "B02"), ("b08", "B08"), ("B8a", "B8A"), ("b011", "B11")])
+def test_a_band_under_another_name_is_not_left_out_in_silence(dataset, small_model: Model, name: str, band: str):
+    with refused(name, band):
+        restore_dit.fill(dataset.rename({band: name}), small_model)
+
+
+def test_types_that_cannot_be_reflectance_are_refused(dataset, small_model: Model):
+    bytes_ = (dataset["B04"].fillna(0) * 255).round().astype(np.uint8)
+    for wrong in (bytes_, dataset["B04"].astype(complex), dataset["B04"].astype(object)):
+        with refused("B04", str(wrong.dtype)):
+            restore_dit.fill(dataset.assign(B04=wrong), small_model)
+    scaled = bytes_.assign_attrs(scale_factor=1 / 255, _FillValue=np.uint8(0))
+    assert restore_dit.fill(dataset.assign(B04=scaled), small_model)["B04"].dtype == np.uint8
+
+
+def test_an_empty_selection_and_a_mask_that_is_no_name_are_refused(dataset, small_model: Model):
+    for dimension in ("time", "y", "x"):
+        with refused(dimension, 0):
+            restore_dit.fill(dataset.isel({dimension: slice(0)}), small_model)
+    with refused("mask", "DataArray"):
+        restore_dit.fill(dataset, small_model, mask=dataset["clouds"])  # type: ignore[arg-type]
+
+
+def test_dates_may_be_objects_of_python(dataset, small_model: Model):
+    days = dataset["time"].values.astype("datetime64[D]").astype(object)
+    aware = [datetime.datetime(day.year, day.month, day.day, 10, tzinfo=datetime.UTC) for day in days]
+    expected = restore_dit.fill(dataset, small_model)
+    for given in (days, np.array(aware)):
+        filled = restore_dit.fill(dataset.assign_coords(time=("time", given)), small_model)
+        np.testing.assert_array_equal(filled["B08"], expected["B08"])
+
+
+def test_radar_without_a_value_is_not_stated(dataset, small_model: Model):
+    nothing = {name: dataset[name] * np.nan for name in ("S1A_VV", "S1A_VH")}
+    assert restore_dit.fill(dataset.assign(nothing), small_model).attrs["radar"] == "none"

@@ -282,7 +282,8 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
         found = {"CALIBRATION": NOT_CALIBRATED}
     if filled.orbits is not None:
         found |= filled.orbits.attributes(filled.series.optical.bands)
-    tracks = [track for track in filled.series.radar if radar is not None and radar.track in (BOTH_TRACKS, track)]
+    known = [track for track, found in filled.series.radar.items() if (found.values != NO_DATA).any()]
+    tracks = [track for track in known if radar is not None and radar.track in (BOTH_TRACKS, track)]
     return found | {
         "RADAR": " ".join(tracks) or "none",
         "SOFTWARE": f"restore-dit {__version__}",

@@ -322,6 +322,10 @@ def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit
     """The variable as int16 in steps of 1/scale, `NO_DATA` where missing. Integers without a scale are taken as such
     steps, floating-point numbers as the quantity itself."""
     array, where = dataset.variables[variable], f"{name}: {variable}"
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{where} has the type {array.dtype}: convert it to float32 or int16")
+    if array.dtype.itemsize == 1 and "scale_factor" not in array.attrs:
+        raise UserError(f"{where} has the type {array.dtype}, whose values mean nothing without `scale_factor`")
     raw, missing = stored_numbers(array.values, array.attrs, where)
     factor, offset = scale_and_offset(array.attrs, 1, where)
     return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where)

@@ -177,12 +177,10 @@ def _with_gaps_filled(band: xarray.DataArray, gaps: np.ndarray, stored: np.ndarr
     """The band with its gaps replaced by `stored` [T, H, W], reflectance × 10000, converted to the band's own encoding;
     all other values are unchanged."""
     ordered = band.transpose(*_DIMENSIONS)
-    reflectance = stored.astype(np.float64) / REFLECTANCE_SCALE
-    if ordered.dtype.kind == "f":
-        values = np.where(gaps, reflectance, ordered.values).astype(ordered.dtype)
-    else:
-        factor, offset = (float(each[0]) for each in scale_and_offset(ordered.attrs, 1, str(band.name)))
-        if (factor, offset) == (1.0, 0.0):
-            factor = 1 / REFLECTANCE_SCALE
-        values = np.where(gaps, np.rint((reflectance - offset) / factor), ordered.values).astype(ordered.dtype)
+    factor, offset = (float(each[0]) for each in scale_and_offset(ordered.attrs, 1, str(band.name)))
+    is_integer = ordered.dtype.kind != "f"
+    if is_integer and (factor, offset) == (1.0, 0.0):
+        factor = 1 / REFLECTANCE_SCALE
+    filled = (stored.astype(np.float64) / REFLECTANCE_SCALE - offset) / factor
+    values = np.where(gaps, np.rint(filled) if is_integer else filled, ordered.values).astype(ordered.dtype)
     return ordered.copy(data=values).transpose(*band.dims)

@@ -86,6 +86,16 @@ def test_integers_come_out_as_integers(dataset, small_model: Model):
         np.testing.assert_allclose(again["B08"] / stored + attributes.get("add_offset", 0), filled["B08"], atol=2e-4)
 
 
+def test_floats_that_attributes_scale_are_filled_in_their_own_unit(dataset, small_model: Model):
+    """As `rioxarray.open_rasterio(masked=True)` returns them."""
+    scaled = dataset.copy()
+    for band in [name for name in dataset.data_vars if str(name).startswith("B")]:
+        scaled[band] = ((dataset[band] + 0.1) * 10_000).assign_attrs(scale_factor=1e-4, add_offset=-0.1)
+    filled, expected = restore_dit.fill(scaled, small_model), restore_dit.fill(dataset, small_model)
+    np.testing.assert_allclose(filled["B08"], (expected["B08"] + 0.1) * 10_000, atol=2)
+    assert filled["gap_mask"].any()
+
+
 def test_dimensions_in_another_order_and_a_mask_of_another_name(dataset, small_model: Model):
     hidden = (dataset["clouds"] != 0).rename("mine")
     turned = dataset.drop_vars("clouds").assign(mine=hidden).transpose("x", "time", "y", ...)

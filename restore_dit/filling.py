@@ -55,8 +55,9 @@ def fill(
         reflectance; only for models that estimate it) and attributes that record how it was made.
 
     Raises:
-        UserError: the dataset has no bands or too few for the model, other dimensions, values that cannot be
-            reflectance, no observed pixel, or neither a mask nor a missing pixel.
+        UserError: the dataset has no bands or too few for the model, bands under other names such as `B2`, other
+            dimensions, values that cannot be reflectance, unmasked pixels that are 0 in every band, a mask with other
+            values, no observed pixel, or neither a mask nor a missing pixel.
 
     Warns:
         UserWarning: a band is not among those that the model fills, and keeps its gaps; or the values probably still

@@ -245,6 +245,19 @@ def test_numbers_that_cannot_be_reflectance_are_refused(dataset, small_model: Mo
         restore_dit.fill(dataset.assign({band: dataset[band] * 1e-4 for band in bands}), small_model)
 
 
+def test_zeros_that_nothing_marks_as_missing_are_refused(dataset, small_model: Model):
+    """At the edge of a swath, the products are 0 in every band."""
+    bands = [name for name in dataset.data_vars if str(name).startswith("B")]
+    outside = (dataset["clouds"] != 0) & (dataset["x"] < dataset["x"][12])
+    zeros = dataset.assign({band: dataset[band].where(~outside, 0) for band in bands})
+    clear = zeros.assign(clouds=dataset["clouds"].where(~outside, 0))
+    with refused(0, f"{float(outside.mean()):.1%}", "NaN"):
+        restore_dit.fill(clear, small_model)
+    declared = clear.assign({band: clear[band].assign_attrs(_FillValue=0.0) for band in bands})
+    for given in (zeros, declared):
+        assert restore_dit.fill(given, small_model)["gap_mask"].where(outside, True).all()
+
+
 def test_what_it_cannot_use_is_named(dataset, small_model: Model):
     with refused("VV"):
         restore_dit.fill(dataset.drop_vars(["S1A_VV", "S1A_VH"]).assign(VV=dataset["S1A_VV"]), small_model)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
-from restore_dit.series import INDEX_SCALE, NO_DATA, REFLECTANCE_SCALE, Acquisitions
+from restore_dit.series import INDEX_SCALE, MIN_BANDS, NO_DATA, REFLECTANCE_SCALE, Acquisitions
 
 _LARGEST = np.iinfo(np.int16).max
 
@@ -103,6 +103,23 @@ def require_reflectance(values: NDArray[np.int16], where: str, advice: str) -> N
             f"{where} has a reflectance of {lowest / REFLECTANCE_SCALE:.4g} at {share:.1%} of its pixels: "
             "if that stands for no data, declare it"
         )
+
+
+def require_no_empty_pixels(values: NDArray[np.int16], observed: NDArray[np.bool_], where: str, advice: str) -> None:
+    """Checks that observed pixels are not 0 in every band: in Sentinel-2's products, that stands for no data.
+
+    Args:
+        values: [T, C, H, W].
+        observed: [T, H, W], true where a pixel is not masked.
+        where: description of the values, for errors.
+        advice: what to correct.
+
+    Raises:
+        UserError: 0.1 % of the pixels or more are, and there are at least three bands.
+    """
+    share = float(((values == 0).all(axis=1) & observed).mean()) if values.size else 0.0
+    if values.shape[1] >= MIN_BANDS and share >= _SENTINEL_SHARE:
+        raise UserError(f"{where} has a reflectance of 0 in every band at {share:.1%} of its pixels: {advice}")
 
 
 def offset_remark(optical: Acquisitions, where: str, advice: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from restore_dit.data.stored_values import (
     index_to_stored,
     offset_remark,
     require_backscatter,
+    require_no_empty_pixels,
     require_reflectance,
     to_stored,
 )
@@ -265,11 +266,14 @@ def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_
         "give reflectance as floating-point numbers, or integers of reflectance × 10000 or with `scale_factor`, and "
         "mark missing values by NaN or `_FillValue`",
     )
+    clouds = _clouds(dataset, name, masks)
+    observed = np.ones(values[:, 0].shape, bool) if clouds is None else clouds == CLEAR
+    require_no_empty_pixels(values, observed, f"{name}:", "mark missing values by NaN, `_FillValue` or a mask")
     optical = Acquisitions(values, dates, bands)
     return TileSeries(
         tile_id=_tile_id(dataset),
         optical=optical,
-        clouds=_clouds(dataset, name, masks),
+        clouds=clouds,
         radar=_radar(dataset, name),
         georeference=georeference_of(name, dataset),
         layers=_layers(dataset, name, bands),

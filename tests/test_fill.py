@@ -245,6 +245,15 @@ def test_numbers_that_cannot_be_reflectance_are_refused(dataset, small_model: Mo
         restore_dit.fill(dataset.assign({band: dataset[band] * 1e-4 for band in bands}), small_model)
 
 
+def test_saturated_clouds_that_the_mask_hides_are_no_fault(dataset, small_model: Model):
+    bright = dataset.assign(B02=dataset["B02"].where(dataset["clouds"] == 0, 4.16))
+    filled, expected = restore_dit.fill(bright, small_model), restore_dit.fill(dataset, small_model)
+    np.testing.assert_array_equal(filled["B08"], expected["B08"])
+    assert float(filled["B02"].max()) < 1
+    with refused("B02", 4.16):
+        restore_dit.fill(bright.assign(clouds=dataset["clouds"] * 0), small_model)
+
+
 def test_zeros_that_nothing_marks_as_missing_are_refused(dataset, small_model: Model):
     """At the edge of a swath, the products are 0 in every band."""
     bands = [name for name in dataset.data_vars if str(name).startswith("B")]

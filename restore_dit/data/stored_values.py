@@ -56,12 +56,20 @@ def stored_integers(values: NDArray[np.floating], scale: int) -> NDArray[np.int1
 
 
 def to_stored(
-    raw: NDArray[Any], missing: NDArray[np.bool_], factor: float, offset: float, scale: int, limit: float, where: str
+    raw: NDArray[Any],
+    missing: NDArray[np.bool_],
+    factor: float,
+    offset: float,
+    scale: int,
+    limit: float,
+    where: str,
+    masked: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int16]:
     """raw · factor + offset in steps of 1/scale, `NO_DATA` where missing or not finite. Integers without factor and
     offset are taken as such steps already.
 
     Args:
+        masked: pixels that are hidden anyway, and so have no data where they exceed the limit: saturated clouds.
         where: description of the values, for errors.
 
     Raises:
@@ -72,6 +80,9 @@ def to_stored(
     steps = np.where(missing, 0, raw).astype(np.float64)
     if raw.dtype.kind == "f" or (factor, offset) != (1.0, 0.0):
         steps = steps * (factor * scale) + offset * scale
+    if masked is not None:
+        missing = missing | (masked & ~(np.abs(steps) <= limit * scale))
+        steps = np.where(missing, 0, steps)
     largest = np.abs(steps).max(initial=0) / scale
     if not largest <= limit:  # also false for NaN
         raise UserError(

@@ -259,15 +259,16 @@ def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_
     """
     bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
     dates = _dates(dataset, name, "time")
-    values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, limit=3.2) for band in bands], axis=1)
+    clouds = _clouds(dataset, name, masks)
+    masked = None if clouds is None else clouds != CLEAR
+    values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, 3.2, masked) for band in bands], axis=1)
     require_reflectance(
         values,
         f"{name}:",
         "give reflectance as floating-point numbers, or integers of reflectance × 10000 or with `scale_factor`, and "
         "mark missing values by NaN or `_FillValue`",
     )
-    clouds = _clouds(dataset, name, masks)
-    observed = np.ones(values[:, 0].shape, bool) if clouds is None else clouds == CLEAR
+    observed = np.ones(values[:, 0].shape, bool) if masked is None else ~masked
     require_no_empty_pixels(values, observed, f"{name}:", "mark missing values by NaN, `_FillValue` or a mask")
     optical = Acquisitions(values, dates, bands)
     return TileSeries(
@@ -322,7 +323,14 @@ def _dates(dataset: xarray.Dataset, name: str, variable: str) -> NDArray[np.date
     return dates
 
 
-def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit: float) -> NDArray[np.int16]:
+def _stored(
+    dataset: xarray.Dataset,
+    name: str,
+    variable: str,
+    scale: int,
+    limit: float,
+    masked: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int16]:
     """The variable as int16 in steps of 1/scale, `NO_DATA` where missing. Integers without a scale are taken as such
     steps, floating-point numbers as the quantity itself."""
     array, where = dataset.variables[variable], f"{name}: {variable}"
@@ -332,7 +340,7 @@ def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit
         raise UserError(f"{where} has the type {array.dtype}, whose values mean nothing without `scale_factor`")
     raw, missing = stored_numbers(array.values, array.attrs, where)
     factor, offset = scale_and_offset(array.attrs, 1, where)
-    return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where)
+    return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where, masked)
 
 
 def _clouds(dataset: xarray.Dataset, name: str, masks: Sequence[str]) -> NDArray[np.uint8] | None:

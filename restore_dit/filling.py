@@ -145,7 +145,8 @@ def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool
         raise UserError("dataset: has a dimension band, which the result needs for its uncertainty: rename or drop it")
     for name in masks:
         if name in dataset.variables and dataset[name].dtype == bool:
-            dataset = dataset.assign({name: dataset[name].astype(np.uint8)})
+            # A classification's attributes, such as `nodata`, outlive `isin` but mean nothing for its result.
+            dataset = dataset.assign({name: dataset[name].drop_attrs(deep=False).astype(np.uint8)})
     misnamed = [name for name in S1_BANDS if name in dataset.variables]
     if misnamed:
         raise UserError(

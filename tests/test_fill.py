@@ -179,7 +179,8 @@ def test_a_scene_classification_is_no_mask_and_the_message_shows_how_to_make_one
     with refused("SCL", 4, f"SCL.isin({list(SEN2COR_MISSING)})") as caught:
         restore_dit.fill(scene, small_model, mask="SCL")
     assert "gap_mask" not in str(caught.value)
-    masked = restore_dit.fill(scene.assign(mine=scene["SCL"].isin(SEN2COR_MISSING)), small_model, mask="mine")
+    mine = scene["SCL"].isin(SEN2COR_MISSING).assign_attrs(nodata=0)  # of the classification, kept by xarray
+    masked = restore_dit.fill(scene.assign(mine=mine), small_model, mask="mine")
     np.testing.assert_array_equal(masked["gap_mask"], restore_dit.fill(dataset, small_model)["gap_mask"])
     worldcereal = load_cube_mapping("worldcereal").classes
     assert worldcereal is not None

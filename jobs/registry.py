@@ -20,6 +20,7 @@ from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.ingestion import CubesConfig, PastisConfig, load_cubes
 from restore_dit.config.jobs import SHIPPED_MODEL, EvaluationConfig, ReconstructionConfig
 from restore_dit.config.loading import load_section
+from restore_dit.config.settings import argument_names
 from restore_dit.config.simulation import SimulationJobConfig
 from restore_dit.errors import UserError
 from tuning.config import SweepConfig, load_sweep, shipped_sweeps
@@ -90,11 +91,12 @@ class Job:
 
     def require_places(self, config: BaseModel) -> None:
         """Raises `UserError` if an address that the job needs is not set."""
-        for place in self.places:
-            if place.required and not any(place.values(config)):
-                raise UserError(
-                    f"{place.key} is not set: give {place.key}=URI, such as {place.key}=s3://bucket/folder", status=2
-                )
+        lacking = [place.key for place in self.places if place.required and not any(place.values(config))]
+        if lacking:
+            verb = "is" if len(lacking) == 1 else "are"
+            by_key = [f"{key}=URI" for key in lacking if key not in self.arguments]
+            usage = [self.name, *argument_names(self.config, self.arguments), *by_key, "[key=value | --key value]…"]
+            raise UserError(f"{' and '.join(lacking)} {verb} not set; usage: {' '.join(usage)}", status=2)
 
 
 _OUTPUT = Place("output")

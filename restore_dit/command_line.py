@@ -21,7 +21,7 @@ import click
 import yaml
 from pydantic import BaseModel
 
-from restore_dit.config.settings import Setting, find_setting, keys_matching, settings_of
+from restore_dit.config.settings import Setting, argument_names, find_setting, keys_matching, settings_of
 from restore_dit.program import exit_status
 
 _OVERRIDE = re.compile(r"[\w.-]+=")
@@ -79,8 +79,8 @@ class SettingsCommand(Command):
     """A command that takes the settings of a configuration, in any form and order, besides its own options.
 
     Its callback gets `overrides`, the settings as a list of `key=value`. A word that is neither a setting nor an option
-    is the value of the next of `arguments` that has none; with one word too few, the first is left out if it has a
-    default.
+    is the value of the next of `arguments` that has none; if there are too few words, the first is left out if it has
+    a default.
 
     Args:
         name: its name.
@@ -177,7 +177,7 @@ class SettingsCommand(Command):
         settings = settings_of(self.model)
         if free and words and settings[free[0]].is_list:
             return [f"{free[0]}={json.dumps(words, ensure_ascii=False)}"]
-        if len(words) == len(free) - 1 and settings[free[0]].default:
+        if len(words) < len(free) and settings[free[0]].default:
             free = free[1:]
         if len(words) > len(free):
             raise click.UsageError(f"unexpected argument: {words[len(free)]}", ctx)
@@ -216,11 +216,8 @@ class SettingsCommand(Command):
             param for param in super().get_params(ctx) if isinstance(param, click.Argument) and param.name != "words"
         )
         rows = [(param.make_metavar(ctx), param.help or "") for param in own]
-        for key in self.arguments:
-            setting = settings_of(self.model)[key]
-            name = f"{key.upper()}…" if setting.is_list else key.upper()
-            rows.append((f"[{name}]" if setting.default else name, setting.description))
-        return rows
+        descriptions = [settings_of(self.model)[key].description for key in self.arguments]
+        return [*rows, *zip(argument_names(self.model, self.arguments), descriptions, strict=True)]
 
 
 _TRUTH = ("true", "false")

@@ -3,8 +3,9 @@ Ray."""
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,16 +15,27 @@ from numpy.typing import NDArray
 
 from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.cubes.cf_values import scale_and_offset
-from restore_dit.data.exchange.netcdf import PROVENANCE_FLAGS, series_of
+from restore_dit.data.exchange.netcdf import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.dates import dates_wanted
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import CLEAR, NEVER_OBSERVED, PROVENANCE, REFLECTANCE_SCALE, S2_ALL_BANDS, UNCERTAINTY
+from restore_dit.series import (
+    CLEAR,
+    NEVER_OBSERVED,
+    PROVENANCE,
+    REFLECTANCE_SCALE,
+    S1_BANDS,
+    S2_ALL_BANDS,
+    UNCERTAINTY,
+)
 
 _DIMENSIONS = ("time", "y", "x")
+
+_WHERE = "dataset"
+"""What errors call the dataset."""
 
 
 def fill(
@@ -40,13 +52,15 @@ def fill(
     Args:
         dataset: dimensions time, y, x, with ascending dates and one variable per band (`B02`, …). Values are
             reflectance with NaN where missing, or integers of reflectance × 10000 (or scaled by the attributes
-            `scale_factor`, `add_offset` and `_FillValue`). Optional variables: `clouds` (0 clear, 1 thick, 2 thin,
-            3 shadow, 255 no data) and `gap_mask` (true: missing) over the same dimensions: a pixel that either marks,
-            or on which either is NaN, is missing; radar in dB, as `S1A_VV` and `S1A_VH` over `S1A_time`, y, x, and
-            `S1D_…` for the descending track. Coordinates and CRS as rioxarray writes them. Other variables, such as a
-            scene classification, are not read.
+            `scale_factor`, `add_offset` and `_FillValue`). Products of processing baseline 04.00 and later contain an
+            offset: reflectance = (stored − 1000) / 10000; subtract it first, unless the provider did. Optional
+            variables: `clouds` (0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) and `gap_mask` (true: missing) over
+            the same dimensions: a pixel that either marks, or on which either is NaN, is missing; radar in dB, as
+            `S1A_VV` and `S1A_VH` over `S1A_time`, y, x, and `S1D_…` for the descending track. Coordinates and CRS as
+            rioxarray writes them. Other variables, such as a scene classification, are not read.
         model: a model directory or a loaded `Model`; `default` is the model that comes with the package.
-        mask: name of another variable, true or 1 where a pixel is missing, to use instead of `clouds` and `gap_mask`.
+        mask: name of the only variable to use as a mask, true or 1 where a pixel is missing, instead of `clouds` and
+            `gap_mask`.
         dates: ISO dates to fill and return, acquired or not, at most 60 days outside the series; by default, the dates
             of the series.
         every: instead of `dates`, a number of days (counted from 1 January of the first year), or `month` for the 15th
@@ -63,17 +77,25 @@ def fill(
         that record how it was made. With `dates` or `every`, other variables over time are left out.
 
     Raises:
-        UserError: the dataset has no bands or too few for the model, other dimensions, values that cannot be
-            reflectance, no observed pixel, or neither a mask nor a missing pixel.
+        UserError: the dataset has no bands or too few for the model, bands under other names such as `B2`, other
+            dimensions, values that cannot be reflectance, unmasked pixels that are 0 in every band, a mask with other
+            values, no observed pixel, or neither a mask nor a missing pixel.
 
     Warns:
-        UserWarning: a band is not among those that the model fills, and keeps its gaps.
+        UserWarning: a band is not among those that the model fills, and keeps its gaps; or the values probably still
+            contain the offset of Sentinel-2's processing baseline 04.00.
     """
     if not isinstance(dataset, xarray.Dataset):
         raise UserError(f"fill takes an xarray.Dataset, not {type(dataset).__name__}: open a file by open_dataset")
     loaded = model if isinstance(model, Model) else load_model(model)
-    given = _checked(dataset, mask)
-    series = series_of(given, "dataset")
+    if not isinstance(mask, str | None):
+        raise UserError(
+            f"mask is the name of a variable, not {type(mask).__name__}: assign the mask to the dataset first"
+        )
+    masks = (CLOUD_CLASSES, GAP_MASK) if mask is None else (mask,)
+    series = series_of(_checked(dataset, masks, is_required=mask is not None), _WHERE, masks)
+    for remark in series.remarks:
+        warnings.warn(remark, stacklevel=2)
     if series.clouds is None:
         if not series.missing().any():
             raise UserError(
@@ -84,7 +106,7 @@ def fill(
         series = replace(series, clouds=clear)
     sampling = SamplingOptions(**options)
     wanted = dates_wanted(series.optical.dates, dates, every)
-    gap_free = fill_gaps(loaded, series, sampling, dates=wanted)
+    gap_free = fill_gaps(loaded, series, sampling, where=_WHERE, dates=wanted)
     if wanted is not None:
         dataset = _at_dates(dataset, series.optical.dates.astype("datetime64[D]"), wanted)
     filled, gaps = gap_free.series, gap_free.gap_mask
@@ -95,27 +117,38 @@ def fill(
         band: _with_gaps_filled(dataset[band], gaps, filled.optical.values[:, place])
         for place, band in enumerate(filled.optical.bands)
     }
-    result = dataset.assign(bands).assign(
-        gap_mask=(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
-        provenance=(_DIMENSIONS, filled.layers[PROVENANCE], PROVENANCE_FLAGS),
-        never_observed=(_DIMENSIONS[1:], filled.layers[NEVER_OBSERVED] == 1, {"long_name": "observed on no date"}),
-    )
+    observed_never = filled.layers[NEVER_OBSERVED] == 1
+    added = {
+        GAP_MASK: xarray.Variable(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
+        PROVENANCE: xarray.Variable(_DIMENSIONS, filled.layers[PROVENANCE], PROVENANCE_FLAGS),
+        NEVER_OBSERVED: xarray.Variable(_DIMENSIONS[1:], observed_never, {"long_name": "observed on no date"}),
+    }
+    result = dataset.assign(bands)
     if UNCERTAINTY in filled.layers:
         deviation = filled.layers[UNCERTAINTY].swapaxes(0, 1) / np.float32(REFLECTANCE_SCALE)
         described = {"long_name": "standard deviation of filled values", "units": "1"}
         result = result.assign_coords(band=list(filled.optical.bands))
-        result = result.assign(uncertainty=(("band", *_DIMENSIONS), deviation.astype(np.float32), described))
+        added[UNCERTAINTY] = xarray.Variable(("band", *_DIMENSIONS), deviation.astype(np.float32), described)
+    for variable in added.values():  # They lie where the bands lie
+        band = dataset[filled.optical.bands[0]]
+        variable.attrs |= _grid_mapping(band.attrs)
+        variable.encoding |= _grid_mapping(band.encoding)
+    result = result.assign(added)
     name = loaded.origin or loaded.config.name
     made = provenance(loaded, name, sampling, gap_free)
     return result.assign_attrs({key.lower(): value for key, value in made.items()})
 
 
-def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
-    """The dataset with its dimensions in the order time, y, x and its mask renamed to `gap_mask`.
+def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool) -> xarray.Dataset:
+    """The dataset with its dimensions in the order time, y, x and with numbers for the Boolean values of its masks.
 
     Raises:
-        UserError: there is no band, a band has other dimensions, or the mask does not exist.
+        UserError: there is no band, a band or a mask has other dimensions, or a mask that is required does not exist.
     """
+    for name in map(str, dataset.data_vars):
+        band = _band_meant(name)
+        if band is not None and band not in dataset.data_vars:
+            raise UserError(f"dataset: {name} is not the name of a band: rename it to {band}, or drop it")
     bands = [band for band in S2_ALL_BANDS if band in dataset.data_vars]
     if not bands:
         raise UserError(f"dataset: contains no bands; name the variables {', '.join(S2_ALL_BANDS[1:4])}, …")
@@ -123,27 +156,34 @@ def _checked(dataset: xarray.Dataset, mask: str | None) -> xarray.Dataset:
         if set(dataset[band].dims) != set(_DIMENSIONS):
             shown = ", ".join(map(str, dataset[band].dims)) or "nothing"
             raise UserError(f"dataset: {band} has dimensions {shown}; rename them to {', '.join(_DIMENSIONS)}")
-    if mask is not None and mask not in dataset.variables:
-        raise UserError(
-            f"dataset: no variable {mask} for the mask; its variables are {', '.join(map(str, dataset.variables))}"
-        )
-    for name in ("clouds", "gap_mask") if mask is None else (mask,):
+    empty = [dimension for dimension in _DIMENSIONS if not dataset.sizes[dimension]]
+    if empty:
+        raise UserError(f"dataset: the dimension {empty[0]} has length 0: nothing was selected")
+    for name in masks:
+        if is_required and name not in dataset.variables:
+            raise UserError(
+                f"dataset: no variable {name} for the mask; its variables are {', '.join(map(str, dataset.variables))}"
+            )
         if name in dataset.variables and set(dataset[name].dims) != set(_DIMENSIONS):
             shown = ", ".join(map(str, dataset[name].dims)) or "nothing"
             raise UserError(f"dataset: the mask {name} has dimensions {shown}; it needs {', '.join(_DIMENSIONS)}")
     if "band" in dataset.dims:
         raise UserError("dataset: has a dimension band, which the result needs for its uncertainty: rename or drop it")
-    if mask is not None:
-        dataset = dataset.drop_vars(["clouds", "gap_mask"], errors="ignore").assign(gap_mask=dataset[mask])
-    for name in ("clouds", "gap_mask"):
+    for name in masks:
         if name in dataset.variables and dataset[name].dtype == bool:
-            dataset = dataset.assign({name: dataset[name].astype(np.uint8)})
-    misnamed = [name for name in ("VV", "VH") if name in dataset.variables]
+            # A classification's attributes, such as `nodata`, outlive `isin` but mean nothing for its result.
+            dataset = dataset.assign({name: dataset[name].drop_attrs(deep=False).astype(np.uint8)})
+    misnamed = [name for name in S1_BANDS if name in dataset.variables]
     if misnamed:
         raise UserError(
             f"dataset: {misnamed[0]} is not the name of a radar variable: rename it to S1A_{misnamed[0]} (ascending "
             f"track) or S1D_{misnamed[0]}, with the dates in S1A_time or S1D_time, or drop it"
         )
+    for radar, variable in dataset.data_vars.items():
+        track, _, polarisation = str(radar).rpartition("_")
+        if track and polarisation in S1_BANDS and set(variable.dims) != {f"{track}_time", "y", "x"}:
+            shown = ", ".join(map(str, variable.dims)) or "nothing"
+            raise UserError(f"dataset: {radar} has dimensions {shown}; rename them to {track}_time, y, x")
     others = [dimension for dimension in dataset.dims if dimension not in _DIMENSIONS]
     return dataset.transpose("time", *others, "y", "x")
 
@@ -164,16 +204,27 @@ def _at_dates(
     return chosen.assign_coords(time=("time", times, dataset["time"].attrs))
 
 
+def _band_meant(name: str) -> str | None:
+    """The band that a name such as `B2`, `b02` or `B8a` means but is not; None for other names."""
+    match = re.fullmatch(r"[Bb]0?(\d{1,2}|8[Aa])", name)
+    band = f"B{match[1].upper():0>2}" if match else None
+    return band if band in S2_ALL_BANDS and band != name else None
+
+
+def _grid_mapping(properties: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The reference to the grid mapping among the attributes or the encoding of a band: rioxarray writes it to the
+    latter, CF files have it in the former."""
+    return {key: value for key, value in properties.items() if key == "grid_mapping"}
+
+
 def _with_gaps_filled(band: xarray.DataArray, gaps: np.ndarray, stored: np.ndarray) -> xarray.DataArray:
     """The band with its gaps replaced by `stored` [T, H, W], reflectance × 10000, converted to the band's own encoding;
     all other values are unchanged."""
     ordered = band.transpose(*_DIMENSIONS)
-    reflectance = stored.astype(np.float64) / REFLECTANCE_SCALE
-    if ordered.dtype.kind == "f":
-        values = np.where(gaps, reflectance, ordered.values).astype(ordered.dtype)
-    else:
-        factor, offset = (float(each[0]) for each in scale_and_offset(ordered.attrs, 1, str(band.name)))
-        if (factor, offset) == (1.0, 0.0):
-            factor = 1 / REFLECTANCE_SCALE
-        values = np.where(gaps, np.rint((reflectance - offset) / factor), ordered.values).astype(ordered.dtype)
+    factor, offset = (float(each[0]) for each in scale_and_offset(ordered.attrs, 1, str(band.name)))
+    is_integer = ordered.dtype.kind != "f"
+    if is_integer and (factor, offset) == (1.0, 0.0):
+        factor = 1 / REFLECTANCE_SCALE
+    filled = (stored.astype(np.float64) / REFLECTANCE_SCALE - offset) / factor
+    values = np.where(gaps, np.rint(filled) if is_integer else filled, ordered.values).astype(ordered.dtype)
     return ordered.copy(data=values).transpose(*band.dims)

@@ -117,7 +117,8 @@ class TileSeries:
     - `layers`: other data from the source (`labels`, `bad_frames`, …), arrays of any shape by name.
     - `other_clouds`: masks that the source has from other methods (`s2cloudless`), by method.
     - `properties`: what the source says about the tile as a whole (`fold`, `source`, …), as JSON values.
-    - `remarks`: what was left out when reading the tile, one line each, to be shown to the user; never stored.
+    - `remarks`: what was left out when reading the tile, or is probably wrong with it, one line each, to be shown to
+      the user; never stored.
     """
 
     tile_id: str

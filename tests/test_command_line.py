@@ -68,7 +68,7 @@ def test_a_flag_takes_no_other_word():
         ("in output=out", ("default", "in", "out")),
         ("in --output out --model m", ("m", "in", "out")),
         ("--output out m in", ("m", "in", "out")),
-        ("m", ("m", "", "")),
+        ("in", ("default", "in", "")),
     ],
 )
 def test_words_fill_the_arguments_that_no_setting_gives(words, values):

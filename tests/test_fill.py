@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
+import warnings
+from pathlib import Path
+
 import numpy as np
 import pyproj
 import pytest
 import xarray
 
 import restore_dit
+from restore_dit.config import RunConfig
+from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.data.exchange import netcdf
+from restore_dit.data.exchange.netcdf import SEN2COR_MISSING
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
@@ -79,6 +86,16 @@ def test_integers_come_out_as_integers(dataset, small_model: Model):
         np.testing.assert_allclose(again["B08"] / stored + attributes.get("add_offset", 0), filled["B08"], atol=2e-4)
 
 
+def test_floats_that_attributes_scale_are_filled_in_their_own_unit(dataset, small_model: Model):
+    """As `rioxarray.open_rasterio(masked=True)` returns them."""
+    scaled = dataset.copy()
+    for band in [name for name in dataset.data_vars if str(name).startswith("B")]:
+        scaled[band] = ((dataset[band] + 0.1) * 10_000).assign_attrs(scale_factor=1e-4, add_offset=-0.1)
+    filled, expected = restore_dit.fill(scaled, small_model), restore_dit.fill(dataset, small_model)
+    np.testing.assert_allclose(filled["B08"], (expected["B08"] + 0.1) * 10_000, atol=2)
+    assert filled["gap_mask"].any()
+
+
 def test_dimensions_in_another_order_and_a_mask_of_another_name(dataset, small_model: Model):
     hidden = (dataset["clouds"] != 0).rename("mine")
     turned = dataset.drop_vars("clouds").assign(mine=hidden).transpose("x", "time", "y", ...)
@@ -110,14 +127,18 @@ def test_what_it_cannot_take_is_one_line(dataset, small_model: Model):
         restore_dit.fill(dataset.assign(clouds=dataset["clouds"] * 0 + 1), small_model)
 
 
-def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_model: Model):
+def pixels_model(run: RunConfig) -> Model:
     import torch
 
     from restore_dit.data.examples.normalisation import Normalisation
     from restore_dit.model.denoiser import build_denoiser
 
     torch.manual_seed(0)
-    model = Model(build_denoiser(pixels_run.model).eval(), pixels_run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)))
+    return Model(build_denoiser(run.model).eval(), run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)))
+
+
+def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_model: Model):
+    model = pixels_model(pixels_run)
     filled = restore_dit.fill(dataset[["B03", "B08", "B11", "clouds"]], model)
     assert filled.attrs["radar"] == "none"
     short = restore_dit.fill(dataset[["B03", "B08", "B11", "clouds"]].isel(time=slice(3)), model, mask_dilation=0)
@@ -148,8 +169,63 @@ def test_masks_mean_what_they_say_or_are_refused(dataset, small_model: Model):
     for wrong in (hidden * 0.9 + 0.05, hidden * 256, hidden.isel(time=0)):
         with refused("gap_mask"):
             restore_dit.fill(plain.assign(gap_mask=wrong), small_model)
-        with refused("probability" if wrong.ndim == 2 else "gap_mask"):
+        with refused("probability"):
             restore_dit.fill(plain.assign(probability=wrong), small_model, mask="probability")
+
+
+def test_a_scene_classification_is_no_mask_and_the_message_shows_how_to_make_one(dataset, small_model: Model):
+    classes = dataset["clouds"].where(dataset["clouds"] == 0, 9).where(dataset["clouds"] != 0, 4).astype(np.uint8)
+    scene = dataset.drop_vars("clouds").assign(SCL=classes)
+    with refused("SCL", 4, f"SCL.isin({list(SEN2COR_MISSING)})") as caught:
+        restore_dit.fill(scene, small_model, mask="SCL")
+    assert "gap_mask" not in str(caught.value)
+    mine = scene["SCL"].isin(SEN2COR_MISSING).assign_attrs(nodata=0)  # of the classification, kept by xarray
+    masked = restore_dit.fill(scene.assign(mine=mine), small_model, mask="mine")
+    np.testing.assert_array_equal(masked["gap_mask"], restore_dit.fill(dataset, small_model)["gap_mask"])
+    worldcereal = load_cube_mapping("worldcereal").classes
+    assert worldcereal is not None
+    assert {value for value, means in worldcereal.items() if means != "clear"} == set(SEN2COR_MISSING)
+
+
+def test_a_named_mask_is_the_only_one_and_clouds_keeps_its_classes(dataset, small_model: Model):
+    both = dataset.assign(gap_mask=dataset["clouds"] * 0 + 1)
+    expected = restore_dit.fill(dataset, small_model)["gap_mask"]
+    np.testing.assert_array_equal(restore_dit.fill(both, small_model, mask="clouds")["gap_mask"], expected)
+
+
+def test_errors_are_about_the_dataset(dataset, small_model: Model):
+    nothing = dataset.assign(clouds=dataset["clouds"] * 0 + 1)
+    for wrong, facts in ((nothing, ("observed", dataset.sizes["time"])), (dataset[["B02", "B03", "clouds"]], ("B04",))):
+        with refused("dataset", *facts) as caught:
+            restore_dit.fill(wrong, small_model)
+        assert "tile" not in str(caught.value)
+
+
+def test_the_dilation_that_a_result_states_is_what_was_done(dataset, small_model: Model):
+    clear = dataset.drop_vars("clouds").fillna(0.1)
+    small, large = (clear["B02"] * 0 for _ in range(2))
+    small[2, 5, 5] = 1  # too small to be dilated
+    large[2, 5:12, 5:12] = 1
+    assert restore_dit.fill(clear.assign(gap_mask=small), small_model, mask_dilation=2).attrs["mask_dilation"] == "0"
+    assert restore_dit.fill(clear.assign(gap_mask=large), small_model, mask_dilation=2).attrs["mask_dilation"] == "2"
+    bands = [name for name in clear.data_vars if str(name).startswith("B")]
+    holes = clear.assign({band: clear[band].where(large == 0) for band in bands})
+    assert restore_dit.fill(holes, small_model, mask_dilation=2).attrs["mask_dilation"] == "0"
+
+
+@pytest.mark.parametrize("kept", ["attrs", "encoding"])
+def test_what_is_added_lies_where_the_bands_lie(dataset, pixels_run, kept: str, tmp_path: Path):
+    model = pixels_model(pixels_run)
+    bands = dataset[["B03", "B08", "B11", "clouds"]].rename(spatial_ref="crs")
+    for name in bands.data_vars:
+        getattr(bands[name], kept)["grid_mapping"] = "crs"
+    filled = restore_dit.fill(bands, model)
+    filled.to_netcdf(tmp_path / "clear.nc")
+    with xarray.open_dataset(tmp_path / "clear.nc", decode_coords="all") as again:
+        for name in ("B03", "gap_mask", "never_observed", "uncertainty"):
+            assert again[name].encoding["grid_mapping"] == "crs", name
+            assert getattr(filled[name], kept)["grid_mapping"] == "crs", name
+        assert again["crs"].attrs["crs_wkt"] == bands["crs"].attrs["crs_wkt"]
 
 
 def test_a_series_that_nothing_says_has_gaps_is_refused(dataset, small_model: Model):
@@ -170,11 +246,36 @@ def test_numbers_that_cannot_be_reflectance_are_refused(dataset, small_model: Mo
         restore_dit.fill(dataset.assign({band: dataset[band] * 1e-4 for band in bands}), small_model)
 
 
+def test_saturated_clouds_that_the_mask_hides_are_no_fault(dataset, small_model: Model):
+    bright = dataset.assign(B02=dataset["B02"].where(dataset["clouds"] == 0, 4.16))
+    filled, expected = restore_dit.fill(bright, small_model), restore_dit.fill(dataset, small_model)
+    np.testing.assert_array_equal(filled["B08"], expected["B08"])
+    assert float(filled["B02"].max()) < 1
+    with refused("B02", 4.16):
+        restore_dit.fill(bright.assign(clouds=dataset["clouds"] * 0), small_model)
+
+
+def test_zeros_that_nothing_marks_as_missing_are_refused(dataset, small_model: Model):
+    """At the edge of a swath, the products are 0 in every band."""
+    bands = [name for name in dataset.data_vars if str(name).startswith("B")]
+    outside = (dataset["clouds"] != 0) & (dataset["x"] < dataset["x"][12])
+    zeros = dataset.assign({band: dataset[band].where(~outside, 0) for band in bands})
+    clear = zeros.assign(clouds=dataset["clouds"].where(~outside, 0))
+    with refused(0, f"{float(outside.mean()):.1%}", "NaN"):
+        restore_dit.fill(clear, small_model)
+    declared = clear.assign({band: clear[band].assign_attrs(_FillValue=0.0) for band in bands})
+    for given in (zeros, declared):
+        assert restore_dit.fill(given, small_model)["gap_mask"].where(outside, True).all()
+
+
 def test_what_it_cannot_use_is_named(dataset, small_model: Model):
     with refused("VV"):
         restore_dit.fill(dataset.drop_vars(["S1A_VV", "S1A_VH"]).assign(VV=dataset["S1A_VV"]), small_model)
     with refused("S1A_VH"):
         restore_dit.fill(dataset.drop_vars("S1A_VH"), small_model)
+    with refused("S1A_VV", "time", "S1A_time"):
+        on_optical_dates = dataset["S1A_VV"].isel(S1A_time=0, drop=True).expand_dims(time=dataset["time"])
+        restore_dit.fill(dataset.assign(S1A_VV=on_optical_dates), small_model)
     power = {name: 10 ** (dataset[name] / 10) for name in ("S1A_VV", "S1A_VH")}
     with refused("S1A_VH", "dB"):
         restore_dit.fill(dataset.assign(power), small_model)
@@ -209,3 +310,49 @@ def test_any_date_keeps_the_hour_of_what_was_acquired_and_drops_what_it_cannot_k
     observed = ~whole["gap_mask"].values[4]
     np.testing.assert_array_equal(found[band].values[1][observed], given[band].values[4][observed])
     assert "scene" in whole
+
+
+def test_an_offset_that_was_left_in_is_a_warning(dataset, small_model: Model):
+    bands = [name for name in dataset.data_vars if str(name).startswith("B")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        restore_dit.fill(dataset, small_model)
+    with pytest.warns(UserWarning, match=r"04\.00"):
+        restore_dit.fill(dataset.assign({band: dataset[band] + 0.1 for band in bands}), small_model)
+
+
+@pytest.mark.parametrize(("name", "band"), [("B2", "B02"), ("b08", "B08"), ("B8a", "B8A"), ("b011", "B11")])
+def test_a_band_under_another_name_is_not_left_out_in_silence(dataset, small_model: Model, name: str, band: str):
+    with refused(name, band):
+        restore_dit.fill(dataset.rename({band: name}), small_model)
+
+
+def test_types_that_cannot_be_reflectance_are_refused(dataset, small_model: Model):
+    bytes_ = (dataset["B04"].fillna(0) * 255).round().astype(np.uint8)
+    for wrong in (bytes_, dataset["B04"].astype(complex), dataset["B04"].astype(object)):
+        with refused("B04", str(wrong.dtype)):
+            restore_dit.fill(dataset.assign(B04=wrong), small_model)
+    scaled = bytes_.assign_attrs(scale_factor=1 / 255, _FillValue=np.uint8(0))
+    assert restore_dit.fill(dataset.assign(B04=scaled), small_model)["B04"].dtype == np.uint8
+
+
+def test_an_empty_selection_and_a_mask_that_is_no_name_are_refused(dataset, small_model: Model):
+    for dimension in ("time", "y", "x"):
+        with refused(dimension, 0):
+            restore_dit.fill(dataset.isel({dimension: slice(0)}), small_model)
+    with refused("mask", "DataArray"):
+        restore_dit.fill(dataset, small_model, mask=dataset["clouds"])  # type: ignore[arg-type]
+
+
+def test_dates_may_be_objects_of_python(dataset, small_model: Model):
+    days = dataset["time"].values.astype("datetime64[D]").astype(object)
+    aware = [datetime.datetime(day.year, day.month, day.day, 10, tzinfo=datetime.UTC) for day in days]
+    expected = restore_dit.fill(dataset, small_model)
+    for given in (days, np.array(aware)):
+        filled = restore_dit.fill(dataset.assign_coords(time=("time", given)), small_model)
+        np.testing.assert_array_equal(filled["B08"], expected["B08"])
+
+
+def test_radar_without_a_value_is_not_stated(dataset, small_model: Model):
+    nothing = {name: dataset[name] * np.nan for name in ("S1A_VV", "S1A_VH")}
+    assert restore_dit.fill(dataset.assign(nothing), small_model).attrs["radar"] == "none"

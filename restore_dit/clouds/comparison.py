@@ -36,29 +36,35 @@ _NAME = 12
 
 @dataclass
 class Comparison:
-    """Confusion counts [4, 4] of label (row) and prediction (column), in total and per tile, and the `frames` with the
-    lowest agreement."""
+    """Confusion counts [4, 4] of label (row) and prediction (column), in total and per tile, the `layers` that the
+    predictions come from, and the `frames` with the lowest agreement."""
 
     counts: Counts = field(default_factory=no_counts)
     tiles: dict[str, Counts] = field(default_factory=dict)
+    layers: set[str] = field(default_factory=set)
     frames: list[ComparedFrame] = field(default_factory=list)
 
 
-def mask_layer(record: TileRecord, method: str | None, tile_id: str) -> str:
-    """Layer of a tile's masks of a method: the masks in use if they are of this method, else the only ones of it. None
-    selects the masks in use.
+def mask_layer(record: TileRecord, masks: str | None, tile_id: str) -> str:
+    """Layer of a tile's masks. Given the name of a layer, that one; given a method, the masks in use if they are of
+    this method, else the only ones of it; None selects the masks in use.
 
     Raises:
         UserError: there are no such masks, or several of this method.
     """
+    if masks in record.masks:
+        return str(masks)
     in_use = record.masks_in_use
-    if in_use is not None and method in (None, record.masks[in_use].origin.method):
+    if in_use is not None and masks in (None, record.masks[in_use].origin.method):
         return in_use
-    found = [layer for layer, masks in record.masks.items() if masks.origin.method == method]
+    found = [layer for layer, one in record.masks.items() if one.origin.method == masks]
     if len(found) != 1:
-        there = ", ".join(f"{masks.origin.method} ({layer})" for layer, masks in record.masks.items()) or "none"
-        what = "no masks in use" if method is None else f"{len(found) or 'no'} masks of method {method}"
-        raise UserError(f"tile {tile_id}: {what}; it has {there}: detect clouds with the desired method and settings")
+        names = ", ".join(
+            f"{layer} ({one.origin}{', in use' if layer == in_use else ''})" for layer, one in record.masks.items()
+        )
+        what = "no masks in use" if masks is None else f"{len(found) or 'no'} sets of masks named {masks}"
+        then = "name one of them" if names else "detect clouds first"
+        raise UserError(f"tile {tile_id}: {what}; it has {names or 'none'}: {then}")
     return found[0]
 
 
@@ -70,12 +76,12 @@ def compare_masks(
     keep_frames: int = 0,
     on_tile: Callable[[int, int], object] | None = None,
 ) -> Comparison:
-    """Counts the masks of a method as predictions against those of another as labels.
+    """Counts one set of masks as predictions against another as labels.
 
     Args:
         store: the tile store.
-        masks: method of the predictions; None: the masks in use.
-        against: method of the labels.
+        masks: method or layer of the predictions; None: the masks in use.
+        against: method or layer of the labels.
         tile_ids: tiles to compare; empty: all.
         keep_frames: number of frames with the lowest agreement to keep, over all tiles.
         on_tile: called after each tile with the number done and the total.
@@ -91,10 +97,9 @@ def compare_masks(
     result = Comparison()
     for done, tile_id in enumerate(chosen, start=1):
         record = store.record(tile_id)
-        tile, other = (
-            store.load(tile_id, radar_tracks=(), masks=mask_layer(record, method, tile_id))
-            for method in (against, masks)
-        )
+        layers = [mask_layer(record, chosen_masks, tile_id) for chosen_masks in (against, masks)]
+        result.layers.add(layers[1])
+        tile, other = (store.load(tile_id, radar_tracks=(), masks=layer) for layer in layers)
         labels, predictions = (one.layers[CLOUDS].decode() for one in (tile, other))
         result.tiles[tile_id] = confusion_counts(labels, predictions)
         result.counts = result.counts + result.tiles[tile_id]
@@ -126,8 +131,9 @@ def comparison_text(comparison: Comparison, masks: str, against: str) -> str:
     counts = comparison.counts
     total = max(int(counts.sum()), 1)
     width = max(map(len, CLASSES)) + 2
+    sets = ", ".join(sorted(comparison.layers))
     lines = [
-        f"masks {masks} against {against}: {len(comparison.tiles)} tiles, {counts.sum()} pixels known in both",
+        f"masks {masks} ({sets}) against {against}: {len(comparison.tiles)} tiles, {counts.sum()} pixels known in both",
         "",
         " " * (width + 12) + "".join(f"{name:>13}" for name in CLASSES) + "   predicted",
     ]

@@ -17,15 +17,20 @@ FRAMES_OF_A_PICTURE = 24
 
 @command("compare-clouds", example="stores/site --masks rule --against source")
 @click.argument("store", help="path or URI of the tile store")
-@click.option("--masks", metavar="METHOD", help="masks to score: network, rule, … (default: the masks in use)")
-@click.option("--against", metavar="METHOD", default="source", show_default=True, help="reference masks")
+@click.option(
+    "--masks",
+    metavar="NAME",
+    help="masks to score: a method (network, rule, …) or, with several sets of one method, the name of a set "
+    "(clouds-rule-1a2b3c4d), which the error message lists (default: the masks in use)",
+)
+@click.option("--against", metavar="NAME", default="source", show_default=True, help="reference masks, in the same way")
 @click.option("--tiles", metavar="A,B", help="only these tiles (default: all)")
 @click.option("--picture", metavar="FILE.png", help="draw the acquisitions with the lowest agreement")
 @click.option("--json", "as_json", is_flag=True, help="print JSON")
 def compare_clouds(
     store: str, masks: str | None, against: str, tiles: str | None, picture: str | None, as_json: bool
 ) -> int:
-    """Score the cloud masks of one method against those of another."""
+    """Score one set of cloud masks against another."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -55,7 +60,12 @@ def compare_clouds(
         print(f"picture: {picture}", file=sys.stderr)
     if as_json:
         scores = {name: None if math.isnan(value) else value for name, value in summary(comparison.counts).items()}
-        tree = {"counts": comparison.counts.tolist(), "scores": scores, "tiles": len(comparison.tiles)}
+        tree = {
+            "masks": sorted(comparison.layers),
+            "counts": comparison.counts.tolist(),
+            "scores": scores,
+            "tiles": len(comparison.tiles),
+        }
         print(json.dumps(tree, indent=1))
     else:
         print(comparison_text(comparison, masks or "in use", against))

@@ -84,6 +84,14 @@ def find_setting(model: type[BaseModel], name: str) -> Setting | None:
     return settings_of(model).get(keys[0]) if len(keys) == 1 else None
 
 
+def argument_names(model: type[BaseModel], keys: Iterable[str]) -> list[str]:
+    """The keys that may be given by position, as a usage line shows them: `INPUT`, `[MODEL]` if it has a default,
+    `STORES…` if it takes several words."""
+    settings = [settings_of(model)[key] for key in keys]
+    names = [f"{one.key.upper()}…" if one.is_list else one.key.upper() for one in settings]
+    return [f"[{name}]" if one.default else name for one, name in zip(settings, names, strict=True)]
+
+
 def changes_of(model: type[BaseModel], overrides: Iterable[str]) -> dict[str, Any]:
     """The tree of the values that `key=value` overrides set, the last one of each key.
 

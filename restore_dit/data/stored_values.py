@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
-from restore_dit.series import INDEX_SCALE, NO_DATA, REFLECTANCE_SCALE
+from restore_dit.series import INDEX_SCALE, MIN_BANDS, NO_DATA, REFLECTANCE_SCALE, Acquisitions
 
 _LARGEST = np.iinfo(np.int16).max
 
-_PLAUSIBLE = (-0.1, 2.0)
+_PLAUSIBLE = (-0.05, 2.0)
 """Plausible range of the median reflectance of a series over land and water."""
 
 _PLAUSIBLE_VH = (-50.0, -0.5)
@@ -23,6 +23,22 @@ _TOO_SMALL = 0.0001
 
 _SENTINEL, _SENTINEL_SHARE = -0.2, 0.001
 """A value below the former that makes up at least the latter share of all is one that stands for no data."""
+
+_OFFSET = 1000
+"""What Sentinel-2's processing baseline 04.00 and later add to stored reflectance × 10000."""
+
+_OFFSET_SINCE = np.datetime64("2022-01-25", "D")
+"""First day of processing baseline 04.00; earlier acquisitions have the offset only if they were processed again."""
+
+_DARK = ("B02", "B03", "B04")
+"""Bands in which some shadow, water or vegetation is dark in almost every series over land."""
+
+_DARK_PERCENTILE, _DARK_WITH_OFFSET = 1, (1000, 1600)
+"""This percentile of the darkest of these bands lies in this range if the offset was left in. Without the offset it
+was 95 to 335 on eight real sites, even where 87 % is cloud; snow and cloud alone are brighter than the range."""
+
+_MIN_DATES, _MIN_VALUES = 15, 2000
+"""Shorter or smaller series may consist of thin cloud alone."""
 
 
 def within_range(values: NDArray[np.floating], scale: int) -> NDArray[np.floating]:
@@ -40,12 +56,20 @@ def stored_integers(values: NDArray[np.floating], scale: int) -> NDArray[np.int1
 
 
 def to_stored(
-    raw: NDArray[Any], missing: NDArray[np.bool_], factor: float, offset: float, scale: int, limit: float, where: str
+    raw: NDArray[Any],
+    missing: NDArray[np.bool_],
+    factor: float,
+    offset: float,
+    scale: int,
+    limit: float,
+    where: str,
+    masked: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int16]:
     """raw · factor + offset in steps of 1/scale, `NO_DATA` where missing or not finite. Integers without factor and
     offset are taken as such steps already.
 
     Args:
+        masked: pixels that are hidden anyway, and so have no data where they exceed the limit: saturated clouds.
         where: description of the values, for errors.
 
     Raises:
@@ -56,6 +80,9 @@ def to_stored(
     steps = np.where(missing, 0, raw).astype(np.float64)
     if raw.dtype.kind == "f" or (factor, offset) != (1.0, 0.0):
         steps = steps * (factor * scale) + offset * scale
+    if masked is not None:
+        missing = missing | (masked & ~(np.abs(steps) <= limit * scale))
+        steps = np.where(missing, 0, steps)
     largest = np.abs(steps).max(initial=0) / scale
     if not largest <= limit:  # also false for NaN
         raise UserError(
@@ -87,6 +114,48 @@ def require_reflectance(values: NDArray[np.int16], where: str, advice: str) -> N
             f"{where} has a reflectance of {lowest / REFLECTANCE_SCALE:.4g} at {share:.1%} of its pixels: "
             "if that stands for no data, declare it"
         )
+
+
+def require_no_empty_pixels(values: NDArray[np.int16], observed: NDArray[np.bool_], where: str, advice: str) -> None:
+    """Checks that observed pixels are not 0 in every band: in Sentinel-2's products, that stands for no data.
+
+    Args:
+        values: [T, C, H, W].
+        observed: [T, H, W], true where a pixel is not masked.
+        where: description of the values, for errors.
+        advice: what to correct.
+
+    Raises:
+        UserError: 0.1 % of the pixels or more are, and there are at least three bands.
+    """
+    share = float(((values == 0).all(axis=1) & observed).mean()) if values.size else 0.0
+    if values.shape[1] >= MIN_BANDS and share >= _SENTINEL_SHARE:
+        raise UserError(f"{where} has a reflectance of 0 in every band at {share:.1%} of its pixels: {advice}")
+
+
+def offset_remark(optical: Acquisitions, where: str, advice: str) -> tuple[str, ...]:
+    """One line if the offset of processing baseline 04.00 was probably left in the values, otherwise nothing. Bright
+    desert can look the same, so that it is no error.
+
+    Args:
+        optical: the series; the acquisitions since the baseline began are also judged on their own.
+        where: description of the values.
+        advice: what to correct.
+    """
+    dark = [index for index, band in enumerate(optical.bands) if band in _DARK]
+    for first in (optical.dates[:1], _OFFSET_SINCE):
+        values = optical.values[optical.dates >= first][:, dark]
+        known = [band[band != NO_DATA] for band in values.swapaxes(0, 1)]
+        if len(values) < _MIN_DATES or min((band.size for band in known), default=0) < _MIN_VALUES:
+            continue
+        darkest = min(float(np.percentile(band, _DARK_PERCENTILE)) for band in known)
+        if _DARK_WITH_OFFSET[0] <= darkest < _DARK_WITH_OFFSET[1]:
+            return (
+                f"{where} has hardly any dark pixel: {100 - _DARK_PERCENTILE} % exceed a reflectance of "
+                f"{darkest / REFLECTANCE_SCALE:.3f} in every visible band. Unless this is a desert, the offset of "
+                f"processing baseline 04.00 ({_OFFSET} of {REFLECTANCE_SCALE}) was not subtracted: {advice}",
+            )
+    return ()
 
 
 def require_backscatter(decibel: NDArray[np.floating], where: str, advice: str) -> None:

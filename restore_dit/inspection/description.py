@@ -173,7 +173,7 @@ def describe_store(store: TileStore) -> StoreDescription:
         folds=_counted(str(record.fold) for record in records.values() if record.fold is not None),
         layers=_counted(layer for record in records.values() for layer in record.layers),
         masks=_counted(
-            f"{masks.origin}{', in use' if layer == record.masks_in_use else ''}"
+            f"{layer}: {masks.origin}{', in use' if layer == record.masks_in_use else ''}"
             for record in records.values()
             for layer, masks in record.masks.items()
         ),

@@ -73,12 +73,13 @@ class Filled(NamedTuple):
 
 class GapFree(NamedTuple):
     """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `calibration` and `orbits` as in
-    `Filled`."""
+    `Filled`. `mask_dilation` is the number of pixels by which masks were dilated, 0 if that hid no further pixel."""
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
     calibration: SeriesCalibration | None
     orbits: OrbitOffsets | None
+    mask_dilation: int
 
 
 def reconstruct(
@@ -232,6 +233,7 @@ def fill_gaps(
     on_progress: OnProgress = lambda done, total: None,
     sample: Sample | None = None,
     dates: NDArray[np.datetime64] | None = None,
+    where: str | None = None,
 ) -> GapFree:
     """Fills clouds, shadows and missing data in the model's bands of a whole series, or its bands on the given `dates`,
     acquired or not (see `dates_wanted`).
@@ -239,15 +241,17 @@ def fill_gaps(
     The masks of cloud and shadow are first dilated by `mask_dilation` of the options or, if unset, by the model's
     `data.gaps.dilation`. Observed pixels are returned unchanged. The layer `NEVER_OBSERVED` marks pixels that are
     observed on no date; the layer `PROVENANCE` says what each value rests on; the layer `UNCERTAINTY`, if the network
-    estimates it, holds standard deviations × 10000, 0 where a pixel is observed.
+    estimates it, holds standard deviations × 10000, 0 where a pixel is observed. `where` is what errors call the
+    series; if None, its tile id.
 
     Raises:
         UserError: the series lacks cloud masks or a band that the model needs, or no pixel is observed.
     """
-    bands = model.bands_of(series.optical.bands, f"tile {series.tile_id}")
+    where = f"tile {series.tile_id}" if where is None else where
+    bands = model.bands_of(series.optical.bands, where)
     order = [series.optical.bands.index(band) for band in bands]
     if series.clouds is None:
-        raise UserError(f"tile {series.tile_id} has no cloud masks, so its gaps are unknown; detect clouds first")
+        raise UserError(f"{where}: has no cloud masks, so its gaps are unknown; detect clouds first")
     if dates is not None:
         series = with_dates(series, dates)
     observed = series.optical.values[:, order]
@@ -255,7 +259,7 @@ def fill_gaps(
     gaps = _missing(model, series, options)
     never_observed = gaps.all(axis=0)
     if never_observed.all():
-        raise UserError(f"tile {series.tile_id}: {_reason_without_observations(model, series, options)}")
+        raise UserError(f"{where}: {_reason_without_observations(model, series, options)}")
     filled = reconstruct_with_deviation(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
     values = np.where(gaps[:, None], published_scale_to_stored(filled.values), observed)
     marks: dict[str, NDArray[np.integer]] = {
@@ -267,7 +271,9 @@ def fill_gaps(
     optical = Acquisitions(values, series.optical.dates, bands)
     kept = {name: layer for name, layer in series.layers.items() if name != UNCERTAINTY}
     clear = at_dates(replace(series, optical=optical, clouds=None, layers=kept | marks), dates)
-    return GapFree(clear, clear.layers[PROVENANCE] != Provenance.OBSERVED, filled.calibration, filled.orbits)
+    dilation = mask_dilation(model, options) if (gaps != series.missing()).any() else 0
+    filled_pixels = clear.layers[PROVENANCE] != Provenance.OBSERVED
+    return GapFree(clear, filled_pixels, filled.calibration, filled.orbits, dilation)
 
 
 def _reason_without_observations(model: Model, series: TileSeries, options: SamplingOptions) -> str:
@@ -295,7 +301,8 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
         found = {"CALIBRATION": NOT_CALIBRATED}
     if filled.orbits is not None:
         found |= filled.orbits.attributes(filled.series.optical.bands)
-    tracks = [track for track in filled.series.radar if radar is not None and radar.track in (BOTH_TRACKS, track)]
+    known = [track for track, found in filled.series.radar.items() if (found.values != NO_DATA).any()]
+    tracks = [track for track in known if radar is not None and radar.track in (BOTH_TRACKS, track)]
     return found | {
         "RADAR": " ".join(tracks) or "none",
         "SOFTWARE": f"restore-dit {__version__}",
@@ -303,7 +310,7 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
         "SEED": str(options.seed),
         "STEPS": str(steps),
         "SAMPLER": sampler,
-        "MASK_DILATION": str(mask_dilation(model, options)),
+        "MASK_DILATION": str(filled.mask_dilation),
     }
 
 

@@ -212,7 +212,7 @@ def test_the_command_detects_and_compares(store: Path, capsys: pytest.CaptureFix
     assert matplotlib.image.imread(picture).shape[1] == 1500
     assert re.search(r": \d+\.\d\d%$", capsys.readouterr().out, re.MULTILINE)
     assert main(["compare-clouds", str(store), "--masks", "network"]) == 1
-    assert_names(capsys.readouterr().err, "network", "source (clouds)", "rule (clouds-rule-")
+    assert_names(capsys.readouterr().err, "network", "clouds (source", "(rule")
 
 
 def test_bad_usage_is_one_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,6 +49,22 @@ WORDS = {
 """For each job, words in all forms, and some of what they mean."""
 
 
+LACKING = {
+    "reconstruct": ("input and output", "reconstruct [MODEL] INPUT OUTPUT"),
+    "reconstruct in": ("output", "reconstruct [MODEL] INPUT OUTPUT"),
+    "reconstruct in model=m": ("output", "reconstruct [MODEL] INPUT OUTPUT"),
+    "reconstruct output=o": ("input", "reconstruct [MODEL] INPUT OUTPUT"),
+    "evaluate": ("store", "evaluate [MODEL] STORE"),
+    "ingest-cubes in": ("output", "ingest-cubes SOURCE OUTPUT"),
+    "ingest-pastis in": ("output", "ingest-pastis SOURCE OUTPUT"),
+    "detect-clouds": ("store", "detect-clouds STORE"),
+    "train-clouds": ("stores", "train-clouds STORES…"),
+    "simulate": ("output", "simulate OUTPUT"),
+    "train": ("data.store", "train data.store=URI"),
+}
+"""Words that leave something out → what it is, and the order of the words."""
+
+
 def doors(name: str) -> dict:
     """The ways to run a job, each called with the words after the job's name."""
     return {
@@ -153,3 +169,20 @@ def test_a_former_or_mistyped_command_is_refused_with_its_name(old, new, capsys)
     err = capsys.readouterr().err
     assert_names(err, *new)
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", LACKING)
+def test_what_is_left_out_is_named_beside_the_order_of_the_words(words, capsys):
+    lacking, usage = LACKING[words]
+    name, *others = words.split()
+    for door in doors(name).values():
+        assert door(others) == 2
+        error = capsys.readouterr().err
+        assert_names(error, lacking, usage)
+        assert error.count("\n") == 1
+
+
+def test_a_single_word_is_the_input(capsys):
+    assert main(["reconstruct", "there", "--dry-run"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["model"], shown["input"], shown["output"]) == ("default", "there", "")

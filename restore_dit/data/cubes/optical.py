@@ -16,7 +16,7 @@ from restore_dit.data.cubes.cube_file import CubeFile
 from restore_dit.data.cubes.grid import Placement, resample, resample_classes
 from restore_dit.data.cubes.times import repeated_apart
 from restore_dit.data.store.masks import CLOUD_CLASSES, SOURCE
-from restore_dit.data.stored_values import require_reflectance, stored_integers, within_range
+from restore_dit.data.stored_values import offset_remark, require_reflectance, stored_integers, within_range
 from restore_dit.errors import UserError
 from restore_dit.series import CLEAR, CLOUD_NO_DATA, NO_DATA, REFLECTANCE_SCALE, S2_ALL_BANDS, THICK_CLOUD, Acquisitions
 
@@ -47,7 +47,7 @@ def read_optical(
     acquisition, the first with data is used. Acquisitions without any data are left out. For several images on one day,
     each pixel keeps the masks of the image that it comes from, which is the clear one according to the classification,
     or according to the other method's masks if there is no classification. A line is added to `remarks` if values
-    exceed the range of a series.
+    exceed the range of a series, dates are left out, or an offset was probably left in.
 
     Raises:
         UserError: a missing or damaged variable, an unknown class, or values that cannot be reflectance.
@@ -102,7 +102,11 @@ def read_optical(
         method: np.where(nothing, np.uint8(CLOUD_NO_DATA), mask[seen])
         for method, mask in zip(masks, merged_masks, strict=True)
     }
-    return Acquisitions(merged, dates, bands), others.pop(SOURCE, None), others
+    acquisitions = Acquisitions(merged, dates, bands)
+    remarks += offset_remark(
+        acquisitions, f"{optical[0].file.uri}:", "set `offset` or `offsets` of the mapping to -0.1"
+    )
+    return acquisitions, others.pop(SOURCE, None), others
 
 
 def acquisition_offsets(product: OpticalProduct, file: CubeFile) -> NDArray[np.float64]:

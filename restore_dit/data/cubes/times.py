@@ -71,9 +71,10 @@ def _times(stored: NDArray[Any]) -> NDArray[np.datetime64] | None:
         stored = stored.astype(np.int64)
     if stored.dtype.kind not in "iuOSUT":
         return None
-    if not all(isinstance(one, int | str | bytes) for one in stored.tolist()):
+    given = [one.isoformat() if isinstance(one, datetime.date) else one for one in stored.tolist()]
+    if not all(isinstance(one, int | str | bytes) for one in given):
         return None  # dates of another calendar
-    texts = [one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in stored.tolist()]
+    texts = [one.decode(errors="replace") if isinstance(one, bytes) else str(one) for one in given]
     lengths = {len(text) if re.fullmatch(r"[0-9]+", text) else 0 for text in texts}
     length = lengths.pop() if len(lengths) == 1 else 0
     if stored.dtype.kind in "iu" and length not in _NUMBERS:

@@ -11,7 +11,7 @@ types are accepted when reading. Indices such as `NDVI` are written but never re
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,14 @@ from restore_dit.data.cubes.datasets import readable, require_self_contained
 from restore_dit.data.cubes.georeference import georeference_of, grid_mapping, pixel_centres
 from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.stored_values import index_to_stored, require_backscatter, require_reflectance, to_stored
+from restore_dit.data.stored_values import (
+    index_to_stored,
+    offset_remark,
+    require_backscatter,
+    require_no_empty_pixels,
+    require_reflectance,
+    to_stored,
+)
 from restore_dit.errors import UserError
 from restore_dit.series import (
     CLEAR,
@@ -51,6 +58,13 @@ _CHUNK = 256
 
 _DAYS = {"units": "days since 1970-01-01", "calendar": "standard"}
 _DIMENSIONS = ("time", "y", "x")
+
+CLOUD_CLASSES, GAP_MASK = "clouds", "gap_mask"
+"""Names of the variables with masks."""
+
+SEN2COR_MISSING = (0, 1, 3, 8, 9, 10, 11)
+"""Classes of Sen2Cor's scene classification that hide the ground: no data, saturated, shadow, cloud (two), cirrus,
+snow. The shipped mappings read them in the same way."""
 
 PROVENANCE_FLAGS: dict[str, Any] = {
     "long_name": "what a value rests on",
@@ -149,7 +163,7 @@ def _cube(
     coordinates = {"time": ("time", _days(optical.dates), {"standard_name": "time", "axis": "T", **_DAYS})}
     if gap_mask is not None:
         flags = {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "observed reconstructed"}
-        variables["gap_mask"] = (_DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
+        variables[GAP_MASK] = (_DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
     if NEVER_OBSERVED in series.layers:
         flags = {
             "flag_values": np.array([0, 1], np.uint8),
@@ -162,7 +176,7 @@ def _cube(
     if series.clouds is not None:
         classes = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
         flags = {"flag_values": classes, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
-        variables["clouds"] = (_DIMENSIONS, series.clouds, {**flags, **reference})
+        variables[CLOUD_CLASSES] = (_DIMENSIONS, series.clouds, {**flags, **reference})
     for track, radar in series.radar.items():
         time = f"{track}_time"
         coordinates[time] = (time, _days(radar.dates), {"standard_name": "time", **_DAYS})
@@ -214,7 +228,7 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
     uncertainties = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
     limits.require(name, frames, height, width, len(bands) + len(uncertainties))
-    wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, "clouds", "gap_mask"], _DIMENSIONS)
+    wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, CLOUD_CLASSES, GAP_MASK], _DIMENSIONS)
     wanted |= dict.fromkeys(uncertainties, _DIMENSIONS)
     wanted[NEVER_OBSERVED], wanted[PROVENANCE] = _DIMENSIONS[1:], _DIMENSIONS
     limits.require_tracks(name, len(_tracks(file.variables)))
@@ -244,28 +258,39 @@ def _tracks(variables: Iterable[str]) -> list[str]:
     return [variable.removesuffix(ending) for variable in variables if variable.endswith(ending)]
 
 
-def series_of(dataset: xarray.Dataset, name: str) -> TileSeries:
-    """The series in a dataset with the layout of such a file; `name` is its origin, for errors.
+def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_CLASSES, GAP_MASK)) -> TileSeries:
+    """The series in a dataset with the layout of such a file.
+
+    Args:
+        dataset: the layout's variables; others are not read.
+        name: what errors call the dataset.
+        masks: its variables with masks, any of which may be absent. All but `clouds` are of the kind of `gap_mask`.
 
     Raises:
         UserError: dates are not strictly increasing, or a value is not a plausible reflectance.
     """
     bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
     dates = _dates(dataset, name, "time")
-    values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, limit=3.2) for band in bands], axis=1)
+    clouds = _clouds(dataset, name, masks)
+    masked = None if clouds is None else clouds != CLEAR
+    values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, 3.2, masked) for band in bands], axis=1)
     require_reflectance(
         values,
         f"{name}:",
         "give reflectance as floating-point numbers, or integers of reflectance × 10000 or with `scale_factor`, and "
         "mark missing values by NaN or `_FillValue`",
     )
+    observed = np.ones(values[:, 0].shape, bool) if masked is None else ~masked
+    require_no_empty_pixels(values, observed, f"{name}:", "mark missing values by NaN, `_FillValue` or a mask")
+    optical = Acquisitions(values, dates, bands)
     return TileSeries(
         tile_id=_tile_id(dataset),
-        optical=Acquisitions(values, dates, bands),
-        clouds=_clouds(dataset, name),
+        optical=optical,
+        clouds=clouds,
         radar=_radar(dataset, name),
         georeference=georeference_of(name, dataset),
         layers=_layers(dataset, name, bands),
+        remarks=offset_remark(optical, f"{name}:", "subtract 0.1 from the reflectance, or 1000 from the integers"),
     )
 
 
@@ -312,31 +337,44 @@ def _dates(dataset: xarray.Dataset, name: str, variable: str) -> NDArray[np.date
     return dates
 
 
-def _stored(dataset: xarray.Dataset, name: str, variable: str, scale: int, limit: float) -> NDArray[np.int16]:
+def _stored(
+    dataset: xarray.Dataset,
+    name: str,
+    variable: str,
+    scale: int,
+    limit: float,
+    masked: NDArray[np.bool_] | None = None,
+) -> NDArray[np.int16]:
     """The variable as int16 in steps of 1/scale, `NO_DATA` where missing. Integers without a scale are taken as such
     steps, floating-point numbers as the quantity itself."""
     array, where = dataset.variables[variable], f"{name}: {variable}"
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{where} has the type {array.dtype}: convert it to float32 or int16")
+    if array.dtype.itemsize == 1 and "scale_factor" not in array.attrs:
+        raise UserError(f"{where} has the type {array.dtype}, whose values mean nothing without `scale_factor`")
     raw, missing = stored_numbers(array.values, array.attrs, where)
     factor, offset = scale_and_offset(array.attrs, 1, where)
-    return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where)
+    return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where, masked)
 
 
-def _clouds(dataset: xarray.Dataset, name: str) -> NDArray[np.uint8] | None:
-    """Masks from `clouds`, `gap_mask` or both; a pixel that either lacks, or marks as missing, is missing."""
+def _clouds(dataset: xarray.Dataset, name: str, masks: Sequence[str]) -> NDArray[np.uint8] | None:
+    """The union of the masks: a pixel that any of them lacks, or marks as missing, is missing. None without masks."""
     clouds: NDArray[np.uint8] | None = None
-    for variable, most in (("clouds", SHADOW), ("gap_mask", THICK_CLOUD)):
+    for variable in masks:
         if variable not in dataset.variables:
             continue
+        most, allowed = (SHADOW, "0 to 3 and 255") if variable == CLOUD_CLASSES else (THICK_CLOUD, "0 and 1")
         array = dataset.variables[variable]
         values, unknown = stored_numbers(array.values, array.attrs, f"{name}: {variable}")
-        if variable == "clouds":
+        if variable == CLOUD_CLASSES:
             unknown = unknown | (values == CLOUD_NO_DATA)
         values = np.where(unknown, CLOUD_NO_DATA, values)
-        if not (unknown | ((values >= 0) & (values <= most) & (values == np.rint(values)))).all():
-            allowed = "0 to 3 and 255" if variable == "clouds" else "0 and 1"
+        strange = ~(unknown | ((values >= 0) & (values <= most) & (values == np.rint(values))))
+        if strange.any():
             raise UserError(
-                f"{name}: {variable} has values other than {allowed}; make a mask of a scene classification or a "
-                "probability first"
+                f"{name}: {variable} has the value {values[strange][0]:g}, but a mask's values are {allowed}: make a "
+                "mask of a scene classification or a probability first, true where a pixel is missing, such as "
+                f"{variable}.isin({list(SEN2COR_MISSING)}) of Sen2Cor's classes"
             )
         classes = values.astype(np.uint8)
         clouds = classes if clouds is None else np.where(clouds == CLEAR, classes, clouds)

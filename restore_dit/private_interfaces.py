@@ -196,6 +196,13 @@ def link_moments(optimiser: Any) -> None:
     link()
 
 
+def fp32_parts(optimiser: Any) -> list[Any]:
+    """This rank's parts of the fp32 parameters, for stage 3 of ZeRO. At stages 1 and 2, Adam's parameter groups have
+    them; at stage 3, DeepSpeed gives them to Adam only while it makes a step."""
+    with _part_of("deepspeed", "training at stage 3"):
+        return list(optimiser.fp32_partitioned_groups_flat)
+
+
 @contextmanager
 def _absent(name: str) -> Iterator[None]:
     """Context in which importing this module fails, unless it is already imported."""

@@ -6,11 +6,13 @@ import ast
 import importlib
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from restore_dit import private_interfaces
 from tests.messages import refused
@@ -107,6 +109,16 @@ def test_private_interfaces_are_used_in_one_file():
     ]
     assert len(files) > 200
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_minor_versions_called_tested_are_those_that_are_required(library: str):
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    [required] = [found for found in map(Requirement, dependencies) if found.name == library]
+    allowed = [
+        f"{major}.{minor}" for major in range(4) for minor in range(100) if f"{major}.{minor}.99" in required.specifier
+    ]
+    assert private_interfaces.TESTED[library] == " to ".join(dict.fromkeys([allowed[0], allowed[-1]]))
 
 
 def test_a_private_interface_that_is_missing_is_one_line_with_the_versions(monkeypatch: pytest.MonkeyPatch):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from restore_dit.config import TrainingConfig
-from restore_dit.private_interfaces import import_deepspeed, link_moments
+from restore_dit.private_interfaces import fp32_parts, import_deepspeed, link_moments
 from restore_dit.trainer import ranks
 from restore_dit.trainer.engine import MOMENTS, WEIGHT, Engine
 
@@ -59,8 +59,8 @@ class ZeroEngine(Engine):
         self._gradient_norm = self.module.get_global_grad_norm()
 
     def _masters(self, *, data: bool = True) -> list[Any]:
-        if self.stage == 3:  # whose Adam is given its parameters one after the other, and has seen all once
-            masters = [*self.adam.state]
+        if self.stage == 3:
+            masters = fp32_parts(self.optimiser)
         else:
             masters = [master for group in self.adam.param_groups for master in group["params"]]
         return [master.data for master in masters] if data else masters

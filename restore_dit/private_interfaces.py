@@ -28,13 +28,13 @@ TESTED = {"ray": "2.57 to 2.60", "deepspeed": "0.19"}
 
 
 @contextmanager
-def _part_of(library: str, purpose: str) -> Iterator[None]:
-    """Context that looks up private names. One that is missing becomes a `UserError`."""
+def _private_names(library: str, needed_by: str) -> Iterator[None]:
+    """Context in which private names are looked up. One that is missing becomes a `UserError`."""
     try:
         yield
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"{library} {version(library)} lacks what {purpose} needs ({error}): install one of the tested versions, "
+            f"{library} {version(library)} lacks what {needed_by} needs ({error}): install one of the tested versions, "
             f"{library} {TESTED[library]}"
         ) from error
 
@@ -47,7 +47,7 @@ def autoscaler_node_types() -> set[str] | None:
 
     The public interfaces show the nodes, but not whether something would add more.
     """
-    with _part_of("ray", "the search for an autoscaler"):
+    with _private_names("ray", needed_by="the search for an autoscaler"):
         from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
         from ray.autoscaler.v2.utils import is_autoscaler_v2
         from ray.experimental.internal_kv import _internal_kv_get
@@ -74,7 +74,7 @@ def filter_worker_lines(kept: Callable[[tuple[Any, Any], list[str]], Iterator[st
     Args:
         kept: from the sender, as node and process, and its new lines to those that are printed.
     """
-    with _part_of("ray", "the filter of the workers' output"):
+    with _private_names("ray", needed_by="the filter of the workers' output"):
         from ray._private.ray_logging import global_worker_stdstream_dispatcher
         from ray._private.worker import print_to_stdstream
 
@@ -111,7 +111,7 @@ command runs. The program stands alone, because the interpreter that runs it nee
 
 def aws_node_provider() -> Any:
     """Ray's class that starts and ends EC2 instances. The public `NodeProvider` is an interface without any cloud."""
-    with _part_of("ray", "the cluster on AWS"):
+    with _private_names("ray", needed_by="the cluster on AWS"):
         from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
     return AWSNodeProvider
 
@@ -132,7 +132,7 @@ def job_client(
     """
     from ray.job_submission import JobSubmissionClient
 
-    with _part_of("ray", "the client for jobs"):
+    with _private_names("ray", needed_by="the client for jobs"):
         send = JobSubmissionClient._do_request
 
     class Client(JobSubmissionClient):
@@ -154,7 +154,7 @@ def call_at_each_step(context: DataContext, begin: Callable[[], Callable[[], Non
         context: the dataset's.
         begin: returns the function for one execution.
     """
-    with _part_of("ray", "the stream of examples"):
+    with _private_names("ray", needed_by="the stream of examples"):
         from ray.data._internal.execution.execution_callback import ExecutionCallback
 
     class EachStep(ExecutionCallback):
@@ -183,7 +183,7 @@ def import_deepspeed() -> ModuleType:
 
         with suppress(ImportError):  # other releases
             import deepspeed.runtime.zero.muon.muon_optimizer
-    with _part_of("deepspeed", "sharded training"):
+    with _private_names("deepspeed", needed_by="sharded training"):
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
 
@@ -191,7 +191,7 @@ def import_deepspeed() -> ModuleType:
 def link_moments(optimiser: Any) -> None:
     """Links parameters to Adam's moments, for stages 1 and 2 of ZeRO. The public functions that read and set moments
     need the link, which DeepSpeed otherwise makes at the first step: too late for a run that resumes."""
-    with _part_of("deepspeed", "a run that resumes"):
+    with _private_names("deepspeed", needed_by="a run that resumes"):
         link = optimiser._lazy_init_hp_params_optimizer_state
     link()
 
@@ -199,7 +199,7 @@ def link_moments(optimiser: Any) -> None:
 def fp32_parts(optimiser: Any) -> list[Any]:
     """This rank's parts of the fp32 parameters, for stage 3 of ZeRO. At stages 1 and 2, Adam's parameter groups have
     them; at stage 3, DeepSpeed gives them to Adam only while it makes a step."""
-    with _part_of("deepspeed", "training at stage 3"):
+    with _private_names("deepspeed", needed_by="training at stage 3"):
         return list(optimiser.fp32_partitioned_groups_flat)
 
 

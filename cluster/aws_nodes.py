@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler.node_launch_exception import NodeLaunchException
+
+from restore_dit.private_interfaces import aws_node_provider
 
 logger = logging.getLogger(__name__)
 
 NO_SPOT = frozenset({"InsufficientInstanceCapacity", "MaxSpotInstanceCountExceeded", "SpotMaxPriceTooLow"})
 """EC2 error codes that mean that no spot instance is available, although an on-demand one may be."""
+
+
+AWSNodeProvider: Any = aws_node_provider()
 
 
 class SpotThenOnDemand(AWSNodeProvider):

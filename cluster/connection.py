@@ -21,6 +21,7 @@ from rich.console import Console
 from cluster.local.node import require_startable
 from restore_dit import threads
 from restore_dit.errors import UserError
+from restore_dit.private_interfaces import filter_worker_lines, hide_token_notice
 from restore_dit.program import console
 
 
@@ -40,8 +41,7 @@ def connect(display: Console | None = None) -> None:
 
     if ray.is_initialized():
         return
-    # Silences the notice that the local cluster generates a token, which is expected.
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    hide_token_notice()
     address = os.environ.get("RAY_ADDRESS") or None
     if not address:
         require_startable(sys.executable)
@@ -63,7 +63,7 @@ def connect(display: Console | None = None) -> None:
             raise  # not caused by the user's input
         raise UserError(f"{_named(address)}{_problem(error, listening)}: {_sentence(error)}") from None
     if address:
-        forward_errors_only()
+        filter_worker_lines(WorkerLogFilter().kept)
     from restore_dit.data.cluster_job import description
 
     display = display or console()
@@ -156,19 +156,3 @@ class WorkerLogFilter:
                     self._within.discard(sender)
             elif _ERROR.match(line) or sender[1] in _NAMED:
                 yield line
-
-
-def forward_errors_only() -> None:
-    """Filters the workers' output before Ray prints it. Call it once Ray is connected."""
-    from ray._private.ray_logging import global_worker_stdstream_dispatcher
-    from ray._private.worker import print_to_stdstream
-
-    lines = WorkerLogFilter()
-
-    def forward(data: dict[str, Any]) -> None:
-        kept = list(lines.kept((data.get("ip"), data.get("pid")), data["lines"]))
-        if kept:
-            print_to_stdstream({**data, "lines": kept}, False)
-
-    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
-    global_worker_stdstream_dispatcher.add_handler("ray_print_logs", forward)

@@ -41,7 +41,7 @@ def test_the_core_imports_neither_ray_nor_deepspeed():
 
 IMPORT_DEEPSPEED = """
 import sys, torch
-from restore_dit.trainer.zero import import_deepspeed
+from restore_dit.private_interfaces import import_deepspeed
 
 compiling = torch.compile
 deepspeed = import_deepspeed()

@@ -66,10 +66,13 @@ class CooperativeAsha(AsyncHyperBandScheduler):
             reduction_factor=config.reduction,
             stop_last_trials=False,
         )
+        controller: Any = None  # ASHA does without
         for name, curve in curves:
+            trial: Any = SimpleNamespace(trial_id=name)  # the only attribute that ASHA reads
+            self.on_trial_add(controller, trial)
             for score in curve:
-                was: Any = SimpleNamespace(trial_id=name)  # the only attribute that a rung reads
-                self._brackets[0].on_result(was, score.step, score.psnr)
+                super().on_trial_result(controller, trial, {"step": score.step, "psnr": score.psnr})
+            self.on_trial_remove(controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
         """Always `CONTINUE` for Ray Tune; a trial that should stop is added to the stop list."""
@@ -82,4 +85,4 @@ class CooperativeAsha(AsyncHyperBandScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> None:
         """Ignores the last report, which repeats the trial's best validation: the rungs already contain it."""
-        self._trial_info.pop(trial.trial_id, None)
+        self.on_trial_remove(tune_controller, trial)

@@ -15,6 +15,7 @@ from pathlib import Path
 from cluster.local.record import NodeRecord, beginning
 from restore_dit import threads
 from restore_dit.errors import UserError
+from restore_dit.private_interfaces import RAY_ON_LOOPBACK
 
 SERVE_ENVIRONMENT = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serving.proxy:middlewares",
@@ -23,17 +24,6 @@ SERVE_ENVIRONMENT = {
 
 MARK = "RESTORE_DIT_CLUSTER"
 """Environment variable of every process of a cluster, set to the cluster's folder, by which `down` finds them."""
-
-# Ray replaces a loopback address by the host's own, on which its servers would accept connections from anywhere, and
-# otherwise refuses to run several nodes. It has no option for several nodes on loopback, so both are patched before its
-# command runs.
-RAY_ON_LOOPBACK = """
-from ray._private import ray_constants, services
-ray_constants.ENABLE_RAY_CLUSTER = True
-services.resolve_ip_for_localhost = str
-from ray.scripts.scripts import main
-main()
-"""
 
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Environment of every process that connects to the cluster, which makes Ray keep the loopback address."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
@@ -14,10 +13,11 @@ from typing import Any
 import requests
 from ray import __version__ as ray_version
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobSubmissionClient
+from ray.job_submission import JobDetails
 
 from jobs.submission.target import Target
 from restore_dit.errors import UserError
+from restore_dit.private_interfaces import job_client
 
 SECONDS_TO_CONNECT = 10
 SECONDS_TO_ANSWER = 60
@@ -31,34 +31,16 @@ class Unreachable(UserError):
     """The cluster does not answer, possibly only for a moment."""
 
 
-class _LimitedClient(JobSubmissionClient):
-    """Ray's client with time limits, and without the proxies and credentials that the environment would add."""
-
-    def __init__(self, target: Target) -> None:
-        self._options = _options(target)
-        self.start_asked = False
-        super().__init__(target.url, headers=target.headers)
-
-    def _do_request(self, method: str, endpoint: str, **options: Any) -> requests.Response:
-        self.start_asked = self.start_asked or (method, endpoint) == _START
-        return super()._do_request(method, endpoint, **self._options, **options)
-
-
 class ClusterClient:
     """The jobs of one cluster. Every method raises `UserError` if the cluster is unreachable or refuses a request."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        for name in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
-            logging.getLogger(name).setLevel(logging.ERROR)  # this client reports errors itself
+        self.start_asked = False
+        """Whether the cluster was asked to start a job, which happens after the package is uploaded."""
         self.version = self._check_server()
         with self._user_errors(), _no_other_address(target.url):
-            self._client = _LimitedClient(target)
-
-    @property
-    def start_asked(self) -> bool:
-        """Whether the cluster was asked to start a job, which happens after the package is uploaded."""
-        return self._client.start_asked
+            self._client = job_client(target.url, target.headers, _options(target), self._note)
 
     def submit(
         self, job_id: str, entrypoint: str, package: bytes, metadata: Mapping[str, str], environment: Mapping[str, str],
@@ -108,6 +90,9 @@ class ClusterClient:
         """Asks a job to stop and returns whether it was running."""
         with self._user_errors(job_id):
             return self._client.stop_job(job_id)
+
+    def _note(self, method: str, path: str) -> None:
+        self.start_asked = self.start_asked or (method, path) == _START
 
     def _check_server(self) -> str:
         """Checks that a Ray dashboard of a compatible version answers and accepts the token; returns the version."""

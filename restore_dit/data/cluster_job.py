@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 
 import ray
-from ray._private import ray_constants
-from ray.autoscaler.v2.utils import is_autoscaler_v2
-from ray.experimental import internal_kv
 from ray.util import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from restore_dit.errors import UserError
+from restore_dit.private_interfaces import autoscaler_node_types
 
 Bundle = dict[str, float]
 """Resources of one worker: CPU, GPU, memory in bytes."""
@@ -62,12 +59,8 @@ def has_autoscaler() -> bool:
     Ray's monitor runs on every head node. The v1 autoscaler in monitoring-only mode derives each node's type from the
     node's own id; v2 runs only if an autoscaler was configured.
     """
-    if is_autoscaler_v2(fetch_from_server=True):
-        return True
-    status = internal_kv._internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
-    report = (json.loads(status).get("autoscaler_report") if status else None) or {}
-    types = {*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})}
-    return bool(types - {f"node_{node['NodeID']}" for node in ray.nodes()})
+    types = autoscaler_node_types()
+    return types is None or bool(types - {f"node_{node['NodeID']}" for node in ray.nodes()})
 
 
 def await_room(

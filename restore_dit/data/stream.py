@@ -26,6 +26,7 @@ from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.plan import EpochPlan, PlannedExample
 from restore_dit.data.loader import TileReader
+from restore_dit.private_interfaces import call_at_each_step
 
 EXAMPLES_A_SEGMENT = 16384
 """Examples per rank covered by one Ray dataset: enough to hide its start-up, few enough to plan at once."""
@@ -44,28 +45,19 @@ Decoded = dict[str, Any]
 
 
 class LoopThrottle:
-    """Throttles Ray Data's execution loop (an `ExecutionCallback`)."""
+    """Throttles Ray Data's execution loop, which calls it at each step."""
 
     def __init__(self) -> None:
         self._step_began = time.monotonic()
         self._quick_steps = 0
 
-    def before_execution_starts(self, executor: Any) -> None:
-        """Nothing to do."""
-
-    def on_execution_step(self, executor: Any) -> None:
+    def __call__(self) -> None:
         """Pauses if the loop had nothing to wait for."""
         quick = time.monotonic() - self._step_began < QUICK_SECONDS
         self._quick_steps = self._quick_steps + 1 if quick else 0
         if self._quick_steps > MAX_QUICK_STEPS:
             time.sleep(PAUSE_SECONDS)
         self._step_began = time.monotonic()
-
-    def after_execution_succeeds(self, executor: Any) -> None:
-        """Nothing to do."""
-
-    def after_execution_fails(self, executor: Any, error: Exception) -> None:
-        """Nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +176,7 @@ def step_batches(
         blocks_source = Blocks(source, plan, share, min(steps_a_segment, stop - first), decoded)
         dataset = ray.data.read_datasource(blocks_source, override_num_blocks=blocks_source.count, num_cpus=cpus_a_task)
         dataset.context.target_max_block_size = None  # blocks must not be split: they are counted
-        dataset.context.custom_execution_callback_classes = [LoopThrottle]
+        call_at_each_step(dataset.context, LoopThrottle)
         options = dataset.context.execution_options
         options.preserve_order = True
         options.resource_limits = options.resource_limits.copy(cpu=cpus)

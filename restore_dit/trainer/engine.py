@@ -44,15 +44,12 @@ class Engine:
             lr=config.optimiser.learning_rate,
             weight_decay=config.optimiser.weight_decay,
         )
+        self.parameter_count = sum(parameter.numel() for parameter in self.parameters.values())
+        """Number of trainable parameters in the whole model."""
         self._gradient_norm: Tensor | float | None = None
         self._start()
         self._begin_adam()
         self.restart_average()
-
-    @property
-    def parameter_count(self) -> int:
-        """Number of trainable parameters in the whole model."""
-        return sum(parameter.numel() for parameter in self.parameters.values())
 
     @property
     def gradient_norm(self) -> float | None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
-from types import ModuleType
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from restore_dit.config import TrainingConfig
+from restore_dit.private_interfaces import fp32_parts, import_deepspeed, link_moments
 from restore_dit.trainer import ranks
 from restore_dit.trainer.engine import MOMENTS, WEIGHT, Engine
 
@@ -33,18 +30,11 @@ class ZeroEngine(Engine):
         self.micro_batch_size = micro_batch_size
         super().__init__(module, config, device)
 
-    @property
-    def parameter_count(self) -> int:
-        """Number of trainable parameters in the whole model."""
-        return sum(getattr(p, "ds_numel", p.numel()) for p in self.parameters.values())
-
     def _start(self) -> None:
         os.environ["DS_ACCELERATOR"] = self.device.type  # otherwise its import picks the best device of the machine
         ranks.join_alone(self.device.type == "cuda")
         deepspeed = import_deepspeed()  # imported here: it takes seconds, and only sharded training needs it
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-        # Otherwise DeepSpeed compiles a shared-memory all-reduce whenever a CPU run starts on a new machine.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.module, self.optimiser, _, _ = deepspeed.initialize(
             model=self.module,
             optimizer=self.adam,
@@ -56,8 +46,7 @@ class ZeroEngine(Engine):
     def _begin_adam(self) -> None:
         super()._begin_adam()
         if self.stage < 3:
-            # DeepSpeed links parameters to their moments only at the first step; the safe_… functions need the link.
-            self.optimiser._lazy_init_hp_params_optimizer_state()
+            link_moments(self.optimiser)
 
     def _accumulate(self, micro_batch: Any, weight: float, count: int) -> Tensor:
         loss = self.module(micro_batch)
@@ -71,9 +60,9 @@ class ZeroEngine(Engine):
 
     def _masters(self, *, data: bool = True) -> list[Any]:
         if self.stage == 3:
-            masters = self.optimiser.fp32_partitioned_groups_flat
+            masters = fp32_parts(self.optimiser)
         else:
-            masters = self.optimiser.single_partition_of_fp32_groups
+            masters = [master for group in self.adam.param_groups for master in group["params"]]
         return [master.data for master in masters] if data else masters
 
     def _whole(self, parameter: nn.Parameter, part: str) -> Tensor:
@@ -95,7 +84,7 @@ class ZeroEngine(Engine):
     def _own_part(self, parameter: Any, value: Tensor) -> Tensor:
         """This rank's slice of a ZeRO-3 parameter. DeepSpeed pads the last slice, but its own setter for whole tensors
         does not."""
-        length = parameter.ds_tensor.numel()
+        length = deepspeed_utils().safe_get_local_fp32_param(parameter).numel()
         flat = torch.nn.functional.pad(value.flatten(), (0, length * ranks.world_size() - value.numel()))
         return flat.narrow(0, length * ranks.rank(), length)
 
@@ -126,46 +115,3 @@ def deepspeed_utils() -> Any:
     import deepspeed.utils
 
     return deepspeed.utils
-
-
-@cache  # the temporary changes below must happen only once, before another thread may use what they change
-def import_deepspeed() -> ModuleType:
-    """Imports DeepSpeed without two unused dependencies.
-
-    Its Muon optimiser makes `torch.compile` load its compiler, and its autotuner loads MLflow's client: together 6 of
-    the 11 seconds of CPU time that building an engine took (AMD, 2026-11-29).
-    """
-    with _absent("mlflow"), _not_compiling():
-        import deepspeed
-
-        with suppress(ImportError):  # other releases
-            import deepspeed.runtime.zero.muon.muon_optimizer
-    return deepspeed
-
-
-@contextmanager
-def _absent(name: str) -> Iterator[None]:
-    """Context in which importing this module fails, unless it is already imported."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-@contextmanager
-def _not_compiling() -> Iterator[None]:
-    """Context in which `torch.compile`, used as a decorator, returns functions unchanged."""
-    compiling = torch.compile
-    torch.compile = _unchanged  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.compile = compiling
-
-
-def _unchanged(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
-    return function if function is not None else lambda function: function

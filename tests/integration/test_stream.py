@@ -88,7 +88,7 @@ def test_ray_datas_loop_pauses_while_it_has_nothing_to_wait_for(monkeypatch: pyt
         before = len(pauses)
         for _ in range(steps):
             now[0] += seconds
-            loop.on_execution_step(None)
+            loop()
         return len(pauses) - before
 
     assert pauses_of(stream.MAX_QUICK_STEPS, 0.001) == 0
@@ -101,7 +101,7 @@ def test_ray_datas_loop_pauses_while_it_has_nothing_to_wait_for(monkeypatch: pyt
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_data_calls_what_makes_its_loop_pause(small_run: RunConfig, monkeypatch: pytest.MonkeyPatch):
     steps = Counter[str]()
-    monkeypatch.setattr(stream.LoopThrottle, "on_execution_step", lambda loop, executor: steps.update(["step"]))
+    monkeypatch.setattr(stream.LoopThrottle, "__call__", lambda loop: steps.update(["step"]))
     setup = set_up(small_run)
     source = ray.put(stream.StreamSource(setup.plan, setup.reader, setup.maker))
     assert len(list(streamed(setup, source, 0, 2, 2, 0, 1))) == 2

@@ -1,10 +1,14 @@
 import pytest
 import torch
+from torch import Tensor, nn
 
+from restore_dit.config import OptimiserConfig, TrainingConfig
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 from restore_dit.trainer import resume_state
+from restore_dit.trainer.engine import Engine
 from restore_dit.trainer.resume_state import Counters
+from restore_dit.trainer.zero import ZeroEngine
 from tests.messages import refused
 
 
@@ -56,3 +60,43 @@ def test_a_truncated_state_is_named(tmp_path, keep):
     file.write_bytes(file.read_bytes()[:keep])
     with refused(str(file)):
         resume_state.load_tensors(locate(tmp_path))
+
+
+class Squares(nn.Module):
+    """A network of five parameters, whose loss is the sum of its squared outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = nn.Linear(4, 1)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return self.network(batch).square().sum()
+
+
+def engine(stage: int) -> Engine:
+    optimiser = OptimiserConfig(learning_rate=1e-2, ema_decay=0.5)
+    config = TrainingConfig(batch_size=2, zero_stage=stage, optimiser=optimiser)
+    cpu = torch.device("cpu")
+    return ZeroEngine(Squares(), config, cpu, micro_batch_size=2) if stage else Engine(Squares(), config, cpu)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_an_engine_of_any_stage_has_the_state_that_it_was_given_before_its_first_step(stage: int):
+    batch = torch.linspace(-1, 1, 8).reshape(2, 4)
+    first = engine(0)
+    for _ in range(3):
+        first.step([batch], 2.0, 1e-2, 0.5)
+    given = first.state()
+    resumed = engine(stage)
+    resumed.load_state(given, 3)
+    assert resumed.parameter_count == 5
+    for part, tensors in resumed.state().items():
+        assert tensors.keys() == given[part].keys()
+        for name, value in tensors.items():
+            torch.testing.assert_close(value, given[part][name])
+    first.step([batch], 2.0, 1e-2, 0.5)
+    resumed.step([batch], 2.0, 1e-2, 0.5)
+    for part, tensors in resumed.state().items():
+        for name, value in tensors.items():
+            torch.testing.assert_close(value, first.state()[part][name], msg=f"{part} {name}")

@@ -112,6 +112,7 @@ def test_new_dates_have_no_data_and_the_others_are_as_before(series):
     assert at_dates(series, None) is series
 
 
+@pytest.mark.slow
 def test_a_date_that_was_not_acquired_is_filled_as_one_that_is_hidden(pixels_run, series):
     """Values, uncertainty and provenance."""
     model, options = pixels_model(pixels_run, wrong_by=0), SamplingOptions()
@@ -134,6 +135,7 @@ def test_a_date_that_was_not_acquired_is_filled_as_one_that_is_hidden(pixels_run
         assert (asked.series.layers[PROVENANCE] == expected).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_an_acquired_date_keeps_what_was_observed(pixels_run, series):
     model = pixels_model(pixels_run, wrong_by=0)
     whole = fill_gaps(model, series, SamplingOptions())

@@ -103,6 +103,7 @@ def seen_from_two_sides() -> TileSeries:
     return series
 
 
+@pytest.mark.slow
 def test_a_hidden_date_is_filled_as_its_own_orbit_sees_it(pixels_run, seen_from_two_sides):
     series, model = seen_from_two_sides, pixels_model(pixels_run, wrong_by=0)
     assert series.clouds is not None

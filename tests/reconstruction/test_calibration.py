@@ -141,6 +141,7 @@ def pixels_model(run: RunConfig, *, wrong_by: float) -> Model:
     return Model(denoiser.eval(), run, Normalisation(("VV", "VH"), (-11, -18), (3, 3)), {})
 
 
+@pytest.mark.slow
 def test_a_model_that_is_wrong_on_a_series_does_no_harm_to_it(pixels_run, series):
     assert series.clouds is not None
     frames = np.flatnonzero((series.clouds == 0).all(axis=(1, 2)))
@@ -171,6 +172,7 @@ def test_a_model_that_is_wrong_on_a_series_does_no_harm_to_it(pixels_run, series
     assert error(values[1]) < 1.05 * error(values[0])
 
 
+@pytest.mark.slow
 def test_the_result_says_what_was_found(pixels_run, series):
     wrong = pixels_model(pixels_run, wrong_by=0.9)
     options = SamplingOptions(mask_dilation=0)

@@ -51,7 +51,7 @@ def outputs_of(network: ModelConfig, bands: Sequence[str]) -> tuple[Output, ...]
 
 def require_answerable(
     series: TileSeries, name: str, network: ModelConfig, wanted: RequestOptions
-) -> Sequence[np.datetime64]:
+) -> NDArray[np.datetime64] | None:
     """Checks that the series, called `name`, has the bands that the model and the requested outputs need, and that the
     requested dates can be filled; returns them.
 
@@ -65,8 +65,7 @@ def require_answerable(
     for output in wanted.outputs:
         if output not in outputs_of(network, bands):
             raise UserError(f"{name}: {output} cannot be computed from {', '.join(bands)}")
-    dates = dates_wanted(series.optical.dates, wanted.dates, wanted.every)
-    return [] if dates is None else list(dates)
+    return dates_wanted(series.optical.dates, wanted.dates, wanted.every)
 
 
 @dataclass(frozen=True)

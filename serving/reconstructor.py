@@ -127,8 +127,10 @@ class Reconstructor:
             name = request.wanted.model or await asyncio.to_thread(self._registry.default_name)
             model = await asyncio.to_thread(self._model, name)
         dates = require_answerable(series, request.name, model.config.model, request.wanted)
-        bands = len(series.optical.bands)
-        self._config.limits.series.require(request.name, len(series.optical) + len(dates), *series.size, bands)
+        if dates is not None:
+            together = np.union1d(series.optical.dates.astype("datetime64[D]"), dates)
+            bands = len(series.optical.bands)
+            self._config.limits.series.require(request.name, len(together), *series.size, bands)
         return series, ServedModel(name, model)
 
     async def _filled(

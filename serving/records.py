@@ -67,7 +67,6 @@ class RequestOptions(BaseModel):
     )
     every: str = Field(
         "",
-        pattern=r"^(\d{1,3}|month)?$",
         description="instead of `dates`: a number of days, or month for the 15th of every month",
     )
     outputs: Annotated[tuple[Output, ...], Listed] = Field(("reflectance",), min_length=1, max_length=20)

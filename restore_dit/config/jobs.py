@@ -79,7 +79,6 @@ class ReconstructionConfig(Section):
     )
     every: str = Field(
         "",
-        pattern=r"^(\d{1,3}|month)?$",
         description="instead of `dates`: a number of days, or month for the 15th of every month",
     )
     format: Literal["cog", "netcdf"] = Field(

@@ -24,7 +24,7 @@ REPEAT = 5
 
 _TIME_SCALE, _NOISE, _EFFECT = 60.0, 0.1, 0.05
 """Days over which the process in time loses its correlation, and the variances of the noise and of an orbit's effect in
-units of the variance of that process: chosen on simulated tiles (0.015 to 0.1 are within 0.1 dB)."""
+units of the variance of that process: chosen on simulated tiles (0.015 to 0.1 are within 0.16 dB)."""
 
 _MIN_EVIDENCE = 0.1
 """Least gain in log-likelihood of a pixel, mean of pixels and bands, for which offsets are used. On simulated tiles of

@@ -23,7 +23,7 @@ from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.calibration import NOT_CALIBRATED
 from restore_dit.reconstruction.completion import Completion, complete_tiles, run_key, tile_key, write_completion
-from restore_dit.reconstruction.dates import at_dates, dates_wanted
+from restore_dit.reconstruction.dates import at_dates, dates_wanted, require_dates
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
@@ -172,8 +172,10 @@ def plan_reconstruction(
         on_window: for the progress within a tile; called in the process that fills it.
 
     Raises:
-        UserError: the model or input cannot be read, or the input lacks a requested tile.
+        UserError: the model or input cannot be read, the input lacks a requested tile, or `dates` or `every` make no
+            sense.
     """
+    require_dates(config.dates, config.every)
     model, output = load_model(config.model), locate(config.output)
     wanted, keys = tuple(dict.fromkeys(config.tiles)), {}
     source: StoredInput | CubeInput

@@ -48,22 +48,35 @@ def dates_wanted(
         UserError: both are given, one is not a date or a number of days, a date is given twice or lies more than
             `HORIZON` days outside the acquisitions, or no date is left.
     """
+    wanted = require_dates(dates, every)
     first, last = acquired[0].astype("datetime64[D]"), acquired[-1].astype("datetime64[D]")
     if every is not None and every != "":
-        if len(dates):
-            raise UserError("dates and every: give only one of them")
         return _regular(first, last, str(every))
-    if not len(dates):
+    if not len(wanted):
         return None
-    wanted = np.sort(np.array([_day(str(one)) for one in dates]))
-    if (wanted[1:] == wanted[:-1]).any():
-        raise UserError(f"dates: {wanted[1:][wanted[1:] == wanted[:-1]][0]} is given twice")
     for one, beyond in ((wanted[0], first - wanted[0]), (wanted[-1], wanted[-1] - last)):
         if beyond > np.timedelta64(HORIZON, "D"):
             raise UserError(
                 f"dates: {one} lies {beyond.astype(int)} days outside the acquisitions ({first} to {last}); at most "
                 f"{HORIZON} days can be extrapolated"
             )
+    return wanted
+
+
+def require_dates(dates: Sequence[object] = (), every: int | str | None = None) -> NDArray[np.datetime64]:
+    """The given `dates` of `dates_wanted`, ascending, after checking all that can be checked without a series.
+
+    Raises:
+        UserError: both are given, one is not a date or a number of days, or a date is given twice.
+    """
+    step = "" if every is None else str(every)
+    if step and len(dates):
+        raise UserError("dates and every: give only one of them")
+    if step not in ("", MONTHLY) and not (step.isascii() and step.isdigit() and 1 <= int(step) <= 366):
+        raise UserError(f"every={step[:20]}: must be a number of days from 1 to 366, or {MONTHLY}")
+    wanted = np.sort(np.array([_day(str(one)) for one in dates], "datetime64[D]"))
+    if (wanted[1:] == wanted[:-1]).any():
+        raise UserError(f"dates: {wanted[1:][wanted[1:] == wanted[:-1]][0]} is given twice")
     return wanted
 
 
@@ -79,10 +92,8 @@ def _regular(first: np.datetime64, last: np.datetime64, every: str) -> NDArray[n
     if every == MONTHLY:
         months = np.arange(january.astype("datetime64[M]"), last.astype("datetime64[M]") + 1)
         days = (months.astype("datetime64[D]") - january).astype(np.int64) + 14
-    elif every.isascii() and every.isdigit() and 1 <= int(every) <= 366:
-        days = np.arange(0, (last - january).astype(np.int64) + 1, int(every))
     else:
-        raise UserError(f"every={every[:20]}: must be a number of days from 1 to 366, or {MONTHLY}")
+        days = np.arange(0, (last - january).astype(np.int64) + 1, int(every))
     dates = january + days.astype("timedelta64[D]")
     dates = dates[(dates >= first) & (dates <= last)]
     if not len(dates):

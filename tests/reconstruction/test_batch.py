@@ -197,3 +197,11 @@ def test_regular_dates_are_written_and_another_step_is_another_result(job: Recon
     assert todo(job) == 0
     assert todo(job, every="10") == 1
     assert todo(job, every="", dates=(str(days[0]),)) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"every": "week"}, {"dates": ("2019-02-30",)}, {"dates": ("2019-01-01",), "every": "5"}]
+)
+def test_dates_that_make_no_sense_end_the_job_before_its_first_tile(job: ReconstructionConfig, wrong: dict) -> None:
+    with refused(*(next(iter(wrong)),)):
+        plan_reconstruction(job.model_copy(update=wrong))

@@ -69,11 +69,12 @@ class OrbitOffsets(NamedTuple):
 
 
 def estimate_orbit_offsets(
-    values: NDArray[np.int16], visible: NDArray[np.bool_], days: NDArray[np.floating]
+    values: NDArray[np.int16], frames: NDArray[np.intp], visible: NDArray[np.bool_], days: NDArray[np.floating]
 ) -> OrbitOffsets | None:
     """The offsets of the orbits of one series.
 
-    values: [n, C, H, W] in stored units. visible: [n, H, W]. days: [n], whole numbers.
+    values: [T, C, H, W] in stored units. frames: [n] indices of those to use. visible: [n, H, W]. days: [n], whole
+    numbers.
 
     Returns:
         None if all dates share an orbit, or if offsets hardly raise the restricted likelihood of the series: then
@@ -81,20 +82,23 @@ def estimate_orbit_offsets(
     """
     _, orbit = np.unique(np.round(days).astype(np.int64) % REPEAT, return_inverse=True)
     orbits = int(orbit.max(initial=0)) + 1
-    flat_values, flat_visible = values.reshape(*values.shape[:2], -1), visible.reshape(len(visible), -1)
+    flat_visible = visible.reshape(len(visible), -1)
     enough = np.flatnonzero(flat_visible.sum(axis=0) >= _MIN_DATES)
     if orbits < 2 or not len(enough):
         return None
     chosen = np.random.default_rng(0).choice(enough, min(_PIXELS, len(enough)), replace=False)
+    # Only these pixels are copied: a series may take gigabytes.
+    rows, columns = np.divmod(chosen, values.shape[3])
+    picked = values[:, :, rows, columns][frames].astype(np.float64)
     member = np.eye(orbits)[orbit]
     plain = np.exp(-np.abs(days[:, None] - days) / _TIME_SCALE) + _NOISE * np.eye(len(days))
     mixed = plain + _EFFECT * member @ member.T
     effects = np.zeros((orbits, values.shape[1]))
     without = np.zeros((len(days), *effects.shape))
     evidence = 0.0
-    for pixel in chosen:
+    for place, pixel in enumerate(chosen):
         seen = np.flatnonzero(flat_visible[:, pixel])
-        own, at = flat_values[seen, :, pixel].astype(np.float64), np.ix_(seen, seen)
+        own, at = picked[seen, :, place], np.ix_(seen, seen)
         inverse, without_effects = (np.linalg.inv(each[at]).astype(np.float64) for each in (mixed, plain))
         evidence += _likelihood(own, mixed[at], inverse) - _likelihood(own, plain[at], without_effects)
         of_pixel, left_out = _effects(own, member[seen], inverse)

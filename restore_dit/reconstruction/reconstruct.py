@@ -137,7 +137,7 @@ def reconstruct_with_deviation(
     device = next(model.denoiser.parameters()).device
 
     def maker(place: SpatialTile, gaps: NDArray[np.bool_], left_out: int | None = None) -> WindowMaker:
-        tile = DecodedTile(level.cut(place, left_out))
+        tile = DecodedTile(levelled.cut(place, left_out))
         return WindowMaker(model, tile, place, frames, gaps, options.seed, device)
 
     def prepared() -> Iterator[PreparedWindow]:
@@ -158,11 +158,11 @@ def reconstruct_with_deviation(
     days = days_since_origin(series.optical.dates[frames])
     offsets = None
     if options.orbit_offsets and model.config.model.network == "pixels":
-        offsets = estimate_orbit_offsets(series.optical.values[frames], ~hidden, days)
-    level = _Level(series, frames, offsets)
+        offsets = estimate_orbit_offsets(series.optical.values, frames, ~hidden, days)
+    levelled = _WithoutOffsets(series, frames, offsets)
 
     def published(place: SpatialTile, left_out: int | None = None) -> NDArray[np.float32]:
-        return stored_to_published_scale(level.cut(place, left_out).optical.values[frames][:, order])
+        return stored_to_published_scale(levelled.cut(place, left_out).optical.values[frames][:, order])
 
     calibration = None
     if options.calibrates(model):
@@ -189,12 +189,12 @@ def reconstruct_with_deviation(
             calibration.apply(
                 values[here], deviation[here], published(strip), ~hidden[:, strip.rows], beside[:, strip.rows], days
             )
-        level.restore(values[here], strip, hidden[:, strip.rows], order)
+        levelled.restore(values[here], strip, hidden[:, strip.rows], order)
     return Filled(values, deviation, calibration, offsets)
 
 
 @dataclass(frozen=True)
-class _Level:
+class _WithoutOffsets:
     """A series without the offsets of its orbits, if it has any, at the n frames to be filled."""
 
     series: TileSeries
@@ -301,7 +301,7 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
         found = {"CALIBRATION": NOT_CALIBRATED}
     if filled.orbits is not None:
         found |= filled.orbits.attributes(filled.series.optical.bands)
-    known = [track for track, found in filled.series.radar.items() if (found.values != NO_DATA).any()]
+    known = [track for track, radar_series in filled.series.radar.items() if (radar_series.values != NO_DATA).any()]
     tracks = [track for track in known if radar is not None and radar.track in (BOTH_TRACKS, track)]
     return found | {
         "RADAR": " ".join(tracks) or "none",

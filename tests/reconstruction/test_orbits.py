@@ -10,13 +10,20 @@ from hypothesis import strategies as st
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.reconstruction import orbits
-from restore_dit.reconstruction.orbits import estimate_orbit_offsets
+from restore_dit.reconstruction.orbits import OrbitOffsets, estimate_orbit_offsets
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NO_DATA, TileSeries, days_since_origin
 from tests.reconstruction.test_calibration import pixels_model
 
 STEP = np.array([120, -60, 200, 40], np.int16)
+
+
+def estimated(values: np.ndarray, visible: np.ndarray, days: np.ndarray) -> OrbitOffsets | None:
+    """From every other frame of a longer series, to see that only the given frames count."""
+    longer = np.repeat(values, 2, axis=0)
+    longer[1::2] = 7777
+    return estimate_orbit_offsets(longer, np.arange(0, len(longer), 2), visible, days)
 
 
 def smooth(random: np.random.Generator, days: np.ndarray, pixels: int = 64) -> np.ndarray:
@@ -40,19 +47,19 @@ def test_the_difference_between_two_orbits_is_found(seed):
     second = days % 5 == 4
     values[second] += STEP[:, None, None]
     hidden = ~visible[:, None] & np.ones((1, 4, 1, 1), bool)
-    found = estimate_orbit_offsets(np.where(hidden, NO_DATA, values), visible, days)
+    found = estimated(np.where(hidden, NO_DATA, values), visible, days)
     assert found is not None
     shift = found.of_dates()
     difference = shift[second][0].astype(int) - shift[~second][0]
     np.testing.assert_allclose(difference, STEP, atol=35, rtol=0.25)
     np.testing.assert_allclose(found.differences, np.abs(difference) / 10_000)
-    later = estimate_orbit_offsets(np.where(hidden, NO_DATA, values), visible, days + 1461)
+    later = estimated(np.where(hidden, NO_DATA, values), visible, days + 1461)
     assert later is not None
     np.testing.assert_array_equal(later.of_dates(), shift)
     # What is not visible has no part in it, and a date that is left out none in what is said without it.
     spoilt = values.copy()
     spoilt[7] = 9000
-    without = estimate_orbit_offsets(spoilt, visible & (np.arange(60) != 7)[:, None, None], days)
+    without = estimated(spoilt, visible & (np.arange(60) != 7)[:, None, None], days)
     assert without is not None
     assert np.abs(without.of_dates().astype(int) - found.of_dates(7)).max() <= 3
 
@@ -61,7 +68,7 @@ def test_the_difference_between_two_orbits_is_found(seed):
 def test_where_orbits_do_not_differ_nothing_is_changed(seed):
     random = np.random.default_rng(seed)
     days = two_orbits(random)
-    assert estimate_orbit_offsets(smooth(random, days), np.ones((60, 8, 8), bool), days) is None
+    assert estimated(smooth(random, days), np.ones((60, 8, 8), bool), days) is None
 
 
 def test_one_orbit_and_too_few_dates_have_no_offsets():
@@ -69,10 +76,10 @@ def test_one_orbit_and_too_few_dates_have_no_offsets():
     days = np.arange(60, dtype=np.float32) * 5
     values = smooth(random, days)
     values[::2] += STEP[:, None, None]
-    assert estimate_orbit_offsets(values, np.ones((60, 8, 8), bool), days) is None
+    assert estimated(values, np.ones((60, 8, 8), bool), days) is None
     few = np.array([0, 1, 5, 6, 10], np.float32)
-    assert estimate_orbit_offsets(values[:5], np.ones((5, 8, 8), bool), few) is None
-    assert estimate_orbit_offsets(values, np.zeros((60, 8, 8), bool), two_orbits(random)) is None
+    assert estimated(values[:5], np.ones((5, 8, 8), bool), few) is None
+    assert estimated(values, np.zeros((60, 8, 8), bool), two_orbits(random)) is None
 
 
 @given(st.integers(4, 12), st.integers(2, 3), st.integers(0, 1000))

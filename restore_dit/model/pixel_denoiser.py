@@ -125,7 +125,8 @@ class PixelDenoiser(nn.Module):
             evidence.near_offset,
             noise_evidence,
         ]
-        band_features = [2 * kriged * present, *(each * (present / RESIDUAL_SCALE) for each in departures)]
+        # Brighter ground than training showed counts as its brightest; departures from it are relative to `kriged`.
+        band_features = [2 * kriged.clamp(max=1) * present, *(each * (present / RESIDUAL_SCALE) for each in departures)]
         angle = (2 * math.pi / YEAR) * (dates % YEAR).to(noise_evidence.dtype)
         season = torch.stack([angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()], dim=2)
         days = [evidence.days_before, evidence.days_after]

@@ -62,6 +62,7 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
     Raises:
         UserError: an address that the cluster cannot reach, a secret in the configuration, or too large a package.
     """
+    # Before anything else: Ray shows a job's configuration and its entrypoint to every user of the dashboard.
     refuse_secrets(config)
     run = run_name(job, config)
     config, attached = as_on_the_cluster(job, config)

@@ -108,6 +108,7 @@ def _dataset(plan: Plan[Any, Any], workers: int | None) -> ray.data.Dataset:
     count = min(count, len(groups))
     advice = "set workers to at most that many, or use_gpu=false" if plan.use_gpu else ""
     cluster_job.await_room([bundle] * (count if plan.use_gpu else 1), advice=advice)
+    # Once for all tasks: with each of them, a model would be pickled and sent again.
     work = ray.put(plan.work)
     how: dict[str, Any]
     if plan.stays:

@@ -154,6 +154,7 @@ def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_
     dates = _dates(dataset, name, "time")
     clouds = _clouds(dataset, name, masks)
     masked = None if clouds is None else clouds != CLEAR
+    # Masks first: saturated clouds exceed the limits of reflectance, which only matters where they are not hidden.
     values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, 3.2, masked) for band in bands], axis=1)
     require_reflectance(
         values,
@@ -248,6 +249,7 @@ def _clouds(dataset: xarray.Dataset, name: str, masks: Sequence[str]) -> NDArray
         if variable == CLOUD_CLASSES:
             unknown = unknown | (values == CLOUD_NO_DATA)
         values = np.where(unknown, CLOUD_NO_DATA, values)
+        # A probability or a class number, read as a mask, would hide the wrong pixels without an error.
         strange = ~(unknown | ((values >= 0) & (values <= most) & (values == np.rint(values))))
         if strange.any():
             raise UserError(

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from restore_dit.config import ModelConfig
-from restore_dit.model.conditioning import Conditioning
-from restore_dit.model.embeddings import StepEmbedding
+from restore_dit.model.conditioning import Conditioning, StepEmbedding
 from restore_dit.model.evidence import YEAR, Evidence, RadarSeries, gather_evidence, in_a_row, pixels_of
 
 RESIDUAL_SCALE = 0.1

@@ -11,8 +11,7 @@ from restore_dit.config import RunConfig
 from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.maker import ExampleMaker
 from restore_dit.data.examples.normalisation import BRIGHT_CEILING, OPTICAL_CEILING, Normalisation
-from restore_dit.data.examples.plan import EpochPlan
-from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles
+from restore_dit.data.examples.plan import EpochPlan, TileSplit, frames_of_part, split_tiles
 from restore_dit.data.examples.targets import TARGET, decide_by_record, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator

@@ -110,7 +110,7 @@ def check_job_id(job_id: str) -> None:
 
 
 MAX_BYTES = 32 << 20
-"""Maximum size of a package; the project is about 1 MB. Ray keeps packages in the memory of the cluster's head."""
+"""Maximum size of a package; the project is about 3 MB. Ray keeps packages in the memory of the cluster's head."""
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 

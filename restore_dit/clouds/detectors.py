@@ -1,4 +1,4 @@
-"""Cloud and shadow detectors: their common interface, and the rule."""
+"""Cloud and shadow detectors: their common interface, the rule, and csmask."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from restore_dit.clouds.csmask import csmask_bands, csmask_clouds, csmask_version
 from restore_dit.clouds.rule import RULE_VERSION, require_rule_bands, rule_masks
 from restore_dit.config.clouds import DetectionConfig, RuleConfig
 from restore_dit.data.crs import coordinate_system
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError
-from restore_dit.series import Georeference, TileSeries
+from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, Georeference, TileSeries
 
 
 class Detector(Protocol):
@@ -55,15 +56,54 @@ class RuleDetector:
             yield rule_masks(series, self.config)
 
 
+class CsmaskDetector:
+    """Clouds by the package ukis-csmask, all of them thick; shadows and snow by the rule. The package's own shadows are
+    not used: on patches as small as tiles, they are wrong."""
+
+    def __init__(self, config: RuleConfig) -> None:
+        """
+        Raises:
+            UserError: the package is not installed.
+        """
+        self.rule = RuleDetector(config)
+        self.version = csmask_version()
+
+    @property
+    def origin(self) -> MaskOrigin:
+        """Versions of the package and the rule, and the settings of the rule."""
+        return MaskOrigin(method="csmask", by=f"{self.version}, rule {self.rule.origin.by}")
+
+    def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
+        """Raises `UserError` if the bands do not suffice, or the coordinate reference system is unknown."""
+        csmask_bands(bands)
+        self.rule.require(bands, size, georeference)
+
+    def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
+        """Masks of each tile, in order. The networks are loaded once in a process.
+
+        Raises:
+            UserError: the package is not installed in this process, or a tile lacks bands.
+        """
+        for series in tiles:
+            cloud, unknown = csmask_clouds(series)
+            (by_rule,) = self.rule.detect([series])
+            masks = np.where(by_rule == SHADOW, by_rule, np.uint8(CLEAR))
+            masks[cloud] = THICK_CLOUD
+            masks[unknown | (by_rule == CLOUD_NO_DATA)] = CLOUD_NO_DATA
+            yield masks
+
+
 def detector_of(config: DetectionConfig) -> Detector:
     """The configured detector, with its weights loaded.
 
     Raises:
-        UserError: the weights are missing or invalid.
+        UserError: the weights are missing or invalid, or the package of the method is not installed.
         ValueError: the method only selects existing masks.
     """
     if config.method == "rule":
         return RuleDetector(config.rule)
+    if config.method == "csmask":
+        return CsmaskDetector(config.rule)
     if config.method == "network":
         from restore_dit.clouds.model_directory import load_detector
 

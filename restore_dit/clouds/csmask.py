@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.resources
 import importlib.util
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
@@ -21,10 +22,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from restore_dit.clouds.network.inputs import network_input, resample, resample_logits, without_data
-from restore_dit.config.clouds import CloudNetworkConfig
-from restore_dit.data.crs import pixel_sides
+from restore_dit.clouds.rule import rule_identity, rule_masks
+from restore_dit.config.clouds import CloudNetworkConfig, RuleConfig
+from restore_dit.data.crs import coordinate_system, pixel_sides
+from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError
-from restore_dit.series import Georeference, TileSeries
+from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, Georeference, TileSeries
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -52,6 +55,48 @@ _UNSAID_PIXEL = 10.0
 
 _OVERLAP = 0.2
 """Share by which the windows of a large frame overlap, as in the package itself."""
+
+
+class CsmaskDetector:
+    """Clouds by the package ukis-csmask, all of them thick; shadows and snow by the rule. The package's own shadows are
+    not used: on patches as small as tiles, they are wrong."""
+
+    def __init__(self, config: RuleConfig) -> None:
+        """
+        Args:
+            config: settings of the rule.
+
+        Raises:
+            UserError: the package is not installed.
+        """
+        self.config = config
+        self.version = csmask_version()
+
+    @property
+    def origin(self) -> MaskOrigin:
+        """Versions of the package and the rule, and the settings of the rule."""
+        return MaskOrigin(method="csmask", by=f"{self.version}, rule {rule_identity(self.config)}")
+
+    def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
+        """Raises `UserError` if the bands do not suffice, or the coordinate reference system is unknown."""
+        csmask_bands(bands)  # the rule needs no others
+        if georeference is not None:
+            coordinate_system(georeference)
+
+    def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
+        """Masks uint8 [T, H, W] of each tile, in order: 0 clear, 1 cloud, 3 shadow, 255 no data. The networks are
+        loaded once in a process.
+
+        Raises:
+            UserError: the package is not installed in this process, or a tile lacks bands.
+        """
+        for series in tiles:
+            cloud, unknown = csmask_clouds(series)
+            by_rule = rule_masks(series, self.config)
+            masks = np.where(by_rule == SHADOW, by_rule, np.uint8(CLEAR))
+            masks[cloud] = THICK_CLOUD
+            masks[unknown | (by_rule == CLOUD_NO_DATA)] = CLOUD_NO_DATA
+            yield masks
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,19 @@
-"""Cloud and shadow detectors: their common interface, the rule, and csmask."""
+"""Cloud and shadow detectors: their common interface, and the rule."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.clouds.csmask import csmask_bands, csmask_clouds, csmask_version
-from restore_dit.clouds.rule import RULE_VERSION, require_rule_bands, rule_masks
+from restore_dit.clouds.rule import require_rule_bands, rule_identity, rule_masks
 from restore_dit.config.clouds import DetectionConfig, RuleConfig
 from restore_dit.data.crs import coordinate_system
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.errors import UserError
-from restore_dit.series import CLEAR, CLOUD_NO_DATA, SHADOW, THICK_CLOUD, Georeference, TileSeries
+from restore_dit.series import Georeference, TileSeries
 
 
 class Detector(Protocol):
@@ -41,8 +39,7 @@ class RuleDetector:
     @property
     def origin(self) -> MaskOrigin:
         """Version and settings of the rule."""
-        settings = hashlib.blake2b(self.config.model_dump_json().encode(), digest_size=6).hexdigest()
-        return MaskOrigin(method="rule", by=f"version {RULE_VERSION}, settings {settings}")
+        return MaskOrigin(method="rule", by=rule_identity(self.config))
 
     def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
         """Raises `UserError` if the bands do not suffice, or the coordinate reference system is unknown."""
@@ -56,43 +53,6 @@ class RuleDetector:
             yield rule_masks(series, self.config)
 
 
-class CsmaskDetector:
-    """Clouds by the package ukis-csmask, all of them thick; shadows and snow by the rule. The package's own shadows are
-    not used: on patches as small as tiles, they are wrong."""
-
-    def __init__(self, config: RuleConfig) -> None:
-        """
-        Raises:
-            UserError: the package is not installed.
-        """
-        self.rule = RuleDetector(config)
-        self.version = csmask_version()
-
-    @property
-    def origin(self) -> MaskOrigin:
-        """Versions of the package and the rule, and the settings of the rule."""
-        return MaskOrigin(method="csmask", by=f"{self.version}, rule {self.rule.origin.by}")
-
-    def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
-        """Raises `UserError` if the bands do not suffice, or the coordinate reference system is unknown."""
-        csmask_bands(bands)
-        self.rule.require(bands, size, georeference)
-
-    def detect(self, tiles: Iterable[TileSeries]) -> Iterator[NDArray[np.uint8]]:
-        """Masks of each tile, in order. The networks are loaded once in a process.
-
-        Raises:
-            UserError: the package is not installed in this process, or a tile lacks bands.
-        """
-        for series in tiles:
-            cloud, unknown = csmask_clouds(series)
-            (by_rule,) = self.rule.detect([series])
-            masks = np.where(by_rule == SHADOW, by_rule, np.uint8(CLEAR))
-            masks[cloud] = THICK_CLOUD
-            masks[unknown | (by_rule == CLOUD_NO_DATA)] = CLOUD_NO_DATA
-            yield masks
-
-
 def detector_of(config: DetectionConfig) -> Detector:
     """The configured detector, with its weights loaded.
 
@@ -103,6 +63,8 @@ def detector_of(config: DetectionConfig) -> Detector:
     if config.method == "rule":
         return RuleDetector(config.rule)
     if config.method == "csmask":
+        from restore_dit.clouds.csmask import CsmaskDetector
+
         return CsmaskDetector(config.rule)
     if config.method == "network":
         from restore_dit.clouds.model_directory import load_detector

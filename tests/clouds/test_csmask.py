@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from restore_dit.cli import main
-from restore_dit.clouds.csmask import csmask_bands, csmask_clouds, network_grid
-from restore_dit.clouds.detectors import CsmaskDetector, detector_of
+from restore_dit.clouds.csmask import CsmaskDetector, csmask_bands, csmask_clouds, network_grid
+from restore_dit.clouds.detectors import detector_of
 from restore_dit.clouds.rule import rule_masks
 from restore_dit.clouds.scores import cloud_f1, confusion_counts
 from restore_dit.config.clouds import DetectionConfig, RuleConfig

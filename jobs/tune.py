@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cluster.connection import connect
 from jobs.entry import main
-from jobs.progress import JobProgress
+from jobs.items import JobProgress
 from tuning.config import SweepConfig
 from tuning.records import Exploit, Trial
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.cubes.cf_values import scale_and_offset
-from restore_dit.data.exchange.netcdf import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, series_of
+from restore_dit.data.exchange.series_dataset import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.dates import dates_wanted

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from restore_dit.config import ModelConfig
 from restore_dit.data.exchange import geotiff_archive, netcdf
+from restore_dit.data.exchange.series_dataset import without_radar
 from restore_dit.data.storage import Location, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.pictures.composites import (
@@ -141,7 +142,7 @@ class Answer:
 
     def _wanted_bands(self) -> TileSeries:
         """The reflectance and its uncertainty, if requested."""
-        series = netcdf.without_radar(self.clear)
+        series = without_radar(self.clear)
         if "uncertainty" in self.outputs:
             return series
         series = replace(series, layers={name: one for name, one in series.layers.items() if name != UNCERTAINTY})

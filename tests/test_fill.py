@@ -14,8 +14,7 @@ import xarray
 import restore_dit
 from restore_dit.config import RunConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.data.exchange import netcdf
-from restore_dit.data.exchange.netcdf import SEN2COR_MISSING
+from restore_dit.data.exchange.series_dataset import SEN2COR_MISSING, series_of
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
@@ -68,7 +67,7 @@ def test_what_was_observed_stays_and_the_rest_is_what_the_model_says(dataset, se
 
 
 def test_the_pixels_lie_where_they_lay(dataset, series):
-    assert netcdf.series_of(dataset, "dataset").georeference == series.georeference
+    assert series_of(dataset, "dataset").georeference == series.georeference
 
 
 def test_integers_come_out_as_integers(dataset, small_model: Model):

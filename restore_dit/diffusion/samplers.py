@@ -132,6 +132,6 @@ def sample_inpainting(
     return state
 
 
-def to_unit_range(series: Tensor) -> Tensor:
-    """From the network's scale to [0, 1]: clamp(z/2 + 0.5)."""
-    return (series / 2 + 0.5).clamp(0, 1)
+def to_published_scale(series: Tensor, brightest: float = 1.0) -> Tensor:
+    """From the network's scale to the published one: z/2 + 0.5, clipped to [0, brightest]."""
+    return (series / 2 + 0.5).clamp(0, brightest)

@@ -20,6 +20,7 @@ from rasterio.transform import Affine
 
 from restore_dit.data.crs import coordinate_system
 from restore_dit.data.exchange import netcdf
+from restore_dit.data.exchange.series_dataset import never_observed_count, without_radar
 from restore_dit.data.storage import Place, locate, write_bytes_atomically
 from restore_dit.data.stored_values import index_to_stored
 from restore_dit.errors import UserError
@@ -62,7 +63,7 @@ def geotiffs(
     """
     tile_id = _file_name(series.tile_id)
     optical = series.optical
-    attributes = dict(attributes or {}) | netcdf.never_observed_count(series)
+    attributes = dict(attributes or {}) | never_observed_count(series)
     marks = {name: series.layers[name] for name in (NEVER_OBSERVED, PROVENANCE) if name in series.layers}
     for index, date in enumerate(optical.dates.astype("datetime64[D]").astype(str)):
         tags = {**attributes, "DATE": str(date), "TILE": series.tile_id}
@@ -110,7 +111,7 @@ def write_netcdf(
         UserError: the file cannot be written, or the grid is rotated relative to its CRS, which one-dimensional
             coordinates cannot represent.
     """
-    content = netcdf.encode(netcdf.without_radar(series), gap_mask, attributes)
+    content = netcdf.encode(without_radar(series), gap_mask, attributes)
     write_bytes_atomically(locate(uri), content)
 
 

@@ -114,8 +114,8 @@ def reconstruct_with_deviation(
         sample: samples the windows; if None, in this process.
 
     Returns:
-        The bands of `Model.bands_of`, on the published scale clamp(reflectance × 10000, 0, 8000) / 8000. Observed
-        pixels are clamped to that scale and otherwise unchanged; their deviation has no meaning.
+        The bands of `Model.bands_of`, on the published scale, where 1 is a reflectance of 0.8. Observed pixels are
+        clipped to [0, `model.normalisation.brightest`] and otherwise unchanged; their deviation has no meaning.
 
     Raises:
         UserError: the series lacks a band that the model needs.
@@ -159,10 +159,11 @@ def reconstruct_with_deviation(
     offsets = None
     if options.orbit_offsets and model.config.model.network == "pixels":
         offsets = estimate_orbit_offsets(series.optical.values, frames, ~hidden, days)
-    levelled = _WithoutOffsets(series, frames, offsets)
+    levelled = _WithoutOffsets(series, frames, offsets, model.normalisation.optical_ceiling)
 
     def published(place: SpatialTile, left_out: int | None = None) -> NDArray[np.float32]:
-        return stored_to_published_scale(levelled.cut(place, left_out).optical.values[frames][:, order])
+        values = levelled.cut(place, left_out).optical.values[frames][:, order]
+        return stored_to_published_scale(values, model.normalisation.optical_ceiling)
 
     calibration = None
     if options.calibrates(model):
@@ -195,11 +196,13 @@ def reconstruct_with_deviation(
 
 @dataclass(frozen=True)
 class _WithoutOffsets:
-    """A series without the offsets of its orbits, if it has any, at the n frames to be filled."""
+    """A series without the offsets of its orbits, if it has any, at the n frames to be filled. Restored values are
+    clipped at the stored integer `ceiling`."""
 
     series: TileSeries
     frames: NDArray[np.intp]
     offsets: OrbitOffsets | None
+    ceiling: int
 
     def cut(self, place: SpatialTile, left_out: int | None = None) -> TileSeries:
         """The series within a spatial tile, without the offsets; if a frame is left out, without those that the others
@@ -222,8 +225,8 @@ class _WithoutOffsets:
             return
         observed = _cut(self.series, place).optical.values[self.frames][:, order]
         shift = np.float32(self.offsets.of_dates()[:, order, None, None]) / OPTICAL_CEILING
-        filled = (values + shift).clip(0, 1)
-        np.copyto(values, np.where(hidden[:, None], filled, stored_to_published_scale(observed)))
+        filled = (values + shift).clip(0, self.ceiling / OPTICAL_CEILING)
+        np.copyto(values, np.where(hidden[:, None], filled, stored_to_published_scale(observed, self.ceiling)))
 
 
 def fill_gaps(

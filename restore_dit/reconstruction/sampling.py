@@ -18,7 +18,7 @@ from restore_dit.data.examples.cutting import Cutter, Example, Window, stack
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.diffusion.noise import field_noise
 from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
+from restore_dit.diffusion.samplers import sample_inpainting, to_published_scale
 from restore_dit.diffusion.schedule import sampling_times
 from restore_dit.errors import UserError
 from restore_dit.model.conditioning import Conditioning
@@ -232,14 +232,14 @@ def sample_windows(
     if pixels:
         conditioning = replace(conditioning, pixels=torch.from_numpy(np.stack(pixels)).to(device))
     noise = _stacked([window.noise for window in windows], batch.target)
-    predicted = Prediction.from_config(model.config.diffusion)
+    predicted, brightest = Prediction.from_config(model.config.diffusion), model.normalisation.brightest
     with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
         if isinstance(model.denoiser, PixelDenoiser):
             filled, deviation = _sample_with_deviation(model.denoiser, noise, conditioning, predicted, steps, sampler)
-            parts = [to_unit_range(filled.float()), deviation.float() / 2]
+            parts = [to_published_scale(filled.float(), brightest), deviation.float() / 2]
         else:
             filled = sample_inpainting(model.denoiser, noise, conditioning, predicted, steps, sampler=sampler)
-            parts = [to_unit_range(filled.float())]
+            parts = [to_published_scale(filled.float(), brightest)]
     values = torch.cat(parts, dim=2).cpu().numpy()
     return [
         prediction[: len(window.noise), :, : window.predicted_size[0], : window.predicted_size[1]]

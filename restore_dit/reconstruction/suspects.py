@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from restore_dit.model.interpolation import krige
-from restore_dit.series import REFLECTANCE_SCALE, S2_BANDS
+from restore_dit.series import REFLECTANCE_SCALE, S2_BANDS, Acquisitions, days_since_origin
 
 _CLOUD = dict(zip(S2_BANDS, (1.0, 0.98, 0.97, 0.97, 0.96, 0.96, 0.96, 0.95, 0.75, 0.60), strict=True))
 """Reflectance of a thick cloud. It absorbs in the short-wave infrared."""
@@ -81,17 +81,18 @@ _NEIGHBOURS = np.ones((3, 3), bool)
 
 
 def find_suspects(
-    values: NDArray[np.int16], observed: NDArray[np.bool_], days: NDArray[np.floating], bands: Sequence[str]
+    optical: Acquisitions, frames: NDArray[np.intp], observed: NDArray[np.bool_], bands: Sequence[str]
 ) -> NDArray[np.bool_]:
     """The suspect pixels [n, H, W] of a series, all of them observed.
 
-    values: [n, C, H, W] reflectance × 10000; those that are not observed are never read. observed: [n, H, W]. days:
-    [n], ascending. bands: names of the C bands, of `S2_BANDS`.
+    optical: the series; values that are not observed are never read. frames: [n] ascending indices of the frames to
+    compare. observed: [n, H, W]. bands: names of the bands to compare, of `S2_BANDS`.
     """
-    height, width = values.shape[2:]
+    height, width = observed.shape[1:]
     suspect = np.zeros(observed.shape, bool)
     usable = observed & (observed.sum(axis=0) >= LEAST_DATES)
-    spectra = _Spectra.of(values, usable, days, bands)
+    series = _Series(optical.values, frames, [optical.bands.index(band) for band in bands], optical.dates)
+    spectra = _Spectra.of(series, usable, bands)
     if spectra is None:
         return suspect
     found = {name: _Found(np.zeros_like(suspect), np.zeros_like(suspect)) for name in _KINDS}
@@ -101,7 +102,7 @@ def find_suspects(
         remaining = usable & ~suspect
         for rows in _strips(height, width):
             if changed[rows].any():
-                _search(values, remaining, days, spectra, rows, found)
+                _search(series, remaining, spectra, rows, found)
         new = np.zeros_like(suspect)
         for core, rim in (found[name] for name in names):
             for frame in np.flatnonzero(core.any(axis=(1, 2))):
@@ -109,6 +110,26 @@ def find_suspects(
         suspect |= new
         changed = ndimage.binary_dilation(new.any(axis=(0, 2)), iterations=_WINDOW // 2)
     return suspect
+
+
+class _Series(NamedTuple):
+    """The n frames and C bands to compare of `values` [T, K, H, W] and `dates` [T]. They are copied only in part: a
+    series may take gigabytes."""
+
+    values: NDArray[np.int16]
+    frames: NDArray[np.intp]
+    bands: list[int]
+    dates: NDArray[np.datetime64]
+
+    def reflectance(self, rows: slice | NDArray[np.intp], columns: slice | NDArray[np.intp]) -> Tensor:
+        """The reflectance [n, C, …] of some pixels."""
+        part = self.values[:, :, rows, columns][self.frames][:, self.bands]
+        return torch.from_numpy(part.astype(np.float32) / REFLECTANCE_SCALE)
+
+    @property
+    def days(self) -> Tensor:
+        """The dates [n] in days."""
+        return torch.from_numpy(days_since_origin(self.dates[self.frames]))
 
 
 class _Spectra(NamedTuple):
@@ -121,36 +142,25 @@ class _Spectra(NamedTuple):
     weight: Tensor
 
     @classmethod
-    def of(
-        cls,
-        values: NDArray[np.int16],
-        observed: NDArray[np.bool_],
-        days: NDArray[np.floating],
-        bands: Sequence[str],
-    ) -> _Spectra | None:
+    def of(cls, series: _Series, observed: NDArray[np.bool_], bands: Sequence[str]) -> _Spectra | None:
         """Those of a series; None if too little is observed to know how its dates scatter."""
         enough = np.flatnonzero(observed.any(axis=0))
         chosen = np.random.default_rng(0).permutation(enough)[:_SAMPLE]
-        place = np.unravel_index(chosen, observed.shape[1:])
-        sample, seen = _reflectance(values[:, :, place[0], place[1]]), torch.from_numpy(observed[:, place[0], place[1]])
-        time = torch.from_numpy(np.asarray(days, np.float32))
+        rows, columns = np.unravel_index(chosen, observed.shape[1:])
+        sample, seen = series.reflectance(rows, columns), torch.from_numpy(observed[:, rows, columns])
         cloud, shade = (torch.tensor([each[band] for band in bands])[:, None] for each in (_CLOUD, _SHADE))
         spectra = None
         for _ in range(2):  # the second time without what departs most
-            departures = _standardised(sample, seen, time)
+            departures = _standardised(sample, seen, series.days)
             if len(departures) < 10 * len(bands):
                 return spectra
             covariance = _robust_covariance(departures)
             inverse, weight = torch.linalg.inv(covariance), 1 / covariance.diagonal()
             spectra = cls(cloud, shade, inverse.float(), weight.float()[:, None])
-            sums = _sums(sample, seen, time, spectra)
+            sums = _sums(sample, seen, series.days, spectra)
             for kind in _KINDS.values():
                 seen = seen & ~_exceeds(sums, kind, kind.core)
         return spectra
-
-
-def _reflectance(values: NDArray[np.int16]) -> Tensor:
-    return torch.from_numpy(values.astype(np.float32) / REFLECTANCE_SCALE)
 
 
 def _standardised(values: Tensor, observed: Tensor, days: Tensor) -> Tensor:
@@ -232,9 +242,8 @@ def _strips(height: int, width: int) -> Iterator[slice]:
 
 
 def _search(
-    values: NDArray[np.int16],
+    series: _Series,
     observed: NDArray[np.bool_],
-    days: NDArray[np.floating],
     spectra: _Spectra,
     rows: slice,
     found: dict[str, _Found],
@@ -245,12 +254,8 @@ def _search(
     inside = slice(rows.start - first, rows.stop - first)
     seen = observed[:, around]
     size = seen.shape[1:]
-    sums = _sums(
-        _reflectance(values[:, :, around]).flatten(2),
-        torch.from_numpy(seen).flatten(1),
-        torch.from_numpy(np.asarray(days, np.float32)),
-        spectra,
-    )
+    values = series.reflectance(around, slice(None)).flatten(2)
+    sums = _sums(values, torch.from_numpy(seen).flatten(1), series.days, spectra)
     sums = functional.avg_pool2d(sums.unflatten(2, size), _WINDOW, stride=1, padding=_WINDOW // 2)
     for name, kind in _KINDS.items():
         for where, limits in zip(found[name], (kind.core, kind.rim), strict=True):

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from restore_dit.reconstruction import suspects
 from restore_dit.reconstruction.suspects import LEAST_DATES, find_suspects
+from restore_dit.series import DATE_ORIGIN, Acquisitions
 
 BANDS = ("B02", "B03", "B04", "B08", "B11")
 CLOUD = np.array([1.0, 0.98, 0.97, 0.96, 0.75])[:, None]
@@ -27,7 +28,9 @@ def ground(seed: int, season: float = 0.3) -> np.ndarray:
 
 
 def found(reflectance: np.ndarray, observed: np.ndarray = EVERYTHING) -> np.ndarray:
-    return find_suspects(np.rint(reflectance * 10_000).astype(np.int16), observed, DAYS, BANDS)
+    dates = DATE_ORIGIN + DAYS.astype("timedelta64[D]")
+    optical = Acquisitions(np.rint(reflectance * 10_000).astype(np.int16), dates, BANDS)
+    return find_suspects(optical, np.arange(FRAMES), observed, BANDS)
 
 
 @pytest.mark.parametrize("kind", ["thick cloud", "haze", "shadow"])
@@ -101,6 +104,21 @@ def test_a_clear_date_between_two_clouds_is_no_shadow():
     suspect = found(series)
     assert suspect[[8, 10]].mean() > 0.95
     assert not suspect[9].any()
+
+
+def test_other_frames_and_bands_are_not_read():
+    series = ground(8)
+    series[5, :, 4:12, 4:12] = 0.4
+    expected = found(series)
+    assert expected.any()
+    more = np.full((2 * FRAMES, len(BANDS) + 1, SIDE, SIDE), 0.9)
+    more[::2, [3, 1, 5, 0, 4]] = series
+    dates = DATE_ORIGIN + np.repeat(DAYS, 2).astype("timedelta64[D]") + np.tile([0, 1], FRAMES)
+    optical = Acquisitions(np.rint(more * 10_000).astype(np.int16), dates, ("B08", "B03", "B05", "B02", "B11", "B04"))
+    frames = np.arange(0, 2 * FRAMES, 2)
+    bands = [optical.bands[place] for place in (3, 1, 5, 0, 4)]
+    assert bands == list(BANDS)
+    np.testing.assert_array_equal(find_suspects(optical, frames, EVERYTHING, BANDS), expected)
 
 
 def test_the_height_of_the_strips_changes_nothing(monkeypatch):

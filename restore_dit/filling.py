@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.cubes.cf_values import scale_and_offset
-from restore_dit.data.exchange.series_dataset import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, series_of
+from restore_dit.data.exchange.series_dataset import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, SUSPECT_FLAGS, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.dates import dates_wanted
@@ -29,6 +29,7 @@ from restore_dit.series import (
     REFLECTANCE_SCALE,
     S1_BANDS,
     S2_ALL_BANDS,
+    SUSPECT,
     UNCERTAINTY,
 )
 
@@ -65,16 +66,18 @@ def fill(
             of the series.
         every: instead of `dates`, a number of days (counted from 1 January of the first year), or `month` for the 15th
             of every month.
-        options: passed to `SamplingOptions`, for example `mask_dilation`, `steps` or `seed`.
+        options: passed to `SamplingOptions`, for example `mask_dilation`, `steps`, `seed` or `replace_suspect`.
 
     Returns:
         The same dataset with the gaps in the model's bands filled and every other value unchanged. Because masks rarely
         reach the very edge of a cloud, they are first dilated as in the model's training (by 2 pixels for the shipped
         model), or by `mask_dilation` pixels. The result also has `gap_mask` (true where filled), `provenance` (0
         observed, 1 filled, 2 extrapolated: the pixel was observed only before or only after, 3 unknown: hardly ever
-        observed, or not for half a year), `never_observed` (true where no date is observed), `uncertainty` (band, time,
-        y, x: standard deviation of each filled value, in reflectance; only for models that estimate it) and attributes
-        that record how it was made. With `dates` or `every`, other variables over time are left out.
+        observed, or not for half a year), `suspect` (1 where a pixel counts as observed, but is probably cloud, haze or
+        shadow that the mask missed; filled only with `replace_suspect`), `never_observed` (true where no date is
+        observed), `uncertainty` (band, time, y, x: standard deviation of each filled value, in reflectance; only for
+        models that estimate it) and attributes that record how it was made. With `dates` or `every`, other variables
+        over time are left out.
 
     Raises:
         UserError: the dataset has no bands or too few for the model, bands under other names such as `B2`, other
@@ -123,6 +126,7 @@ def fill(
     added = {
         GAP_MASK: xarray.Variable(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
         PROVENANCE: xarray.Variable(_DIMENSIONS, filled.layers[PROVENANCE], PROVENANCE_FLAGS),
+        SUSPECT: xarray.Variable(_DIMENSIONS, filled.layers[SUSPECT], SUSPECT_FLAGS),
         NEVER_OBSERVED: xarray.Variable(_DIMENSIONS[1:], observed_never, {"long_name": "observed on no date"}),
     }
     result = dataset.assign(bands)

@@ -150,6 +150,7 @@ class Reconstructor:
                 precision=self._config.precision,
                 mask_dilation=wanted.mask_dilation,
                 sampler=wanted.sampler,
+                replace_suspect=wanted.replace_suspect,
             )
 
             def report(done: int, total: int) -> None:

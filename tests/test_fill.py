@@ -20,7 +20,7 @@ from restore_dit.data.exchange.series_dataset import SEN2COR_MISSING, series_of
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, Provenance, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, SUSPECT, Provenance, TileSeries
 from tests.messages import refused
 
 
@@ -66,6 +66,30 @@ def test_what_was_observed_stays_and_the_rest_is_what_the_model_says(dataset, se
     assert filled.attrs["radar"] == "S1A"
     xarray.testing.assert_equal(filled["spatial_ref"], dataset["spatial_ref"])
     np.testing.assert_array_equal(filled["S1A_VV"], dataset["S1A_VV"])
+
+
+def test_suspect_pixels_are_marked_and_replaced_on_demand(dataset, series, small_model: Model):
+    clear = (dataset["clouds"] == 0).values
+    frame = int(clear[2:-2].sum(axis=(1, 2)).argmax()) + 2
+    cloudy = dataset.copy(deep=True)
+    for band in [name for name in dataset.data_vars if str(name).startswith("B")]:
+        cloudy[band].values[frame, 4:16, 4:16] = 0.6
+    plain = restore_dit.fill(cloudy, small_model)
+    suspect = plain[SUSPECT].values == 1
+    assert suspect[frame, 5:15, 5:15].mean() > 0.9
+    assert plain[SUSPECT].dtype == np.uint8
+    np.testing.assert_array_equal(plain["B08"].values[suspect], cloudy["B08"].values[suspect])
+    replaced = restore_dit.fill(cloudy, small_model, replace_suspect=True)
+    np.testing.assert_array_equal(replaced[SUSPECT], plain[SUSPECT])
+    np.testing.assert_array_equal(replaced["gap_mask"], plain["gap_mask"].values | suspect)
+    assert (replaced["provenance"].values[suspect] != Provenance.OBSERVED).all()
+    assert (replaced["B08"].values != cloudy["B08"].values)[suspect].all()
+    assert (
+        replaced.attrs["suspect_share"]
+        == plain.attrs["suspect_share"]
+        == f"{suspect.sum() / (~plain['gap_mask'].values).sum():.4f}"
+    )
+    assert (plain.attrs["suspect_replaced"], replaced.attrs["suspect_replaced"]) == ("no", "yes")
 
 
 def test_the_pixels_lie_where_they_lay(dataset, series):

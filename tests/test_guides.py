@@ -27,6 +27,7 @@ ELSEWHERE = re.compile(
     r"s3://|https?://"  # tests/s3, tests/cluster
     r"|^(submit|cluster|job|serve)\b"  # tests/cluster, tests/integration/test_serve_command.py
     r"|^tune|^sweep-report|workers|use_gpu"  # Ray: tests/integration
+    r"|csmask"  # its networks take a third of a second a frame: tests/clouds/test_csmask.py
     r"|ingest-pastis|import-checkpoint|stackstac|my_provider|stores/area|=\[a, b\]"  # files that a guide does not have
 )
 """Commands for more than one process, or for input that is not at hand."""

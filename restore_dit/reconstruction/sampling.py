@@ -47,6 +47,8 @@ class SamplingOptions:
         estimate their uncertainty, sampled in one step.
     orbit_offsets: estimate what differs between the orbits that see the place, and fill the series without it; only
         applies to pixel networks.
+    replace_suspect: fill pixels that count as observed but are probably cloud, haze or shadow (`suspects`), and do not
+        use them to fill others.
     """
 
     steps: int | None = None
@@ -57,6 +59,7 @@ class SamplingOptions:
     sampler: SamplerName | None = None
     calibrate: bool = True
     orbit_offsets: bool = True
+    replace_suspect: bool = False
 
     def __post_init__(self) -> None:
         """Raises `UserError` for a value that makes no sense."""

@@ -23,7 +23,7 @@ from restore_dit.data.exchange.series_dataset import (
     tracks_in,
 )
 from restore_dit.errors import UserError
-from restore_dit.series import NEVER_OBSERVED, PROVENANCE, S1_BANDS, S2_ALL_BANDS, UNCERTAINTY, TileSeries
+from restore_dit.series import NEVER_OBSERVED, PROVENANCE, S1_BANDS, S2_ALL_BANDS, SUSPECT, UNCERTAINTY, TileSeries
 
 _CHUNK = 256
 """Side length of a chunk in pixels; a chunk covers one date of one band."""
@@ -122,7 +122,7 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     limits.require(name, frames, height, width, len(bands) + len(uncertainties))
     wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, CLOUD_CLASSES, GAP_MASK], DIMENSIONS)
     wanted |= dict.fromkeys(uncertainties, DIMENSIONS)
-    wanted[NEVER_OBSERVED], wanted[PROVENANCE] = DIMENSIONS[1:], DIMENSIONS
+    wanted |= {NEVER_OBSERVED: DIMENSIONS[1:], PROVENANCE: DIMENSIONS, SUSPECT: DIMENSIONS}
     limits.require_tracks(name, len(tracks_in(file.variables)))
     for track in tracks_in(file.variables):
         time = f"{track}_time"

@@ -42,6 +42,7 @@ from restore_dit.series import (
     S1_BANDS,
     S2_ALL_BANDS,
     SHADOW,
+    SUSPECT,
     THICK_CLOUD,
     UNCERTAINTY,
     Acquisitions,
@@ -67,6 +68,13 @@ PROVENANCE_FLAGS: dict[str, Any] = {
 }
 """Attributes of the variable `provenance`, by the CF conventions."""
 
+SUSPECT_FLAGS: dict[str, Any] = {
+    "long_name": "counts as observed, but is probably cloud, haze or shadow that the mask missed",
+    "flag_values": np.array([0, 1], np.uint8),
+    "flag_meanings": "not_suspect suspect",
+}
+"""The same of the variable `suspect`."""
+
 
 def dataset_of(
     series: TileSeries,
@@ -78,8 +86,8 @@ def dataset_of(
     nothing is rounded by a conversion through floating point.
 
     Args:
-        series: its layers `NEVER_OBSERVED`, `PROVENANCE` and `UNCERTAINTY` become variables, the last one per band
-            (`B04_uncertainty`).
+        series: its layers `NEVER_OBSERVED`, `PROVENANCE`, `SUSPECT` and `UNCERTAINTY` become variables, the last one
+            per band (`B04_uncertainty`).
         gap_mask: [T, H, W], true where a pixel was reconstructed; None if nothing was.
         attributes: provenance of the series, stored as attributes of the dataset.
         indices: indices computed from the bands, by name: [T, H, W] between -1 and 1.
@@ -120,8 +128,9 @@ def dataset_of(
         }
         marks = series.layers[NEVER_OBSERVED].astype(np.uint8)
         variables[NEVER_OBSERVED] = (DIMENSIONS[1:], marks, {**flags, **reference})
-    if PROVENANCE in series.layers:
-        variables[PROVENANCE] = (DIMENSIONS, series.layers[PROVENANCE], {**PROVENANCE_FLAGS, **reference})
+    for name, flags in ((PROVENANCE, PROVENANCE_FLAGS), (SUSPECT, SUSPECT_FLAGS)):
+        if name in series.layers:
+            variables[name] = (DIMENSIONS, series.layers[name], {**flags, **reference})
     if series.clouds is not None:
         classes = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
         flags = {"flag_values": classes, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
@@ -184,11 +193,13 @@ def series_of(
 
 
 def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[str, NDArray[np.integer]]:
-    """A result's information about its pixels: which are observed on no date, what each value rests on, and the
-    uncertainty of reconstructed ones."""
+    """A result's information about its pixels: which are observed on no date, what each value rests on, which are
+    suspect, and the uncertainty of reconstructed ones."""
     layers: dict[str, NDArray[np.integer]] = {}
     if NEVER_OBSERVED in dataset:
         layers[NEVER_OBSERVED] = (dataset.variables[NEVER_OBSERVED].values == 1).astype(np.uint8)
+    if SUSPECT in dataset:
+        layers[SUSPECT] = (dataset.variables[SUSPECT].values == 1).astype(np.uint8)
     if PROVENANCE in dataset:
         layers[PROVENANCE] = dataset.variables[PROVENANCE].values.clip(0, max(Provenance)).astype(np.uint8)
     names = [f"{band}_{UNCERTAINTY}" for band in bands]

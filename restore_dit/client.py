@@ -248,7 +248,7 @@ class LocalClient:
         from restore_dit.reconstruction.sampling import SamplingOptions
 
         wanted = dates_wanted(series.optical.dates, dates, every)
-        filled = fill_gaps(self._model, series, SamplingOptions(**options), dates=wanted)
+        filled = fill_gaps(self._model, series, SamplingOptions.named(options), dates=wanted)
         return Reconstruction(filled.series, filled.gap_mask)
 
 

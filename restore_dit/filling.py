@@ -82,7 +82,8 @@ def fill(
     Raises:
         UserError: the dataset has no bands or too few for the model, bands under other names such as `B2`, other
             dimensions, values that cannot be reflectance, unmasked pixels that are 0 in every band, a mask with other
-            values, no observed pixel, or neither a mask nor a missing pixel.
+            values, no observed pixel, neither a mask nor a missing pixel, or an option does not exist or has a value
+            that makes no sense.
 
     Warns:
         UserWarning: a band is not among those that the model fills, and keeps its gaps; or the values probably still
@@ -107,7 +108,7 @@ def fill(
             )
         clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
         series = replace(series, clouds=clear)
-    sampling = SamplingOptions(**options)
+    sampling = SamplingOptions.named(options)
     wanted = dates_wanted(series.optical.dates, dates, every)
     gap_free = fill_gaps(loaded, series, sampling, where=_WHERE, dates=wanted)
     if wanted is not None:

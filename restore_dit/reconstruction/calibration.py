@@ -169,7 +169,7 @@ class SeriesCalibration:
         if self.share.min() == 1:
             return f"{tested}: the model's prediction is used unchanged"
         hidden, partly = self.share.mean(axis=1)
-        return f"{tested}: {hidden:.0%} model ({partly:.0%} beside visible pixels), the rest linear interpolation"
+        return f"{tested}: {hidden:.0%} model ({partly:.0%} next to visible pixels), the rest linear interpolation"
 
 
 def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:

@@ -270,6 +270,9 @@ def fill_gaps(
     order = [series.optical.bands.index(band) for band in bands]
     if series.clouds is None:
         raise UserError(f"{where}: has no cloud masks, so its gaps are unknown; detect clouds first")
+    radar = model.config.data.radar
+    if radar is not None and radar.pairing == "nearest_date" and radar.track not in (BOTH_TRACKS, *series.radar):
+        raise UserError(f"{where}: has no radar of track {radar.track}, which this model needs: add it")
     if dates is not None:
         series = with_dates(series, dates)
     observed = series.optical.values[:, order]

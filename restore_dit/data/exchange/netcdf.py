@@ -72,6 +72,7 @@ def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
             fill_value=attributes.pop("_FillValue", False),
             **(compressed if array.ndim == 3 else {}),
         )
+        # The library would otherwise pack the integers once more by the `scale_factor` that they are described with.
         variable.set_auto_maskandscale(False)
         variable.setncatts(attributes)
         variables.append((variable, array.values))
@@ -117,6 +118,7 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
             raise UserError(f"{name}: no dimension {dimension}; a band is a variable over time, y, x")
     frames, height, width = (sizes[dimension] for dimension in DIMENSIONS)
     uncertainties = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
+    # Checked from the header, before any pixel is unpacked: a small file may hold gigabytes of zeros.
     limits.require(name, frames, height, width, len(bands) + len(uncertainties))
     wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, CLOUD_CLASSES, GAP_MASK], DIMENSIONS)
     wanted |= dict.fromkeys(uncertainties, DIMENSIONS)

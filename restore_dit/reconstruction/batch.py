@@ -225,4 +225,5 @@ def sampling_options(config: SamplingConfig) -> SamplingOptions:
         sampler=config.sampler,
         calibrate=config.calibrate,
         orbit_offsets=config.orbit_offsets,
+        samples=config.samples,
     )

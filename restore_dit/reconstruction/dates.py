@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
-from restore_dit.series import CLOUD_NO_DATA, NO_DATA, PROVENANCE, UNCERTAINTY, Acquisitions, Provenance, TileSeries
+from restore_dit.series import (
+    CLOUD_NO_DATA,
+    NO_DATA,
+    PROVENANCE,
+    SAMPLES,
+    UNCERTAINTY,
+    Acquisitions,
+    Provenance,
+    TileSeries,
+)
 
 HORIZON = 60
 """Maximum number of days between a date that is asked for and the first or last acquisition, if it lies outside."""
@@ -29,7 +38,7 @@ MONTHLY = "month"
 _FAR, _FEW = 180, 2
 """A pixel without an observation within so many days, or with fewer observations in all, is unknown."""
 
-_OF_FRAMES = (UNCERTAINTY, PROVENANCE)
+_OF_FRAMES = (UNCERTAINTY, PROVENANCE, SAMPLES)
 """The layers whose first dimension is that of the dates."""
 
 

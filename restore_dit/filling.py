@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.cubes.cf_values import scale_and_offset
-from restore_dit.data.exchange.series_dataset import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, series_of
+from restore_dit.data.exchange.series_dataset import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, SUSPECT_FLAGS, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.dates import dates_wanted
@@ -30,6 +30,7 @@ from restore_dit.series import (
     S1_BANDS,
     S2_ALL_BANDS,
     SAMPLES,
+    SUSPECT,
     UNCERTAINTY,
 )
 
@@ -68,24 +69,26 @@ def fill(
         every: instead of `dates`, a number of days (counted from 1 January of the first year), or `month` for the 15th
             of every month.
         indices: vegetation indices to add, ndvi or ndre, with the standard deviation of each filled value.
-        options: passed to `SamplingOptions`, for example `mask_dilation`, `seed` or `samples`, the number of possible
-            series to draw.
+        options: passed to `SamplingOptions`, for example `mask_dilation`, `seed`, `replace_suspect` or `samples`, the
+            number of possible series to draw.
 
     Returns:
         The same dataset with the gaps in the model's bands filled and every other value unchanged. Because masks rarely
         reach the very edge of a cloud, they are first dilated as in the model's training (by 2 pixels for the shipped
         model), or by `mask_dilation` pixels. The result also has `gap_mask` (true where filled), `provenance` (0
         observed, 1 filled, 2 extrapolated: the pixel was observed only before or only after, 3 unknown: hardly ever
-        observed, or not for half a year), `never_observed` (true where no date is observed), `uncertainty` (band, time,
-        y, x: standard deviation of each filled value, in reflectance; only for models that estimate it) and attributes
-        that record how it was made. With `samples`, it has `samples` (sample, band, time, y, x: reflectance; where a
-        pixel is observed, the same in all); with `indices`, `NDVI` and `NDVI_uncertainty` (time, y, x). With `dates`
-        or `every`, other variables over time are left out.
+        observed, or not for half a year), `suspect` (1 where a pixel counts as observed, but is probably cloud, haze or
+        shadow that the mask missed; filled only with `replace_suspect`), `never_observed` (true where no date is
+        observed), `uncertainty` (band, time, y, x: standard deviation of each filled value, in reflectance; only for
+        models that estimate it) and attributes that record how it was made. With `samples`, it has `samples` (sample,
+        band, time, y, x: reflectance; where a pixel is observed, the same in all); with `indices`, `NDVI` and
+        `NDVI_uncertainty` (time, y, x). With `dates` or `every`, other variables over time are left out.
 
     Raises:
         UserError: the dataset has no bands or too few for the model, bands under other names such as `B2`, other
             dimensions, values that cannot be reflectance, unmasked pixels that are 0 in every band, a mask with other
-            values, no observed pixel, or neither a mask nor a missing pixel; an index is unknown or needs other bands.
+            values, no observed pixel, neither a mask nor a missing pixel, an index is unknown or needs other bands, or
+            an option does not exist or has a value that makes no sense.
 
     Warns:
         UserWarning: a band is not among those that the model fills, and keeps its gaps; or the values probably still
@@ -110,7 +113,7 @@ def fill(
             )
         clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
         series = replace(series, clouds=clear)
-    sampling = SamplingOptions(**options)
+    sampling = SamplingOptions.named(options)
     wanted = dates_wanted(series.optical.dates, dates, every)
     gap_free = fill_gaps(loaded, series, sampling, where=_WHERE, dates=wanted, indices=indices)
     if wanted is not None:
@@ -127,6 +130,7 @@ def fill(
     added = {
         GAP_MASK: xarray.Variable(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
         PROVENANCE: xarray.Variable(_DIMENSIONS, filled.layers[PROVENANCE], PROVENANCE_FLAGS),
+        SUSPECT: xarray.Variable(_DIMENSIONS, filled.layers[SUSPECT], SUSPECT_FLAGS),
         NEVER_OBSERVED: xarray.Variable(_DIMENSIONS[1:], observed_never, {"long_name": "observed on no date"}),
     }
     result = dataset.assign(bands)

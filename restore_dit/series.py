@@ -51,6 +51,11 @@ PROVENANCE = "provenance"
 """Name of the uint8 layer [T, H, W] of a filled series that says what each value rests on: one of `Provenance`."""
 
 
+SUSPECT = "suspect"
+"""Name of the uint8 layer [T, H, W] of a filled series that is 1 where a pixel counts as observed, but is probably
+cloud, haze or shadow that the mask missed. If suspect pixels were replaced, it still says where they were."""
+
+
 class Provenance(IntEnum):
     """What a value of a filled series rests on."""
 

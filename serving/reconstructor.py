@@ -150,6 +150,7 @@ class Reconstructor:
                 precision=self._config.precision,
                 mask_dilation=wanted.mask_dilation,
                 sampler=wanted.sampler,
+                replace_suspect=wanted.replace_suspect,
             )
 
             def report(done: int, total: int) -> None:
@@ -162,6 +163,8 @@ class Reconstructor:
             dates = dates_wanted(known.optical.dates, wanted.dates, wanted.every)
             filled = fill_gaps(model, known, options, report, sample, dates)
             made = provenance(model, name, options, filled)
+            if known.remarks:
+                made |= {"REMARKS": " ".join(known.remarks)}
             return Answer(at_dates(known, dates), filled.series, filled.gap_mask, made, wanted.outputs)
 
         seconds = self._config.limits.work_seconds

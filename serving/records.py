@@ -60,6 +60,9 @@ class RequestOptions(BaseModel):
     mask_dilation: int | None = Field(
         None, ge=0, le=32, description="pixels by which masks of cloud and shadow are dilated"
     )
+    replace_suspect: bool = Field(
+        False, description="fill observed pixels, too, that are probably cloud, haze or shadow which the mask missed"
+    )
     dates: Annotated[tuple[str, ...], Listed] = Field(
         (),
         max_length=2000,

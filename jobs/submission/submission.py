@@ -62,6 +62,7 @@ def prepare(job: Job, config: BaseModel, seconds_to_stop: int) -> Submission:
     Raises:
         UserError: an address that the cluster cannot reach, a secret in the configuration, or too large a package.
     """
+    # Before anything else: Ray shows a job's configuration and its entrypoint to every user of the dashboard.
     refuse_secrets(config)
     run = run_name(job, config)
     config, attached = as_on_the_cluster(job, config)
@@ -109,7 +110,7 @@ def check_job_id(job_id: str) -> None:
 
 
 MAX_BYTES = 32 << 20
-"""Maximum size of a package; the project is about 1 MB. Ray keeps packages in the memory of the cluster's head."""
+"""Maximum size of a package; the project is about 3 MB. Ray keeps packages in the memory of the cluster's head."""
 
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from restore_dit.clouds.rule import RULE_VERSION, require_rule_bands, rule_masks
+from restore_dit.clouds.rule import require_rule_bands, rule_identity, rule_masks
 from restore_dit.config.clouds import DetectionConfig, RuleConfig
 from restore_dit.data.crs import coordinate_system
 from restore_dit.data.store.masks import MaskOrigin
@@ -40,8 +39,7 @@ class RuleDetector:
     @property
     def origin(self) -> MaskOrigin:
         """Version and settings of the rule."""
-        settings = hashlib.blake2b(self.config.model_dump_json().encode(), digest_size=6).hexdigest()
-        return MaskOrigin(method="rule", by=f"version {RULE_VERSION}, settings {settings}")
+        return MaskOrigin(method="rule", by=rule_identity(self.config))
 
     def require(self, bands: tuple[str, ...], size: tuple[int, int], georeference: Georeference | None) -> None:
         """Raises `UserError` if the bands do not suffice, or the coordinate reference system is unknown."""
@@ -59,11 +57,15 @@ def detector_of(config: DetectionConfig) -> Detector:
     """The configured detector, with its weights loaded.
 
     Raises:
-        UserError: the weights are missing or invalid.
+        UserError: the weights are missing or invalid, or the package of the method is not installed.
         ValueError: the method only selects existing masks.
     """
     if config.method == "rule":
         return RuleDetector(config.rule)
+    if config.method == "csmask":
+        from restore_dit.clouds.csmask import CsmaskDetector
+
+        return CsmaskDetector(config.rule)
     if config.method == "network":
         from restore_dit.clouds.model_directory import load_detector
 

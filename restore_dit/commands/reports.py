@@ -20,7 +20,7 @@ FRAMES_OF_A_PICTURE = 24
 @click.option(
     "--masks",
     metavar="NAME",
-    help="masks to score: a method (network, rule, …) or, with several sets of one method, the name of a set "
+    help="masks to score: a method (network, rule, csmask, …) or, with several sets of one method, the name of a set "
     "(clouds-rule-1a2b3c4d), which the error message lists (default: the masks in use)",
 )
 @click.option("--against", metavar="NAME", default="source", show_default=True, help="reference masks, in the same way")

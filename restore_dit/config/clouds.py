@@ -131,16 +131,17 @@ class DetectionConfig(Section):
     """Cloud detection for the tiles of a store."""
 
     store: str = Field("", description="URI of the tile store")
-    method: Literal["network", "rule", "source", "s2cloudless"] = Field(
+    method: Literal["network", "rule", "csmask", "source", "s2cloudless"] = Field(
         "rule",
-        description="network: needs weights; rule: physical, needs no weights; source, s2cloudless: masks that came "
-        "with the tiles. By default network if weights are given, otherwise rule",
+        description="network: needs weights; rule: physical, needs no weights; csmask: clouds by the networks of the "
+        "package ukis-csmask, an extra, and shadows by the rule; source, s2cloudless: masks that came with the tiles. "
+        "By default network if weights are given, otherwise rule",
     )
     weights: str = Field("", description="network: URI of a model directory or of a published state dict")
     network: CloudNetworkConfig = Field(
         CloudNetworkConfig(), description="architecture of a published state dict; a model directory describes its own"
     )
-    rule: RuleConfig = RuleConfig()
+    rule: RuleConfig = Field(RuleConfig(), description="rule, and csmask for its shadows")
     tiles: tuple[str, ...] = Field((), description="tile ids; if empty, all tiles")
     clear_bias: float = Field(
         0.0,

@@ -36,6 +36,11 @@ class SamplingConfig(Section):
         description="where two orbits see a place, estimate from the series how their dates differ, fill it without "
         "that difference and put it back (pixel networks)",
     )
+    replace_suspect: bool = Field(
+        False,
+        description="fill observed pixels, too, that are probably cloud, haze or shadow which the mask missed, and do "
+        "not use them to fill others; they are marked in any case",
+    )
 
 
 class EvaluationConfig(Section):

@@ -46,6 +46,7 @@ def field_noise(
     of_rows = chained(chained(of_seed, days)[:, None], rows).ravel()  # of all dates, since an area may be small
     noise = np.empty((bands, len(of_rows), len(columns)), dtype=np.float32)
     rows_at_once = max(1, PIXELS_AT_ONCE // max(1, len(columns)))
+    # In chunks that stay in the cache; each value depends on its coordinates alone, so the chunks leave no trace.
     for first in range(0, len(of_rows), rows_at_once):
         chunk = slice(first, first + rows_at_once)
         of_pixel = chained(of_rows[chunk, None], columns)
@@ -75,6 +76,7 @@ def mixed(bits: Bits) -> Bits:
 
 def normal_pair(bits: Bits) -> tuple[Floats, Floats]:
     """Two independent standard normal arrays from 64 random bits each (Box & Muller 1958); |z| ≤ 6.8."""
+    # Half a unit keeps the value above 0, whose logarithm does not exist.
     uniform = (bits >> UPPER_HALF).astype(np.uint32).astype(np.float32)
     uniform += np.float32(0.5)
     uniform *= np.float32(2.0**-32)
@@ -84,6 +86,7 @@ def normal_pair(bits: Bits) -> tuple[Floats, Floats]:
 
     turn = bits.astype(np.uint32)  # the lower half: 31 bits of angle within a half turn, and which half
     angle = (turn & np.uint32(0x7FFFFFFF)).view(np.int32) - np.int32(2**30)
+    # The sign bit of the radius chooses the half turn: cosine and sine then only need angles within ±π/2.
     radius.view(np.uint32)[...] ^= turn & np.uint32(0x80000000)
     cosine, sine = cosine_and_sine(angle.astype(np.float32) * np.float32(np.pi / 2**31))
     cosine *= radius

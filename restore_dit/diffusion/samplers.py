@@ -41,6 +41,7 @@ def dpm_solver_pp(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]
     z_next = (σ_next/σ)·z − α_next·(e^(−h) − 1)·(x̂ + (x̂ − x̂_before) / 2r).
     """
     alpha, sigma = _along(schedule, times)
+    # Pure noise contains no signal: its log ratio is −∞, and the first update is the limit for an infinite stride.
     log_ratio = [math.log(a / s) if a else -math.inf for a, s in zip(alpha, sigma, strict=True)]
     updates = []
     for index in range(len(times) - 1):

@@ -201,7 +201,8 @@ def _sampling(config: EvaluationConfig, model: Model) -> str:
     options = sampling_options(config.sampling)
     sampler, steps = options.solver(model)
     calibrated = ", calibrated on each series" if options.calibrates(model) else ""
-    return f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{calibrated}"
+    replaced = ", suspect pixels replaced" if options.replace_suspect else ""
+    return f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{calibrated}{replaced}"
 
 
 def summarise(results: list[TileScores], config: EvaluationConfig, facts: dict[str, str]) -> Report:

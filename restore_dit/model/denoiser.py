@@ -128,7 +128,7 @@ class Denoiser(nn.Module):
     def _input_channels(self, noisy: Tensor, anchor: Tensor | None, conditioning: Conditioning) -> Tensor:
         """The input channels: the noisy series and, if the model is configured with them, the anchor, the departure of
         the observations from the anchor, and the gap mask. The departure shows how this date differs from its
-        neighbours, which also informs about the gaps beside."""
+        neighbours, which also says something about the gaps next to them."""
         channels = [noisy]
         if self.config.anchor == "linear":
             departure = torch.zeros_like(noisy)

@@ -48,8 +48,9 @@ class FilledTile:
     """What was written for a tile.
 
     dates: number of dates. reconstructed: share of the pixels that were filled. never_observed: number of pixels that
-    are observed on no date. extrapolated, unknown: shares of the pixels with that `Provenance`. remark: one line on the
-    orbits and the calibration; empty if there were none.
+    are observed on no date. extrapolated, unknown: shares of the pixels with that `Provenance`. suspect: share of the
+    observed pixels that are suspect; `replaced`, whether they were filled. remark: one line on the orbits and the
+    calibration; empty if there were none.
     """
 
     dates: int
@@ -57,6 +58,8 @@ class FilledTile:
     never_observed: int
     extrapolated: float
     unknown: float
+    suspect: float
+    replaced: bool
     remark: str
 
 
@@ -144,7 +147,14 @@ class TileReconstructor:
             float((clear.layers[PROVENANCE] == code).mean()) for code in (Provenance.EXTRAPOLATED, Provenance.UNKNOWN)
         )
         result = FilledTile(
-            len(clear.optical), float(gap_mask.mean()), never_observed, extrapolated, unknown, "; ".join(remarks)
+            dates=len(clear.optical),
+            reconstructed=float(gap_mask.mean()),
+            never_observed=never_observed,
+            extrapolated=extrapolated,
+            unknown=unknown,
+            suspect=filled.suspect_share,
+            replaced=options.replace_suspect,
+            remark="; ".join(remarks),
         )
         if tile_id in self.keys:
             completion = Completion(
@@ -226,4 +236,5 @@ def sampling_options(config: SamplingConfig) -> SamplingOptions:
         calibrate=config.calibrate,
         orbit_offsets=config.orbit_offsets,
         samples=config.samples,
+        replace_suspect=config.replace_suspect,
     )

@@ -171,7 +171,7 @@ class SeriesCalibration:
         if self.share.min() == 1:
             return f"{tested}: the model's prediction is used unchanged"
         hidden, partly = self.share.mean(axis=1)
-        return f"{tested}: {hidden:.0%} model ({partly:.0%} beside visible pixels), the rest linear interpolation"
+        return f"{tested}: {hidden:.0%} model ({partly:.0%} next to visible pixels), the rest linear interpolation"
 
 
 def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
@@ -236,9 +236,9 @@ def _correlation(comparisons: Sequence[Comparison], share: NDArray[np.float64]) 
     return total / size / size[:, None]
 
 
-def _filled(one: Comparison, share: NDArray[np.float64]) -> NDArray[np.float64]:
+def _filled(one: Comparison, share: NDArray[np.float64]) -> NDArray[np.floating]:
     """The values [C, P] filled with these shares [C] of the model's answer."""
-    filled: NDArray[np.float64] = one.linear + share[:, None] * (one.answer - one.linear)
+    filled: NDArray[np.floating] = one.linear + share[:, None] * (one.answer - one.linear)
     return filled
 
 

@@ -60,6 +60,7 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "mask_dilation": mask_dilation(model, options),
         "calibrate": options.calibrate,
         "orbit_offsets": options.orbit_offsets,
+        "replace_suspect": options.replace_suspect,
         "dates": [config.dates, config.every],
         "output": [config.format, config.figures],
     }

@@ -20,6 +20,7 @@ from restore_dit.series import (
     NO_DATA,
     PROVENANCE,
     SAMPLES,
+    SUSPECT,
     UNCERTAINTY,
     Acquisitions,
     Provenance,
@@ -38,7 +39,7 @@ MONTHLY = "month"
 _FAR, _FEW = 180, 2
 """A pixel without an observation within so many days, or with fewer observations in all, is unknown."""
 
-_OF_FRAMES = (UNCERTAINTY, PROVENANCE, SAMPLES)
+_OF_FRAMES = (UNCERTAINTY, PROVENANCE, SUSPECT, SAMPLES)
 """The layers whose first dimension is that of the dates."""
 
 

@@ -9,7 +9,7 @@ is what they fill from noise of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from restore_dit.data.crs import pixel_sides
 from restore_dit.data.examples.normalisation import published_scale_to_stored
 from restore_dit.diffusion.noise import chained, mixed
 from restore_dit.errors import UserError
+from restore_dit.indices import INDEX_SAMPLES
 from restore_dit.reconstruction.calibration import SeriesCalibration
 from restore_dit.reconstruction.error_fields import BandErrors, error_fields
 from restore_dit.reconstruction.model_directory import Model
@@ -49,18 +50,20 @@ def band_errors(calibration: SeriesCalibration | None, bands: tuple[str, ...]) -
     return BandErrors(bands, calibration.correlation, calibration.dates[0])
 
 
-def require_drawable(model: Model, options: SamplingOptions) -> None:
-    """Checks that an ensemble of the wanted size can be drawn with these options.
+def members_wanted(model: Model, options: SamplingOptions, indices: Sequence[str]) -> int:
+    """Number of members to draw: the samples that are asked for, or some for the uncertainty of indices, if the network
+    estimates its own.
 
     Raises:
         UserError: the mean that the members vary would itself be random.
     """
-    steps = options.solver(model)[1]
-    if options.samples and model.config.model.predicts_uncertainty and steps > 1:
+    sure, steps = model.config.model.predicts_uncertainty, options.solver(model)[1]
+    if options.samples and sure and steps > 1:
         raise UserError(
             f"samples={options.samples} with steps={steps}: the members of this model vary the mean, which it fills in "
             "one step: leave steps at 1"
         )
+    return options.samples or (INDEX_SAMPLES if indices and sure and steps == 1 else 0)
 
 
 def ensemble(

@@ -122,7 +122,7 @@ def error_fields(
             own_seed = int(_seed(seed, member, 2 * number + kind))
             white = field_noise(own_seed, along.knots, down.knots, across.knots, len(S2_BANDS))[:, order]
             mixing = (math.sqrt(share * part.share) * factor).astype(np.float32)
-            noise = np.tensordot(mixing, white, axes=(1, 1))  # [C, days, rows, columns]
+            noise: NDArray[np.floating] = np.tensordot(mixing, white, axes=(1, 1))  # [C, days, rows, columns]
             if along.weights is not None:
                 noise = np.tensordot(along.weights, noise, axes=(1, 1)).swapaxes(0, 1)
             if down.weights is not None and across.weights is not None:
@@ -160,7 +160,7 @@ def _seed(seed: int, member: int, part: int) -> np.uint64:
     return bits[0]
 
 
-def _factor(table: str, found: BandErrors) -> NDArray[np.float64]:
+def _factor(table: str, found: BandErrors) -> NDArray[np.floating]:
     """The lower triangular matrix [C, C] that correlates bands as in a table, or as was found on the series, weighted
     by the number of dates."""
     lower = np.zeros((len(S2_BANDS), len(S2_BANDS)))
@@ -169,5 +169,5 @@ def _factor(table: str, found: BandErrors) -> NDArray[np.float64]:
     usual = (lower + lower.T - np.eye(len(S2_BANDS)))[np.ix_(order, order)]
     usual = (1 - _ROUNDED) * usual + _ROUNDED * np.eye(len(order))
     weight = found.dates / (found.dates + _USUAL_DATES)
-    factor: NDArray[np.float64] = np.linalg.cholesky(weight * found.correlation + (1 - weight) * usual)
+    factor: NDArray[np.floating] = np.linalg.cholesky(weight * found.correlation + (1 - weight) * usual)
     return factor

@@ -1,11 +1,12 @@
 """Writes a reconstructed series as Cloud-Optimized GeoTIFFs, one per date, or as one NetCDF 4 file.
 
 Both store int16 reflectance × 10000 with its scale, which pixels were observed and which reconstructed, what the latter
-rest on, and the standard deviation of reconstructed values where the network estimates it. With GeoTIFFs, the masks
+rest on, which of the former are suspect, and the standard deviation of reconstructed values where the network
+estimates it. With GeoTIFFs, the masks
 are the bands of a second file `<tile>_<date>_gap.tif` rather than GDAL's internal mask, which means "no data": readers
 would hide exactly the reconstructed pixels. The standard deviation is a third file `<tile>_<date>_uncertainty.tif`. In
-NetCDF they are the variables `gap_mask`, `never_observed`, `provenance` and, for each band, `B04_uncertainty`. Every
-file is written atomically.
+NetCDF they are the variables `gap_mask`, `never_observed`, `provenance`, `suspect` and, for each band,
+`B04_uncertainty`. Every file is written atomically.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from restore_dit.series import (
     NO_DATA,
     PROVENANCE,
     REFLECTANCE_SCALE,
+    SUSPECT,
     UNCERTAINTY,
     Georeference,
     Provenance,
@@ -40,6 +42,7 @@ _MIN_BLOCK, _LARGEST_BLOCK = 128, 512
 _GAP_MEANING = {
     "description": "gap_mask 1: reconstructed, 0: observed; never_observed 1: observed on no date; provenance "
     + ", ".join(f"{one.value}: {one.name.lower()}" for one in Provenance)
+    + "; suspect 1: counts as observed, but is probably cloud, haze or shadow that the mask missed"
 }
 
 
@@ -53,7 +56,8 @@ def geotiffs(
     `<tile>_<date>_ndvi.tif` for each index and `<tile>_<date>_uncertainty.tif` if the series has that layer. A series
     without bands yields only gap masks and indices.
 
-    series: its layers `NEVER_OBSERVED` and `PROVENANCE`, if it has them, become further bands of each gap mask.
+    series: its layers `NEVER_OBSERVED`, `PROVENANCE` and `SUSPECT`, if it has them, become further bands of each gap
+        mask.
     gap_mask: [T, H, W], true where a pixel was reconstructed.
     attributes: provenance (model, version, seed), stored as tags in every file.
     indices: spectral indices [T, H, W] between -1 and 1, by name.
@@ -64,10 +68,10 @@ def geotiffs(
     tile_id = _file_name(series.tile_id)
     optical = series.optical
     attributes = dict(attributes or {}) | never_observed_count(series)
-    marks = {name: series.layers[name] for name in (NEVER_OBSERVED, PROVENANCE) if name in series.layers}
+    marks = {name: series.layers[name] for name in (NEVER_OBSERVED, PROVENANCE, SUSPECT) if name in series.layers}
     for index, date in enumerate(optical.dates.astype("datetime64[D]").astype(str)):
         tags = {**attributes, "DATE": str(date), "TILE": series.tile_id}
-        of_date = [mark[index] if name == PROVENANCE else mark for name, mark in marks.items()]
+        of_date = [mark if name == NEVER_OBSERVED else mark[index] for name, mark in marks.items()]
         gaps = np.stack([gap_mask[index], *of_date]).astype(np.uint8)
         # The image comes last, so that an image never lacks its gap mask.
         yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, ("gap_mask", *marks))

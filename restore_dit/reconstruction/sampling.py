@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from itertools import groupby, islice
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -50,6 +51,8 @@ class SamplingOptions:
     orbit_offsets: estimate what differs between the orbits that see the place, and fill the series without it; only
         applies to pixel networks.
     samples: number of possible series to draw beside the filled one (see `ensembles`).
+    replace_suspect: fill pixels that count as observed but are probably cloud, haze or shadow (`suspects`), and do not
+        use them to fill others.
     """
 
     steps: int | None = None
@@ -60,14 +63,45 @@ class SamplingOptions:
     sampler: SamplerName | None = None
     calibrate: bool = True
     orbit_offsets: bool = True
+    replace_suspect: bool = False
     samples: int = 0
 
     def __post_init__(self) -> None:
-        """Raises `UserError` for a number of steps or samples, or a dilation, that makes no sense."""
-        for name, least, most in (("steps", 1, 10_000), ("mask_dilation", 0, 32), ("samples", 0, MOST_SAMPLES)):
+        """Raises `UserError` for a value that makes no sense."""
+        limits = (
+            ("steps", 1, 10_000),
+            ("mask_dilation", 0, 32),
+            ("batch_size", 1, 10_000),
+            ("samples", 0, MOST_SAMPLES),
+        )
+        for name, least, most in limits:
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and least <= value <= most):
+            if value is not None and not (_is_integer(value) and least <= value <= most):
                 raise UserError(f"{name}={value!r}: must be an integer from {least} to {most}")
+        if not _is_integer(self.seed):
+            raise UserError(f"seed={self.seed!r}: must be an integer")
+        choices = (("precision", ("fp32", "bf16")), ("sampler", (None, *get_args(SamplerName))))
+        for name, allowed in (*choices, ("calibrate", (True, False)), ("orbit_offsets", (True, False))):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(map(str, allowed))}")
+
+    @classmethod
+    def named(cls, options: Mapping[str, Any]) -> SamplingOptions:
+        """The options with these names.
+
+        Raises:
+            UserError: there is no such option, or its value makes no sense.
+        """
+        names = [one.name for one in fields(cls)]
+        for name in options:
+            if name not in names:
+                close = get_close_matches(name, names, 1)
+                meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+                raise UserError(f"{name}: there is no such option; {meant}")
+        plain: dict[str, Any] = {}
+        for name, value in options.items():
+            plain[name] = value.item() if isinstance(value, np.integer) else value
+        return cls(**plain)
 
     def solver(self, model: Model) -> tuple[SamplerName, int]:
         """Sampler and number of steps for a model.
@@ -87,6 +121,10 @@ class SamplingOptions:
         """Whether to calibrate the model on a series before filling it. With several steps there is no calibration,
         because the results are random samples, not means."""
         return self.calibrate and model.config.model.predicts_uncertainty and self.solver(model)[1] == 1
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
 from restore_dit.inspection.verification import verify_store
+from tests.data.store.tiles import store_of, tile
 from tests.integration.workers import ACTOR, one_killed
 from tests.messages import refused
 
@@ -57,6 +58,15 @@ def test_two_actors_write_what_one_process_writes(stores, tmp_path, method):
     run(alone)
     assert tiles_of(on_ray) == tiles_of(here)
     assert verify_store(TileStore.open(on_ray), deep=True) == []
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_an_actor_loads_the_networks_of_csmask_itself(tmp_path):
+    on_ray, here = (store_of(tmp_path / name, tile("a", frames=2)).location.uri for name in ("ray", "here"))
+    for store, workers in ((on_ray, 1), (here, 0)):
+        report = run(plan(store, method="csmask"), workers)
+        assert (len(report.results), report.failed) == (1, {})
+    assert tiles_of(on_ray) == tiles_of(here)
 
 
 @pytest.mark.faults

@@ -49,9 +49,15 @@ def test_the_answer_is_that_of_this_process_whatever_it_was_batched_with(service
     many = [simulated(number, *size) for number, size in enumerate(sizes)]
     local = LocalClient(model)
     with ThreadPoolExecutor(len(many)) as pool:
-        answers = list(pool.map(lambda one: service.ann.reconstruct(many[one], seed=one, steps=2), range(len(many))))
+        answers = list(
+            pool.map(
+                lambda one: service.ann.reconstruct(many[one], seed=one, steps=2, replace_suspect=one % 2 == 0),
+                range(len(many)),
+            )
+        )
     for seed, (cloudy, found) in enumerate(zip(many, answers, strict=True)):
-        expected = local.reconstruct(cloudy, seed=seed, steps=2)
+        expected = local.reconstruct(cloudy, seed=seed, steps=2, replace_suspect=seed % 2 == 0)
+        np.testing.assert_array_equal(found.suspect, expected.suspect)
         np.testing.assert_array_equal(found.gap_mask, expected.gap_mask)
         np.testing.assert_array_equal(found.never_observed, expected.never_observed)
         difference = found.series.optical.values.astype(int) - expected.series.optical.values
@@ -102,7 +108,7 @@ def test_other_outputs(service, model, series):
     index = (infrared - red) / (infrared + red)
     _, content = service.ann.fetch("POST", "/v1/reconstructions?outputs=ndvi", netcdf.encode(series))
     with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as found:
-        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "never_observed", "provenance", "spatial_ref"]
+        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "never_observed", "provenance", "spatial_ref", "suspect"]
         np.testing.assert_allclose(found["NDVI"], index, atol=5e-3)
         assert np.median(np.abs(found["NDVI"] - index)) <= 1e-4
 

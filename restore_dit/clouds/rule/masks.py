@@ -3,6 +3,8 @@ fall; small patches are removed from the masks, and the others grow."""
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -40,6 +42,12 @@ _MIN_DATES = 5  # minimum number of dates with data for a valid clear reference
 # sensor views the tile from up to 10.3° west or east, and the side is unknown.
 _VIEWS = np.tan(np.deg2rad(10.3)) * np.linspace(-1, 1, 5)
 _LOWEST_SUN = np.deg2rad(85)
+
+
+def rule_identity(config: RuleConfig) -> str:
+    """Version and settings of the rule, as recorded in the origin of masks."""
+    settings = hashlib.blake2b(config.model_dump_json().encode(), digest_size=6).hexdigest()
+    return f"version {RULE_VERSION}, settings {settings}"
 
 
 def rule_masks(series: TileSeries, config: RuleConfig) -> NDArray[np.uint8]:

@@ -66,6 +66,7 @@ def to_batch(
     tensors = {
         name: _tensor(values).to(device, non_blocking=True) for name, values in columns.items() if name in _ON_DEVICE
     }
+    # On the device, since the integers are half the size of the floats that they become.
     target = optical_to_network(tensors["optical"], normalisation.optical_ceiling)
     radar: Tensor | None = None
     if normalisation.radar_channels and "radar" in tensors:

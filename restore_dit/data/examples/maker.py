@@ -121,6 +121,7 @@ class ExampleMaker:
         """Fills one example's arrays; returns the quantile of its diffusion step and the seed of its noise."""
         random = generator(self.seed, part, planned.epoch, planned.tile_id, planned.draw)
         (height, width), side = size(tile), self._side(tile)
+        # A generator of its own, so that switching a variation on or off does not change the windows.
         varied = generator(self.seed, "variation", planned.epoch, planned.tile_id, planned.draw)
         coarser = part == "train" and self._may_be_coarser(tile) and varied.random() < self.config.coarser
         if coarser:
@@ -143,6 +144,7 @@ class ExampleMaker:
             missed = missed_pieces(masks, self.config.gaps.errors, errors)
             masks = np.where(missed == 0, masks, np.uint8(CLEAR))
             veil = gaps.placed(missed, placements, side)
+        # Dilated before it is placed: a cloud just outside the window reaches into it.
         cut = gaps.placed(hidden_pixels(masks, self.config.gaps.dilation), placements, side)
         gaps.vary(cut, self.config.gaps, random)
 
@@ -150,6 +152,7 @@ class ExampleMaker:
         shift = 0
         if part == "train" and self.config.date_shift:
             shift = int(random.integers(-self.config.date_shift, self.config.date_shift + 1))
+        # Four of the eight symmetries swap the sides, which only a square window survives.
         flips = self.config.flips and part == "train" and side[0] == side[1]
         symmetry = int(random.integers(8)) if flips else 0
         track = self._only_track(tile, varied) if part == "train" else None
@@ -224,6 +227,7 @@ class ExampleMaker:
         if self.config.gain:
             factors = self.config.gain * (random.standard_normal() + 0.5 * random.standard_normal(len(self.bands)))
             optical = example["optical"]
+            # Clipped to int16, since a value that wraps around would be a dark pixel.
             brighter = (optical * np.exp(factors).astype(np.float32)[:, None, None]).clip(max=32767)
             optical[:] = np.where(optical == NO_DATA, NO_DATA, np.rint(brighter)).astype(np.int16)
 

@@ -23,7 +23,7 @@ from restore_dit.data.exchange.series_dataset import (
     tracks_in,
 )
 from restore_dit.errors import UserError
-from restore_dit.series import NEVER_OBSERVED, PROVENANCE, S1_BANDS, S2_ALL_BANDS, UNCERTAINTY, TileSeries
+from restore_dit.series import NEVER_OBSERVED, PROVENANCE, S1_BANDS, S2_ALL_BANDS, SUSPECT, UNCERTAINTY, TileSeries
 
 _CHUNK = 256
 """Side length of a chunk in pixels; a chunk covers one date of one band."""
@@ -72,6 +72,7 @@ def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
             fill_value=attributes.pop("_FillValue", False),
             **(compressed if array.ndim == 3 else {}),
         )
+        # The library would otherwise pack the integers once more by the `scale_factor` that they are described with.
         variable.set_auto_maskandscale(False)
         variable.setncatts(attributes)
         variables.append((variable, array.values))
@@ -117,10 +118,11 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
             raise UserError(f"{name}: no dimension {dimension}; a band is a variable over time, y, x")
     frames, height, width = (sizes[dimension] for dimension in DIMENSIONS)
     uncertainties = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
+    # Checked from the header, before any pixel is unpacked: a small file may hold gigabytes of zeros.
     limits.require(name, frames, height, width, len(bands) + len(uncertainties))
     wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, CLOUD_CLASSES, GAP_MASK], DIMENSIONS)
     wanted |= dict.fromkeys(uncertainties, DIMENSIONS)
-    wanted[NEVER_OBSERVED], wanted[PROVENANCE] = DIMENSIONS[1:], DIMENSIONS
+    wanted |= {NEVER_OBSERVED: DIMENSIONS[1:], PROVENANCE: DIMENSIONS, SUSPECT: DIMENSIONS}
     limits.require_tracks(name, len(tracks_in(file.variables)))
     for track in tracks_in(file.variables):
         time = f"{track}_time"

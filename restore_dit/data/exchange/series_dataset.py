@@ -23,9 +23,10 @@ from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.data.stored_values import (
     index_to_stored,
     offset_remark,
-    require_backscatter,
+    require_more_than_bytes,
     require_no_empty_pixels,
     require_reflectance,
+    require_stored_backscatter,
     to_stored,
 )
 from restore_dit.errors import UserError
@@ -41,6 +42,7 @@ from restore_dit.series import (
     S1_BANDS,
     S2_ALL_BANDS,
     SHADOW,
+    SUSPECT,
     THICK_CLOUD,
     UNCERTAINTY,
     Acquisitions,
@@ -66,6 +68,13 @@ PROVENANCE_FLAGS: dict[str, Any] = {
 }
 """Attributes of the variable `provenance`, by the CF conventions."""
 
+SUSPECT_FLAGS: dict[str, Any] = {
+    "long_name": "counts as observed, but is probably cloud, haze or shadow that the mask missed",
+    "flag_values": np.array([0, 1], np.uint8),
+    "flag_meanings": "not_suspect suspect",
+}
+"""The same of the variable `suspect`."""
+
 
 def dataset_of(
     series: TileSeries,
@@ -77,8 +86,8 @@ def dataset_of(
     nothing is rounded by a conversion through floating point.
 
     Args:
-        series: its layers `NEVER_OBSERVED`, `PROVENANCE` and `UNCERTAINTY` become variables, the last one per band
-            (`B04_uncertainty`).
+        series: its layers `NEVER_OBSERVED`, `PROVENANCE`, `SUSPECT` and `UNCERTAINTY` become variables, the last one
+            per band (`B04_uncertainty`).
         gap_mask: [T, H, W], true where a pixel was reconstructed; None if nothing was.
         attributes: provenance of the series, stored as attributes of the dataset.
         indices: indices computed from the bands, by name: [T, H, W] between -1 and 1.
@@ -119,8 +128,9 @@ def dataset_of(
         }
         marks = series.layers[NEVER_OBSERVED].astype(np.uint8)
         variables[NEVER_OBSERVED] = (DIMENSIONS[1:], marks, {**flags, **reference})
-    if PROVENANCE in series.layers:
-        variables[PROVENANCE] = (DIMENSIONS, series.layers[PROVENANCE], {**PROVENANCE_FLAGS, **reference})
+    for name, flags in ((PROVENANCE, PROVENANCE_FLAGS), (SUSPECT, SUSPECT_FLAGS)):
+        if name in series.layers:
+            variables[name] = (DIMENSIONS, series.layers[name], {**flags, **reference})
     if series.clouds is not None:
         classes = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
         flags = {"flag_values": classes, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
@@ -153,6 +163,7 @@ def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_
     dates = _dates(dataset, name, "time")
     clouds = _clouds(dataset, name, masks)
     masked = None if clouds is None else clouds != CLEAR
+    # Masks first: saturated clouds exceed the limits of reflectance, which only matters where they are not hidden.
     values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, 3.2, masked) for band in bands], axis=1)
     require_reflectance(
         values,
@@ -175,11 +186,13 @@ def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_
 
 
 def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[str, NDArray[np.integer]]:
-    """A result's information about its pixels: which are observed on no date, what each value rests on, and the
-    uncertainty of reconstructed ones."""
+    """A result's information about its pixels: which are observed on no date, what each value rests on, which are
+    suspect, and the uncertainty of reconstructed ones."""
     layers: dict[str, NDArray[np.integer]] = {}
     if NEVER_OBSERVED in dataset:
         layers[NEVER_OBSERVED] = (dataset.variables[NEVER_OBSERVED].values == 1).astype(np.uint8)
+    if SUSPECT in dataset:
+        layers[SUSPECT] = (dataset.variables[SUSPECT].values == 1).astype(np.uint8)
     if PROVENANCE in dataset:
         layers[PROVENANCE] = dataset.variables[PROVENANCE].values.clip(0, max(Provenance)).astype(np.uint8)
     names = [f"{band}_{UNCERTAINTY}" for band in bands]
@@ -222,8 +235,7 @@ def _stored(
     array, where = dataset.variables[variable], f"{name}: {variable}"
     if array.dtype.kind not in "iuf":
         raise UserError(f"{where} has the type {array.dtype}: convert it to float32 or int16")
-    if array.dtype.itemsize == 1 and "scale_factor" not in array.attrs:
-        raise UserError(f"{where} has the type {array.dtype}, whose values mean nothing without `scale_factor`")
+    require_more_than_bytes(array.dtype, "scale_factor" in array.attrs, where)
     raw, missing = stored_numbers(array.values, array.attrs, where)
     factor, offset = scale_and_offset(array.attrs, 1, where)
     return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where, masked)
@@ -238,9 +250,17 @@ def _clouds(dataset: xarray.Dataset, name: str, masks: Sequence[str]) -> NDArray
         most, allowed = (SHADOW, "0 to 3 and 255") if variable == CLOUD_CLASSES else (THICK_CLOUD, "0 and 1")
         array = dataset.variables[variable]
         values, unknown = stored_numbers(array.values, array.attrs, f"{name}: {variable}")
+        # A mask derived from a classification often inherits its `nodata=0` or `_FillValue=0`, but 0 means clear here.
+        unknown &= values != CLEAR
+        if CLEAR in (
+            array.encoding.get("_FillValue"),
+            array.encoding.get("missing_value"),
+        ):  # xarray has read it as NaN
+            values, unknown = np.where(unknown & np.isnan(values), CLEAR, values), unknown & ~np.isnan(values)
         if variable == CLOUD_CLASSES:
             unknown = unknown | (values == CLOUD_NO_DATA)
         values = np.where(unknown, CLOUD_NO_DATA, values)
+        # A probability or a class number, read as a mask, would hide the wrong pixels without an error.
         strange = ~(unknown | ((values >= 0) & (values <= most) & (values == np.rint(values))))
         if strange.any():
             raise UserError(
@@ -261,12 +281,8 @@ def _radar(dataset: xarray.Dataset, name: str) -> dict[str, Acquisitions]:
             raise UserError(f"{name}: radar track {track} lacks {lacking[0]}")
         dates = _dates(dataset, name, f"{track}_time")
         values = [_stored(dataset, name, f"{track}_{band}", DECIBEL_SCALE, limit=320) for band in S1_BANDS]
-        cross_polarised = values[S1_BANDS.index("VH")]
-        decibel = np.where(cross_polarised == NO_DATA, np.nan, cross_polarised / DECIBEL_SCALE)
-        require_backscatter(
-            decibel, f"{name}: {track}_VH", "give backscatter in dB, as numbers or integers of dB × 100"
-        )
         tracks[track] = Acquisitions(np.stack(values, axis=1), dates, S1_BANDS)
+        require_stored_backscatter(tracks[track], f"{name}: {track}_VH")
     return tracks
 
 

@@ -27,6 +27,7 @@ def replace_file(path: Path, content: bytes | pa.Buffer | IO[bytes]) -> None:
             else:
                 content.seek(0)
                 shutil.copyfileobj(content, file, _BLOCK)
+            # Before the rename: after a power failure, the new name could otherwise refer to an empty file.
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

@@ -255,6 +255,7 @@ class ManifestFile:
             if following is manifest:
                 return following
             content = following.to_json()
+            # If another writer came first, its tiles are in the manifest that the next turn of the loop reads.
             if storage.write_if_version(self.location, content, version):
                 self._written = content, following
                 return following
@@ -285,6 +286,7 @@ def read_manifest(content: bytes, origin: str) -> Manifest:
             f"{origin}: format version {tree.get('version')!r}, this program reads {VERSION}; "
             "use a matching version of restore-dit or ingest again"
         )
+    # Tile ids become paths. An id with `..` in a manipulated manifest must not lead out of the store.
     try:
         return build(Manifest, tree, origin)
     except UserError as error:

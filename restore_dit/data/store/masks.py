@@ -42,7 +42,7 @@ CLOUD_CLASSES = {
 class MaskOrigin(Section):
     """How a set of masks was made."""
 
-    method: str = Field(pattern=r"^[a-z0-9_]+$", description="source, s2cloudless, rule, network")
+    method: str = Field(pattern=r"^[a-z0-9_]+$", description="source, s2cloudless, rule, network, csmask")
     by: str = Field("", description="the source, settings or weights; a different value means different masks")
 
     def __str__(self) -> str:

@@ -18,7 +18,7 @@ from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.data.cubes.site_series import plan_cubes
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
-from restore_dit.series import NO_DATA, S1_BANDS, TileSeries
+from restore_dit.series import CLEAR, NO_DATA, S1_BANDS, SHADOW, THICK_CLOUD, THIN_CLOUD, TileSeries
 
 TEN = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 NINE = tuple(band for band in TEN if band != "B8A")
@@ -212,3 +212,15 @@ def test_the_masks(
         seen = np.isin(file[site.axes[0]].values.astype("datetime64[D]"), series.optical.dates)
         expected = np.isin(file[variable].values[seen], clear) & ~(series.optical.values == NO_DATA).all(axis=1)
     np.testing.assert_array_equal(series.clouds == 0, expected)
+
+
+@pytest.mark.parametrize("tile", [PORTUGAL, SWEDEN])
+def test_the_clouds_of_minicubes_are_bright_and_their_shadows_dark(tile: str, ingested: dict[str, TileSeries]) -> None:
+    """The files do not say what their classes mean."""
+    series = ingested[tile]
+    assert series.clouds is not None
+    blue, near = (np.ma.masked_equal(series.optical.values[:, channel], NO_DATA) for channel in (0, 3))
+    clear, thick, thin, shadow = (series.clouds == value for value in (CLEAR, THICK_CLOUD, THIN_CLOUD, SHADOW))
+    assert np.ma.median(blue[thick]) > 4 * np.ma.median(blue[thin])
+    assert np.ma.median(blue[thin]) > 2 * np.ma.median(blue[clear])
+    assert np.ma.median(near[shadow]) < 0.95 * np.ma.median(near[clear])

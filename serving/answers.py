@@ -14,13 +14,8 @@ from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.exchange.series_dataset import without_radar
 from restore_dit.data.storage import Location, write_bytes_atomically
 from restore_dit.errors import UserError
-from restore_dit.pictures.composites import (
-    INDICES,
-    encode_colours,
-    natural_composite,
-    normalised_difference,
-    robust_stretch,
-)
+from restore_dit.indices import INDICES, normalised_difference
+from restore_dit.pictures.composites import encode_colours, natural_composite, robust_stretch
 from restore_dit.reconstruction.dates import dates_wanted
 from restore_dit.reconstruction.rasters import geotiffs
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, UNCERTAINTY, Acquisitions, TileSeries

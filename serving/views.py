@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 
 from restore_dit.data.storage import Location, exists, read_bytes, write_bytes_atomically
 from restore_dit.data.storage.ranges import read_ranges
+from restore_dit.indices import INDICES, vegetation_index
 from restore_dit.pictures.composites import (
     COMPOSITES,
-    INDICES,
     Stretch,
     encode_colours,
     encode_png,
     natural_composite,
     robust_stretch,
-    vegetation_index,
 )
 from restore_dit.series import NO_DATA, PROVENANCE, REFLECTANCE_SCALE, UNCERTAINTY, Provenance, TileSeries
 

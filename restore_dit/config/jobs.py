@@ -18,6 +18,9 @@ class SamplingConfig(Section):
     steps: Positive | None = Field(None, description="diffusion steps; if unset, from the model's configuration")
     sampler: SamplerName | None = Field(None, description="if unset, from the model's configuration")
     seed: int = Field(0, description="seed of the sampling noise")
+    samples: int = Field(
+        0, ge=0, le=100, description="possible series to draw beside the filled one (NetCDF, or further GeoTIFFs)"
+    )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="number format of the network: fp32 or, faster on GPUs, bf16"
     )

@@ -43,20 +43,18 @@ def field_noise(
     C−1. Coordinates may be any integers, including negative ones; two calls agree bit for bit wherever their
     coordinates do."""
     of_seed = mixed(np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))
-    of_day = chained(of_seed, days)
-    noise = np.empty((len(days), bands, len(rows), len(columns)), dtype=np.float32)
+    of_rows = chained(chained(of_seed, days)[:, None], rows).ravel()  # of all dates, since an area may be small
+    noise = np.empty((bands, len(of_rows), len(columns)), dtype=np.float32)
     rows_at_once = max(1, PIXELS_AT_ONCE // max(1, len(columns)))
     # In chunks that stay in the cache; each value depends on its coordinates alone, so the chunks leave no trace.
-    for frame, day_bits in enumerate(of_day):
-        for first in range(0, len(rows), rows_at_once):
-            chunk = slice(first, first + rows_at_once)
-            of_row = chained(day_bits, rows[chunk])
-            of_pixel = chained(of_row[:, None], columns)
-            for band in range(0, bands, 2):
-                pair = normal_pair(chained(of_pixel, np.array([band // 2])))
-                for offset in range(min(2, bands - band)):
-                    noise[frame, band + offset, chunk] = pair[offset]
-    return noise
+    for first in range(0, len(of_rows), rows_at_once):
+        chunk = slice(first, first + rows_at_once)
+        of_pixel = chained(of_rows[chunk, None], columns)
+        for band in range(0, bands, 2):
+            pair = normal_pair(chained(of_pixel, np.array([band // 2])))
+            for offset in range(min(2, bands - band)):
+                noise[band + offset, chunk] = pair[offset]
+    return np.ascontiguousarray(noise.reshape(bands, len(days), len(rows), len(columns)).swapaxes(0, 1))
 
 
 def chained(key: Bits | np.uint64, coordinate: NDArray[np.integer]) -> Bits:

@@ -23,14 +23,8 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from restore_dit.data.storage import write_bytes_atomically
-from restore_dit.pictures.composites import (
-    FALSE_COLOUR,
-    TRUE_COLOUR,
-    Composite,
-    natural_composite,
-    robust_stretch,
-    vegetation_index,
-)
+from restore_dit.indices import vegetation_index
+from restore_dit.pictures.composites import FALSE_COLOUR, TRUE_COLOUR, Composite, natural_composite, robust_stretch
 from restore_dit.pictures.panels import (
     GAP_COLOUR,
     INK,

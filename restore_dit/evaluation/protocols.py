@@ -25,7 +25,7 @@ from restore_dit.evaluation.baselines import BASELINES, fill
 from restore_dit.evaluation.figures import series_figure, strip_figure, to_png
 from restore_dit.evaluation.frames import REFERENCE, FrameErrors, error_sums
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesScores, score_frames
-from restore_dit.pictures.composites import vegetation_index
+from restore_dit.indices import vegetation_index
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.calibration import intervals_of
 from restore_dit.reconstruction.model_directory import Model

@@ -235,5 +235,6 @@ def sampling_options(config: SamplingConfig) -> SamplingOptions:
         sampler=config.sampler,
         calibrate=config.calibrate,
         orbit_offsets=config.orbit_offsets,
+        samples=config.samples,
         replace_suspect=config.replace_suspect,
     )

@@ -55,6 +55,7 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "normalisation": model.normalisation.to_json().decode(),
         "sampling": options.solver(model),
         "seed": options.seed,
+        "samples": options.samples,
         "precision": options.precision,
         "mask_dilation": mask_dilation(model, options),
         "calibrate": options.calibrate,

@@ -19,6 +19,7 @@ from restore_dit.series import (
     CLOUD_NO_DATA,
     NO_DATA,
     PROVENANCE,
+    SAMPLES,
     SUSPECT,
     UNCERTAINTY,
     Acquisitions,
@@ -38,7 +39,7 @@ MONTHLY = "month"
 _FAR, _FEW = 180, 2
 """A pixel without an observation within so many days, or with fewer observations in all, is unknown."""
 
-_OF_FRAMES = (UNCERTAINTY, PROVENANCE, SUSPECT)
+_OF_FRAMES = (UNCERTAINTY, PROVENANCE, SUSPECT, SAMPLES)
 """The layers whose first dimension is that of the dates."""
 
 

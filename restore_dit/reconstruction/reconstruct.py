@@ -7,7 +7,7 @@ and band, and windows lie on a grid anchored to the input, so the result does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from restore_dit.data.examples.normalisation import (
     stored_to_published_scale,
 )
 from restore_dit.errors import UserError
+from restore_dit.indices import index_layers, pair_of
 from restore_dit.reconstruction.calibration import (
     NOT_CALIBRATED,
     SeriesCalibration,
@@ -33,6 +34,7 @@ from restore_dit.reconstruction.calibration import (
     visible_nearby,
 )
 from restore_dit.reconstruction.dates import at_dates, provenance_of_pixels, with_dates
+from restore_dit.reconstruction.ensembles import Marginals, band_errors, ensemble, members_wanted
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.orbits import OrbitOffsets, estimate_orbit_offsets
 from restore_dit.reconstruction.probes import choose_probes
@@ -44,6 +46,7 @@ from restore_dit.series import (
     NEVER_OBSERVED,
     NO_DATA,
     PROVENANCE,
+    SAMPLES,
     SUSPECT,
     UNCERTAINTY,
     Acquisitions,
@@ -77,13 +80,15 @@ class Filled(NamedTuple):
 
 class GapFree(NamedTuple):
     """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `calibration` and `orbits` as in
-    `Filled`. `mask_dilation` is the number of pixels by which masks were dilated, 0 if that hid no further pixel."""
+    `Filled`. `mask_dilation` is the number of pixels by which masks were dilated, 0 if that hid no further pixel;
+    `indices` are vegetation indices and their uncertainties [T, H, W] by name."""
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
     calibration: SeriesCalibration | None
     orbits: OrbitOffsets | None
     mask_dilation: int
+    indices: dict[str, NDArray[np.float64]]
 
     @property
     def suspect_share(self) -> float:
@@ -251,6 +256,7 @@ def fill_gaps(
     sample: Sample | None = None,
     dates: NDArray[np.datetime64] | None = None,
     where: str | None = None,
+    indices: Sequence[str] = (),
 ) -> GapFree:
     """Fills clouds, shadows and missing data in the model's bands of a whole series, or its bands on the given `dates`,
     acquired or not (see `dates_wanted`).
@@ -258,13 +264,17 @@ def fill_gaps(
     The masks of cloud and shadow are first dilated by `mask_dilation` of the options or, if unset, by the model's
     `data.gaps.dilation`. Observed pixels are returned unchanged, except those that are suspect if `replace_suspect` of
     the options is set. Layers of the result: `NEVER_OBSERVED` marks pixels that are observed on no date; `PROVENANCE`
-    says what each value rests on; `SUSPECT` marks observed pixels that are probably cloud, haze or shadow; and
-    `UNCERTAINTY`, if the network estimates it, holds standard deviations × 10000, 0 where a pixel is observed. `where`
-    is what errors call the series; if None, its tile id.
+    says what each value rests on; `SUSPECT` marks observed pixels that are probably cloud, haze or shadow;
+    `UNCERTAINTY`, if the network estimates it, holds standard deviations × 10000, 0 where a pixel is observed; and
+    `SAMPLES`, if `samples` of the options asks for any, the possible series. `where` is what errors call the series; if
+    None, its tile id. `indices` are those to compute (see `index_layers`); for their uncertainty, members are drawn
+    even if no samples are asked for.
 
     Raises:
-        UserError: the series lacks cloud masks or a band that the model needs, or no pixel is observed.
+        UserError: the series lacks cloud masks or a band that the model or an index needs, no pixel is observed, or
+            samples are wanted in several steps.
     """
+    drawn = replace(options, samples=members_wanted(model, options, indices))
     where = f"tile {series.tile_id}" if where is None else where
     bands = model.bands_of(series.optical.bands, where)
     order = [series.optical.bands.index(band) for band in bands]
@@ -275,6 +285,8 @@ def fill_gaps(
         raise UserError(f"{where}: has no radar of track {radar.track}, which this model needs: add it")
     if dates is not None:
         series = with_dates(series, dates)
+    for index in indices:
+        pair_of(index, bands)
     observed = series.optical.values[:, order]
     series = replace(series, optical=Acquisitions(observed, series.optical.dates, bands))
     gaps = _missing(model, series, options)
@@ -297,10 +309,29 @@ def fill_gaps(
     if filled.deviation is not None:
         marks[UNCERTAINTY] = np.where(gaps[:, None], published_scale_to_stored(filled.deviation), np.int16(0))
     optical = Acquisitions(values, series.optical.dates, bands)
-    kept = {name: layer for name, layer in series.layers.items() if name != UNCERTAINTY}
+    kept = {name: layer for name, layer in series.layers.items() if name not in (UNCERTAINTY, SAMPLES)}
     clear = at_dates(replace(series, optical=optical, clouds=None, layers=kept | marks), dates)
+    with_members = clear
+    if drawn.samples:
+        every = series.optical.dates.astype("datetime64[D]")
+        chosen = np.arange(len(every)) if dates is None else np.searchsorted(every, dates)
+        marginals = None
+        if filled.deviation is not None:
+            marginals = Marginals(
+                filled.values[chosen], filled.deviation[chosen], band_errors(filled.calibration, bands)
+            )
+
+        def again(others: SamplingOptions) -> NDArray[np.float32]:
+            return reconstruct(model, series, np.arange(len(observed)), gaps, others, on_progress, sample)[chosen]
+
+        before = series.optical.select(chosen)
+        members = ensemble(marginals, gaps[chosen], before, series.georeference, drawn, again)
+        with_members = replace(clear, layers=clear.layers | {SAMPLES: members})
+    computed = index_layers(with_members, indices)
+    if options.samples:
+        clear = with_members
     filled_pixels = clear.layers[PROVENANCE] != Provenance.OBSERVED
-    return GapFree(clear, filled_pixels, filled.calibration, filled.orbits, dilation)
+    return GapFree(clear, filled_pixels, filled.calibration, filled.orbits, dilation, computed)
 
 
 def _reason_without_observations(model: Model, series: TileSeries, options: SamplingOptions) -> str:
@@ -338,6 +369,7 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
         "STEPS": str(steps),
         "SAMPLER": sampler,
         "MASK_DILATION": str(filled.mask_dilation),
+        **({"SAMPLES": str(options.samples)} if options.samples else {}),
         "SUSPECT_SHARE": f"{filled.suspect_share:.4f}",
         "SUSPECT_REPLACED": "yes" if options.replace_suspect else "no",
     }

@@ -31,6 +31,9 @@ from restore_dit.reconstruction.tiling import SpatialTile, pad_to_multiple
 
 _EVERY_ACQUISITION = 100_000
 
+MOST_SAMPLES = 100
+"""Maximum number of possible series that can be drawn at once."""
+
 Sample = Callable[[Iterable["PreparedWindow"]], Iterator[NDArray[np.float32]]]
 """Yields the prediction of each window in order, [t, C, h, w] on the published scale; see `sample_windows`."""
 
@@ -47,6 +50,7 @@ class SamplingOptions:
         estimate their uncertainty, sampled in one step.
     orbit_offsets: estimate what differs between the orbits that see the place, and fill the series without it; only
         applies to pixel networks.
+    samples: number of possible series to draw beside the filled one (see `ensembles`).
     replace_suspect: fill pixels that count as observed but are probably cloud, haze or shadow (`suspects`), and do not
         use them to fill others.
     """
@@ -60,17 +64,25 @@ class SamplingOptions:
     calibrate: bool = True
     orbit_offsets: bool = True
     replace_suspect: bool = False
+    samples: int = 0
 
     def __post_init__(self) -> None:
         """Raises `UserError` for a value that makes no sense."""
-        for name, least, most in (("steps", 1, 10_000), ("mask_dilation", 0, 32), ("batch_size", 1, 10_000)):
+        limits = (
+            ("steps", 1, 10_000),
+            ("mask_dilation", 0, 32),
+            ("batch_size", 1, 10_000),
+            ("samples", 0, MOST_SAMPLES),
+        )
+        for name, least, most in limits:
             value = getattr(self, name)
             if value is not None and not (_is_integer(value) and least <= value <= most):
                 raise UserError(f"{name}={value!r}: must be an integer from {least} to {most}")
         if not _is_integer(self.seed):
             raise UserError(f"seed={self.seed!r}: must be an integer")
         choices = (("precision", ("fp32", "bf16")), ("sampler", (None, *get_args(SamplerName))))
-        for name, allowed in (*choices, ("calibrate", (True, False)), ("orbit_offsets", (True, False))):
+        switches = ("calibrate", "orbit_offsets", "replace_suspect")
+        for name, allowed in (*choices, *((switch, (True, False)) for switch in switches)):
             if getattr(self, name) not in allowed:
                 raise UserError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(map(str, allowed))}")
 

@@ -18,14 +18,8 @@ from restore_dit.evaluation.figures import (
     strip_figure,
     to_png,
 )
-from restore_dit.pictures.composites import (
-    FALSE_COLOUR,
-    SHORTWAVE,
-    TRUE_COLOUR,
-    natural_composite,
-    robust_stretch,
-    vegetation_index,
-)
+from restore_dit.indices import vegetation_index
+from restore_dit.pictures.composites import FALSE_COLOUR, SHORTWAVE, TRUE_COLOUR, natural_composite, robust_stretch
 from restore_dit.pictures.panels import GAP_COLOUR, OUTLINE_COLOUR
 from restore_dit.series import S2_BANDS
 

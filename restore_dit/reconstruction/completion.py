@@ -62,7 +62,7 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "orbit_offsets": options.orbit_offsets,
         "replace_suspect": options.replace_suspect,
         "dates": [config.dates, config.every],
-        "output": [config.format, config.figures],
+        "output": [config.format, config.figures, *config.indices],
     }
     return _checksum(content)
 

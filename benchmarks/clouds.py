@@ -3,7 +3,9 @@
 `python -m benchmarks.clouds [--tiles 40] [--folder F]` simulates tiles of 128×128 pixels, masks all of them once per
 case, and prints tiles/s, frames/s and the peak private memory and, as the last line, JSON. The baseline is the network
 in plain PyTorch: one tile at a time, fp32, default memory layout. Each case runs in its own process and includes
-reading, statistics and writing.
+reading, statistics and writing. The case `csmask`, which takes many times as long, runs if `--only` names it.
+
+`python -m benchmarks.clouds --agreement [SITE …]` scores the masks instead; see `benchmarks.cloud_agreement`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from restore_dit.threads import ONE_THREAD, in_ray_environment
 
 CPUS = 2
 
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Default folder of the sites' files, beside the checkout."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -49,6 +54,7 @@ CASES = {
     "ray-bf16": Case("U-Net, Ray, 2 actors, bf16", "network", workers=2, precision="bf16"),
     "rule": Case("rule, in process", "rule"),
     "ray-rule": Case("rule, Ray, 2 actors", "rule", workers=2),
+    "csmask": Case("csmask, in process", "csmask"),
 }
 
 
@@ -145,16 +151,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=int, default=40)
     parser.add_argument("--folder", type=Path, help="folder for the store (default: a temporary folder)")
-    parser.add_argument("--only", nargs="*", choices=CASES, help="cases to run (default: all)")
+    parser.add_argument("--only", nargs="*", choices=CASES, help="cases to run (default: all but csmask)")
+    parser.add_argument("--agreement", nargs="*", metavar="SITE", help="instead, score masks on these sites (or all)")
+    parser.add_argument("--data", type=Path, default=SHARED, help="agreement: folder of the sites' files")
+    parser.add_argument("--weights", help="agreement: a cloud network to score as well")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     parser.add_argument("--places", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps(run_case(CASES[arguments.case], *arguments.places)))
         return
+    if arguments.agreement is not None:
+        from benchmarks.cloud_agreement import agreement
+
+        agreement(arguments.data, arguments.folder, arguments.agreement, arguments.weights)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         places = prepare(arguments.folder or Path(temporary), arguments.tiles)
-        report(list(arguments.only or CASES), places, arguments.tiles)
+        report(list(arguments.only or (name for name in CASES if name != "csmask")), places, arguments.tiles)
 
 
 def report(names: list[str], places: tuple[str, str], tiles: int) -> None:

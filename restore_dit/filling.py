@@ -102,7 +102,8 @@ def fill(
             f"mask is the name of a variable, not {type(mask).__name__}: assign the mask to the dataset first"
         )
     masks = (CLOUD_CLASSES, GAP_MASK) if mask is None else (mask,)
-    series = series_of(_checked(dataset, masks, is_required=mask is not None), _WHERE, masks)
+    checked = _checked(dataset, masks, is_required=mask is not None)
+    series = series_of(checked, _WHERE, masks, needs_crs=False)  # the result lies where the dataset does
     for remark in series.remarks:
         warnings.warn(remark, stacklevel=2)
     if series.clouds is None:

@@ -277,6 +277,15 @@ def test_errors_are_about_the_dataset(dataset, small_model: Model):
         assert "tile" not in str(caught.value)
 
 
+def test_coordinates_need_no_crs(dataset, small_model: Model):
+    placed = dataset.drop_vars("spatial_ref")
+    for band in placed.data_vars.values():
+        band.attrs.pop("grid_mapping", None)
+    filled = restore_dit.fill(placed, small_model)
+    np.testing.assert_array_equal(filled["gap_mask"], restore_dit.fill(dataset, small_model)["gap_mask"])
+    xarray.testing.assert_equal(filled["x"], dataset["x"].drop_vars("spatial_ref", errors="ignore"))
+
+
 def test_a_model_that_pairs_radar_says_of_the_dataset_what_it_lacks(dataset, small_model: Model):
     data = small_model.config.data.model_copy(update={"radar": RadarConfig(track="S1X", pairing="nearest_date")})
     paired = replace(small_model, config=small_model.config.model_copy(update={"data": data}))

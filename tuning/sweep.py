@@ -76,7 +76,8 @@ def plan_sweep(sweep: SweepConfig) -> PlannedSweep:
         raise UserError(f"{base.data.store}: the validation split is empty; raise run.data.split.validation_fraction")
     if sweep.model is None and base.training.validate_every > setup.total_steps:
         raise UserError(
-            f"run.training.validate_every={base.training.validate_every}: a trial has only {setup.total_steps} steps"
+            f"run.training.validate_every={base.training.validate_every}: a trial has only {setup.total_steps} steps "
+            f"and would never be scored; set it to at most {setup.total_steps}, or raise run.training.epochs"
         )
     folder.claim(sweep)
     return PlannedSweep(sweep, folder, base, setup)

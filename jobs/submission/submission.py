@@ -28,6 +28,7 @@ from restore_dit import __version__, threads
 from restore_dit.config import RunConfig, dump
 from restore_dit.errors import UserError
 from restore_dit.program import COMMIT_VARIABLE, commit_of
+from tuning.config import SweepConfig
 
 CONFIG_FILE = f"{SENT_FOLDER}/config.yaml"
 
@@ -89,8 +90,9 @@ _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def run_name(job: Job, config: BaseModel) -> str:
-    """Name of this run of a job: a training's name, else the last part of the address of its output or store."""
-    if isinstance(config, RunConfig):
+    """Name of this run of a job: a training's or sweep's name, else the last part of the address of its output or
+    store."""
+    if isinstance(config, RunConfig | SweepConfig):
         return config.name
     places = {place.key: next(place.values(config), "") for place in job.places}
     return (places.get("output") or places.get("store") or "").rstrip("/").rpartition("/")[2]

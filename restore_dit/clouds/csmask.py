@@ -59,7 +59,7 @@ _OVERLAP = 0.2
 
 class CsmaskDetector:
     """Clouds by the package ukis-csmask, all of them thick; shadows and snow by the rule. The package's own shadows are
-    not used: on patches as small as tiles, they are wrong."""
+    not used: on tiles of 640 m, hardly any is one (`docs/results.md`)."""
 
     def __init__(self, config: RuleConfig) -> None:
         """

@@ -81,7 +81,8 @@ class SamplingOptions:
         if not _is_integer(self.seed):
             raise UserError(f"seed={self.seed!r}: must be an integer")
         choices = (("precision", ("fp32", "bf16")), ("sampler", (None, *get_args(SamplerName))))
-        for name, allowed in (*choices, ("calibrate", (True, False)), ("orbit_offsets", (True, False))):
+        switches = ("calibrate", "orbit_offsets", "replace_suspect")
+        for name, allowed in (*choices, *((switch, (True, False)) for switch in switches)):
             if getattr(self, name) not in allowed:
                 raise UserError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(map(str, allowed))}")
 

@@ -37,12 +37,14 @@ class _Limits(NamedTuple):
     """What a departure must exceed.
 
     amount: reflectance of the cloud, or strength of the shadow from 0 to 1. deviations: standard deviations of the
-    amount. share: share of the squared departure that cloud or shadow explain, from 0 to 1.
+    amount. share: share of the squared departure that cloud or shadow explain, from 0 to 1. amount_at_end: the amount
+    where nothing was observed before, or nothing after, so that a change is not told from a cloud.
     """
 
     amount: float
     deviations: float
     share: float
+    amount_at_end: float
 
 
 class _Kind(NamedTuple):
@@ -55,8 +57,8 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
-    "cloud": _Kind(slice(0, 4), core=_Limits(0.05, 3, 0.8), rim=_Limits(0.025, 2, 0.5)),
-    "shadow": _Kind(slice(4, 8), core=_Limits(0.5, 3, 0.8), rim=_Limits(0.25, 2, 0.5)),
+    "cloud": _Kind(slice(0, 4), core=_Limits(0.05, 3, 0.8, 0.2), rim=_Limits(0.025, 2, 0.5, 0.1)),
+    "shadow": _Kind(slice(4, 8), core=_Limits(0.5, 3, 0.8, 0.7), rim=_Limits(0.25, 2, 0.5, 0.4)),
 }
 """Chosen on simulated tiles; docs/results.md says what they find and what they mistake. Rain on bare soil looks like a
 third of a shadow."""
@@ -185,13 +187,14 @@ def _robust_covariance(departures: Tensor) -> Tensor:
 
 
 def _sums(values: Tensor, observed: Tensor, days: Tensor, spectra: _Spectra) -> Tensor:
-    """The sums over bands from which `_exceeds` concludes, [10, n, P], of values [n, C, P]: for cloud, then shadow, the
+    """The sums over bands from which `_exceeds` concludes, [11, n, P], of values [n, C, P]: for cloud, then shadow, the
     product of departure and signature and the signature's square, weighted by the inverse covariance and by its
-    diagonal; the departure's square, weighted by the latter; and 1 where there is a departure."""
+    diagonal; the departure's square, weighted by the latter; 1 where there is a departure; and 1 where, moreover, there
+    are observations both before and after."""
     seen = observed[:, None]
     kriged = krige(values[None, ..., None], seen[None, ..., None], days[None])
     ground = kriged.mean[0, ..., 0]
-    low, high = _range_of_others(values, seen, ground)
+    low, high, sides = _range_of_others(values, seen, ground)
     departure = values - torch.minimum(torch.maximum(values, low), high)
     known = kriged.found[0, ..., 0] & seen
     precision = torch.where(known, 1 / kriged.variance[0, ..., 0], 0)
@@ -203,30 +206,34 @@ def _sums(values: Tensor, observed: Tensor, days: Tensor, spectra: _Spectra) -> 
         for weighted in (spectra.inverse @ signature, spectra.weight * signature):
             weighted *= precision
             sums += [(departure * weighted).sum(dim=1), (signature * weighted).sum(dim=1)]
-    return torch.stack([*sums, square, known[:, 0].to(values.dtype)])
+    return torch.stack([*sums, square, *(each[:, 0].to(values.dtype) for each in (known, known & (sides == 2)))])
 
 
-def _range_of_others(values: Tensor, observed: Tensor, kriged: Tensor) -> tuple[Tensor, Tensor]:
-    """The lowest and the highest of kriging and of the nearest observations before and after, [n, C, P]. Beyond the
-    first or last observation there is only one of these."""
+def _range_of_others(values: Tensor, observed: Tensor, kriged: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The lowest and the highest of kriging and of the nearest observations before and after, [n, C, P], and the number
+    [n, 1, P] of the latter."""
     low, high = kriged.clone(), kriged.clone()
+    sides = torch.zeros_like(observed, dtype=torch.uint8)
     for order in (range(len(values)), range(len(values) - 1, -1, -1)):
         nearest, exists = values[order[0]], torch.zeros_like(observed[0])
         for frame in order:
             torch.where(exists, torch.minimum(low[frame], nearest), low[frame], out=low[frame])
             torch.where(exists, torch.maximum(high[frame], nearest), high[frame], out=high[frame])
+            sides[frame] += exists
             nearest = torch.where(observed[frame], values[frame], nearest)
             exists = exists | observed[frame]
-    return low, high
+    return low, high, sides
 
 
 def _exceeds(sums: Tensor, kind: _Kind, limits: _Limits) -> Tensor:
-    """Where the departures behind the sums [10, …] exceed the limits."""
+    """Where the departures behind the sums [11, …] exceed the limits."""
     product, square, plain_product, plain_square = sums[kind.sums]
+    is_between = sums[10] > sums[9] / 2
     amount = product / square.clamp(min=1e-9)
     deviations = product / (square * sums[9]).clamp(min=1e-9).sqrt()
     explained = plain_product.square() > limits.share * plain_square * sums[8]
-    return (amount > limits.amount) & (deviations > limits.deviations) & explained & (plain_product > 0)
+    large = torch.where(is_between, amount > limits.amount, amount > limits.amount_at_end)
+    return large & (deviations > limits.deviations) & explained & (plain_product > 0)
 
 
 class _Found(NamedTuple):

@@ -103,7 +103,7 @@ def test_a_small_tile_is_continued_by_its_mirror_image(scene: tuple[np.ndarray, 
 
 @pytest.mark.slow
 def test_clouds_are_csmasks_and_shadows_the_rules(shared: Path) -> None:
-    """On five dates of a minicube, which has four bands and pixels of 20 by 26 m."""
+    """On five dates of a minicube, which has four bands and pixels of 20 m."""
     series = read_cube(shared / "data/sites/minicube_portugal", load_cube_mapping("minicube"))
     values = series.optical.values.copy()
     values[11, 1, :30] = NO_DATA

@@ -33,8 +33,10 @@ def found(reflectance: np.ndarray, observed: np.ndarray = EVERYTHING) -> np.ndar
     return find_suspects(optical, np.arange(FRAMES), observed, BANDS)
 
 
-@pytest.mark.parametrize("kind", ["thick cloud", "haze", "shadow"])
-@pytest.mark.parametrize("frame", [0, 9, FRAMES - 1])
+@pytest.mark.parametrize(
+    ("kind", "frame"),
+    [("thick cloud", 9), ("haze", 9), ("shadow", 9), ("thick cloud", 0), ("thick cloud", FRAMES - 1), ("shadow", 0)],
+)
 def test_what_a_mask_missed_is_found_where_it_is(kind, frame):
     series = ground(1)
     under = series[frame][:, PLACE]
@@ -45,6 +47,17 @@ def test_what_a_mask_missed_is_found_where_it_is(kind, frame):
     others = suspect.copy()
     others[frame, 3:11, 2:13] = False  # departures are averaged with those of the neighbours
     assert not others.any()
+
+
+@pytest.mark.parametrize("frame", [0, FRAMES - 1])
+def test_a_change_before_or_after_which_nothing_is_observed_is_no_suspect(frame):
+    """Bright stubble on the first date, ploughed on the next, or the reverse at the end: it could be haze or shadow."""
+    series = ground(9, season=0)
+    series[frame][:, PLACE] = 1.7 * series[frame][:, PLACE]
+    assert not found(series).any()
+    series = ground(9, season=0)
+    series[frame][:, PLACE] = 0.6 * series[frame][:, PLACE]
+    assert not found(series).any()
 
 
 def test_haze_over_a_whole_frame_is_found():

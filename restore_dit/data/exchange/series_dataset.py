@@ -160,13 +160,20 @@ def dataset_of(
     return xarray.Dataset(variables, coordinates, {**attributes, **never_observed_count(series), **title})
 
 
-def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_CLASSES, GAP_MASK)) -> TileSeries:
+def series_of(
+    dataset: xarray.Dataset,
+    name: str,
+    masks: Sequence[str] = (CLOUD_CLASSES, GAP_MASK),
+    *,
+    needs_crs: bool = True,
+) -> TileSeries:
     """The series in a dataset with the layout of such a file.
 
     Args:
         dataset: the layout's variables; others are not read.
         name: what errors call the dataset.
         masks: its variables with masks, any of which may be absent. All but `clouds` are of the kind of `gap_mask`.
+        needs_crs: whether a dataset with coordinates but no CRS is refused; otherwise it has no georeference.
 
     Raises:
         UserError: dates are not strictly increasing, or a value is not a plausible reflectance.
@@ -191,7 +198,7 @@ def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_
         optical=optical,
         clouds=clouds,
         radar=_radar(dataset, name),
-        georeference=georeference_of(name, dataset),
+        georeference=georeference_of(name, dataset, needs_crs=needs_crs),
         layers=_layers(dataset, name, bands),
         remarks=offset_remark(optical, f"{name}:", "subtract 0.1 from the reflectance, or 1000 from the integers"),
     )
@@ -279,10 +286,12 @@ def _clouds(dataset: xarray.Dataset, name: str, masks: Sequence[str]) -> NDArray
         # A probability or a class number, read as a mask, would hide the wrong pixels without an error.
         strange = ~(unknown | ((values >= 0) & (values <= most) & (values == np.rint(values))))
         if strange.any():
+            first = values[strange][0]
+            hint = f".isin({list(SEN2COR_MISSING)}) of Sen2Cor's classes" if first == np.rint(first) else " > 0.4"
             raise UserError(
-                f"{name}: {variable} has the value {values[strange][0]:g}, but a mask's values are {allowed}: make a "
-                "mask of a scene classification or a probability first, true where a pixel is missing, such as "
-                f"{variable}.isin({list(SEN2COR_MISSING)}) of Sen2Cor's classes"
+                f"{name}: {variable} has the value {first:g}, but a mask's values are {allowed}: first make a mask of "
+                "the scene classification or probability, true where a pixel is missing, such as "
+                f"{variable}{hint}"
             )
         classes = values.astype(np.uint8)
         clouds = classes if clouds is None else np.where(clouds == CLEAR, classes, clouds)

@@ -56,12 +56,9 @@ def index_layers(series: TileSeries, names: Sequence[str]) -> dict[str, NDArray[
         pair = pair_of(name, bands)
         found[name] = normalised_difference(_reflectance(series.optical.values), bands, *pair)
         if SAMPLES in series.layers:
-            spread = np.stack(
-                [
-                    normalised_difference(_reflectance(of_date), bands, *pair).std(axis=0, ddof=1)
-                    for of_date in series.layers[SAMPLES]
-                ]
-            )
+            members = (normalised_difference(_reflectance(of_date), bands, *pair) for of_date in series.layers[SAMPLES])
+            # Less the first one, so that equal members differ by exactly 0.
+            spread = np.stack([(of_date - of_date[0]).std(axis=0, ddof=1) for of_date in members])
             found[f"{name}_{UNCERTAINTY}"] = np.where(np.isnan(found[name]), np.nan, spread)
     return found
 

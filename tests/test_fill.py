@@ -13,14 +13,17 @@ import pytest
 import xarray
 
 import restore_dit
+from restore_dit.client import Reconstruction
 from restore_dit.config import RunConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.examples import RadarConfig
+from restore_dit.data.exchange import netcdf
 from restore_dit.data.exchange.series_dataset import SEN2COR_MISSING, series_of
 from restore_dit.reconstruction.model_directory import Model
+from restore_dit.reconstruction.rasters import write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, SUSPECT, Provenance, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, SAMPLES, SUSPECT, Provenance, TileSeries
 from tests.messages import refused
 
 
@@ -174,6 +177,42 @@ def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_mode
     gaps = filled["gap_mask"]
     assert (filled["uncertainty"].where(gaps, 1) > 0).all()
     assert (filled["uncertainty"].where(~gaps, 0) == 0).all()
+
+
+def test_an_ensemble_is_the_same_through_every_door(dataset, series, pixels_run, tmp_path):
+    """In xarray, from the library and in a file: the same integers."""
+    model, options = pixels_model(pixels_run), {"samples": 2, "calibrate": False, "seed": 5}
+    filled = restore_dit.fill(dataset, model, indices=("ndvi",), **options)
+    assert filled["samples"].dims == ("sample", "band", "time", "y", "x")
+    assert filled["NDVI"].dims == filled["NDVI_uncertainty"].dims == ("time", "y", "x")
+    assert filled["sample"].values.tolist() == [1, 2]
+    found = np.rint(filled["samples"].values * 10_000).astype(np.int16).swapaxes(1, 2)
+    gaps = filled["gap_mask"].values
+    assert (found[0] != found[1]).any(axis=1)[gaps].mean() > 0.9
+    assert (filled["NDVI_uncertainty"].values[gaps] > 0).mean() > 0.9
+    assert (filled["NDVI_uncertainty"].values[~gaps] == 0).all()
+
+    from_library = fill_gaps(model, series, SamplingOptions(**options))
+    assert not from_library.indices
+    np.testing.assert_array_equal(from_library.series.layers[SAMPLES].swapaxes(0, 1), found)
+    write_netcdf(str(tmp_path / "one.nc"), from_library.series, from_library.gap_mask)
+    read = netcdf.decode((tmp_path / "one.nc").read_bytes(), "one")
+    np.testing.assert_array_equal(Reconstruction(read, gaps).samples, found)
+    assert len(Reconstruction(series, gaps).samples) == 0
+
+
+def test_an_index_comes_with_its_uncertainty_even_without_samples(dataset, pixels_run, small_model: Model):
+    model, few = pixels_model(pixels_run), dataset[["B04", "B08", "B11", "clouds"]]
+    filled = restore_dit.fill(few, model, indices=("ndvi",), calibrate=False)
+    assert "samples" not in filled
+    assert (filled["NDVI_uncertainty"].where(filled["gap_mask"], 1) > 0).mean() > 0.99
+    infrared, red = filled["B08"], filled["B04"]
+    np.testing.assert_allclose(filled["NDVI"], (infrared - red) / (infrared + red), atol=1e-5)
+    without = restore_dit.fill(dataset, small_model, indices=("ndvi",))
+    assert "NDVI" in without
+    assert "NDVI_uncertainty" not in without
+    with refused("ndre", "B8A"):
+        restore_dit.fill(few, model, indices=("ndre",))
 
 
 def test_masks_mean_what_they_say_or_are_refused(dataset, small_model: Model):

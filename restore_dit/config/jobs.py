@@ -89,6 +89,10 @@ class ReconstructionConfig(Section):
         "",
         description="instead of `dates`: a number of days, or month for the 15th of every month",
     )
+    indices: tuple[str, ...] = Field(
+        (),
+        description="vegetation indices to write as well, ndvi or ndre, with the standard deviation of filled values",
+    )
     format: Literal["cog", "netcdf"] = Field(
         "cog", description="cog: Cloud-Optimized GeoTIFFs, one per date; netcdf: one file per tile"
     )

@@ -122,16 +122,16 @@ class TileReconstructor:
 
         cloudy = self.input(tile_id)
         dates = dates_wanted(cloudy.optical.dates, self.config.dates, self.config.every)
-        filled = fill_gaps(model, cloudy, options, on_window, dates=dates)
+        filled = fill_gaps(model, cloudy, options, on_window, dates=dates, indices=self.config.indices)
         cloudy = at_dates(cloudy, dates)
         clear, gap_mask = filled.series, filled.gap_mask
         attributes = provenance(model, self.config.model, options, filled)
         if self.config.format == "cog":
-            written = write_geotiffs(self.output.join(tile_id), clear, gap_mask, attributes)
+            written = write_geotiffs(self.output.join(tile_id), clear, gap_mask, attributes, filled.indices)
             files = [f"{tile_id}/{uri.rpartition('/')[2]}" for uri in written]
         else:
             files = [f"{tile_id}.nc"]
-            write_netcdf(self.output.join(files[0]), clear, gap_mask, attributes)
+            write_netcdf(self.output.join(files[0]), clear, gap_mask, attributes, filled.indices)
         if self.picture is not None:
             write_bytes_atomically(
                 self.output.join(f"{tile_id}.png"), self.picture(Reconstructed(cloudy, clear, gap_mask))

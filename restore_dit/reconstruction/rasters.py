@@ -31,6 +31,7 @@ from restore_dit.series import (
     NO_DATA,
     PROVENANCE,
     REFLECTANCE_SCALE,
+    SAMPLES,
     SUSPECT,
     UNCERTAINTY,
     Georeference,
@@ -53,20 +54,22 @@ def geotiffs(
     indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yields name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series, plus
-    `<tile>_<date>_ndvi.tif` for each index and `<tile>_<date>_uncertainty.tif` if the series has that layer. A series
-    without bands yields only gap masks and indices.
+    `<tile>_<date>_ndvi.tif` for each index, `<tile>_<date>_uncertainty.tif` if the series has that layer and
+    `<tile>_<date>_sample1.tif` and so on for its possible series. A series without bands yields only gap masks and
+    indices.
 
     series: its layers `NEVER_OBSERVED`, `PROVENANCE` and `SUSPECT`, if it has them, become further bands of each gap
         mask.
     gap_mask: [T, H, W], true where a pixel was reconstructed.
     attributes: provenance (model, version, seed), stored as tags in every file.
-    indices: spectral indices [T, H, W] between -1 and 1, by name.
+    indices: spectral indices [T, H, W] between -1 and 1, by name; `NDVI_uncertainty` becomes the second band of the
+        file of `NDVI`.
 
     Raises:
         UserError: the tile id cannot be a file name.
     """
     tile_id = _file_name(series.tile_id)
-    optical = series.optical
+    optical, indices, spread = series.optical, indices or {}, f"_{UNCERTAINTY}"
     attributes = dict(attributes or {}) | never_observed_count(series)
     marks = {name: series.layers[name] for name in (NEVER_OBSERVED, PROVENANCE, SUSPECT) if name in series.layers}
     for index, date in enumerate(optical.dates.astype("datetime64[D]").astype(str)):
@@ -75,21 +78,31 @@ def geotiffs(
         gaps = np.stack([gap_mask[index], *of_date]).astype(np.uint8)
         # The image comes last, so that an image never lacks its gap mask.
         yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, ("gap_mask", *marks))
-        for name, values in (indices or {}).items():
-            stored = index_to_stored(values[index, None])
-            content = _cog(stored, series.georeference, tags, (name,), scale=INDEX_SCALE)
+        for name in indices:
+            if name.endswith(spread):
+                continue
+            names = [each for each in (name, name + spread) if each in indices]
+            stored = np.stack([index_to_stored(indices[each][index]) for each in names])
+            content = _cog(stored, series.georeference, tags, tuple(names), scale=INDEX_SCALE)
             yield f"{tile_id}_{date}_{name.lower()}.tif", content
         if UNCERTAINTY in series.layers:
             deviation = series.layers[UNCERTAINTY][index]
             content = _cog(deviation, series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE, mixed=False)
             yield f"{tile_id}_{date}_{UNCERTAINTY}.tif", content
+        for number, member in enumerate(series.layers[SAMPLES][index] if SAMPLES in series.layers else (), start=1):
+            content = _cog(member, series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
+            yield f"{tile_id}_{date}_sample{number}.tif", content
         if optical.bands:
             image = _cog(optical.values[index], series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
             yield f"{tile_id}_{date}.tif", image
 
 
 def write_geotiffs(
-    folder: Place, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
+    folder: Place,
+    series: TileSeries,
+    gap_mask: NDArray[np.bool_],
+    attributes: Mapping[str, str] | None = None,
+    indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> list[str]:
     """Writes the files of `geotiffs` to a folder at any URI and returns their URIs.
 
@@ -97,7 +110,7 @@ def write_geotiffs(
         UserError: a file cannot be written, or the tile id cannot be a file name.
     """
     uris = []
-    for name, content in geotiffs(series, gap_mask, attributes):
+    for name, content in geotiffs(series, gap_mask, attributes, indices):
         location = locate(folder).join(name)
         write_bytes_atomically(location, content)
         uris.append(location.uri)
@@ -105,7 +118,11 @@ def write_geotiffs(
 
 
 def write_netcdf(
-    uri: Place, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
+    uri: Place,
+    series: TileSeries,
+    gap_mask: NDArray[np.bool_],
+    attributes: Mapping[str, str] | None = None,
+    indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> None:
     """Writes the series as one NetCDF 4 file with dimensions time, y, x, one variable per band, and `gap_mask`.
 
@@ -115,7 +132,7 @@ def write_netcdf(
         UserError: the file cannot be written, or the grid is rotated relative to its CRS, which one-dimensional
             coordinates cannot represent.
     """
-    content = netcdf.encode(without_radar(series), gap_mask, attributes)
+    content = netcdf.encode(without_radar(series), gap_mask, attributes, indices)
     write_bytes_atomically(locate(uri), content)
 
 

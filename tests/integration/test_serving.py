@@ -21,6 +21,7 @@ from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, Acquisitions, TileSeries
 from tests.messages import assert_names
+from tests.messages import refused as refuses
 from tests.serving.running_service import BOB, running_service, save, simulated
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280), pytest.mark.usefixtures("ray_cluster")]
@@ -96,6 +97,17 @@ def test_what_is_observed_on_no_date_is_marked_and_nothing_at_all_refused(servic
     for ask in (service.ann.reconstruct, lambda one: service.ann.submit(one).wait()):
         with pytest.raises(UserError, match=hidden.tile_id):
             ask(hidden)
+
+
+def test_possible_series(service, model, series):
+    found = service.ann.reconstruct(series, samples=2, seed=3).samples
+    expected = LocalClient(model).reconstruct(series, samples=2, seed=3).samples
+    assert found.shape == (2, *series.optical.values.shape)
+    difference = found.astype(int) - expected
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 1e-3
+    with refuses("samples", "16"):
+        service.ann.reconstruct(series, samples=17)
 
 
 def test_other_outputs(service, model, series):

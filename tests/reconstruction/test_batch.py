@@ -24,7 +24,7 @@ from restore_dit.reconstruction.completion import Completion
 from restore_dit.reconstruction.model_directory import Model, save_model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, PROVENANCE, SUSPECT, Acquisitions, Provenance
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, PROVENANCE, SAMPLES, SUSPECT, Acquisitions, Provenance
 from tests.data.cubes.test_damaged import MAPPING
 from tests.data.cubes.test_damaged import write as write_site
 from tests.messages import assert_names, refused
@@ -62,6 +62,26 @@ def test_masks_are_widened_as_the_job_says_and_the_files_say_so(
         with rasterio.open(Path(job.output, first, name)) as file:
             assert file.tags()["MASK_DILATION"] == "2"
             np.testing.assert_array_equal(file.read(1), expected[index])
+
+
+def test_a_job_writes_possible_series_and_indices(
+    job: ReconstructionConfig, small_model: Model, small_store: TileStore
+):
+    first = job.tiles[0]
+    wanted = {"tiles": (first,), "sampling": SamplingConfig(samples=2, seed=3), "indices": ("ndvi",)}
+    run(plan_reconstruction(job.model_copy(update=wanted)))
+    run(plan_reconstruction(job.model_copy(update=wanted | {"format": "netcdf"})))
+    expected = fill_gaps(small_model, small_store.load(first).series(), SamplingOptions(samples=2, seed=3)).series
+    drawn = netcdf.decode(Path(job.output, f"{first}.nc").read_bytes(), "result").layers[SAMPLES]
+    np.testing.assert_array_equal(drawn, expected.layers[SAMPLES])
+    date = expected.optical.dates[0].astype("datetime64[D]")
+    with rasterio.open(Path(job.output, first, f"{first}_{date}_sample2.tif")) as file:
+        assert file.tags()["SAMPLES"] == "2"
+        np.testing.assert_array_equal(file.read(), drawn[0, 1])
+    with rasterio.open(Path(job.output, first, f"{first}_{date}_ndvi.tif")) as file:
+        assert file.descriptions == ("NDVI", "NDVI_uncertainty")
+    assert todo(job, **wanted | {"format": "netcdf"}) == 0
+    assert todo(job, **wanted | {"format": "netcdf", "sampling": SamplingConfig(samples=3, seed=3)}) == 1
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ from restore_dit.series import (
 
 _NAME = re.compile(r"(?:(?P<tile>[^/\\]*?)_)?(?P<date>\d{4}-?\d{2}-?\d{2})(?:_(?P<kind>[A-Za-z0-9]+))?\.tiff?", re.I)
 _MASKS = {"clouds": SHADOW, "gap": 1}
-_COMPUTED = ("ndvi", UNCERTAINTY)
+_COMPUTED = re.compile(rf"ndvi|ndre|{UNCERTAINTY}|sample\d+", re.I)
 """Kinds of files that `reconstruct` writes and that are ignored when reading."""
 
 _Place = tuple[tuple[int, int], Georeference | None]
@@ -135,7 +135,7 @@ class ArchiveReader:
             except ValueError:
                 raise UserError(f"{self.name}: {match['date']} is not a date") from None
             kind = match["kind"] or ""
-            if kind.lower() in _COMPUTED:
+            if _COMPUTED.fullmatch(kind):
                 continue
             found.append(_Member(info, match["tile"] or "", date, kind.lower() if kind.lower() in _MASKS else kind))
         if len({member.tile for member in found}) > 1:

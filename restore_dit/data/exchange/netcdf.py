@@ -18,12 +18,22 @@ from restore_dit.data.exchange.series_dataset import (
     CLOUD_CLASSES,
     DIMENSIONS,
     GAP_MASK,
+    SAMPLE_DIMENSIONS,
     dataset_of,
     series_of,
     tracks_in,
 )
 from restore_dit.errors import UserError
-from restore_dit.series import NEVER_OBSERVED, PROVENANCE, S1_BANDS, S2_ALL_BANDS, SUSPECT, UNCERTAINTY, TileSeries
+from restore_dit.series import (
+    NEVER_OBSERVED,
+    PROVENANCE,
+    S1_BANDS,
+    S2_ALL_BANDS,
+    SAMPLES,
+    SUSPECT,
+    UNCERTAINTY,
+    TileSeries,
+)
 
 _CHUNK = 256
 """Side length of a chunk in pixels; a chunk covers one date of one band."""
@@ -53,12 +63,8 @@ def encode(
 
 
 def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
-    compressed: dict[str, Any] = {
-        "compression": "zlib",
-        "complevel": 4,
-        "shuffle": True,
-        "chunksizes": (1, min(cube.sizes["y"], _CHUNK), min(cube.sizes["x"], _CHUNK)),
-    }
+    compressed: dict[str, Any] = {"compression": "zlib", "complevel": 4, "shuffle": True}
+    chunk = (min(cube.sizes["y"], _CHUNK), min(cube.sizes["x"], _CHUNK))
     file.setncatts(cube.attrs)
     variables = []
     for dimension, size in cube.sizes.items():
@@ -70,7 +76,7 @@ def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
             array.dtype,
             [str(dimension) for dimension in array.dims],
             fill_value=attributes.pop("_FillValue", False),
-            **(compressed if array.ndim == 3 else {}),
+            **(compressed | {"chunksizes": (*[1] * (array.ndim - 2), *chunk)} if array.ndim > 2 else {}),
         )
         # The library would otherwise pack the integers once more by the `scale_factor` that they are described with.
         variable.set_auto_maskandscale(False)
@@ -119,9 +125,11 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     frames, height, width = (sizes[dimension] for dimension in DIMENSIONS)
     uncertainties = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
     # Checked from the header, before any pixel is unpacked: a small file may hold gigabytes of zeros.
-    limits.require(name, frames, height, width, len(bands) + len(uncertainties))
+    samples = [f"{band}_{SAMPLES}" for band in bands if f"{band}_{SAMPLES}" in file.variables]
+    further = len(uncertainties) + len(samples) * sizes.get("sample", 0)
+    limits.require(name, frames, height, width, len(bands) + further)
     wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, CLOUD_CLASSES, GAP_MASK], DIMENSIONS)
-    wanted |= dict.fromkeys(uncertainties, DIMENSIONS)
+    wanted |= dict.fromkeys(uncertainties, DIMENSIONS) | dict.fromkeys(samples, SAMPLE_DIMENSIONS)
     wanted |= {NEVER_OBSERVED: DIMENSIONS[1:], PROVENANCE: DIMENSIONS, SUSPECT: DIMENSIONS}
     limits.require_tracks(name, len(tracks_in(file.variables)))
     for track in tracks_in(file.variables):

@@ -41,6 +41,7 @@ from restore_dit.series import (
     REFLECTANCE_SCALE,
     S1_BANDS,
     S2_ALL_BANDS,
+    SAMPLES,
     SHADOW,
     SUSPECT,
     THICK_CLOUD,
@@ -53,6 +54,9 @@ from restore_dit.series import (
 _DAYS = {"units": "days since 1970-01-01", "calendar": "standard"}
 DIMENSIONS = ("time", "y", "x")
 """Dimensions of a band and of a mask."""
+
+SAMPLE_DIMENSIONS = ("sample", *DIMENSIONS)
+"""Dimensions of the possible series of a band."""
 
 CLOUD_CLASSES, GAP_MASK = "clouds", "gap_mask"
 """Names of the variables with masks."""
@@ -86,8 +90,8 @@ def dataset_of(
     nothing is rounded by a conversion through floating point.
 
     Args:
-        series: its layers `NEVER_OBSERVED`, `PROVENANCE`, `SUSPECT` and `UNCERTAINTY` become variables, the last one
-            per band (`B04_uncertainty`).
+        series: its layers `NEVER_OBSERVED`, `PROVENANCE`, `SUSPECT`, `UNCERTAINTY` and `SAMPLES` become variables, the
+            last two per band (`B04_uncertainty`; `B04_samples` over sample, time, y, x).
         gap_mask: [T, H, W], true where a pixel was reconstructed; None if nothing was.
         attributes: provenance of the series, stored as attributes of the dataset.
         indices: indices computed from the bands, by name: [T, H, W] between -1 and 1.
@@ -115,9 +119,17 @@ def dataset_of(
             variables[band][2]["ancillary_variables"] = name
             described = packed(REFLECTANCE_SCALE, units="1", long_name=f"standard deviation of reconstructed {band}")
             variables[name] = (DIMENSIONS, series.layers[UNCERTAINTY][:, index], described)
+    coordinates: dict[str, tuple] = {}
+    if SAMPLES in series.layers:
+        for index, band in enumerate(optical.bands):
+            described = packed(REFLECTANCE_SCALE, units="1", long_name=f"possible series of {band}")
+            drawn = series.layers[SAMPLES][:, :, index].swapaxes(0, 1)
+            variables[f"{band}_{SAMPLES}"] = (SAMPLE_DIMENSIONS, drawn, described)
+        members = np.arange(1, series.layers[SAMPLES].shape[1] + 1, dtype=np.int32)
+        coordinates["sample"] = ("sample", members, {"standard_name": "realization"})
     for name, values in indices.items():
         variables[name] = (DIMENSIONS, index_to_stored(values), packed(INDEX_SCALE, units="1", long_name=name))
-    coordinates = {"time": ("time", _days(optical.dates), {"standard_name": "time", "axis": "T", **_DAYS})}
+    coordinates["time"] = ("time", _days(optical.dates), {"standard_name": "time", "axis": "T", **_DAYS})
     if gap_mask is not None:
         flags = {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "observed reconstructed"}
         variables[GAP_MASK] = (DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
@@ -205,6 +217,10 @@ def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[
     names = [f"{band}_{UNCERTAINTY}" for band in bands]
     if all(one in dataset for one in names):
         layers[UNCERTAINTY] = np.stack([_stored(dataset, name, one, REFLECTANCE_SCALE, limit=3.2) for one in names], 1)
+    names = [f"{band}_{SAMPLES}" for band in bands]
+    if all(one in dataset for one in names):
+        of_bands = [_stored(dataset, name, one, REFLECTANCE_SCALE, limit=3.2) for one in names]
+        layers[SAMPLES] = np.stack(of_bands, axis=2).swapaxes(0, 1)
     return layers
 
 

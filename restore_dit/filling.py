@@ -14,7 +14,7 @@ import xarray
 from numpy.typing import NDArray
 
 from restore_dit.config.jobs import SHIPPED_MODEL
-from restore_dit.data.cubes.cf_values import scale_and_offset
+from restore_dit.data.cubes.cf_values import FILLS, attribute_numbers, scale_and_offset
 from restore_dit.data.exchange.series_dataset import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, SUSPECT_FLAGS, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
@@ -304,6 +304,26 @@ def _with_gaps_filled(band: xarray.DataArray, gaps: np.ndarray, stored: np.ndarr
     is_integer = ordered.dtype.kind != "f"
     if is_integer and (factor, offset) == (1.0, 0.0):
         factor = 1 / REFLECTANCE_SCALE
-    filled = (stored.astype(np.float64) / REFLECTANCE_SCALE - offset) / factor
-    values = np.where(gaps, np.rint(filled) if is_integer else filled, ordered.values).astype(ordered.dtype)
+    values = ordered.values.copy()
+    filled = (stored[gaps].astype(np.float64) / REFLECTANCE_SCALE - offset) / factor
+    packed = ordered.encoding.get("dtype")  # of the file that it was read from, and will be written to
+    if is_integer:
+        filled = _integers(filled, ordered.dtype, ordered.attrs, str(band.name))
+    elif packed is not None and np.dtype(packed).kind in "iu":
+        factor, offset = (float(each[0]) for each in scale_and_offset(ordered.encoding, 1, str(band.name)))
+        numbers = (filled - offset) / factor
+        whole = _integers(numbers, np.dtype(packed), ordered.encoding, str(band.name))
+        filled = np.where(whole == np.rint(numbers), filled, whole * factor + offset)
+    values[gaps] = filled
     return ordered.copy(data=values).transpose(*band.dims)
+
+
+def _integers(
+    numbers: NDArray[np.float64], dtype: np.dtype[Any], attributes: Mapping[Any, Any], where: str
+) -> NDArray[np.int64]:
+    """The nearest integers of a type, without those that mean no data: where 0 does, filled water would be a gap."""
+    is_unsigned = str(attributes.get("_Unsigned")).lower() == "true"
+    limits = np.iinfo(f"u{dtype.itemsize}" if is_unsigned else dtype)
+    whole = np.rint(numbers).clip(limits.min, limits.max).astype(np.int64)
+    fills = np.concatenate([attribute_numbers(attributes, name, where) for name in FILLS])
+    return np.where(np.isin(whole, fills), np.where(whole == limits.max, whole - 1, whole + 1), whole)

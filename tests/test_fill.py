@@ -19,6 +19,7 @@ from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.examples import RadarConfig
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.exchange.series_dataset import SEN2COR_MISSING, series_of
+from restore_dit.filling import _with_gaps_filled
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.rasters import write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps
@@ -122,6 +123,35 @@ def test_floats_that_attributes_scale_are_filled_in_their_own_unit(dataset, smal
     filled, expected = restore_dit.fill(scaled, small_model), restore_dit.fill(dataset, small_model)
     np.testing.assert_allclose(filled["B08"], (expected["B08"] + 0.1) * 10_000, atol=2)
     assert filled["gap_mask"].any()
+
+
+@pytest.mark.parametrize("read", [False, True], ids=["stored", "read from a file"])
+def test_what_was_filled_is_never_the_value_of_no_data(dataset, small_model: Model, tmp_path: Path, read: bool):
+    bands = [name for name in dataset.data_vars if str(name).startswith("B")]
+    dark = dataset.assign({band: dataset[band] * 0 for band in bands})
+    for band in bands:
+        dark[band].values[:, :12] = 0.01
+        dark[band] = (dark[band] * 10_000).where(dataset["clouds"] == 0, 0).astype(np.uint16)
+        dark[band].attrs = {"_FillValue": np.uint16(0), "scale_factor": 1e-4}
+    if read:
+        dark.to_netcdf(tmp_path / "dark.nc")
+        dark = xarray.load_dataset(tmp_path / "dark.nc")
+    filled = restore_dit.fill(dark, small_model)
+    assert filled["gap_mask"].values[:, 14:].all()
+    filled.to_netcdf(tmp_path / "filled.nc")
+    with xarray.open_dataset(tmp_path / "filled.nc") as file:
+        for band in bands:
+            assert file[band].notnull().all()
+            assert float(file[band].min()) >= 0.9e-4
+
+
+def test_what_is_brighter_than_a_type_can_hold_does_not_become_dark():
+    gaps = np.array([[[True, True, False]]])
+    for dtype, most, more in ((np.uint8, 255, {}), (np.int8, 127, {}), (np.int8, -1, {"_Unsigned": "true"})):
+        attributes = {"scale_factor": 0.004, **more}
+        band = xarray.DataArray(np.zeros((1, 1, 3), dtype), dims=("time", "y", "x"), attrs=attributes)
+        found = _with_gaps_filled(band, gaps, np.array([[[19_000, 400, 19_000]]]))
+        assert found.values.ravel().tolist() == [most, 10, 0]
 
 
 def test_dimensions_in_another_order_and_a_mask_of_another_name(dataset, small_model: Model):

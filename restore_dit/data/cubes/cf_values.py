@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
 
-_FILLS = ("_FillValue", "missing_value", "nodata")
+FILLS = ("_FillValue", "missing_value", "nodata")
+"""Attributes that hold the value of no data."""
 
 
 def stored_numbers(
@@ -44,7 +45,7 @@ def stored_numbers(
         return found
 
     missing = ~np.isfinite(values)
-    for name in _FILLS:
+    for name in FILLS:
         missing |= among(values, stated(name))
     if "_FillValue" not in attributes and signed.itemsize > 1:  # for bytes, every value may be valid
         default = netCDF4.default_fillvals.get(signed.str[1:])

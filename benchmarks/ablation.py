@@ -108,11 +108,12 @@ def left_out(part: Part) -> Iterator[None]:
         yield
 
 
-def score(model: str, site: str, protocol: str) -> float:
-    """Gain of a model over the best classical method in dB, without calibration on the series."""
+def score(model: str, site: str, protocol: str, frames: int) -> float:
+    """Gain of a model over the best classical method in dB, without calibration on the series, on at most so many
+    hidden frames."""
     loaded, store = load_model(model), TileStore.open(site)
-    chosen = {"store": site, "protocol": protocol, "part": "all", "hidden_frames": 60, "sampling": {"calibrate": False}}
-    config = EvaluationConfig.model_validate(chosen)
+    chosen = {"store": site, "protocol": protocol, "part": "all", "hidden_frames": frames}
+    config = EvaluationConfig.model_validate(chosen | {"sampling": {"calibrate": False}})
     tile_ids = tiles_to_score(loaded, store, config)
     work = TileEvaluator(loaded, tile_reader(store, data_of(loaded, config), keep=1), config, frozenset())
     scores = list(run(Plan(work, tile_ids, config.output)).results.values())
@@ -132,7 +133,7 @@ def train_and_score(part: Part, seed: int, given: argparse.Namespace, folder: st
         result = run_training(load("default", settings), Console(file=io.StringIO()))
         seconds = time.perf_counter() - begin
         gains = {
-            protocol: statistics.fmean(score(result.model, site, protocol) for site in given.sites)
+            protocol: statistics.fmean(score(result.model, site, protocol, given.frames) for site in given.sites)
             for protocol in PROTOCOLS
         }
     return {"seconds": seconds, "steps": result.step} | gains
@@ -145,6 +146,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("sites", nargs="+", metavar="SITE", help="tile stores to score on")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--frames", type=int, default=60, help="hidden frames of a site to score, at most")
     parser.add_argument("--only", choices=[*PARTS], action="append", help="a part to leave out; can be repeated")
     parser.add_argument(
         "--settings", nargs="*", default=[], metavar="key=value", help="changes to the run's configuration"

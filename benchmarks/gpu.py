@@ -24,7 +24,7 @@ from restore_dit.diffusion.prediction import Prediction
 from restore_dit.diffusion.samplers import sample_inpainting
 from restore_dit.model.conditioning import Conditioning
 from restore_dit.model.denoiser import Denoiser
-from restore_dit.training.objective_module import ObjectiveModule
+from restore_dit.training.run import ObjectiveModule
 
 SIDE = 128
 """Side length of a tile in pixels."""

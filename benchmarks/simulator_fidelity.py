@@ -21,8 +21,14 @@ from numpy.typing import NDArray
 
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tile
-from restore_dit.data.simulation.counterparts import PASTIS_TILES, counterparts_of, counterparts_of_pastis
-from restore_dit.data.simulation.fidelity import LAGS, SeriesStatistics, describe_series
+from restore_dit.data.simulation.fidelity import (
+    LAGS,
+    PASTIS_TILES,
+    SeriesStatistics,
+    counterparts_of,
+    counterparts_of_pastis,
+    describe_series,
+)
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.pictures.composites import FALSE_COLOUR, SHORTWAVE, TRUE_COLOUR, Composite
 from restore_dit.series import DECIBEL_SCALE, TileSeries

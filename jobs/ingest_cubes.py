@@ -12,7 +12,7 @@ from jobs.entry import main
 from jobs.items import add_tiles
 from restore_dit.config import dump
 from restore_dit.config.ingestion import CubesConfig
-from restore_dit.data.cubes.site_plan import plan_cubes
+from restore_dit.data.cubes.site_series import plan_cubes
 from restore_dit.data.cubes.sites import find_sites
 
 FEW_SITES = 4

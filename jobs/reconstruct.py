@@ -55,6 +55,9 @@ def _summary(tile_id: str, filled: FilledTile) -> str:
     for share, how in ((filled.extrapolated, "extrapolated"), (filled.unknown, "guessed")):
         if share:
             text += f", {share:.1%} {how}"
+    if filled.suspect:
+        text += f", {filled.suspect:.1%} of the observed ones {'were' if filled.replaced else 'are'} suspect"
+        text += " and replaced" if filled.replaced else ""
     if filled.never_observed:
         text += f"; {filled.never_observed} pixels are never observed and so are guesses (marked in never_observed)"
     return f"{text}; {filled.remark}" if filled.remark else text

@@ -31,8 +31,7 @@ def run(config: SimulationJobConfig, display: Console) -> int:
 
 
 def _write_pastis(config: SimulationJobConfig, display: Console) -> int:
-    from restore_dit.data.pastis.template import read_template
-    from restore_dit.data.pastis.write import plan_pastis
+    from restore_dit.data.pastis.write import plan_pastis, read_template
 
     template = read_template(config.dates or None, config.bad_frames or None)
     plan = plan_pastis(config.simulation, config.output, config.tiles, seed=config.seed, template=template)

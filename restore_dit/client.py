@@ -27,7 +27,7 @@ from restore_dit.data.exchange import netcdf
 from restore_dit.data.storage import Place
 from restore_dit.data.storage.addresses import retry_after, web_opener
 from restore_dit.errors import UserError
-from restore_dit.series import NEVER_OBSERVED, THICK_CLOUD, TileSeries
+from restore_dit.series import NEVER_OBSERVED, SAMPLES, SUSPECT, THICK_CLOUD, TileSeries
 
 TIMEOUT = 600.0
 """Seconds without a byte from the service after which a request fails."""
@@ -52,6 +52,18 @@ class Reconstruction:
     def never_observed(self) -> NDArray[np.bool_]:
         """[H, W], true where no date of the input series observes the pixel."""
         return self.series.layers[NEVER_OBSERVED] == 1
+
+    @property
+    def samples(self) -> NDArray[np.integer]:
+        """The possible series, [K, T, C, H, W] in reflectance × 10000; K is 0 if none were asked for."""
+        frames, *rest = self.series.optical.values.shape
+        return self.series.layers.get(SAMPLES, np.empty((frames, 0, *rest), np.int16)).swapaxes(0, 1)
+
+    @property
+    def suspect(self) -> NDArray[np.bool_]:
+        """[T, H, W], true where a pixel counts as observed, but is probably cloud, haze or shadow; with
+        `replace_suspect`, where it was filled for that reason."""
+        return self.series.layers[SUSPECT] == 1
 
 
 @dataclass(frozen=True)
@@ -130,8 +142,9 @@ class Client:
 
         Args:
             series: with cloud masks, or without them if the service is to detect clouds.
-            options: those of `POST /v1/reconstructions`: model, steps, sampler, seed, mask_dilation, dates, outputs.
-                With `outputs="uncertainty"`, the result has that layer if the model estimates it.
+            options: those of `POST /v1/reconstructions`: model, steps, sampler, seed, mask_dilation,
+                replace_suspect, dates, outputs, samples. With `outputs="uncertainty"`, the result has that layer if the
+                model estimates it; with `samples=8`, eight possible series.
 
         Raises:
             UserError: the service's error message, on one line.
@@ -241,7 +254,7 @@ class LocalClient:
         from restore_dit.reconstruction.sampling import SamplingOptions
 
         wanted = dates_wanted(series.optical.dates, dates, every)
-        filled = fill_gaps(self._model, series, SamplingOptions(**options), dates=wanted)
+        filled = fill_gaps(self._model, series, SamplingOptions.named(options), dates=wanted)
         return Reconstruction(filled.series, filled.gap_mask)
 
 

@@ -61,6 +61,11 @@ class Commands(click.Group):
         """The names, in the order in which the commands were added."""
         return list(self.commands)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands with their whole first sentences, which click would cut off after some words."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, one.get_short_help_str(limit=200)) for name, one in self.commands.items()])
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -274,6 +279,8 @@ def _default_text(setting: Setting, defaults: BaseModel) -> str:
         value = getattr(value, part, setting.default)  # the default of its own section, if that is unset
     if value is None or value in ("", (), {}):
         return ""
+    if isinstance(value, dict):
+        return "[default: see --dry-run]"
     is_plain = setting.is_list and not any(isinstance(item, tuple | BaseModel) for item in value)
     text = ",".join(map(str, value)) if is_plain else str(value)
     return f"[default: {text.lower() if isinstance(value, bool) else text}]"

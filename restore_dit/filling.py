@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from restore_dit.config.jobs import SHIPPED_MODEL
 from restore_dit.data.cubes.cf_values import scale_and_offset
-from restore_dit.data.exchange.netcdf import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, series_of
+from restore_dit.data.exchange.series_dataset import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, SUSPECT_FLAGS, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.dates import dates_wanted
@@ -29,6 +29,8 @@ from restore_dit.series import (
     REFLECTANCE_SCALE,
     S1_BANDS,
     S2_ALL_BANDS,
+    SAMPLES,
+    SUSPECT,
     UNCERTAINTY,
 )
 
@@ -45,6 +47,7 @@ def fill(
     mask: str | None = None,
     dates: Sequence[object] = (),
     every: int | str | None = None,
+    indices: Sequence[str] = (),
     **options: Any,
 ) -> xarray.Dataset:
     """Fills the gaps of a Sentinel-2 time series in this process.
@@ -65,21 +68,27 @@ def fill(
             of the series.
         every: instead of `dates`, a number of days (counted from 1 January of the first year), or `month` for the 15th
             of every month.
-        options: passed to `SamplingOptions`, for example `mask_dilation`, `steps` or `seed`.
+        indices: vegetation indices to add, ndvi or ndre, with the standard deviation of each filled value.
+        options: passed to `SamplingOptions`, for example `mask_dilation`, `seed`, `replace_suspect` or `samples`, the
+            number of possible series to draw.
 
     Returns:
         The same dataset with the gaps in the model's bands filled and every other value unchanged. Because masks rarely
         reach the very edge of a cloud, they are first dilated as in the model's training (by 2 pixels for the shipped
         model), or by `mask_dilation` pixels. The result also has `gap_mask` (true where filled), `provenance` (0
         observed, 1 filled, 2 extrapolated: the pixel was observed only before or only after, 3 unknown: hardly ever
-        observed, or not for half a year), `never_observed` (true where no date is observed), `uncertainty` (band, time,
-        y, x: standard deviation of each filled value, in reflectance; only for models that estimate it) and attributes
-        that record how it was made. With `dates` or `every`, other variables over time are left out.
+        observed, or not for half a year), `suspect` (1 where a pixel counts as observed, but is probably cloud, haze or
+        shadow that the mask missed; filled only with `replace_suspect`), `never_observed` (true where no date is
+        observed), `uncertainty` (band, time, y, x: standard deviation of each filled value, in reflectance; only for
+        models that estimate it) and attributes that record how it was made. With `samples`, it has `samples` (sample,
+        band, time, y, x: reflectance; where a pixel is observed, the same in all); with `indices`, `NDVI` and
+        `NDVI_uncertainty` (time, y, x). With `dates` or `every`, other variables over time are left out.
 
     Raises:
         UserError: the dataset has no bands or too few for the model, bands under other names such as `B2`, other
             dimensions, values that cannot be reflectance, unmasked pixels that are 0 in every band, a mask with other
-            values, no observed pixel, or neither a mask nor a missing pixel.
+            values, no observed pixel, neither a mask nor a missing pixel, an index is unknown or needs other bands, or
+            an option does not exist or has a value that makes no sense.
 
     Warns:
         UserWarning: a band is not among those that the model fills, and keeps its gaps; or the values probably still
@@ -93,7 +102,8 @@ def fill(
             f"mask is the name of a variable, not {type(mask).__name__}: assign the mask to the dataset first"
         )
     masks = (CLOUD_CLASSES, GAP_MASK) if mask is None else (mask,)
-    series = series_of(_checked(dataset, masks, is_required=mask is not None), _WHERE, masks)
+    checked = _checked(dataset, masks, is_required=mask is not None)
+    series = series_of(checked, _WHERE, masks, needs_crs=False)  # the result lies where the dataset does
     for remark in series.remarks:
         warnings.warn(remark, stacklevel=2)
     if series.clouds is None:
@@ -104,9 +114,9 @@ def fill(
             )
         clear = np.full((len(series.optical), *series.size), CLEAR, np.uint8)
         series = replace(series, clouds=clear)
-    sampling = SamplingOptions(**options)
+    sampling = SamplingOptions.named(options)
     wanted = dates_wanted(series.optical.dates, dates, every)
-    gap_free = fill_gaps(loaded, series, sampling, where=_WHERE, dates=wanted)
+    gap_free = fill_gaps(loaded, series, sampling, where=_WHERE, dates=wanted, indices=indices)
     if wanted is not None:
         dataset = _at_dates(dataset, series.optical.dates.astype("datetime64[D]"), wanted)
     filled, gaps = gap_free.series, gap_free.gap_mask
@@ -121,21 +131,30 @@ def fill(
     added = {
         GAP_MASK: xarray.Variable(_DIMENSIONS, gaps, {"long_name": f"filled in {' '.join(filled.optical.bands)}"}),
         PROVENANCE: xarray.Variable(_DIMENSIONS, filled.layers[PROVENANCE], PROVENANCE_FLAGS),
+        SUSPECT: xarray.Variable(_DIMENSIONS, filled.layers[SUSPECT], SUSPECT_FLAGS),
         NEVER_OBSERVED: xarray.Variable(_DIMENSIONS[1:], observed_never, {"long_name": "observed on no date"}),
     }
     result = dataset.assign(bands)
     if UNCERTAINTY in filled.layers:
         deviation = filled.layers[UNCERTAINTY].swapaxes(0, 1) / np.float32(REFLECTANCE_SCALE)
         described = {"long_name": "standard deviation of filled values", "units": "1"}
-        result = result.assign_coords(band=list(filled.optical.bands))
         added[UNCERTAINTY] = xarray.Variable(("band", *_DIMENSIONS), deviation.astype(np.float32), described)
+    if SAMPLES in filled.layers:
+        drawn = np.moveaxis(filled.layers[SAMPLES], 0, 2) / np.float32(REFLECTANCE_SCALE)
+        described = {"long_name": "possible series", "units": "1"}
+        added[SAMPLES] = xarray.Variable(("sample", "band", *_DIMENSIONS), drawn.astype(np.float32), described)
+        result = result.assign_coords(sample=np.arange(1, sampling.samples + 1))
+    if UNCERTAINTY in filled.layers or SAMPLES in filled.layers:
+        result = result.assign_coords(band=list(filled.optical.bands))
+    for name, values in gap_free.indices.items():
+        added[name] = xarray.Variable(_DIMENSIONS, values.astype(np.float32), {"units": "1"})
     for variable in added.values():  # They lie where the bands lie
         band = dataset[filled.optical.bands[0]]
         variable.attrs |= _grid_mapping(band.attrs)
         variable.encoding |= _grid_mapping(band.encoding)
     result = result.assign(added)
-    name = loaded.origin or loaded.config.name
-    made = provenance(loaded, name, sampling, gap_free)
+    origin = loaded.origin or loaded.config.name
+    made = provenance(loaded, origin, sampling, gap_free)
     return result.assign_attrs({key.lower(): value for key, value in made.items()})
 
 
@@ -167,8 +186,9 @@ def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool
         if name in dataset.variables and set(dataset[name].dims) != set(_DIMENSIONS):
             shown = ", ".join(map(str, dataset[name].dims)) or "nothing"
             raise UserError(f"dataset: the mask {name} has dimensions {shown}; it needs {', '.join(_DIMENSIONS)}")
-    if "band" in dataset.dims:
-        raise UserError("dataset: has a dimension band, which the result needs for its uncertainty: rename or drop it")
+    for name in ("band", "sample"):
+        if name in dataset.dims:
+            raise UserError(f"dataset: has a dimension {name}, which the result may need itself: rename or drop it")
     for name in masks:
         if name in dataset.variables and dataset[name].dtype == bool:
             # A classification's attributes, such as `nodata`, outlive `isin` but mean nothing for its result.

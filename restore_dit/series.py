@@ -44,8 +44,16 @@ UNCERTAINTY = "uncertainty"
 """Name of the int16 layer [T, C, H, W] with the standard deviation of the values that a network filled, reflectance ×
 10000; 0 where a pixel is observed."""
 
+SAMPLES = "samples"
+"""Name of the int16 layer [T, K, C, H, W] with the K possible series of an ensemble, reflectance × 10000."""
+
 PROVENANCE = "provenance"
 """Name of the uint8 layer [T, H, W] of a filled series that says what each value rests on: one of `Provenance`."""
+
+
+SUSPECT = "suspect"
+"""Name of the uint8 layer [T, H, W] of a filled series that is 1 where a pixel counts as observed, but is probably
+cloud, haze or shadow that the mask missed. If suspect pixels were replaced, it still says where they were."""
 
 
 class Provenance(IntEnum):

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.config import ModelConfig
 from restore_dit.data.exchange import geotiff_archive, netcdf
+from restore_dit.data.exchange.series_dataset import without_radar
 from restore_dit.data.storage import Location, write_bytes_atomically
-from restore_dit.errors import UserError
-from restore_dit.pictures.composites import (
-    INDICES,
-    encode_colours,
-    natural_composite,
-    normalised_difference,
-    robust_stretch,
-)
+from restore_dit.errors import TooLarge, UserError
+from restore_dit.indices import INDICES, index_layers
+from restore_dit.pictures.composites import encode_colours, natural_composite, robust_stretch
 from restore_dit.reconstruction.dates import dates_wanted
 from restore_dit.reconstruction.rasters import geotiffs
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, REFLECTANCE_SCALE, UNCERTAINTY, Acquisitions, TileSeries
+from restore_dit.series import (
+    NEVER_OBSERVED,
+    NO_DATA,
+    REFLECTANCE_SCALE,
+    SAMPLES,
+    UNCERTAINTY,
+    Acquisitions,
+    TileSeries,
+)
 from serving.failures import hiding_operator_errors
 from serving.records import Output, RequestOptions
 from serving.views import write_views
@@ -68,15 +72,28 @@ def require_answerable(
     return dates_wanted(series.optical.dates, wanted.dates, wanted.every)
 
 
+def require_room(name: str, samples: int, dates: int, series: TileSeries, most: int) -> None:
+    """Checks that an ensemble is not larger than the `most` values of a series that are accepted.
+
+    Raises:
+        TooLarge: it is.
+    """
+    values = samples * dates * series.optical.values[0].size
+    if values > most:
+        raise TooLarge(f"{name}: samples={samples} make {values} values; at most {most} are allowed: ask for fewer")
+
+
 @dataclass(frozen=True)
 class Answer:
-    """A reconstructed series, its gap mask [T, H, W], its provenance, and the outputs that were requested."""
+    """A reconstructed series, its gap mask [T, H, W], its provenance, the outputs that were requested, and the indices
+    with their uncertainty, if both were."""
 
     cloudy: TileSeries
     clear: TileSeries
     gap_mask: NDArray[np.bool_]
     attributes: dict[str, str]
     outputs: tuple[Output, ...] = ("reflectance",)
+    indices: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def as_one(self, kind: str) -> bytes:
         """A NetCDF file, which cannot hold previews, or a ZIP archive of Cloud-Optimized GeoTIFFs and previews."""
@@ -140,20 +157,22 @@ class Answer:
             yield f"{self.clear.tile_id}_{date}.png", encode_colours(stretch.apply(image))
 
     def _wanted_bands(self) -> TileSeries:
-        """The reflectance and its uncertainty, if requested."""
-        series = netcdf.without_radar(self.clear)
+        """The reflectance with its samples, and the uncertainty, if requested."""
+        series = without_radar(self.clear)
         if "uncertainty" in self.outputs:
             return series
-        series = replace(series, layers={name: one for name, one in series.layers.items() if name != UNCERTAINTY})
-        if "reflectance" in self.outputs:
+        bare = "reflectance" not in self.outputs
+        left_out = (UNCERTAINTY, SAMPLES) if bare else (UNCERTAINTY,)
+        series = replace(series, layers={name: one for name, one in series.layers.items() if name not in left_out})
+        if not bare:
             return series
         optical = series.optical
         return replace(series, optical=Acquisitions(optical.values[:, :0], optical.dates, ()))
 
-    def _indices(self) -> dict[str, NDArray[np.floating]]:
+    def _indices(self) -> dict[str, NDArray[np.float64]]:
         if "ndvi" not in self.outputs:
             return {}
-        return {"NDVI": normalised_difference(self._reflectance(), self.clear.optical.bands, *INDICES["NDVI"])}
+        return self.indices or index_layers(replace(self.clear, layers={}), ("ndvi",))
 
     def _reflectance(self) -> NDArray[np.floating]:
         """[T, C, H, W], NaN where there are no data."""

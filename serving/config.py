@@ -23,6 +23,7 @@ class LimitsConfig(Section):
     dates: Positive = Field(500, description="maximum number of dates per sensor")
     million_values: Positive = Field(400, description="maximum dates × bands × pixels per sensor, in millions")
     steps: Positive = Field(100, description="maximum number of diffusion steps")
+    samples: int = Field(16, ge=0, le=100, description="maximum number of possible series")
     parse_seconds: Positive = Field(60, description="time limit for parsing an upload")
     upload_seconds: Positive = Field(300, description="time limit for sending an upload")
     work_seconds: Positive = Field(3600, description="time limit for a reconstruction")

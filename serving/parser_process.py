@@ -110,6 +110,7 @@ def series_message(series: TileSeries) -> tuple[str, list[NDArray[Any]]]:
         "clouds": series.clouds is not None,
         "radar": {track: described(one) for track, one in series.radar.items()},
         "georeference": None if place is None else [place.crs, place.transform],
+        "remarks": series.remarks,
     }
     arrays: list[NDArray[Any]] = [series.optical.values]
     if series.clouds is not None:

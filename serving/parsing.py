@@ -54,6 +54,7 @@ class _Answer(BaseModel):
     clouds: bool = False
     radar: dict[str, _Sensor] = {}
     georeference: tuple[str, tuple[float, float, float, float, float, float]] | None = None
+    remarks: Annotated[list[Annotated[str, Field(max_length=2000)]], Field(max_length=10)] = []
 
 
 class _Child:
@@ -124,6 +125,7 @@ def read_series(answer: _Answer, stream: BinaryIO, limits: SeriesLimits) -> Tile
         clouds=array(np.uint8, len(optical), height, width) if answer.clouds else None,
         radar={track: acquisitions(one) for track, one in answer.radar.items()},
         georeference=None if answer.georeference is None else Georeference(*answer.georeference),
+        remarks=tuple(answer.remarks),
     )
 
 

@@ -27,6 +27,7 @@ class UnavailableMiddleware:
             nonlocal begun
             if message["type"] == "http.response.start":
                 kind = dict(message.get("headers") or ()).get(b"content-type", b"")
+                # Ray Serve's own 404 is held back, and with it its body, which follows as a message of its own.
                 begun = not (message["status"] == 404 and kind.startswith(b"text/plain"))
             if begun:
                 await send(message)

@@ -26,7 +26,7 @@ from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions
 from restore_dit.series import TileSeries
-from serving.answers import Answer, require_answerable
+from serving.answers import Answer, require_answerable, require_room
 from serving.config import AT_ONCE, ServingConfig
 from serving.failures import hiding_operator_errors
 from serving.inputs import Inputs
@@ -77,7 +77,8 @@ class Reconstructor:
         """
         series, model = await self._read(request)
         height, width = series.size
-        if not directly or len(series.optical) * height * width > self._config.direct_pixels:
+        pixels = len(series.optical) * height * width * (1 + request.wanted.samples)
+        if not directly or pixels > self._config.direct_pixels:
             return None
         cancelled = threading.Event()
         try:
@@ -131,6 +132,9 @@ class Reconstructor:
             together = np.union1d(series.optical.dates.astype("datetime64[D]"), dates)
             bands = len(series.optical.bands)
             self._config.limits.series.require(request.name, len(together), *series.size, bands)
+        if request.wanted.samples:
+            frames = len(series.optical) if dates is None else len(dates)
+            require_room(request.name, request.wanted.samples, frames, series, self._config.limits.series.values)
         return series, ServedModel(name, model)
 
     async def _filled(
@@ -150,6 +154,8 @@ class Reconstructor:
                 precision=self._config.precision,
                 mask_dilation=wanted.mask_dilation,
                 sampler=wanted.sampler,
+                replace_suspect=wanted.replace_suspect,
+                samples=wanted.samples,
             )
 
             def report(done: int, total: int) -> None:
@@ -160,9 +166,12 @@ class Reconstructor:
             known = series if series.clouds is not None else self._with_clouds(series)
             sample = self._remote_sampling(name, options, cancelled)
             dates = dates_wanted(known.optical.dates, wanted.dates, wanted.every)
-            filled = fill_gaps(model, known, options, report, sample, dates)
+            indices = ("ndvi",) if {"ndvi", "uncertainty"} <= set(wanted.outputs) else ()
+            filled = fill_gaps(model, known, options, report, sample, dates, indices=indices)
             made = provenance(model, name, options, filled)
-            return Answer(at_dates(known, dates), filled.series, filled.gap_mask, made, wanted.outputs)
+            if known.remarks:
+                made |= {"REMARKS": " ".join(known.remarks)}
+            return Answer(at_dates(known, dates), filled.series, filled.gap_mask, made, wanted.outputs, filled.indices)
 
         seconds = self._config.limits.work_seconds
         try:

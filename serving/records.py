@@ -60,6 +60,10 @@ class RequestOptions(BaseModel):
     mask_dilation: int | None = Field(
         None, ge=0, le=32, description="pixels by which masks of cloud and shadow are dilated"
     )
+    samples: int = Field(0, ge=0, description="possible series to draw beside the filled one")
+    replace_suspect: bool = Field(
+        False, description="fill observed pixels, too, that are probably cloud, haze or shadow which the mask missed"
+    )
     dates: Annotated[tuple[str, ...], Listed] = Field(
         (),
         max_length=2000,

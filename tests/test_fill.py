@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,17 @@ import pytest
 import xarray
 
 import restore_dit
+from restore_dit.client import Reconstruction
 from restore_dit.config import RunConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
+from restore_dit.config.examples import RadarConfig
 from restore_dit.data.exchange import netcdf
-from restore_dit.data.exchange.netcdf import SEN2COR_MISSING
+from restore_dit.data.exchange.series_dataset import SEN2COR_MISSING, series_of
 from restore_dit.reconstruction.model_directory import Model
+from restore_dit.reconstruction.rasters import write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, Provenance, TileSeries
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, SAMPLES, SUSPECT, Provenance, TileSeries
 from tests.messages import refused
 
 
@@ -67,8 +71,32 @@ def test_what_was_observed_stays_and_the_rest_is_what_the_model_says(dataset, se
     np.testing.assert_array_equal(filled["S1A_VV"], dataset["S1A_VV"])
 
 
+def test_suspect_pixels_are_marked_and_replaced_on_demand(dataset, series, small_model: Model):
+    clear = (dataset["clouds"] == 0).values
+    frame = int(clear[2:-2].sum(axis=(1, 2)).argmax()) + 2
+    cloudy = dataset.copy(deep=True)
+    for band in [name for name in dataset.data_vars if str(name).startswith("B")]:
+        cloudy[band].values[frame, 4:16, 4:16] = 0.6
+    plain = restore_dit.fill(cloudy, small_model)
+    suspect = plain[SUSPECT].values == 1
+    assert suspect[frame, 5:15, 5:15].mean() > 0.9
+    assert plain[SUSPECT].dtype == np.uint8
+    np.testing.assert_array_equal(plain["B08"].values[suspect], cloudy["B08"].values[suspect])
+    replaced = restore_dit.fill(cloudy, small_model, replace_suspect=True)
+    np.testing.assert_array_equal(replaced[SUSPECT], plain[SUSPECT])
+    np.testing.assert_array_equal(replaced["gap_mask"], plain["gap_mask"].values | suspect)
+    assert (replaced["provenance"].values[suspect] != Provenance.OBSERVED).all()
+    assert (replaced["B08"].values != cloudy["B08"].values)[suspect].all()
+    assert (
+        replaced.attrs["suspect_share"]
+        == plain.attrs["suspect_share"]
+        == f"{suspect.sum() / (~plain['gap_mask'].values).sum():.4f}"
+    )
+    assert (plain.attrs["suspect_replaced"], replaced.attrs["suspect_replaced"]) == ("no", "yes")
+
+
 def test_the_pixels_lie_where_they_lay(dataset, series):
-    assert netcdf.series_of(dataset, "dataset").georeference == series.georeference
+    assert series_of(dataset, "dataset").georeference == series.georeference
 
 
 def test_integers_come_out_as_integers(dataset, small_model: Model):
@@ -151,6 +179,42 @@ def test_a_network_of_pixels_says_how_sure_it_is(dataset, pixels_run, small_mode
     assert (filled["uncertainty"].where(~gaps, 0) == 0).all()
 
 
+def test_an_ensemble_is_the_same_through_every_door(dataset, series, pixels_run, tmp_path):
+    """In xarray, from the library and in a file: the same integers."""
+    model, options = pixels_model(pixels_run), {"samples": 2, "calibrate": False, "seed": 5}
+    filled = restore_dit.fill(dataset, model, indices=("ndvi",), **options)
+    assert filled["samples"].dims == ("sample", "band", "time", "y", "x")
+    assert filled["NDVI"].dims == filled["NDVI_uncertainty"].dims == ("time", "y", "x")
+    assert filled["sample"].values.tolist() == [1, 2]
+    found = np.rint(filled["samples"].values * 10_000).astype(np.int16).swapaxes(1, 2)
+    gaps = filled["gap_mask"].values
+    assert (found[0] != found[1]).any(axis=1)[gaps].mean() > 0.9
+    assert (filled["NDVI_uncertainty"].values[gaps] > 0).mean() > 0.9
+    assert (filled["NDVI_uncertainty"].values[~gaps] == 0).all()
+
+    from_library = fill_gaps(model, series, SamplingOptions(**options))
+    assert not from_library.indices
+    np.testing.assert_array_equal(from_library.series.layers[SAMPLES].swapaxes(0, 1), found)
+    write_netcdf(str(tmp_path / "one.nc"), from_library.series, from_library.gap_mask)
+    read = netcdf.decode((tmp_path / "one.nc").read_bytes(), "one")
+    np.testing.assert_array_equal(Reconstruction(read, gaps).samples, found)
+    assert len(Reconstruction(series, gaps).samples) == 0
+
+
+def test_an_index_comes_with_its_uncertainty_even_without_samples(dataset, pixels_run, small_model: Model):
+    model, few = pixels_model(pixels_run), dataset[["B04", "B08", "B11", "clouds"]]
+    filled = restore_dit.fill(few, model, indices=("ndvi",), calibrate=False)
+    assert "samples" not in filled
+    assert (filled["NDVI_uncertainty"].where(filled["gap_mask"], 1) > 0).mean() > 0.99
+    infrared, red = filled["B08"], filled["B04"]
+    np.testing.assert_allclose(filled["NDVI"], (infrared - red) / (infrared + red), atol=1e-5)
+    without = restore_dit.fill(dataset, small_model, indices=("ndvi",))
+    assert "NDVI" in without
+    assert "NDVI_uncertainty" not in without
+    with refused("ndre", "B8A"):
+        restore_dit.fill(few, model, indices=("ndre",))
+
+
 def test_masks_mean_what_they_say_or_are_refused(dataset, small_model: Model):
     """NaN in a mask is missing, a coordinate is a mask too, and of two masks each counts; what is neither 0 nor 1 is no
     mask."""
@@ -187,6 +251,18 @@ def test_a_scene_classification_is_no_mask_and_the_message_shows_how_to_make_one
     assert {value for value, means in worldcereal.items() if means != "clear"} == set(SEN2COR_MISSING)
 
 
+@pytest.mark.parametrize("attribute", ["nodata", "_FillValue", "missing_value"])
+def test_a_mask_of_integers_may_keep_its_classifications_value_for_no_data(dataset, small_model: Model, attribute):
+    expected = restore_dit.fill(dataset, small_model)["gap_mask"]
+    inherited = dataset["clouds"].assign_attrs({attribute: 0})
+    as_read = dataset["clouds"].astype(np.float32).where(dataset["clouds"] != 0)  # by xarray from a file
+    as_read.encoding[attribute] = 0
+    for clouds in (inherited, as_read) if attribute != "nodata" else (inherited,):
+        np.testing.assert_array_equal(
+            restore_dit.fill(dataset.assign(clouds=clouds), small_model)["gap_mask"], expected
+        )
+
+
 def test_a_named_mask_is_the_only_one_and_clouds_keeps_its_classes(dataset, small_model: Model):
     both = dataset.assign(gap_mask=dataset["clouds"] * 0 + 1)
     expected = restore_dit.fill(dataset, small_model)["gap_mask"]
@@ -199,6 +275,23 @@ def test_errors_are_about_the_dataset(dataset, small_model: Model):
         with refused("dataset", *facts) as caught:
             restore_dit.fill(wrong, small_model)
         assert "tile" not in str(caught.value)
+
+
+def test_coordinates_need_no_crs(dataset, small_model: Model):
+    placed = dataset.drop_vars("spatial_ref")
+    for band in placed.data_vars.values():
+        band.attrs.pop("grid_mapping", None)
+    filled = restore_dit.fill(placed, small_model)
+    np.testing.assert_array_equal(filled["gap_mask"], restore_dit.fill(dataset, small_model)["gap_mask"])
+    xarray.testing.assert_equal(filled["x"], dataset["x"].drop_vars("spatial_ref", errors="ignore"))
+
+
+def test_a_model_that_pairs_radar_says_of_the_dataset_what_it_lacks(dataset, small_model: Model):
+    data = small_model.config.data.model_copy(update={"radar": RadarConfig(track="S1X", pairing="nearest_date")})
+    paired = replace(small_model, config=small_model.config.model_copy(update={"data": data}))
+    with refused("dataset", "S1X") as caught:
+        restore_dit.fill(dataset, paired)
+    assert "tile" not in str(caught.value)
 
 
 def test_the_dilation_that_a_result_states_is_what_was_done(dataset, small_model: Model):
@@ -279,9 +372,18 @@ def test_what_it_cannot_use_is_named(dataset, small_model: Model):
     power = {name: 10 ** (dataset[name] / 10) for name in ("S1A_VV", "S1A_VH")}
     with refused("S1A_VH", "dB"):
         restore_dit.fill(dataset.assign(power), small_model)
-    for option, value in (("mask_dilation", -1), ("mask_dilation", 33), ("steps", 0), ("steps", "4")):
+    for option, value in (
+        ("mask_dilation", -1),
+        ("mask_dilation", 33),
+        ("steps", 0),
+        ("steps", "4"),
+        ("seed", "a"),
+        ("sampler", "best"),
+    ):
         with refused(option, value):
             restore_dit.fill(dataset, small_model, **{option: value})
+    with refused("step", "steps"):
+        restore_dit.fill(dataset, small_model, step=3)
     with refused("str"):
         restore_dit.fill("site.nc", small_model)  # type: ignore[arg-type]
     with refused("band"):

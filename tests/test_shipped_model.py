@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from restore_dit.evaluation.baselines import fill as baseline
 from restore_dit.model.denoiser import Denoiser
 from restore_dit.reconstruction.model_description import locate_model
 from restore_dit.reconstruction.model_directory import Model, load_model, save_model
-from restore_dit.reconstruction.reconstruct import reconstruct
+from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import S2_BANDS, days_since_origin
 
@@ -33,6 +34,22 @@ def test_it_is_small_and_says_what_it_is(shipped: Model):
     card = (folder / "README.md").read_text()
     assert all(word in card for word in ("MIT", "simulated", "dB"))
     assert not any(text.startswith(("/", "file:")) for text in (shipped.config.data.store, shipped.config.output))
+
+
+def test_bright_snow_is_filled_as_bright_as_it_is(shipped: Model):
+    snow = 11_000
+    tile = simulate_tile(SimulationConfig(height=16, width=16), 3, 0)
+    assert tile.clouds is not None
+    frames = np.arange(24)
+    values, clouds = tile.optical.values[frames].copy(), np.zeros_like(tile.clouds[frames])
+    values[6:15] = snow
+    clouds[[8, 11], :, 4:] = clouds[12] = 1
+    optical = replace(tile.optical, values=values, dates=tile.optical.dates[frames])
+    filled = fill_gaps(shipped, replace(tile, optical=optical, clouds=clouds), SamplingOptions())
+    hidden = filled.gap_mask & ((frames >= 8) & (frames <= 12))[:, None, None]
+    assert hidden.sum() > 500
+    errors = filled.series.optical.values.swapaxes(0, 1)[:, hidden] - snow
+    assert np.abs(errors).max() < 0.03 * snow
 
 
 @pytest.mark.slow

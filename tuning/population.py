@@ -52,6 +52,7 @@ def exploit(
     dice = random.Random(f"{sweep.search.seed} {step}")
     for name, source_name in followers(reached, sweep.population.share, dice).items():
         trial, source = by_name[name], by_name[source_name]
+        # Interrupted between two copies, the sweep calls this again for the same step: copies that were made stay.
         if any(done.step == step for done in trial.exploits):
             continue
         near = random.Random(f"{sweep.search.seed} {step} {name}")
@@ -59,6 +60,7 @@ def exploit(
         new = Exploit(step=step, source=source_name, before=trial.values)
         trial = trial.model_copy(update={"values": values, "exploits": [*trial.exploits, new]})
         from_, to = (folder.trials.join(run, "state") for run in (source.run_at(step), trial.run_name))
+        # The state before the record: a record without its state would train on with weights of the former values.
         resume_state.copy_latest(from_, to)
         folder.write(trial)
         replaced.append(trial)

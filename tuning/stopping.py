@@ -67,6 +67,7 @@ class CooperativeAsha(AsyncHyperBandScheduler):
             stop_last_trials=False,
         )
         controller: Any = None  # ASHA does without
+        # A resumed sweep compares its trials with those that ended before it was stopped.
         for name, curve in curves:
             trial: Any = SimpleNamespace(trial_id=name)  # the only attribute that ASHA reads
             self.on_trial_add(controller, trial)
@@ -80,6 +81,8 @@ class CooperativeAsha(AsyncHyperBandScheduler):
             return TrialScheduler.CONTINUE
         verdict = super().on_trial_result(tune_controller, trial, result)
         if verdict == TrialScheduler.STOP and result["step"] < self.total_steps:
+            # Waits until it is on the list: the trial asks right after its report, and would
+            # otherwise train on to the next rung.
             ray.get(self.stops.add.remote(trial.config["trial"]["name"]), timeout=60)
         return TrialScheduler.CONTINUE
 

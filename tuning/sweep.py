@@ -76,7 +76,8 @@ def plan_sweep(sweep: SweepConfig) -> PlannedSweep:
         raise UserError(f"{base.data.store}: the validation split is empty; raise run.data.split.validation_fraction")
     if sweep.model is None and base.training.validate_every > setup.total_steps:
         raise UserError(
-            f"run.training.validate_every={base.training.validate_every}: a trial has only {setup.total_steps} steps"
+            f"run.training.validate_every={base.training.validate_every}: a trial has only {setup.total_steps} steps "
+            f"and would never be scored; set it to at most {setup.total_steps}, or raise run.training.epochs"
         )
     folder.claim(sweep)
     return PlannedSweep(sweep, folder, base, setup)
@@ -98,6 +99,7 @@ def _for_any_process(sweep: SweepConfig) -> SweepConfig:
 def run_sweep(plan: PlannedSweep, on_trial: OnTrial = lambda trial: None) -> list[Trial]:
     """Runs the remaining trials, then repeats the best ones with other seeds. Returns the records of all trials."""
     sweep, folder = plan.sweep, plan.folder
+    # Tune's own stopping kills trials; see `tuning.stopping` for why they are asked instead.
     stops = stop_list()
     decoded = None
     if plan.base.data.cache_decoded and plan.base.workers.count and sweep.model is None:
@@ -224,9 +226,13 @@ def _tune(
             scheduler=scheduler,
             num_samples=trials,
             reuse_actors=True,  # because a process takes seconds to start
+            # Tune only counts a trial's own process, not the workers that it starts: without a limit,
+            # trials would block each other.
             max_concurrent_trials=sweep.concurrent or trials_at_a_time(workers, cluster_job.node_resources()),
         ),
         run_config=tune.RunConfig(
+            # A new name each time: Tune would resume a known one from its own state, but the
+            # records decide what is left to do.
             name=f"attempt-{uuid.uuid4().hex[:12]}",
             storage_path=notes.path,
             storage_filesystem=notes.filesystem,

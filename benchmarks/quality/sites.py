@@ -11,7 +11,7 @@ from restore_dit.config import TargetConfig
 from restore_dit.config.clouds import DetectionConfig
 from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.simulation import SimulationConfig
-from restore_dit.data.cubes.site_plan import plan_cubes
+from restore_dit.data.cubes.site_series import plan_cubes
 from restore_dit.data.examples.targets import TARGET, decide_by_record
 from restore_dit.data.runner import run
 from restore_dit.data.simulation.simulate import plan_simulation

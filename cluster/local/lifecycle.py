@@ -105,6 +105,7 @@ def _start(plan: ClusterPlan, say: Callable[[str], None]) -> ClusterRecord:
         write_record(record)
         if plan.runner.user is not None:
             folder.chmod(0o711)  # lets the other user reach the folders of its nodes
+        # Created empty with its mode, then written: no other user can read it, not even for a moment.
         record.token_file.touch(mode=0o600)
         record.token_file.write_text(secrets.token_hex(32))
         record.environment_file.write_text(_shell_lines(record))
@@ -113,6 +114,7 @@ def _start(plan: ClusterPlan, say: Callable[[str], None]) -> ClusterRecord:
             extra = metrics | dict(plan.environment)
             record.nodes.append(start_node(node, place, folder, record.token_file, plan.runner, extra))
             write_record(record)
+            # Workers start once the head answers: `ray start --address` may wait without end for a head that does not.
             if index == 0:
                 _wait(record, 1, plan.seconds, say)
         _wait(record, plan.nodes, plan.seconds, say)
@@ -260,6 +262,7 @@ def _end(record: ClusterRecord) -> None:
     for process in remaining:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+    # Drivers of jobs are children of no node, and Ray's own processes may outlive a parent that was killed.
     left = _marked(record)
     for process in left:
         with suppress(psutil.NoSuchProcess):

@@ -103,6 +103,7 @@ def environment(folder: Path, token: Path, runner: Runner) -> dict[str, str]:
     Variables meant for another Ray cluster are left out and, if another user runs the node, so are those that refer to
     the caller's home directory."""
     ours = threads.ray_environment(os.environ)
+    # Variables such as RAY_ADDRESS would make the head join the caller's other cluster.
     ours = {name: value for name, value in ours.items() if not name.startswith("RAY_")}
     ours |= LOOPBACK_ONLY | {
         MARK: str(folder),
@@ -141,6 +142,7 @@ LOOPBACK = "127.0.0.1"
 
 def free_ports(count: int) -> list[int]:
     """`count` different ports that are free at the moment."""
+    # All are held open at once, or the system would hand out the same port several times.
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:

@@ -76,6 +76,7 @@ def follow(
             asyncio.run(_stream(client, job_id, followed))
         try:
             details = client.job(job_id)
+            # After the status: what the job printed before it ended is then in the log that is read.
             _add_rest(client, job_id, followed)
         except Unreachable as error:
             now = time.monotonic()

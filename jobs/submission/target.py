@@ -47,6 +47,9 @@ def find_target(address: str | None) -> Target:
     local = [record for record in records() if record.alive]
     default = next((record.dashboard for record in local if record.name == "default"), None)
     given = address or os.environ.get("RAY_API_SERVER_ADDRESS") or default
+    if not given and local:
+        others = ", ".join(f"{record.dashboard} ('{record.name}')" for record in local)
+        raise UserError(f"no cluster: give --address; local clusters: {others}", status=2)
     if not given:
         raise UserError(
             "no cluster: give --address http://HEAD:8265, set RAY_API_SERVER_ADDRESS, or start a cluster on this "

@@ -18,6 +18,9 @@ class SamplingConfig(Section):
     steps: Positive | None = Field(None, description="diffusion steps; if unset, from the model's configuration")
     sampler: SamplerName | None = Field(None, description="if unset, from the model's configuration")
     seed: int = Field(0, description="seed of the sampling noise")
+    samples: int = Field(
+        0, ge=0, le=100, description="possible series to draw beside the filled one (NetCDF, or further GeoTIFFs)"
+    )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="number format of the network: fp32 or, faster on GPUs, bf16"
     )
@@ -32,6 +35,11 @@ class SamplingConfig(Section):
         True,
         description="where two orbits see a place, estimate from the series how their dates differ, fill it without "
         "that difference and put it back (pixel networks)",
+    )
+    replace_suspect: bool = Field(
+        False,
+        description="fill observed pixels, too, that are probably cloud, haze or shadow which the mask missed, and do "
+        "not use them to fill others; they are marked in any case",
     )
 
 
@@ -80,6 +88,10 @@ class ReconstructionConfig(Section):
     every: str = Field(
         "",
         description="instead of `dates`: a number of days, or month for the 15th of every month",
+    )
+    indices: tuple[str, ...] = Field(
+        (),
+        description="vegetation indices to write as well, ndvi or ndre, with the standard deviation of filled values",
     )
     format: Literal["cog", "netcdf"] = Field(
         "cog", description="cog: Cloud-Optimized GeoTIFFs, one per date; netcdf: one file per tile"

@@ -102,6 +102,9 @@ def _explain(model: type[BaseModel], error: Any) -> str:
         ]
         hint = f"did you mean '{near[0]}'?" if near else f"valid keys: {', '.join(section.model_fields)}"
         return f"unknown key '{key}': {hint}"
+    if error["type"] == "model_type":
+        keys = ", ".join(_section(model, location).model_fields)
+        return f"{key}: must be a section with keys such as {keys}, not {error['input']!r}"
     message = error["msg"].removeprefix("Value error, ")
     return (
         f"{key}: {message} (got {error['input']!r})"

@@ -60,6 +60,7 @@ def run(
                     pace.commit(partial(writer.commit, recover=False))
                 on_outcome(outcome, done, len(plan.todo))
     except BaseException:
+        # Ctrl-C and errors of the cluster end here, too. What is written but not committed would be made again.
         if writer.uncommitted:
             with suppress(UserError):  # the error that ended the run is the one to report
                 writer.commit()

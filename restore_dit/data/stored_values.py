@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
-from restore_dit.series import INDEX_SCALE, MIN_BANDS, NO_DATA, REFLECTANCE_SCALE, Acquisitions
+from restore_dit.series import DECIBEL_SCALE, INDEX_SCALE, MIN_BANDS, NO_DATA, REFLECTANCE_SCALE, Acquisitions
 
 _LARGEST = np.iinfo(np.int16).max
 
@@ -173,6 +173,25 @@ def require_backscatter(decibel: NDArray[np.floating], where: str, advice: str) 
     median = float(np.nanmedian(decibel))
     if not _PLAUSIBLE_VH[0] <= median <= _PLAUSIBLE_VH[1]:
         raise UserError(f"{where} has a median of {median:.3g} dB, which is implausible for land: {advice}")
+
+
+def require_stored_backscatter(radar: Acquisitions, where: str) -> None:
+    """`require_backscatter` of stored values in VH, if there are any."""
+    if "VH" not in radar.bands:
+        return
+    stored = radar.values[:, radar.bands.index("VH")]
+    decibel = np.where(stored == NO_DATA, np.nan, stored / DECIBEL_SCALE)
+    require_backscatter(decibel, where, "give backscatter in dB, as numbers or integers of dB × 100")
+
+
+def require_more_than_bytes(dtype: np.dtype[Any], is_scaled: bool, where: str) -> None:
+    """Checks that values are not bytes without a scale, which are neither reflectance × 10000 nor dB × 100.
+
+    Raises:
+        UserError: they are.
+    """
+    if dtype.itemsize == 1 and not is_scaled:
+        raise UserError(f"{where} has the type {dtype}, whose values mean nothing without a scale factor")
 
 
 def index_to_stored(index: NDArray[np.floating]) -> NDArray[np.int16]:

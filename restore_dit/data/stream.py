@@ -166,6 +166,7 @@ def step_batches(
     rank's share of the CPUs that all training workers together (`cpus_for_training`) leave free. `source` refers to a
     `StreamSource`; with `decoded` (see `cache_decoded`) no tile is read.
     """
+    # Ray Data would take every free CPU. With a share for each rank, no rank starves the others.
     silence()
     cpus = max((ray.cluster_resources().get("CPU", 0) - cpus_for_training) / world_size, cpus_a_task)
     sizes = range(1, min(micro_batch_size, MAX_EXAMPLES_A_BLOCK) + 1)
@@ -178,10 +179,12 @@ def step_batches(
         dataset.context.target_max_block_size = None  # blocks must not be split: they are counted
         call_at_each_step(dataset.context, LoopThrottle)
         options = dataset.context.execution_options
+        # Otherwise, blocks arrive as they are finished, and the run would depend on the speed of the nodes.
         options.preserve_order = True
         options.resource_limits = options.resource_limits.copy(cpu=cpus)
         blocks: list[dict[str, Any]] = []
         for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2):
+            # A block that Ray Data cut would shift all later examples by some places, without an error.
             if len(block["weight"]) != block_size:
                 raise RuntimeError(f"Ray Data cut a block of {block_size} examples to {len(block['weight'])}")
             blocks.append(block)

@@ -108,6 +108,7 @@ def _dataset(plan: Plan[Any, Any], workers: int | None) -> ray.data.Dataset:
     count = min(count, len(groups))
     advice = "set workers to at most that many, or use_gpu=false" if plan.use_gpu else ""
     cluster_job.await_room([bundle] * (count if plan.use_gpu else 1), advice=advice)
+    # Once for all tasks: with each of them, a model would be pickled and sent again.
     work = ray.put(plan.work)
     how: dict[str, Any]
     if plan.stays:
@@ -130,7 +131,7 @@ def _dataset(plan: Plan[Any, Any], workers: int | None) -> ray.data.Dataset:
     rows = ray.data.from_items([{"group": _Group(group)} for group in groups], override_num_blocks=len(groups))
     with warnings.catch_warnings():
         # Ray 2.60 deprecates `max_retries` and `max_restarts` without a replacement; without them, a task is retried
-        # for ever.
+        # without end.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         dataset = rows.flat_map(**how, num_cpus=1, num_gpus=1 if plan.use_gpu else 0, memory=plan.memory)
     dataset.context.enable_progress_bars = False

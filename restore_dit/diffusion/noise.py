@@ -43,19 +43,18 @@ def field_noise(
     C−1. Coordinates may be any integers, including negative ones; two calls agree bit for bit wherever their
     coordinates do."""
     of_seed = mixed(np.array([seed & 0xFFFFFFFFFFFFFFFF], dtype=np.uint64))
-    of_day = chained(of_seed, days)
-    noise = np.empty((len(days), bands, len(rows), len(columns)), dtype=np.float32)
+    of_rows = chained(chained(of_seed, days)[:, None], rows).ravel()  # of all dates, since an area may be small
+    noise = np.empty((bands, len(of_rows), len(columns)), dtype=np.float32)
     rows_at_once = max(1, PIXELS_AT_ONCE // max(1, len(columns)))
-    for frame, day_bits in enumerate(of_day):
-        for first in range(0, len(rows), rows_at_once):
-            chunk = slice(first, first + rows_at_once)
-            of_row = chained(day_bits, rows[chunk])
-            of_pixel = chained(of_row[:, None], columns)
-            for band in range(0, bands, 2):
-                pair = normal_pair(chained(of_pixel, np.array([band // 2])))
-                for offset in range(min(2, bands - band)):
-                    noise[frame, band + offset, chunk] = pair[offset]
-    return noise
+    # In chunks that stay in the cache; each value depends on its coordinates alone, so the chunks leave no trace.
+    for first in range(0, len(of_rows), rows_at_once):
+        chunk = slice(first, first + rows_at_once)
+        of_pixel = chained(of_rows[chunk, None], columns)
+        for band in range(0, bands, 2):
+            pair = normal_pair(chained(of_pixel, np.array([band // 2])))
+            for offset in range(min(2, bands - band)):
+                noise[band + offset, chunk] = pair[offset]
+    return np.ascontiguousarray(noise.reshape(bands, len(days), len(rows), len(columns)).swapaxes(0, 1))
 
 
 def chained(key: Bits | np.uint64, coordinate: NDArray[np.integer]) -> Bits:
@@ -77,6 +76,7 @@ def mixed(bits: Bits) -> Bits:
 
 def normal_pair(bits: Bits) -> tuple[Floats, Floats]:
     """Two independent standard normal arrays from 64 random bits each (Box & Muller 1958); |z| ≤ 6.8."""
+    # Half a unit keeps the value above 0, whose logarithm does not exist.
     uniform = (bits >> UPPER_HALF).astype(np.uint32).astype(np.float32)
     uniform += np.float32(0.5)
     uniform *= np.float32(2.0**-32)
@@ -86,6 +86,7 @@ def normal_pair(bits: Bits) -> tuple[Floats, Floats]:
 
     turn = bits.astype(np.uint32)  # the lower half: 31 bits of angle within a half turn, and which half
     angle = (turn & np.uint32(0x7FFFFFFF)).view(np.int32) - np.int32(2**30)
+    # The sign bit of the radius chooses the half turn: cosine and sine then only need angles within ±π/2.
     radius.view(np.uint32)[...] ^= turn & np.uint32(0x80000000)
     cosine, sine = cosine_and_sine(angle.astype(np.float32) * np.float32(np.pi / 2**31))
     cosine *= radius

@@ -41,6 +41,7 @@ def dpm_solver_pp(schedule: NoiseSchedule, times: Sequence[int]) -> list[Update]
     z_next = (σ_next/σ)·z − α_next·(e^(−h) − 1)·(x̂ + (x̂ − x̂_before) / 2r).
     """
     alpha, sigma = _along(schedule, times)
+    # Pure noise contains no signal: its log ratio is −∞, and the first update is the limit for an infinite stride.
     log_ratio = [math.log(a / s) if a else -math.inf for a, s in zip(alpha, sigma, strict=True)]
     updates = []
     for index in range(len(times) - 1):
@@ -132,6 +133,6 @@ def sample_inpainting(
     return state
 
 
-def to_unit_range(series: Tensor) -> Tensor:
-    """From the network's scale to [0, 1]: clamp(z/2 + 0.5)."""
-    return (series / 2 + 0.5).clamp(0, 1)
+def to_published_scale(series: Tensor, brightest: float = 1.0) -> Tensor:
+    """From the network's scale to the published one: z/2 + 0.5, clipped to [0, brightest]."""
+    return (series / 2 + 0.5).clamp(0, brightest)

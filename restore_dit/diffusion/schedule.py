@@ -89,6 +89,7 @@ class NoiseSchedule:
             # The last step is pure noise. No step is the clean series itself: there would be nothing to predict.
             noise = torch.arange(1, config.steps + 1, dtype=torch.float64) / config.steps
             return cls(1 - noise, noise)
+        # In float32, as published: in float64, the product of a thousand factors differs in its last digits.
         kept = torch.cumprod(1.0 - BETAS[config.schedule](config), dim=0)
         if config.zero_terminal_snr:
             kept = with_zero_terminal_snr(kept)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from restore_dit.config import RadarConfig
 from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.cutting import BOTH_TRACKS
-from restore_dit.data.examples.split import frames_of_part, split_tiles
+from restore_dit.data.examples.plan import frames_of_part, split_tiles
 from restore_dit.data.examples.targets import TARGET, decide_by_record
 from restore_dit.data.items import OnOutcome, Outcome, Plan, RunReport
 from restore_dit.data.loader import TileReader, tile_reader
@@ -201,7 +201,8 @@ def _sampling(config: EvaluationConfig, model: Model) -> str:
     options = sampling_options(config.sampling)
     sampler, steps = options.solver(model)
     calibrated = ", calibrated on each series" if options.calibrates(model) else ""
-    return f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{calibrated}"
+    replaced = ", suspect pixels replaced" if options.replace_suspect else ""
+    return f"{sampler}, {steps} steps, seed {config.sampling.seed}, {config.sampling.precision}{calibrated}{replaced}"
 
 
 def summarise(results: list[TileScores], config: EvaluationConfig, facts: dict[str, str]) -> Report:

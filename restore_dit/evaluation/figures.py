@@ -13,33 +13,30 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from restore_dit.data.storage import write_bytes_atomically
-from restore_dit.pictures.composites import (
-    FALSE_COLOUR,
-    TRUE_COLOUR,
-    Composite,
-    natural_composite,
-    robust_stretch,
-    vegetation_index,
-)
+from restore_dit.indices import vegetation_index
+from restore_dit.pictures.composites import FALSE_COLOUR, TRUE_COLOUR, Composite, natural_composite, robust_stretch
 from restore_dit.pictures.panels import (
     GAP_COLOUR,
     INK,
     OUTLINE_COLOUR,
     WIDTH,
+    PanelGrid,
     outline,
     panel_grid,
     show_images,
 )
 from restore_dit.reconstruction.batch import Reconstructed
-from restore_dit.series import NO_DATA, REFLECTANCE_SCALE
+from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, UNCERTAINTY
 
 FloatArray = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -145,12 +142,7 @@ def strip_figure(
             picture = panel.imshow(one, cmap=colours, norm=norm)
             inside = one[gaps & np.isfinite(one)]
             panel.set_xlabel(f"{inside.mean():.3f} in gaps" if inside.size else "–", fontsize=9, labelpad=2)
-    top, bottom = below[0][-1].get_position(), below[-1][-1].get_position()
-    inch = 1 / float(grid.figure.get_size_inches()[0])
-    bar_axes = grid.figure.add_axes((top.x1 + 0.1 * inch, bottom.y0, 0.13 * inch, top.y1 - bottom.y0))
-    bar = grid.figure.colorbar(picture, cax=bar_axes, extend="max")
-    bar.ax.tick_params(labelsize=9)
-    bar.set_label("mean absolute error,\nreflectance", fontsize=9)
+    _colour_bar(grid, below, picture, "mean absolute error,\nreflectance")
     meaning = "missing in the input, or truth unknown" if unknown[shown].any() else "missing in the input"
     grid.legend([Patch(facecolor=GAP_COLOUR, edgecolor=INK, linewidth=0.5, label=meaning)], _named(composite))
     return grid.figure
@@ -163,29 +155,43 @@ def reconstruction_figure(
     dates: NDArray[np.datetime64],
     bands: Sequence[str],
     *,
+    uncertainty: FloatArray | None = None,
     composites: Sequence[Composite] | None = None,
     frames: Sequence[int] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """A real cloudy series above its reconstruction, two rows per composite, without a known truth.
+    """A real cloudy series above its reconstruction, two rows per composite, without a known truth; below, if given,
+    the uncertainty of what was filled.
 
     Args:
         cloudy: reflectance [T, C, H, W] as acquired (NaN: no data).
         reconstructed: reflectance [T, C, H, W].
         gap_mask: [T, H, W], true where pixels were treated as missing; outlined.
+        uncertainty: standard deviations in reflectance [T, C, H, W], of which the mean over bands is shown in the gaps.
     """
     shown = list(frames) if frames is not None else choose_frames(gap_mask)
     chosen = list(composites) if composites is not None else [natural_composite(bands)]
     rows = ("acquired", "reconstructed")
     labels = [f"{row}\n{composite.name}" if len(chosen) > 1 else row for composite in chosen for row in rows]
-    grid = panel_grid(labels, _iso_dates(dates, shown), (cloudy.shape[2], cloudy.shape[3]), title=title)
-    for composite, above, below in zip(chosen, grid.rows[::2], grid.rows[1::2], strict=True):
+    size, uncertain = (cloudy.shape[2], cloudy.shape[3]), uncertainty is not None
+    labels += ["uncertainty"] * uncertain
+    grid = panel_grid(labels, _iso_dates(dates, shown), size, title=title, right=1.1 if uncertain else 0.1)
+    images = grid.rows[: 2 * len(chosen)]
+    for composite, above, below in zip(chosen, images[::2], images[1::2], strict=True):
         filled = composite.pick(reconstructed, bands)[shown]
         stretch = robust_stretch(filled, np.ones(filled.shape[:3], bool))
         show_images(above, composite.pick(cloudy, bands)[shown], stretch)
         show_images(below, filled, stretch)
         for panel, gaps in zip(above, gap_mask[shown], strict=True):
             outline(panel, gaps)
+    if uncertainty is not None:
+        filled_only = np.where(gap_mask[shown], uncertainty[shown].mean(axis=1), np.nan)
+        inside = filled_only[gap_mask[shown]]
+        norm = Normalize(0, max(float(np.percentile(inside, 98)) if inside.size else 0.0, 1e-3))
+        colours = colormaps[ERROR_COLOURS].with_extremes(bad="white")
+        for panel, one in zip(grid.rows[-1], filled_only, strict=True):
+            picture = panel.imshow(one, cmap=colours, norm=norm)
+        _colour_bar(grid, grid.rows[-1:], picture, "standard deviation,\nreflectance")
     border = Line2D([], [], color=OUTLINE_COLOUR, linewidth=1.5, label="outline of pixels treated as missing")
     grid.legend([border], "; ".join(_named(composite) for composite in chosen))
     return grid.figure
@@ -262,6 +268,16 @@ def series_figure(
     return figure
 
 
+def _colour_bar(grid: PanelGrid, rows: Sequence[Sequence[Axes]], picture: AxesImage, label: str) -> None:
+    """Adds the colour bar of some rows of panels to their right."""
+    top, bottom = rows[0][-1].get_position(), rows[-1][-1].get_position()
+    inch = 1 / float(grid.figure.get_size_inches()[0])
+    axes = grid.figure.add_axes((top.x1 + 0.1 * inch, bottom.y0, 0.13 * inch, top.y1 - bottom.y0))
+    bar = grid.figure.colorbar(picture, cax=axes, extend="max")
+    bar.ax.tick_params(labelsize=9)
+    bar.set_label(label, fontsize=9)
+
+
 def _usual_error(error: FloatArray, gap_mask: Mask) -> float:
     """Upper end of the colour scale for errors [T, H, W]: large for a typical frame, and insensitive to a single bad
     frame."""
@@ -293,13 +309,14 @@ def picture_of(done: Reconstructed) -> bytes:
     """The picture as PNG, in true and false colour as far as the bands allow."""
     bands = done.clear.optical.bands
     order = [done.cloudy.optical.bands.index(band) for band in bands]
-    cloudy = done.cloudy.optical.values[:, order]
+    cloudy, uncertainty = done.cloudy.optical.values[:, order], done.clear.layers.get(UNCERTAINTY)
     figure = reconstruction_figure(
         np.where(cloudy == NO_DATA, np.nan, cloudy / REFLECTANCE_SCALE),
         done.clear.optical.values / REFLECTANCE_SCALE,
         done.gap_mask,
         done.clear.optical.dates,
         bands,
+        uncertainty=None if uncertainty is None else uncertainty / REFLECTANCE_SCALE,
         composites=[one for one in (TRUE_COLOUR, FALSE_COLOUR) if one.available(bands)] or None,
         title=done.cloudy.tile_id,
     )

@@ -14,14 +14,18 @@ from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.examples.cutting import size
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
-from restore_dit.data.examples.normalisation import published_scale_to_reflectance, stored_to_published_scale
+from restore_dit.data.examples.normalisation import (
+    BRIGHT_CEILING,
+    published_scale_to_reflectance,
+    stored_to_published_scale,
+)
 from restore_dit.data.randomness import generator
 from restore_dit.data.store.stored_tile import StoredTile
 from restore_dit.evaluation.baselines import BASELINES, fill
 from restore_dit.evaluation.figures import series_figure, strip_figure, to_png
 from restore_dit.evaluation.frames import REFERENCE, FrameErrors, error_sums
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesScores, score_frames
-from restore_dit.pictures.composites import vegetation_index
+from restore_dit.indices import vegetation_index
 from restore_dit.reconstruction.batch import sampling_options
 from restore_dit.reconstruction.calibration import intervals_of
 from restore_dit.reconstruction.model_directory import Model
@@ -84,7 +88,7 @@ def baseline_methods() -> dict[str, Method]:
     """Every baseline by its name."""
 
     def filled(name: str, series: TileSeries, frames: NDArray[np.intp], gaps: NDArray[np.bool_]) -> Filled:
-        values = stored_to_published_scale(series.optical.values[frames])
+        values = stored_to_published_scale(series.optical.values[frames], BRIGHT_CEILING)
         return Filled(fill(name, values, gaps, days_since_origin(series.optical.dates[frames])))
 
     return {name: partial(filled, name) for name in BASELINES}
@@ -146,7 +150,7 @@ def score_tile(
         unknown = maker.unknown(tile)[trial.frames] | (optical == NO_DATA).any(axis=1)
         gaps = trial.gaps | unknown
         dates = series.optical.dates[trial.frames]
-        published = stored_to_published_scale(optical)
+        published, unclipped = stored_to_published_scale(optical), stored_to_published_scale(optical, BRIGHT_CEILING)
         reflectance = optical.astype(np.float32) / np.float32(REFLECTANCE_SCALE)
         known, missing = ~unknown, gaps & ~unknown
         sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
@@ -156,7 +160,7 @@ def score_tile(
             answer, hidden = method(series, trial.frames, gaps), gaps[:, None]
             prediction = answer.values
             estimates: dict[str, tuple[NDArray[np.float32], NDArray[np.floating]]] = {
-                PUBLISHED_SCALE: (published, np.where(hidden, prediction, published)),
+                PUBLISHED_SCALE: (published, np.where(hidden, prediction.clip(0, 1), published)),
                 REFLECTANCE: (reflectance, np.where(hidden, published_scale_to_reflectance(prediction), reflectance)),
             }
             for scale, (target, estimate) in estimates.items():
@@ -165,7 +169,7 @@ def score_tile(
             sums[name] = error_sums(*estimates[PUBLISHED_SCALE], missing)
             estimated[name] = estimates[REFLECTANCE][1]
             if answer.deviation is not None:
-                in_deviations = np.abs(prediction - published) / answer.deviation
+                in_deviations = np.abs(prediction - unclipped) / answer.deviation
                 widths = intervals_of(answer.calibration)
                 within[name] = np.stack([(in_deviations <= width).mean(axis=1) for width in widths], axis=-1)
         result.missing_pixels += int(missing[trial.scored].sum())

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from restore_dit.data.crs import shown_sides
 from restore_dit.data.store.manifest import BAD_FRAMES
 from restore_dit.data.store.tile_store import TileStore
+from restore_dit.indices import vegetation_index
 from restore_dit.inspection.description import pixel_size_of
-from restore_dit.pictures.composites import Composite, natural_composite, vegetation_index
+from restore_dit.pictures.composites import Composite, natural_composite
 from restore_dit.series import (
     CLEAR,
     CLOUD_NO_DATA,

@@ -100,6 +100,8 @@ class TemporalCrossAttention(CrossAttention):
         key, value = self.key_value(others).chunk(2, dim=-1)
         if key_mask is None:
             return self.mix_frames(self.query(tokens), key, value, None)
+        # A softmax over no key is NaN, in the gradient too. Such rows attend to every key, and
+        # their result is replaced by 0.
         any_key = key_mask.any(dim=1, keepdim=True)
         mixed = self.mix_frames(self.query(tokens), key, value, key_mask | ~any_key)
         return torch.where(any_key[:, :, None, None], mixed, 0)
@@ -124,6 +126,7 @@ class ProductGradient(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, key, value, mask = ctx.saved_tensors
         scale = query.shape[-1] ** -0.5
+        # Recomputed rather than saved, which would keep the scores of all blocks in memory until the backward pass.
         scores = (query * scale) @ key.transpose(-2, -1)
         if mask is not None:
             scores = scores.masked_fill(~mask, -torch.inf)

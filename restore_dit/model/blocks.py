@@ -36,6 +36,7 @@ class AdaptiveNorm(nn.Module):
 
     def __init__(self, hidden_size: int, *, affine: bool) -> None:
         super().__init__()
+        # As published, so that published weights give the published outputs.
         self.eps = 1e-5 if affine else 1e-6
         self.weight = nn.Parameter(torch.ones(hidden_size)) if affine else None
         self.bias = nn.Parameter(torch.zeros(hidden_size)) if affine else None

@@ -9,8 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from restore_dit.config import ModelConfig
 from restore_dit.model.blocks import AdaptiveNorm, Block, RadarTokens
-from restore_dit.model.conditioning import Conditioning
-from restore_dit.model.embeddings import FixedTables, PatchEmbedding, StepEmbedding, date_code, unpatch
+from restore_dit.model.conditioning import Conditioning, FixedTables, StepEmbedding, date_code
 from restore_dit.model.interpolation import interpolate_from_other_dates
 from restore_dit.model.pixel_denoiser import PixelDenoiser
 
@@ -129,7 +128,7 @@ class Denoiser(nn.Module):
     def _input_channels(self, noisy: Tensor, anchor: Tensor | None, conditioning: Conditioning) -> Tensor:
         """The input channels: the noisy series and, if the model is configured with them, the anchor, the departure of
         the observations from the anchor, and the gap mask. The departure shows how this date differs from its
-        neighbours, which also informs about the gaps beside."""
+        neighbours, which also says something about the gaps next to them."""
         channels = [noisy]
         if self.config.anchor == "linear":
             departure = torch.zeros_like(noisy)
@@ -165,3 +164,29 @@ class Denoiser(nn.Module):
 
 AnyDenoiser = Denoiser | PixelDenoiser
 """Any of the networks that can be trained and sampled."""
+
+
+class PatchEmbedding(nn.Module):
+    """Maps p×p pixels of all channels to one token. This is a convolution of stride p, computed as one matrix product
+    on rearranged pixels, so that tokens are in row-major order without a transposed copy."""
+
+    def __init__(self, channels: int, patch_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.projection = nn.Linear(channels * patch_size**2, hidden_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps images [B, T, C, H, W] to tokens [B, T, N, D]."""
+        batch, frames, channels, height, width = images.shape
+        side = self.patch_size
+        grid = images.view(batch, frames, channels, height // side, side, width // side, side)
+        patches = grid.permute(0, 1, 3, 5, 2, 4, 6).reshape(batch, frames, -1, channels * side**2)
+        tokens: Tensor = self.projection(patches.to(self.projection.weight.dtype))
+        return tokens
+
+
+def unpatch(patches: Tensor, rows: int, columns: int, patch_size: int, bands: int) -> Tensor:
+    """Rearranges patches [B, T, N, p·p·C], ordered (row in patch, column in patch, band), to images [B, T, C, H, W]."""
+    batch, frames = patches.shape[:2]
+    grid = patches.view(batch, frames, rows, columns, patch_size, patch_size, bands)
+    return grid.permute(0, 1, 6, 2, 4, 3, 5).reshape(batch, frames, bands, rows * patch_size, columns * patch_size)

@@ -112,9 +112,11 @@ def gather_evidence(values: Tensor, observed: Tensor, dates: Tensor, radar: Rada
     after = torch.where(has_after, after, before)
     linear = torch.where(has_before & has_after, torch.lerp(before, after, share), before)
 
+    # A departure from a value that kriging does not know would only measure the mean of the band.
     backed = (observed & kriging.found).to(values.dtype)
     departure = torch.where(backed > 0, values - kriged, 0)
     visible = backed.sum(dim=(3, 4), keepdim=True)
+    # A frame with few visible pixels says little about its offset: the prior counts as so many pixels without one.
     frame_offset = departure.sum(dim=(3, 4), keepdim=True) / (visible + _FRAME_PRIOR)
     wide_weight, near_weight = _gaussian_sum(backed, _WIDE), _gaussian_sum(backed, _NEAR)
     wide_offset = (_gaussian_sum(departure, _WIDE) + _WIDE_PRIOR * frame_offset) / (wide_weight + _WIDE_PRIOR)
@@ -186,6 +188,7 @@ def radar_evidence(radar: RadarSeries, dates: Tensor, earlier: Tensor, later: Te
         weight = weight / weight.sum(dim=2, keepdim=True).clamp(min=1e-9)
         share = usable / usable.sum(dim=1, keepdim=True).clamp(min=1)
         level = torch.einsum("bs,bskhw->bkhw", share.to(despeckled.dtype), despeckled)[:, None]
+        # Acquisitions further away than a cycle of the orbit (12 days) say nothing about the date itself.
         near = (distance.masked_fill(~usable[:, None], math.inf) < _RADAR_REACH).any(dim=2)[:, :, None, None, None]
         departure = (torch.einsum("bts,bskhw->btkhw", weight.to(despeckled.dtype), despeckled) - level) * near
         area_departure = departure.mean(dim=(3, 4), keepdim=True).expand_as(departure)
@@ -207,6 +210,7 @@ def _neighbours(observed: Tensor) -> tuple[Tensor, Tensor]:
     index = torch.arange(frames, device=observed.device).view(1, frames, 1, 1, 1)
     earlier = torch.where(observed, index, -1).cummax(dim=1).values
     later = torch.where(observed, index, frames).flip(1).cummin(dim=1).values.flip(1)
+    # Shifted by a frame, so that an observed pixel is not its own neighbour.
     earlier = torch.cat([torch.full_like(earlier[:, :1], -1), earlier[:, :-1]], dim=1)
     return earlier, torch.cat([later[:, 1:], torch.full_like(later[:, :1], frames)], dim=1)
 

@@ -113,6 +113,7 @@ def krige(
 
     gap = dates.to(dtype).diff(dim=1).abs().clamp(min=MIN_DAYS)
     kept = torch.exp(-gap / memory)  # correlation of neighbours [B, T-1]
+    # expm1 keeps the digits that 1 − exp(…) would lose where dates lie close together.
     innovation = -torch.expm1(-2 * gap / memory)
     diagonal = torch.ones(batch, frames, dtype=dtype, device=values.device)
     diagonal[:, 1:] = 1 / innovation
@@ -122,6 +123,7 @@ def krige(
     solution, inverse = _solve(diagonal[..., None] + weight, coupling, right)
     drift = solution[:, :, -1]  # P⁻¹ D 1 [B, T, P]
     information = (weight * (1 - drift)).sum(dim=1, keepdim=True)  # of the mean [B, 1, P]
+    # Without any observation the information is 0 up to rounding, and dividing by it would yield noise, not a value.
     known = information > 1e-6
     safe = torch.where(known, information, 1)
     residue = (right[:, :, :-1] - weight[:, :, None] * solution[:, :, :-1]).sum(dim=1, keepdim=True)

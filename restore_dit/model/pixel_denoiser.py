@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from restore_dit.config import ModelConfig
-from restore_dit.model.conditioning import Conditioning
-from restore_dit.model.embeddings import StepEmbedding
+from restore_dit.model.conditioning import Conditioning, StepEmbedding
 from restore_dit.model.evidence import YEAR, Evidence, RadarSeries, gather_evidence, in_a_row, pixels_of
 
 RESIDUAL_SCALE = 0.1
@@ -126,7 +125,8 @@ class PixelDenoiser(nn.Module):
             evidence.near_offset,
             noise_evidence,
         ]
-        band_features = [2 * kriged * present, *(each * (present / RESIDUAL_SCALE) for each in departures)]
+        # Brighter ground than training showed counts as its brightest; departures from it are relative to `kriged`.
+        band_features = [2 * kriged.clamp(max=1) * present, *(each * (present / RESIDUAL_SCALE) for each in departures)]
         angle = (2 * math.pi / YEAR) * (dates % YEAR).to(noise_evidence.dtype)
         season = torch.stack([angle.sin(), angle.cos(), (2 * angle).sin(), (2 * angle).cos()], dim=2)
         days = [evidence.days_before, evidence.days_after]

@@ -1,4 +1,4 @@
-"""How ten bands are displayed: as colour composites with one common stretch, as a vegetation index, and as PNG."""
+"""How ten bands are displayed: as colour composites with one common stretch, and as PNG."""
 
 from __future__ import annotations
 
@@ -39,10 +39,6 @@ SHORTWAVE = Composite("short-wave infrared", ("B11", "B8A", "B05"))
 
 COMPOSITES = (TRUE_COLOUR, FALSE_COLOUR, SHORTWAVE)
 
-INDICES = {"NDVI": ("B08", "B04"), "NDVI (B8A)": ("B8A", "B04"), "NDRE": ("B8A", "B05")}
-"""Band pairs of normalised differences (first − second)/(first + second) that indicate vegetation, in order of
-preference."""
-
 
 def natural_composite(bands: Sequence[str]) -> Composite:
     """The most natural composite that the bands allow; if none is possible, the first band in grey."""
@@ -73,20 +69,6 @@ def robust_stretch(images: FloatArray, clear: NDArray[np.bool_]) -> Stretch:
         return Stretch(np.zeros(3), np.ones(3))
     low, high = np.median([np.percentile(pixels, (1, 99), axis=0) for pixels in frames], axis=0)
     return Stretch(low, np.maximum(high, low + 1e-3))
-
-
-def vegetation_index(values: FloatArray, bands: Sequence[str]) -> tuple[str, NDArray[np.float64]] | None:
-    """(name, index [T, H, W]) from reflectance [T, C, H, W]; None if the bands allow no index."""
-    name = next((name for name, pair in INDICES.items() if set(pair) <= set(bands)), None)
-    return None if name is None else (name, normalised_difference(values, bands, *INDICES[name]))
-
-
-def normalised_difference(values: FloatArray, bands: Sequence[str], first: str, second: str) -> NDArray[np.float64]:
-    """(first − second)/(first + second) [T, H, W] from reflectance [T, C, H, W]; NaN where the sum is not positive or
-    unknown."""
-    one, other = (values[:, list(bands).index(band)].astype(np.float64) for band in (first, second))
-    total = one + other
-    return np.divide(one - other, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:

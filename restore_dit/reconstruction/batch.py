@@ -48,8 +48,9 @@ class FilledTile:
     """What was written for a tile.
 
     dates: number of dates. reconstructed: share of the pixels that were filled. never_observed: number of pixels that
-    are observed on no date. extrapolated, unknown: shares of the pixels with that `Provenance`. remark: one line on the
-    orbits and the calibration; empty if there were none.
+    are observed on no date. extrapolated, unknown: shares of the pixels with that `Provenance`. suspect: share of the
+    observed pixels that are suspect; `replaced`, whether they were filled. remark: one line on the orbits and the
+    calibration; empty if there were none.
     """
 
     dates: int
@@ -57,6 +58,8 @@ class FilledTile:
     never_observed: int
     extrapolated: float
     unknown: float
+    suspect: float
+    replaced: bool
     remark: str
 
 
@@ -119,16 +122,16 @@ class TileReconstructor:
 
         cloudy = self.input(tile_id)
         dates = dates_wanted(cloudy.optical.dates, self.config.dates, self.config.every)
-        filled = fill_gaps(model, cloudy, options, on_window, dates=dates)
+        filled = fill_gaps(model, cloudy, options, on_window, dates=dates, indices=self.config.indices)
         cloudy = at_dates(cloudy, dates)
         clear, gap_mask = filled.series, filled.gap_mask
         attributes = provenance(model, self.config.model, options, filled)
         if self.config.format == "cog":
-            written = write_geotiffs(self.output.join(tile_id), clear, gap_mask, attributes)
+            written = write_geotiffs(self.output.join(tile_id), clear, gap_mask, attributes, filled.indices)
             files = [f"{tile_id}/{uri.rpartition('/')[2]}" for uri in written]
         else:
             files = [f"{tile_id}.nc"]
-            write_netcdf(self.output.join(files[0]), clear, gap_mask, attributes)
+            write_netcdf(self.output.join(files[0]), clear, gap_mask, attributes, filled.indices)
         if self.picture is not None:
             write_bytes_atomically(
                 self.output.join(f"{tile_id}.png"), self.picture(Reconstructed(cloudy, clear, gap_mask))
@@ -144,7 +147,14 @@ class TileReconstructor:
             float((clear.layers[PROVENANCE] == code).mean()) for code in (Provenance.EXTRAPOLATED, Provenance.UNKNOWN)
         )
         result = FilledTile(
-            len(clear.optical), float(gap_mask.mean()), never_observed, extrapolated, unknown, "; ".join(remarks)
+            dates=len(clear.optical),
+            reconstructed=float(gap_mask.mean()),
+            never_observed=never_observed,
+            extrapolated=extrapolated,
+            unknown=unknown,
+            suspect=filled.suspect_share,
+            replaced=options.replace_suspect,
+            remark="; ".join(remarks),
         )
         if tile_id in self.keys:
             completion = Completion(
@@ -225,4 +235,6 @@ def sampling_options(config: SamplingConfig) -> SamplingOptions:
         sampler=config.sampler,
         calibrate=config.calibrate,
         orbit_offsets=config.orbit_offsets,
+        samples=config.samples,
+        replace_suspect=config.replace_suspect,
     )

@@ -114,13 +114,15 @@ class SeriesCalibration:
 
     dates: number of dates that were hidden. share [2, C]: weight of the model's answer, 0 … 1; the rest is linear
     interpolation. deviation_scale [2]: factor for its standard deviations. intervals [3]: half widths of the intervals
-    of `LEVELS`, in units of the rescaled standard deviation.
+    of `LEVELS`, in units of the rescaled standard deviation. correlation [C, C]: of the errors of the bands, on dates
+    that were hidden as a whole.
     """
 
     dates: tuple[int, int]
     share: NDArray[np.float64]
     deviation_scale: NDArray[np.float64]
     intervals: NDArray[np.float64]
+    correlation: NDArray[np.float64]
 
     def apply(
         self,
@@ -169,7 +171,7 @@ class SeriesCalibration:
         if self.share.min() == 1:
             return f"{tested}: the model's prediction is used unchanged"
         hidden, partly = self.share.mean(axis=1)
-        return f"{tested}: {hidden:.0%} model ({partly:.0%} beside visible pixels), the rest linear interpolation"
+        return f"{tested}: {hidden:.0%} model ({partly:.0%} next to visible pixels), the rest linear interpolation"
 
 
 def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
@@ -196,7 +198,8 @@ def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
         errors += [error / scale for error in kind_errors]
     widths = np.array([_half_width(errors, level) for level in LEVELS])
     widths *= _normal_half_width(LEVELS[_REFERENCE]) / widths[_REFERENCE]
-    return SeriesCalibration((len(kinds[0]), len(kinds[1])), np.stack(shares), np.array(scales), widths)
+    correlation = _correlation(kinds[0], shares[0])
+    return SeriesCalibration((len(kinds[0]), len(kinds[1])), np.stack(shares), np.array(scales), widths, correlation)
 
 
 _SHARES = np.linspace(0, 1, 41)
@@ -222,9 +225,26 @@ def _best_share(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     return chosen
 
 
+def _correlation(comparisons: Sequence[Comparison], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The correlation [C, C] of the errors of the bands, all dates with equal weight, however large their errors."""
+    total = np.zeros((len(share), len(share)))
+    for one in comparisons:
+        errors = (_filled(one, share) - one.truth) / one.deviation
+        moments = errors @ errors.T / errors.shape[1] + _MIN_ERROR * np.eye(len(share))
+        total += moments / np.trace(moments)
+    size = np.sqrt(total.diagonal())
+    return total / size / size[:, None]
+
+
+def _filled(one: Comparison, share: NDArray[np.float64]) -> NDArray[np.floating]:
+    """The values [C, P] filled with these shares [C] of the model's answer."""
+    filled: NDArray[np.floating] = one.linear + share[:, None] * (one.answer - one.linear)
+    return filled
+
+
 def _standardised_errors(one: Comparison, share: NDArray[np.float64]) -> NDArray[np.float64]:
     """Absolute errors of the values filled with these shares, in units of the model's standard deviation."""
-    filled = one.linear + share[:, None] * (one.answer - one.linear)
+    filled = _filled(one, share)
     return (np.maximum(np.abs(filled - one.truth), _RESOLUTION) / one.deviation).ravel()
 
 

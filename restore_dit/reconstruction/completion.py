@@ -23,7 +23,15 @@ from restore_dit.reconstruction.sampling import SamplingOptions
 _LOOK_UPS_AT_ONCE = 16
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_CODE_OF_RESULTS = ("reconstruction", "model", "diffusion", "data/examples", "data/stored_values.py", "series.py")
+_CODE_OF_RESULTS = (
+    "reconstruction",
+    "model",
+    "diffusion",
+    "data/examples",
+    "data/stored_values.py",
+    "indices.py",
+    "series.py",
+)
 """Files of the package, and folders of files, that determine what is filled, and how."""
 
 
@@ -55,12 +63,14 @@ def run_key(model: Model, config: ReconstructionConfig, options: SamplingOptions
         "normalisation": model.normalisation.to_json().decode(),
         "sampling": options.solver(model),
         "seed": options.seed,
+        "samples": options.samples,
         "precision": options.precision,
         "mask_dilation": mask_dilation(model, options),
         "calibrate": options.calibrate,
         "orbit_offsets": options.orbit_offsets,
+        "replace_suspect": options.replace_suspect,
         "dates": [config.dates, config.every],
-        "output": [config.format, config.figures],
+        "output": [config.format, config.figures, *config.indices],
     }
     return _checksum(content)
 

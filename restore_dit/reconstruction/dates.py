@@ -15,7 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from restore_dit.errors import UserError
-from restore_dit.series import CLOUD_NO_DATA, NO_DATA, PROVENANCE, UNCERTAINTY, Acquisitions, Provenance, TileSeries
+from restore_dit.series import (
+    CLOUD_NO_DATA,
+    NO_DATA,
+    PROVENANCE,
+    SAMPLES,
+    SUSPECT,
+    UNCERTAINTY,
+    Acquisitions,
+    Provenance,
+    TileSeries,
+)
 
 HORIZON = 60
 """Maximum number of days between a date that is asked for and the first or last acquisition, if it lies outside."""
@@ -29,7 +39,7 @@ MONTHLY = "month"
 _FAR, _FEW = 180, 2
 """A pixel without an observation within so many days, or with fewer observations in all, is unknown."""
 
-_OF_FRAMES = (UNCERTAINTY, PROVENANCE)
+_OF_FRAMES = (UNCERTAINTY, PROVENANCE, SUSPECT, SAMPLES)
 """The layers whose first dimension is that of the dates."""
 
 
@@ -70,6 +80,8 @@ def require_dates(dates: Sequence[object] = (), every: int | str | None = None) 
         UserError: both are given, one is not a date or a number of days, or a date is given twice.
     """
     step = "" if every is None else str(every)
+    if isinstance(dates, str):
+        raise UserError(f"dates: give a list of dates, such as [{dates[:20]!r}]")
     if step and len(dates):
         raise UserError("dates and every: give only one of them")
     if step not in ("", MONTHLY) and not (step.isascii() and step.isdigit() and 1 <= int(step) <= 366):

@@ -1,11 +1,12 @@
 """Writes a reconstructed series as Cloud-Optimized GeoTIFFs, one per date, or as one NetCDF 4 file.
 
 Both store int16 reflectance × 10000 with its scale, which pixels were observed and which reconstructed, what the latter
-rest on, and the standard deviation of reconstructed values where the network estimates it. With GeoTIFFs, the masks
+rest on, which of the former are suspect, and the standard deviation of reconstructed values where the network
+estimates it. With GeoTIFFs, the masks
 are the bands of a second file `<tile>_<date>_gap.tif` rather than GDAL's internal mask, which means "no data": readers
 would hide exactly the reconstructed pixels. The standard deviation is a third file `<tile>_<date>_uncertainty.tif`. In
-NetCDF they are the variables `gap_mask`, `never_observed`, `provenance` and, for each band, `B04_uncertainty`. Every
-file is written atomically.
+NetCDF they are the variables `gap_mask`, `never_observed`, `provenance`, `suspect` and, for each band,
+`B04_uncertainty`. Every file is written atomically.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from rasterio.transform import Affine
 
 from restore_dit.data.crs import coordinate_system
 from restore_dit.data.exchange import netcdf
+from restore_dit.data.exchange.series_dataset import never_observed_count, without_radar
 from restore_dit.data.storage import Place, locate, write_bytes_atomically
 from restore_dit.data.stored_values import index_to_stored
 from restore_dit.errors import UserError
@@ -29,6 +31,8 @@ from restore_dit.series import (
     NO_DATA,
     PROVENANCE,
     REFLECTANCE_SCALE,
+    SAMPLES,
+    SUSPECT,
     UNCERTAINTY,
     Georeference,
     Provenance,
@@ -39,6 +43,7 @@ _MIN_BLOCK, _LARGEST_BLOCK = 128, 512
 _GAP_MEANING = {
     "description": "gap_mask 1: reconstructed, 0: observed; never_observed 1: observed on no date; provenance "
     + ", ".join(f"{one.value}: {one.name.lower()}" for one in Provenance)
+    + "; suspect 1: counts as observed, but is probably cloud, haze or shadow that the mask missed"
 }
 
 
@@ -49,42 +54,55 @@ def geotiffs(
     indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> Iterator[tuple[str, bytes]]:
     """Yields name and content of `<tile>_<date>_gap.tif` and `<tile>_<date>.tif` for every date of the series, plus
-    `<tile>_<date>_ndvi.tif` for each index and `<tile>_<date>_uncertainty.tif` if the series has that layer. A series
-    without bands yields only gap masks and indices.
+    `<tile>_<date>_ndvi.tif` for each index, `<tile>_<date>_uncertainty.tif` if the series has that layer and
+    `<tile>_<date>_sample1.tif` and so on for its possible series. A series without bands yields only gap masks and
+    indices.
 
-    series: its layers `NEVER_OBSERVED` and `PROVENANCE`, if it has them, become further bands of each gap mask.
+    series: its layers `NEVER_OBSERVED`, `PROVENANCE` and `SUSPECT`, if it has them, become further bands of each gap
+        mask.
     gap_mask: [T, H, W], true where a pixel was reconstructed.
     attributes: provenance (model, version, seed), stored as tags in every file.
-    indices: spectral indices [T, H, W] between -1 and 1, by name.
+    indices: spectral indices [T, H, W] between -1 and 1, by name; `NDVI_uncertainty` becomes the second band of the
+        file of `NDVI`.
 
     Raises:
         UserError: the tile id cannot be a file name.
     """
     tile_id = _file_name(series.tile_id)
-    optical = series.optical
-    attributes = dict(attributes or {}) | netcdf.never_observed_count(series)
-    marks = {name: series.layers[name] for name in (NEVER_OBSERVED, PROVENANCE) if name in series.layers}
+    optical, indices, spread = series.optical, indices or {}, f"_{UNCERTAINTY}"
+    attributes = dict(attributes or {}) | never_observed_count(series)
+    marks = {name: series.layers[name] for name in (NEVER_OBSERVED, PROVENANCE, SUSPECT) if name in series.layers}
     for index, date in enumerate(optical.dates.astype("datetime64[D]").astype(str)):
         tags = {**attributes, "DATE": str(date), "TILE": series.tile_id}
-        of_date = [mark[index] if name == PROVENANCE else mark for name, mark in marks.items()]
+        of_date = [mark if name == NEVER_OBSERVED else mark[index] for name, mark in marks.items()]
         gaps = np.stack([gap_mask[index], *of_date]).astype(np.uint8)
         # The image comes last, so that an image never lacks its gap mask.
         yield f"{tile_id}_{date}_gap.tif", _cog(gaps, series.georeference, tags | _GAP_MEANING, ("gap_mask", *marks))
-        for name, values in (indices or {}).items():
-            stored = index_to_stored(values[index, None])
-            content = _cog(stored, series.georeference, tags, (name,), scale=INDEX_SCALE)
+        for name in indices:
+            if name.endswith(spread):
+                continue
+            names = [each for each in (name, name + spread) if each in indices]
+            stored = np.stack([index_to_stored(indices[each][index]) for each in names])
+            content = _cog(stored, series.georeference, tags, tuple(names), scale=INDEX_SCALE)
             yield f"{tile_id}_{date}_{name.lower()}.tif", content
         if UNCERTAINTY in series.layers:
             deviation = series.layers[UNCERTAINTY][index]
             content = _cog(deviation, series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE, mixed=False)
             yield f"{tile_id}_{date}_{UNCERTAINTY}.tif", content
+        for number, member in enumerate(series.layers[SAMPLES][index] if SAMPLES in series.layers else (), start=1):
+            content = _cog(member, series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
+            yield f"{tile_id}_{date}_sample{number}.tif", content
         if optical.bands:
             image = _cog(optical.values[index], series.georeference, tags, optical.bands, scale=REFLECTANCE_SCALE)
             yield f"{tile_id}_{date}.tif", image
 
 
 def write_geotiffs(
-    folder: Place, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
+    folder: Place,
+    series: TileSeries,
+    gap_mask: NDArray[np.bool_],
+    attributes: Mapping[str, str] | None = None,
+    indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> list[str]:
     """Writes the files of `geotiffs` to a folder at any URI and returns their URIs.
 
@@ -92,7 +110,7 @@ def write_geotiffs(
         UserError: a file cannot be written, or the tile id cannot be a file name.
     """
     uris = []
-    for name, content in geotiffs(series, gap_mask, attributes):
+    for name, content in geotiffs(series, gap_mask, attributes, indices):
         location = locate(folder).join(name)
         write_bytes_atomically(location, content)
         uris.append(location.uri)
@@ -100,7 +118,11 @@ def write_geotiffs(
 
 
 def write_netcdf(
-    uri: Place, series: TileSeries, gap_mask: NDArray[np.bool_], attributes: Mapping[str, str] | None = None
+    uri: Place,
+    series: TileSeries,
+    gap_mask: NDArray[np.bool_],
+    attributes: Mapping[str, str] | None = None,
+    indices: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> None:
     """Writes the series as one NetCDF 4 file with dimensions time, y, x, one variable per band, and `gap_mask`.
 
@@ -110,7 +132,7 @@ def write_netcdf(
         UserError: the file cannot be written, or the grid is rotated relative to its CRS, which one-dimensional
             coordinates cannot represent.
     """
-    content = netcdf.encode(netcdf.without_radar(series), gap_mask, attributes)
+    content = netcdf.encode(without_radar(series), gap_mask, attributes, indices)
     write_bytes_atomically(locate(uri), content)
 
 

@@ -7,7 +7,7 @@ and band, and windows lie on a grid anchored to the input, so the result does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -25,6 +25,7 @@ from restore_dit.data.examples.normalisation import (
     stored_to_published_scale,
 )
 from restore_dit.errors import UserError
+from restore_dit.indices import index_layers, pair_of
 from restore_dit.reconstruction.calibration import (
     NOT_CALIBRATED,
     SeriesCalibration,
@@ -33,16 +34,20 @@ from restore_dit.reconstruction.calibration import (
     visible_nearby,
 )
 from restore_dit.reconstruction.dates import at_dates, provenance_of_pixels, with_dates
+from restore_dit.reconstruction.ensembles import Marginals, band_errors, ensemble, members_wanted
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.orbits import OrbitOffsets, estimate_orbit_offsets
 from restore_dit.reconstruction.probes import choose_probes
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions, WindowMaker, sample_in_process
+from restore_dit.reconstruction.suspects import find_suspects
 from restore_dit.reconstruction.tiling import Blend, BlendWeights, SpatialTile, spatial_tiles
 from restore_dit.reconstruction.windows import join_windows, time_windows
 from restore_dit.series import (
     NEVER_OBSERVED,
     NO_DATA,
     PROVENANCE,
+    SAMPLES,
+    SUSPECT,
     UNCERTAINTY,
     Acquisitions,
     Provenance,
@@ -63,23 +68,33 @@ OnProgress = Callable[[int, int], None]
 class Filled(NamedTuple):
     """`values` [n, C, H, W] on the published scale, their standard `deviation` in the same shape (None if the network
     does not estimate it), the `calibration` on this series and the offsets of its `orbits` (None if there were none;
-    their bands are those of the series)."""
+    their bands are those of the series). `suspect` [n, H, W] is true where an observed pixel was replaced as suspect;
+    None if the options do not ask for that."""
 
     values: NDArray[np.float32]
     deviation: NDArray[np.float32] | None = None
     calibration: SeriesCalibration | None = None
     orbits: OrbitOffsets | None = None
+    suspect: NDArray[np.bool_] | None = None
 
 
 class GapFree(NamedTuple):
     """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `calibration` and `orbits` as in
-    `Filled`. `mask_dilation` is the number of pixels by which masks were dilated, 0 if that hid no further pixel."""
+    `Filled`. `mask_dilation` is the number of pixels by which masks were dilated, 0 if that hid no further pixel;
+    `indices` are vegetation indices and their uncertainties [T, H, W] by name."""
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
     calibration: SeriesCalibration | None
     orbits: OrbitOffsets | None
     mask_dilation: int
+    indices: dict[str, NDArray[np.float64]]
+
+    @property
+    def suspect_share(self) -> float:
+        """Share of the observed pixels, including those that were replaced, that are suspect."""
+        suspect = self.series.layers[SUSPECT] == 1
+        return float(suspect.sum() / max((~self.gap_mask | suspect).sum(), 1))
 
 
 def reconstruct(
@@ -114,14 +129,18 @@ def reconstruct_with_deviation(
         sample: samples the windows; if None, in this process.
 
     Returns:
-        The bands of `Model.bands_of`, on the published scale clamp(reflectance × 10000, 0, 8000) / 8000. Observed
-        pixels are clamped to that scale and otherwise unchanged; their deviation has no meaning.
+        The bands of `Model.bands_of`, on the published scale, where 1 is a reflectance of 0.8. Observed pixels are
+        clipped to [0, `model.normalisation.brightest`] and otherwise unchanged; their deviation has no meaning.
 
     Raises:
         UserError: the series lacks a band that the model needs.
     """
     bands = model.bands_of(series.optical.bands, f"tile {series.tile_id}")
     hidden = gaps | _missing(model, series, options)[frames]
+    suspect = None
+    if options.replace_suspect:
+        suspect = find_suspects(series.optical, frames, ~hidden, bands)
+        hidden |= suspect
     height, width = series.size
     if model.config.model.network == "pixels":
         windows, side = [(0, len(frames))], PIXELS_TILE
@@ -159,10 +178,11 @@ def reconstruct_with_deviation(
     offsets = None
     if options.orbit_offsets and model.config.model.network == "pixels":
         offsets = estimate_orbit_offsets(series.optical.values, frames, ~hidden, days)
-    levelled = _WithoutOffsets(series, frames, offsets)
+    levelled = _WithoutOffsets(series, frames, offsets, model.normalisation.optical_ceiling)
 
     def published(place: SpatialTile, left_out: int | None = None) -> NDArray[np.float32]:
-        return stored_to_published_scale(levelled.cut(place, left_out).optical.values[frames][:, order])
+        values = levelled.cut(place, left_out).optical.values[frames][:, order]
+        return stored_to_published_scale(values, model.normalisation.optical_ceiling)
 
     calibration = None
     if options.calibrates(model):
@@ -190,16 +210,18 @@ def reconstruct_with_deviation(
                 values[here], deviation[here], published(strip), ~hidden[:, strip.rows], beside[:, strip.rows], days
             )
         levelled.restore(values[here], strip, hidden[:, strip.rows], order)
-    return Filled(values, deviation, calibration, offsets)
+    return Filled(values, deviation, calibration, offsets, suspect)
 
 
 @dataclass(frozen=True)
 class _WithoutOffsets:
-    """A series without the offsets of its orbits, if it has any, at the n frames to be filled."""
+    """A series without the offsets of its orbits, if it has any, at the n frames to be filled. Restored values are
+    clipped at the stored integer `ceiling`."""
 
     series: TileSeries
     frames: NDArray[np.intp]
     offsets: OrbitOffsets | None
+    ceiling: int
 
     def cut(self, place: SpatialTile, left_out: int | None = None) -> TileSeries:
         """The series within a spatial tile, without the offsets; if a frame is left out, without those that the others
@@ -222,8 +244,8 @@ class _WithoutOffsets:
             return
         observed = _cut(self.series, place).optical.values[self.frames][:, order]
         shift = np.float32(self.offsets.of_dates()[:, order, None, None]) / OPTICAL_CEILING
-        filled = (values + shift).clip(0, 1)
-        np.copyto(values, np.where(hidden[:, None], filled, stored_to_published_scale(observed)))
+        filled = (values + shift).clip(0, self.ceiling / OPTICAL_CEILING)
+        np.copyto(values, np.where(hidden[:, None], filled, stored_to_published_scale(observed, self.ceiling)))
 
 
 def fill_gaps(
@@ -234,46 +256,82 @@ def fill_gaps(
     sample: Sample | None = None,
     dates: NDArray[np.datetime64] | None = None,
     where: str | None = None,
+    indices: Sequence[str] = (),
 ) -> GapFree:
     """Fills clouds, shadows and missing data in the model's bands of a whole series, or its bands on the given `dates`,
     acquired or not (see `dates_wanted`).
 
     The masks of cloud and shadow are first dilated by `mask_dilation` of the options or, if unset, by the model's
-    `data.gaps.dilation`. Observed pixels are returned unchanged. The layer `NEVER_OBSERVED` marks pixels that are
-    observed on no date; the layer `PROVENANCE` says what each value rests on; the layer `UNCERTAINTY`, if the network
-    estimates it, holds standard deviations × 10000, 0 where a pixel is observed. `where` is what errors call the
-    series; if None, its tile id.
+    `data.gaps.dilation`. Observed pixels are returned unchanged, except those that are suspect if `replace_suspect` of
+    the options is set. Layers of the result: `NEVER_OBSERVED` marks pixels that are observed on no date; `PROVENANCE`
+    says what each value rests on; `SUSPECT` marks observed pixels that are probably cloud, haze or shadow;
+    `UNCERTAINTY`, if the network estimates it, holds standard deviations × 10000, 0 where a pixel is observed; and
+    `SAMPLES`, if `samples` of the options asks for any, the possible series. `where` is what errors call the series; if
+    None, its tile id. `indices` are those to compute (see `index_layers`); for their uncertainty, members are drawn
+    even if no samples are asked for.
 
     Raises:
-        UserError: the series lacks cloud masks or a band that the model needs, or no pixel is observed.
+        UserError: the series lacks cloud masks or a band that the model or an index needs, no pixel is observed, or
+            samples are wanted in several steps.
     """
+    drawn = replace(options, samples=members_wanted(model, options, indices))
     where = f"tile {series.tile_id}" if where is None else where
     bands = model.bands_of(series.optical.bands, where)
     order = [series.optical.bands.index(band) for band in bands]
     if series.clouds is None:
         raise UserError(f"{where}: has no cloud masks, so its gaps are unknown; detect clouds first")
+    radar = model.config.data.radar
+    if radar is not None and radar.pairing == "nearest_date" and radar.track not in (BOTH_TRACKS, *series.radar):
+        raise UserError(f"{where}: has no radar of track {radar.track}, which this model needs: add it")
     if dates is not None:
         series = with_dates(series, dates)
+    for index in indices:
+        pair_of(index, bands)
     observed = series.optical.values[:, order]
     series = replace(series, optical=Acquisitions(observed, series.optical.dates, bands))
     gaps = _missing(model, series, options)
-    never_observed = gaps.all(axis=0)
-    if never_observed.all():
+    if gaps.all():
         raise UserError(f"{where}: {_reason_without_observations(model, series, options)}")
-    filled = reconstruct_with_deviation(model, series, np.arange(len(observed)), gaps, options, on_progress, sample)
+    frames = np.arange(len(observed))
+    filled = reconstruct_with_deviation(model, series, frames, gaps, options, on_progress, sample)
+    suspect = filled.suspect
+    if suspect is None:
+        suspect = find_suspects(series.optical, frames, ~gaps, bands)
+    dilation = mask_dilation(model, options) if (gaps != series.missing()).any() else 0
+    if options.replace_suspect:
+        gaps |= suspect
     values = np.where(gaps[:, None], published_scale_to_stored(filled.values), observed)
     marks: dict[str, NDArray[np.integer]] = {
-        NEVER_OBSERVED: np.asarray(never_observed, np.uint8),
+        NEVER_OBSERVED: np.asarray(gaps.all(axis=0), np.uint8),
         PROVENANCE: provenance_of_pixels(gaps, series.optical.dates),
+        SUSPECT: suspect.astype(np.uint8),
     }
     if filled.deviation is not None:
         marks[UNCERTAINTY] = np.where(gaps[:, None], published_scale_to_stored(filled.deviation), np.int16(0))
     optical = Acquisitions(values, series.optical.dates, bands)
-    kept = {name: layer for name, layer in series.layers.items() if name != UNCERTAINTY}
+    kept = {name: layer for name, layer in series.layers.items() if name not in (UNCERTAINTY, SAMPLES)}
     clear = at_dates(replace(series, optical=optical, clouds=None, layers=kept | marks), dates)
-    dilation = mask_dilation(model, options) if (gaps != series.missing()).any() else 0
+    with_members = clear
+    if drawn.samples:
+        every = series.optical.dates.astype("datetime64[D]")
+        chosen = np.arange(len(every)) if dates is None else np.searchsorted(every, dates)
+        marginals = None
+        if filled.deviation is not None:
+            marginals = Marginals(
+                filled.values[chosen], filled.deviation[chosen], band_errors(filled.calibration, bands)
+            )
+
+        def again(others: SamplingOptions) -> NDArray[np.float32]:
+            return reconstruct(model, series, np.arange(len(observed)), gaps, others, on_progress, sample)[chosen]
+
+        before = series.optical.select(chosen)
+        members = ensemble(marginals, gaps[chosen], before, series.georeference, drawn, again)
+        with_members = replace(clear, layers=clear.layers | {SAMPLES: members})
+    computed = index_layers(with_members, indices)
+    if options.samples:
+        clear = with_members
     filled_pixels = clear.layers[PROVENANCE] != Provenance.OBSERVED
-    return GapFree(clear, filled_pixels, filled.calibration, filled.orbits, dilation)
+    return GapFree(clear, filled_pixels, filled.calibration, filled.orbits, dilation, computed)
 
 
 def _reason_without_observations(model: Model, series: TileSeries, options: SamplingOptions) -> str:
@@ -311,6 +369,9 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
         "STEPS": str(steps),
         "SAMPLER": sampler,
         "MASK_DILATION": str(filled.mask_dilation),
+        **({"SAMPLES": str(options.samples)} if options.samples else {}),
+        "SUSPECT_SHARE": f"{filled.suspect_share:.4f}",
+        "SUSPECT_REPLACED": "yes" if options.replace_suspect else "no",
     }
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 from itertools import groupby, islice
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from restore_dit.data.examples.cutting import Cutter, Example, Window, stack
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.diffusion.noise import field_noise
 from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
+from restore_dit.diffusion.samplers import sample_inpainting, to_published_scale
 from restore_dit.diffusion.schedule import sampling_times
 from restore_dit.errors import UserError
 from restore_dit.model.conditioning import Conditioning
@@ -29,6 +30,9 @@ from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.tiling import SpatialTile, pad_to_multiple
 
 _EVERY_ACQUISITION = 100_000
+
+MOST_SAMPLES = 100
+"""Maximum number of possible series that can be drawn at once."""
 
 Sample = Callable[[Iterable["PreparedWindow"]], Iterator[NDArray[np.float32]]]
 """Yields the prediction of each window in order, [t, C, h, w] on the published scale; see `sample_windows`."""
@@ -46,6 +50,9 @@ class SamplingOptions:
         estimate their uncertainty, sampled in one step.
     orbit_offsets: estimate what differs between the orbits that see the place, and fill the series without it; only
         applies to pixel networks.
+    samples: number of possible series to draw beside the filled one (see `ensembles`).
+    replace_suspect: fill pixels that count as observed but are probably cloud, haze or shadow (`suspects`), and do not
+        use them to fill others.
     """
 
     steps: int | None = None
@@ -56,13 +63,46 @@ class SamplingOptions:
     sampler: SamplerName | None = None
     calibrate: bool = True
     orbit_offsets: bool = True
+    replace_suspect: bool = False
+    samples: int = 0
 
     def __post_init__(self) -> None:
-        """Raises `UserError` for a number of steps or a dilation that makes no sense."""
-        for name, least, most in (("steps", 1, 10_000), ("mask_dilation", 0, 32)):
+        """Raises `UserError` for a value that makes no sense."""
+        limits = (
+            ("steps", 1, 10_000),
+            ("mask_dilation", 0, 32),
+            ("batch_size", 1, 10_000),
+            ("samples", 0, MOST_SAMPLES),
+        )
+        for name, least, most in limits:
             value = getattr(self, name)
-            if value is not None and not (isinstance(value, int) and least <= value <= most):
+            if value is not None and not (_is_integer(value) and least <= value <= most):
                 raise UserError(f"{name}={value!r}: must be an integer from {least} to {most}")
+        if not _is_integer(self.seed):
+            raise UserError(f"seed={self.seed!r}: must be an integer")
+        choices = (("precision", ("fp32", "bf16")), ("sampler", (None, *get_args(SamplerName))))
+        switches = ("calibrate", "orbit_offsets", "replace_suspect")
+        for name, allowed in (*choices, *((switch, (True, False)) for switch in switches)):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"{name}={getattr(self, name)!r}: must be one of {', '.join(map(str, allowed))}")
+
+    @classmethod
+    def named(cls, options: Mapping[str, Any]) -> SamplingOptions:
+        """The options with these names.
+
+        Raises:
+            UserError: there is no such option, or its value makes no sense.
+        """
+        names = [one.name for one in fields(cls)]
+        for name in options:
+            if name not in names:
+                close = get_close_matches(name, names, 1)
+                meant = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+                raise UserError(f"{name}: there is no such option; {meant}")
+        plain: dict[str, Any] = {}
+        for name, value in options.items():
+            plain[name] = value.item() if isinstance(value, np.integer) else value
+        return cls(**plain)
 
     def solver(self, model: Model) -> tuple[SamplerName, int]:
         """Sampler and number of steps for a model.
@@ -82,6 +122,10 @@ class SamplingOptions:
         """Whether to calibrate the model on a series before filling it. With several steps there is no calibration,
         because the results are random samples, not means."""
         return self.calibrate and model.config.model.predicts_uncertainty and self.solver(model)[1] == 1
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -232,14 +276,14 @@ def sample_windows(
     if pixels:
         conditioning = replace(conditioning, pixels=torch.from_numpy(np.stack(pixels)).to(device))
     noise = _stacked([window.noise for window in windows], batch.target)
-    predicted = Prediction.from_config(model.config.diffusion)
+    predicted, brightest = Prediction.from_config(model.config.diffusion), model.normalisation.brightest
     with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
         if isinstance(model.denoiser, PixelDenoiser):
             filled, deviation = _sample_with_deviation(model.denoiser, noise, conditioning, predicted, steps, sampler)
-            parts = [to_unit_range(filled.float()), deviation.float() / 2]
+            parts = [to_published_scale(filled.float(), brightest), deviation.float() / 2]
         else:
             filled = sample_inpainting(model.denoiser, noise, conditioning, predicted, steps, sampler=sampler)
-            parts = [to_unit_range(filled.float())]
+            parts = [to_published_scale(filled.float(), brightest)]
     values = torch.cat(parts, dim=2).cpu().numpy()
     return [
         prediction[: len(window.noise), :, : window.predicted_size[0], : window.predicted_size[1]]

@@ -72,11 +72,13 @@ class Engine:
             group["lr"] = learning_rate
         self.module.train()
         total = torch.zeros((), device=self.device)
+        # The total stays a tensor: reading its value here would make the host wait for a GPU at every step.
         for micro_batch in micro_batches:
             total += self._accumulate(micro_batch, weight, len(micro_batches))
         self._update()
         if self.average:
             torch._foreach_lerp_(self.average, self._masters(), 1 - decay)
+            # Buffers such as the counters of batch norm are integers, which cannot be averaged: they are copied.
             for name, value in self.average_buffers.items():
                 if value.is_floating_point():
                     value.lerp_(self.buffers[name], 1 - decay)
@@ -89,6 +91,8 @@ class Engine:
         if not self.average:
             return self._weights(self.buffers)
         masters = self._masters()
+        # The average lies in the same shards as the masters. Swapping it in lets one routine
+        # gather either of them whole.
         kept = [master.clone() for master in masters]
         try:
             torch._foreach_copy_(masters, self.average)
@@ -110,6 +114,7 @@ class Engine:
         Raises:
             KeyError: the state belongs to another network.
         """
+        # The average is not addressable by itself: it is loaded as weights, copied, and then replaced by the weights.
         self.load_weights(state["average"])
         self.restart_average()
         self.load_weights(state["weights"])
@@ -117,6 +122,7 @@ class Engine:
             for moment in MOMENTS:
                 self._set(parameter, moment, state[moment][name].to(self.device))
         for master in self._masters(data=False):
+            # Adam corrects the bias of its moments by the step count; from 0 the first updates would be far too large.
             self.adam.state[master]["step"].fill_(step)
 
     def load_weights(self, weights: Weights) -> None:

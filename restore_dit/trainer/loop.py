@@ -52,6 +52,7 @@ def fit(task: Task, batches: StepBatches, monitor: Monitor, on_pause: Callable[[
     """
     training = Fit(task, monitor, on_pause)
     training.resume()
+    # All ranks decide to stop after the same step: one that went on alone would wait forever in its next exchange.
     looks = StopLooks(monitor, training.counters.step)
     with closing(batches(training.counters.step, task.total_steps)) as steps:
         for micro_batches in training.clock.waiting_for(steps):
@@ -75,6 +76,7 @@ class Fit:
         self.on_pause = on_pause
         self.device = ranks.choose_device(task.use_gpu, task.sections[1])
         self.rank = ranks.rank()
+        # Every rank draws the same initial weights, so they need not be sent from one to the others.
         torch.manual_seed(task.seed)
         module = task.build()
         if self.config.zero_stage:
@@ -105,6 +107,7 @@ class Fit:
             except KeyError:
                 where = self.task.folder.state.uri
                 raise UserError(f"{where}: the state of another network; {self.task.folder.instead}") from None
+            # The saved sum is that of all ranks: counted on more than one, it would be added up several times.
             if self.rank == 0:
                 self._loss += self.counters.unreported_loss
         elif (initial := self.task.initial_weights()) is not None:
@@ -138,6 +141,7 @@ class Fit:
         elif time.monotonic() - self._last_sign >= SECONDS_BETWEEN_SIGNS:
             self.post(AdvancedReport(step + 1))
         validates, saves = ((step + 1) % every == 0 for every in (self.config.validate_every, self.config.save_every))
+        # The last step leaves both to `finish`, which would otherwise repeat them for the same weights.
         if not self.steps_left or not (validates or saves):
             return False
         with self.clock.paused():
@@ -160,6 +164,7 @@ class Fit:
         result = self.task.validate(weights, self.device)
         best = self.counters.best_score
         is_best = not math.isnan(result.score) and (best is None or result.score > best)
+        # A first model is kept even if its score is NaN: a run that ends must leave one.
         if is_best or best is None:
             self._keep(weights, result.metrics)
         if is_best:
@@ -180,6 +185,7 @@ class Fit:
         state = self.engine.state()
         self._require_finite(state["weights"])
         self._require_finite(state["average"])
+        # The steps since the last report are part of the state, so that a resumed run reports the same mean loss.
         unreported = sum(values[0] for values in ranks.from_all([self._loss.item()]))
         self.counters = replace(self.counters, unreported_loss=unreported)
         if not self.task.has_validation:
@@ -191,6 +197,7 @@ class Fit:
             write_bytes_atomically(logs.join("examples", name), content.encode())
             self._computed = []
         ranks.wait_for_all()  # the state may only become the latest once every rank's log is written
+        # Logs are made permanent before the state: a crash in between repeats steps, but loses no line of the log.
         self.post(SavingReport(self.counters.step))
         if self.rank == 0:
             resume_state.save(self.task.folder.state, state, self.counters)
@@ -250,6 +257,8 @@ class Fit:
         reports = ranks.from_all([own_loss, waited, *_gpu_memory(self.device)])
         total = sum(values[0] for values in reports)  # the parts of all ranks sum to the mean over the batch
         steps = self.counters.unreported_steps
+        # Checked when reporting, not at every step: the check waits for the device, and a state
+        # is only saved if it is finite.
         if not math.isfinite(total):
             raise self._diverged()
         self._loss.zero_()

@@ -84,6 +84,7 @@ class StopLooks:
         """Whether all ranks stop after this step, in which they have `paused` or not."""
         if step < self._next and not paused:
             return False
+        # Only rank 0 asks. All take its answer, so none stops at a step at which another does not.
         asked = ranks.rank() == 0 and self._monitor.stop_requested()
         stop, steps = ranks.from_all([float(asked), self._pace(step)])[0]
         self._next = step + int(steps)

@@ -62,6 +62,7 @@ def from_all(values: list[float]) -> list[list[float]]:
     """The values of every rank, in rank order, exchanged without waiting for a GPU."""
     if world_size() == 1:
         return [values]
+    # On the CPU even if ranks train on GPUs: gloo exchanges it while the device goes on computing.
     own = torch.tensor(values, dtype=torch.float64)
     everyone = [torch.empty_like(own) for _ in range(world_size())]
     dist.all_gather(everyone, own)
@@ -72,6 +73,7 @@ def add_up(tensors: list[Tensor]) -> None:
     """Replaces the tensors by their sums over all ranks, in one exchange."""
     if world_size() == 1:
         return
+    # One large exchange costs far less than one for each tensor, each of which has its own latency.
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     parts = flat.split([tensor.numel() for tensor in tensors])

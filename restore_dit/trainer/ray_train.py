@@ -91,6 +91,7 @@ def fit_on_cluster(
     if not _await_room(workers, monitor):
         monitor.post(EndedReport(step=resume_state.load_counters(folder.state).step, finished=False))
         return False
+    # On the driver's node, since a mailbox on a worker's node would be lost with it, and the reports with the mailbox.
     mailbox = Mailbox.options(scheduling_strategy=cluster_job.on_this_node()).remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
         _worker,
@@ -170,6 +171,7 @@ def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedRep
     ended: EndedReport | None = None
     asked = False
     while True:
+        # Asked before the last collection: reports that arrive in between are then still collected.
         alive = thread.is_alive()
         for report in ray.get(mailbox.collect.remote(), timeout=60):
             monitor.post(report)
@@ -180,6 +182,7 @@ def _run(trainer: TorchTrainer, mailbox: Any, monitor: LocalMonitor) -> EndedRep
             asked = True
             mailbox.request_stop.remote()
         time.sleep(POLL_SECONDS)
+    # A worker's own message says more than Ray's account of the worker that raised it.
     if failure and (ended is None or ended.error is None):
         raise failure[0]
     return ended
@@ -192,6 +195,7 @@ def _worker(config: dict[str, Any]) -> None:
     monitor = MailboxMonitor(config["mailbox"])
     context = ray.train.get_context()
     ranks = {"rank": context.get_world_rank(), "world_size": context.get_world_size()}
+    # `report` is a barrier, so every rank must call it equally often: all pause after the same steps.
     try:
         fit(config["task"], partial(config["batches"], **ranks), monitor, on_pause=lambda: ray.train.report({}))
     except Exception as error:

@@ -35,7 +35,9 @@ def save(folder: Location, tensors: StateTensors, counters: Counters) -> None:
     for part, values in tensors.items():
         write_bytes_atomically(folder.join(name, f"{part}.safetensors"), safetensors.torch.save(values))
     write_bytes_atomically(folder.join(name, "counters.json"), json.dumps(asdict(counters)).encode())
+    # The pointer comes last: until it is written, the previous state remains the latest and is complete.
     write_bytes_atomically(folder.join("latest.json"), json.dumps({"state": name}).encode())
+    # One older state is kept in case the latest is damaged; each is four times the size of the model.
     states = [entry for entry in list_names(folder) if entry.startswith("step-")]
     for old in states[: max(0, states.index(name) - KEPT_STATES + 1)]:
         delete_folder(folder.join(old))

@@ -32,6 +32,7 @@ class ZeroEngine(Engine):
 
     def _start(self) -> None:
         os.environ["DS_ACCELERATOR"] = self.device.type  # otherwise its import picks the best device of the machine
+        # DeepSpeed needs a process group even for one process, and would open a port for one.
         ranks.join_alone(self.device.type == "cuda")
         deepspeed = import_deepspeed()  # imported here: it takes seconds, and only sharded training needs it
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -45,6 +46,7 @@ class ZeroEngine(Engine):
 
     def _begin_adam(self) -> None:
         super()._begin_adam()
+        # DeepSpeed looks for the moments where it stores them at the first step, which lies ahead.
         if self.stage < 3:
             link_moments(self.optimiser)
 
@@ -70,6 +72,8 @@ class ZeroEngine(Engine):
             return deepspeed_utils().safe_get_full_fp32_param(parameter)
         return deepspeed_utils().safe_get_full_optimizer_state(parameter, part)
 
+    # DeepSpeed keeps fp32 masters beside the working copy, which it overwrites from them at
+    # the next step: both are set.
     def _set(self, parameter: nn.Parameter, part: str, value: Tensor) -> None:
         kind = "optimizer_state" if part in MOMENTS else "fp32_param"
         of = (part,) if part in MOMENTS else ()

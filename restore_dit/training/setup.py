@@ -10,9 +10,8 @@ import numpy as np
 from restore_dit.config import RunConfig
 from restore_dit.data.examples.cutting import BOTH_TRACKS
 from restore_dit.data.examples.maker import ExampleMaker
-from restore_dit.data.examples.normalisation import Normalisation
-from restore_dit.data.examples.plan import EpochPlan
-from restore_dit.data.examples.split import TileSplit, frames_of_part, split_tiles
+from restore_dit.data.examples.normalisation import BRIGHT_CEILING, OPTICAL_CEILING, Normalisation
+from restore_dit.data.examples.plan import EpochPlan, TileSplit, frames_of_part, split_tiles
 from restore_dit.data.examples.targets import TARGET, decide_by_record, explained
 from restore_dit.data.loader import TileReader, tile_reader
 from restore_dit.data.randomness import generator
@@ -214,9 +213,11 @@ def usable_tiles(
 
 
 def normalisation_of(store: TileStore, config: RunConfig, tile_ids: tuple[str, ...]) -> Normalisation:
-    """Mean and standard deviation of the radar channels from the manifest's sums over the given tiles."""
+    """The value at which the network's input is clipped, and mean and standard deviation of the radar channels from the
+    manifest's sums over the given tiles."""
+    ceiling = OPTICAL_CEILING if config.model.network == "patches" else BRIGHT_CEILING
     if not config.model.radar_channels or config.data.radar is None:
-        return Normalisation()
+        return Normalisation(optical_ceiling=ceiling)
     track = config.data.radar.track
     by_fold = config.data.radar.statistics == "mean_of_folds"
     groups: dict[int | None, list[str]] = {}
@@ -225,7 +226,7 @@ def normalisation_of(store: TileStore, config: RunConfig, tile_ids: tuple[str, .
     tracks = store.manifest.radar_tracks if track == BOTH_TRACKS else (track,)
     moments = [_moments(store, config, tiles, tracks) for tiles in groups.values()]
     mean, std = np.mean(moments, axis=0)
-    return Normalisation(config.model.radar_channels, tuple(map(float, mean)), tuple(map(float, std)))
+    return Normalisation(config.model.radar_channels, tuple(map(float, mean)), tuple(map(float, std)), ceiling)
 
 
 def _moments(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from restore_dit.data.examples.batch import Batch, to_batch
 from restore_dit.data.examples.normalisation import published_scale_to_reflectance
 from restore_dit.diffusion.prediction import Prediction
-from restore_dit.diffusion.samplers import sample_inpainting, to_unit_range
+from restore_dit.diffusion.samplers import sample_inpainting, to_published_scale
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, score_series
 from restore_dit.model.denoiser import AnyDenoiser
 from restore_dit.series import DATE_ORIGIN
@@ -41,7 +41,7 @@ def validate(setup: TrainingSetup, denoiser: AnyDenoiser) -> Validation:
         sampled = _sample(setup, denoiser, batch, prediction)[0].cpu().numpy()
         seconds = time.perf_counter() - begin
         frames = batch.conditioning.frame_mask[0].cpu().numpy() if batch.conditioning.frame_mask is not None else ...
-        target = to_unit_range(batch.target)[0].cpu().numpy()[frames]
+        target = to_published_scale(batch.target)[0].cpu().numpy()[frames]
         gaps = example["gap_mask"][0, frames, 0]
         unknown = ~example["valid"][0, frames, 0]
         estimate = sampled[frames]
@@ -94,4 +94,4 @@ def _sample(setup: TrainingSetup, denoiser: AnyDenoiser, batch: Batch, predictio
             diffusion.sampling_steps,
             sampler=diffusion.sampler,
         )
-    return to_unit_range(sampled)
+    return to_published_scale(sampled)

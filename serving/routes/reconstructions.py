@@ -79,6 +79,8 @@ async def reconstruct(
     several files."""
     if options.steps is not None and options.steps > calls.config.limits.steps:
         raise problem(422, f"steps: at most {calls.config.limits.steps} are allowed")
+    if options.samples > calls.config.limits.samples:
+        raise problem(422, f"samples: at most {calls.config.limits.samples} are allowed")
     full = calls.under_way >= calls.most_under_way
     if full or calls.of_token[caller] >= calls.config.limits.requests_a_token:  # before the upload takes memory
         await drain(request)

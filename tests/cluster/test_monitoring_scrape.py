@@ -38,7 +38,7 @@ import time
 from rich.console import Console
 from cluster.connection import connect
 from jobs.metrics import TrainingMetrics
-from jobs.progress import JobProgress
+from jobs.items import JobProgress
 from restore_dit.trainer.monitor import GpuMemory, StepReport
 
 connect()

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
-from botocore.awsrequest import AWSResponse
-from botocore.httpsession import URLLib3Session
 from hypothesis import given
 from hypothesis import strategies as st
-from urllib3 import HTTPResponse
 
 from restore_dit.data import storage
 from tests.messages import refused
@@ -65,21 +60,17 @@ def test_on_aws_objects_of_a_bucket_share_connections(monkeypatch: pytest.Monkey
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
         monkeypatch.setenv(name, "eu-west-1")
-    pools: list[Any] = []
-
-    def send(pool: URLLib3Session, request: Any) -> AWSResponse:  # AWS itself is out of a test's reach
-        pools.append(pool)
-        return AWSResponse(request.url, 206, {}, HTTPResponse(io.BytesIO(bytes(10)), preload_content=False))
-
-    monkeypatch.setattr(URLLib3Session, "send", send)
+    stores = set()
     for index in range(5):
-        storage.read_ranges(f"s3://bucket/tiles/{index}.parquet", [(0, 10)])
-    assert len(pools) == 5
-    assert len({id(pool) for pool in pools}) == 1
+        service = storage.locate(f"s3://bucket/tiles/{index}.parquet").s3
+        assert service is not None
+        stores.add(id(service.store("bucket")))
+    assert len(stores) == 1
 
 
 def test_eight_readers_of_eight_ranges_keep_their_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     connections: list[object] = []
+    clients: set[str] = set()
 
     class Server(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -90,7 +81,10 @@ def test_eight_readers_of_eight_ranges_keep_their_connections(monkeypatch: pytes
 
         def do_GET(self) -> None:
             time.sleep(0.05)  # so that all requests are under way at once
+            clients.add(self.headers["User-Agent"].partition("/")[0])
             self.send_response(206)
+            self.send_header("Content-Range", f"{self.headers['Range'].replace('=', ' ')}/{8 << 20}")
+            self.send_header("Last-Modified", "Tue, 01 Dec 2026 09:00:00 GMT")
             self.send_header("Content-Length", "10")
             self.end_headers()
             self.wfile.write(bytes(10))
@@ -107,6 +101,7 @@ def test_eight_readers_of_eight_ranges_keep_their_connections(monkeypatch: pytes
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # not for a server on this machine
     ranges = [(index << 20, 10) for index in range(8)]
     opened = []
     for _ in range(2):
@@ -116,4 +111,5 @@ def test_eight_readers_of_eight_ranges_keep_their_connections(monkeypatch: pytes
     server.shutdown()
     server.server_close()
     assert opened[0] > 8  # they did read side by side
+    assert clients == {"object_store"}  # nothing had to be repeated through boto3
     assert opened[1] - opened[0] < opened[0] / 4  # and what they opened serves again

@@ -17,7 +17,7 @@ from restore_dit.diffusion.samplers import (
     dpm_solver_pp,
     euler,
     sample_inpainting,
-    to_unit_range,
+    to_published_scale,
 )
 from restore_dit.diffusion.schedule import sampling_times
 from restore_dit.model.conditioning import Conditioning
@@ -54,7 +54,7 @@ def toy_denoiser(noisy, step, conditioning):
 @pytest.mark.parametrize("steps", [1, 2, 5, 20])
 def test_published_numbers(golden, conditioning, prediction, steps):
     result = sample_inpainting(toy_denoiser, golden["initial_noise"], conditioning, prediction, steps)
-    torch.testing.assert_close(to_unit_range(result), golden[f"dpm_solver_{steps}"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(to_published_scale(result), golden[f"dpm_solver_{steps}"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10, 50, 200, 999])

@@ -14,7 +14,7 @@ from restore_dit.config.jobs import EvaluationConfig, SamplingConfig
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.maker import ExampleMaker
-from restore_dit.data.examples.split import split_tiles
+from restore_dit.data.examples.plan import split_tiles
 from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.mask_writer import MaskWriter
 from restore_dit.data.store.masks import SOURCE_CLOUDS, MaskOrigin

@@ -18,14 +18,8 @@ from restore_dit.evaluation.figures import (
     strip_figure,
     to_png,
 )
-from restore_dit.pictures.composites import (
-    FALSE_COLOUR,
-    SHORTWAVE,
-    TRUE_COLOUR,
-    natural_composite,
-    robust_stretch,
-    vegetation_index,
-)
+from restore_dit.indices import vegetation_index
+from restore_dit.pictures.composites import FALSE_COLOUR, SHORTWAVE, TRUE_COLOUR, natural_composite, robust_stretch
 from restore_dit.pictures.panels import GAP_COLOUR, OUTLINE_COLOUR
 from restore_dit.series import S2_BANDS
 
@@ -122,6 +116,9 @@ def one_of_each(scene, frames):
     yield reconstruction_figure(
         scene.target, scene.linear, *scene.inputs, title=title, frames=frames, composites=composites
     )
+    yield reconstruction_figure(
+        scene.target, scene.linear, *scene.inputs, title=title, frames=frames, uncertainty=0.1 * scene.target
+    )
     yield series_figure(scene.target, methods, *scene.inputs, title=title)
 
 
@@ -159,6 +156,16 @@ def test_reconstruction_outlines_gaps_on_what_was_acquired(scene):
     assert drawn(below[1])[scene.gap_mask[2]].mean() < 0.9
     image = pixels_of(to_png(figure, 100))
     assert (np.abs(image - to_rgb(OUTLINE_COLOUR)) < 0.1).all(axis=-1).sum() > 100
+
+
+def test_uncertainty_is_shown_where_pixels_were_filled(scene):
+    said = 0.1 * scene.target
+    figure = reconstruction_figure(scene.target, scene.linear, *scene.inputs, frames=[0, 2], uncertainty=said)
+    without, with_gap = labelled(figure, "uncertainty")
+    assert without.images[0].get_array().mask.all()  # the first date has no gap
+    shown, gap = with_gap.images[0].get_array(), scene.gap_mask[2]
+    np.testing.assert_array_equal(shown.mask, ~gap)
+    np.testing.assert_allclose(shown.data[gap], said[2].mean(axis=0)[gap])
 
 
 def test_series_draws_lines_points_and_shades_gaps(scene):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.data.cubes.site_plan import plan_cubes
+from restore_dit.data.cubes.site_series import plan_cubes
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.inspection.description import describe_store, evenly

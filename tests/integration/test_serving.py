@@ -21,6 +21,7 @@ from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, Acquisitions, TileSeries
 from tests.messages import assert_names
+from tests.messages import refused as refuses
 from tests.serving.running_service import BOB, running_service, save, simulated
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280), pytest.mark.usefixtures("ray_cluster")]
@@ -49,9 +50,15 @@ def test_the_answer_is_that_of_this_process_whatever_it_was_batched_with(service
     many = [simulated(number, *size) for number, size in enumerate(sizes)]
     local = LocalClient(model)
     with ThreadPoolExecutor(len(many)) as pool:
-        answers = list(pool.map(lambda one: service.ann.reconstruct(many[one], seed=one, steps=2), range(len(many))))
+        answers = list(
+            pool.map(
+                lambda one: service.ann.reconstruct(many[one], seed=one, steps=2, replace_suspect=one % 2 == 0),
+                range(len(many)),
+            )
+        )
     for seed, (cloudy, found) in enumerate(zip(many, answers, strict=True)):
-        expected = local.reconstruct(cloudy, seed=seed, steps=2)
+        expected = local.reconstruct(cloudy, seed=seed, steps=2, replace_suspect=seed % 2 == 0)
+        np.testing.assert_array_equal(found.suspect, expected.suspect)
         np.testing.assert_array_equal(found.gap_mask, expected.gap_mask)
         np.testing.assert_array_equal(found.never_observed, expected.never_observed)
         difference = found.series.optical.values.astype(int) - expected.series.optical.values
@@ -92,6 +99,17 @@ def test_what_is_observed_on_no_date_is_marked_and_nothing_at_all_refused(servic
             ask(hidden)
 
 
+def test_possible_series(service, model, series):
+    found = service.ann.reconstruct(series, samples=2, seed=3).samples
+    expected = LocalClient(model).reconstruct(series, samples=2, seed=3).samples
+    assert found.shape == (2, *series.optical.values.shape)
+    difference = found.astype(int) - expected
+    assert np.abs(difference).max() <= 1
+    assert (difference != 0).mean() < 1e-3
+    with refuses("samples", "16"):
+        service.ann.reconstruct(series, samples=17)
+
+
 def test_other_outputs(service, model, series):
     """An index and previews, with or without the bands they are made of."""
     expected = LocalClient(model).reconstruct(series)
@@ -102,7 +120,7 @@ def test_other_outputs(service, model, series):
     index = (infrared - red) / (infrared + red)
     _, content = service.ann.fetch("POST", "/v1/reconstructions?outputs=ndvi", netcdf.encode(series))
     with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as found:
-        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "never_observed", "provenance", "spatial_ref"]
+        assert sorted(found.data_vars) == ["NDVI", "gap_mask", "never_observed", "provenance", "spatial_ref", "suspect"]
         np.testing.assert_allclose(found["NDVI"], index, atol=5e-3)
         assert np.median(np.abs(found["NDVI"] - index)) <= 1e-4
 

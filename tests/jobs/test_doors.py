@@ -38,8 +38,8 @@ WORDS = {
         {"model": "s3://b/m", "protocol": "missing-frame", "sampling.steps": 3, "sampling.calibrate": False},
     ),
     "reconstruct": (
-        "s3://b/store s3://b/clear --format netcdf --tiles [a,b] --mask-dilation null",
-        {"model": "default", "input": "s3://b/store", "tiles": ["a", "b"], "mask_dilation": None},
+        "s3://b/store s3://b/clear --format netcdf --tiles [a,b] --mask-dilation null --replace-suspect",
+        {"model": "default", "tiles": ["a", "b"], "mask_dilation": None, "sampling.replace_suspect": True},
     ),
     "tune": (
         "--config schedules --store s3://b/st --output s3://b/sweeps --trials 3 run.training.epochs=2 --stopping null",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from restore_dit.model.conditioning import axis_table, position_table
 from restore_dit.model.denoiser import Denoiser
-from restore_dit.model.embeddings import axis_table, position_table
 from restore_dit.model.published import read_published_checkpoint
 
 NAMES = ("default", "without_dates", "without_sar")

@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from jobs import reconstruct
+from restore_dit.client import LocalClient
 from restore_dit.config.jobs import ReconstructionConfig, SamplingConfig
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.runner import run
@@ -23,7 +24,7 @@ from restore_dit.reconstruction.completion import Completion
 from restore_dit.reconstruction.model_directory import Model, save_model
 from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, PROVENANCE, Acquisitions, Provenance
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, PROVENANCE, SAMPLES, SUSPECT, Acquisitions, Provenance
 from tests.data.cubes.test_damaged import MAPPING
 from tests.data.cubes.test_damaged import write as write_site
 from tests.messages import assert_names, refused
@@ -61,6 +62,26 @@ def test_masks_are_widened_as_the_job_says_and_the_files_say_so(
         with rasterio.open(Path(job.output, first, name)) as file:
             assert file.tags()["MASK_DILATION"] == "2"
             np.testing.assert_array_equal(file.read(1), expected[index])
+
+
+def test_a_job_writes_possible_series_and_indices(
+    job: ReconstructionConfig, small_model: Model, small_store: TileStore
+):
+    first = job.tiles[0]
+    wanted = {"tiles": (first,), "sampling": SamplingConfig(samples=2, seed=3), "indices": ("ndvi",)}
+    run(plan_reconstruction(job.model_copy(update=wanted)))
+    run(plan_reconstruction(job.model_copy(update=wanted | {"format": "netcdf"})))
+    expected = fill_gaps(small_model, small_store.load(first).series(), SamplingOptions(samples=2, seed=3)).series
+    drawn = netcdf.decode(Path(job.output, f"{first}.nc").read_bytes(), "result").layers[SAMPLES]
+    np.testing.assert_array_equal(drawn, expected.layers[SAMPLES])
+    date = expected.optical.dates[0].astype("datetime64[D]")
+    with rasterio.open(Path(job.output, first, f"{first}_{date}_sample2.tif")) as file:
+        assert file.tags()["SAMPLES"] == "2"
+        np.testing.assert_array_equal(file.read(), drawn[0, 1])
+    with rasterio.open(Path(job.output, first, f"{first}_{date}_ndvi.tif")) as file:
+        assert file.descriptions == ("NDVI", "NDVI_uncertainty")
+    assert todo(job, **wanted | {"format": "netcdf"}) == 0
+    assert todo(job, **wanted | {"format": "netcdf", "sampling": SamplingConfig(samples=3, seed=3)}) == 1
 
 
 @pytest.mark.slow
@@ -137,7 +158,7 @@ def test_a_tile_of_which_nothing_is_observed_is_counted_and_unobserved_pixels_ar
         assert len(list(Path(job.output, "alwaysleft").glob("*_gap.tif"))) == 3
         for path in Path(job.output, "alwaysleft").glob("*_gap.tif"):
             with rasterio.open(path) as file:
-                assert file.descriptions == ("gap_mask", NEVER_OBSERVED, PROVENANCE)
+                assert file.descriptions == ("gap_mask", NEVER_OBSERVED, PROVENANCE, SUSPECT)
                 assert file.tags()["NEVER_OBSERVED"] == "264"
                 np.testing.assert_array_equal(file.read(2), expected)
                 np.testing.assert_array_equal(file.read(3), np.where(expected, Provenance.UNKNOWN, Provenance.OBSERVED))
@@ -150,6 +171,57 @@ def test_a_tile_of_which_nothing_is_observed_is_counted_and_unobserved_pixels_ar
             assert file.attrs["NEVER_OBSERVED"] == "264"
         content = Path(job.output, "clear.nc").read_bytes()
         assert not netcdf.decode(content, "clear.nc").layers[NEVER_OBSERVED].any()
+
+
+@pytest.mark.slow
+def test_suspect_pixels_are_written_counted_and_replaced_alike_at_every_door(
+    job: ReconstructionConfig, small_store: TileStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = small_store.load(job.tiles[0]).series()
+    clear = ~series.missing()
+    frame = int(clear[2:-2].sum(axis=(1, 2)).argmax()) + 2
+    values = series.optical.values.copy()
+    values[frame, :, 4:16, 4:16] = 6000
+    writer = TileStoreWriter(tmp_path / "cloudy", source="test")
+    cloudy = replace(series, tile_id="cloudy", optical=Acquisitions(values, series.optical.dates, series.optical.bands))
+    writer.add(cloudy)
+    writer.commit()
+    job = job.model_copy(update={"input": writer.location.uri, "tiles": ()})
+    for replaced in (False, True):
+        expected = LocalClient(job.model).reconstruct(cloudy, replace_suspect=replaced)
+        share = expected.suspect.sum() / (~expected.gap_mask | expected.suspect).sum()
+        assert expected.suspect[frame, 5:15, 5:15].mean() > 0.9
+        for format_ in ("cog", "netcdf"):
+            sampling = SamplingConfig(replace_suspect=replaced)
+            one = job.model_copy(
+                update={"format": format_, "sampling": sampling, "output": str(tmp_path / format_ / str(replaced))}
+            )
+            assert reconstruct.run(one, Console(width=200)) == 0
+            line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("cloudy"))
+            assert_names(line, f"{share:.1%}", "suspect")
+            assert ("replaced" in line) is replaced
+            assert todo(one) == 0
+            assert todo(one, sampling=SamplingConfig(replace_suspect=not replaced)) == 1
+            if format_ == "netcdf":
+                with xarray.open_dataset(Path(one.output, "cloudy.nc"), mask_and_scale=False) as file:
+                    found, gaps, tags = file[SUSPECT].values, file["gap_mask"].values, file.attrs
+                    bands = np.stack([file[band].values for band in expected.series.optical.bands], axis=1)
+                    assert file[SUSPECT].dtype == np.uint8
+                    assert file[SUSPECT].attrs["flag_meanings"].split() == ["not_suspect", "suspect"]
+                np.testing.assert_array_equal(bands, expected.series.optical.values)
+                content = Path(one.output, "cloudy.nc").read_bytes()
+                np.testing.assert_array_equal(netcdf.decode(content, "cloudy.nc").layers[SUSPECT], expected.suspect)
+            else:
+                masks = []
+                for path in sorted(Path(one.output, "cloudy").glob("*_gap.tif")):
+                    with rasterio.open(path) as file:
+                        masks.append(file.read([1, 4]))
+                        tags = file.tags()
+                gaps, found = np.stack(masks, axis=1)
+            np.testing.assert_array_equal(found, expected.suspect)
+            np.testing.assert_array_equal(gaps, expected.gap_mask)
+            assert tags["SUSPECT_SHARE"] == f"{share:.4f}"
+            assert tags["SUSPECT_REPLACED"] == ("yes" if replaced else "no")
 
 
 def test_every_cube_of_a_folder_is_an_input_of_its_own(job: ReconstructionConfig, tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ def test_what_is_seen_stays_and_what_is_far_from_it_gives_way():
     visible[:, :, 59] = False  # on no date: nothing to interpolate
     published, days = random.random((6, 2, 1, 60), np.float32), np.arange(6) * 5.0
     answer, deviation = np.full_like(published, 0.9), np.full_like(published, 0.01)
-    own = SeriesCalibration((9, 9), np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]))
+    own = SeriesCalibration(
+        (9, 9), np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]), np.eye(2)
+    )
     tempered, wider = answer.copy(), deviation.copy()
     own.apply(tempered, wider, published, visible, visible_nearby(visible), days)
     np.testing.assert_array_equal(tempered[[0, 1, 3, 5]], answer[[0, 1, 3, 5]])

@@ -49,6 +49,7 @@ def test_given_dates_are_sorted_and_may_lie_somewhat_outside():
 @pytest.mark.parametrize(
     ("dates", "every", "named"),
     [
+        ("2019-03-01", None, "list"),
         (["2019-13-01"], None, "2019-13-01"),
         (["yesterday"], None, "yesterday"),
         (["2019"], None, "2019"),

@@ -16,7 +16,7 @@ from rasterio.io import MemoryFile
 from restore_dit.clouds.rule import rule_masks
 from restore_dit.config.clouds import RuleConfig
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.site_plan import plan_cubes
+from restore_dit.data.cubes.site_series import plan_cubes
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.runner import run

@@ -12,9 +12,11 @@ import xarray
 from rasterio.drivers import is_blacklisted
 from rasterio.enums import MaskFlags
 
+from restore_dit.data.exchange import geotiff_archive, netcdf
+from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
-from restore_dit.series import NO_DATA, UNCERTAINTY, Acquisitions, Georeference, TileSeries
+from restore_dit.series import NO_DATA, SAMPLES, UNCERTAINTY, Acquisitions, Georeference, TileSeries
 from tests.messages import refused
 
 BANDS = ("B02", "B8A", "B11")
@@ -64,6 +66,37 @@ def test_uncertainty_lies_beside_the_values_in_both_formats(tmp_path):
         for index, band in enumerate(BANDS):
             np.testing.assert_allclose(file[f"{band}_uncertainty"], said[:, index] / 10_000, atol=1e-7)
             assert file[band].attrs["ancillary_variables"] == f"{band}_uncertainty"
+
+
+def test_possible_series_and_indices_lie_beside_the_values_in_both_formats(tmp_path):
+    series, random = make_series(), np.random.default_rng(2)
+    drawn = random.integers(0, 9000, (2, 4, *series.optical.values.shape[1:]), dtype=np.int16)
+    series = replace(series, layers={SAMPLES: drawn})
+    index = random.uniform(0, 1, (2, 2, 40, 56))
+    indices = {"NDVI": index[0], "NDVI_uncertainty": index[1]}
+    uris = write_geotiffs(str(tmp_path), series, make_gaps(series), indices=indices)
+    assert len(uris) == 2 * (2 + 4 + 1)
+    for frame, date in enumerate(DATES):
+        for number in range(4):
+            with rasterio.open(tmp_path / f"30UXV_7_{date}_sample{number + 1}.tif") as image:
+                np.testing.assert_array_equal(image.read(), drawn[frame, number])
+                assert image.descriptions == BANDS
+        with rasterio.open(tmp_path / f"30UXV_7_{date}_ndvi.tif") as image:
+            np.testing.assert_allclose(image.read() / 10_000, index[:, frame], atol=1e-4)
+            assert image.descriptions == tuple(indices)
+    write_netcdf(str(tmp_path / "one.nc"), series, make_gaps(series), indices=indices)
+    with xarray.open_dataset(tmp_path / "one.nc") as file:
+        assert file["B02_samples"].dims == ("sample", "time", "y", "x")
+        np.testing.assert_allclose(file["NDVI_uncertainty"], index[1], atol=1e-4)
+    with rasterio.open(f"netcdf:{tmp_path / 'one.nc'}:B02_samples") as image:
+        assert (image.count, image.shape) == (8, (40, 56))
+    content = (tmp_path / "one.nc").read_bytes()
+    np.testing.assert_array_equal(netcdf.decode(content, "one").layers[SAMPLES], drawn)
+    values = 2 * 3 * 40 * 56 * 5
+    with refused("one", str(values)):
+        netcdf.decode(content, "one", SeriesLimits(values=values - 1))
+    archive = geotiff_archive.encode({path.name: path.read_bytes() for path in tmp_path.glob("*.tif")})
+    assert len(geotiff_archive.decode(archive, "archive").optical) == 2  # what was computed is not taken for input
 
 
 def test_geotiffs_give_back_values_place_and_date(tmp_path):

@@ -10,10 +10,10 @@ from scipy import ndimage
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
-from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
+from restore_dit.reconstruction.model_directory import Model, load_model
+from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions, sample_windows
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, Acquisitions
+from restore_dit.series import NEVER_OBSERVED, NO_DATA, PROVENANCE, SUSPECT, UNCERTAINTY, Acquisitions, Provenance
 from tests.messages import refused
 
 
@@ -147,6 +147,58 @@ def test_a_series_of_which_nothing_is_observed_is_refused(small_model, series):
     empty.optical.values[:, 3] = NO_DATA
     with pytest.raises(UserError, match="B05"):
         fill_gaps(small_model, empty, SamplingOptions())
+
+
+def with_missed_cloud(series):
+    """The series with a cloud that its masks do not know, and where it is."""
+    clear = ~series.missing()
+    frame = int(clear[2:-2].sum(axis=(1, 2)).argmax()) + 2
+    place = np.zeros_like(clear)
+    place[frame, 3:17, 8:25] = clear[frame, 3:17, 8:25]
+    values = np.where(place[:, None], np.int16(5500), series.optical.values)
+    return replace(series, optical=Acquisitions(values, series.optical.dates, series.optical.bands)), place
+
+
+@pytest.mark.parametrize("name", ["patches", pytest.param("pixels", marks=pytest.mark.slow)])
+def test_a_replaced_suspect_is_filled_as_if_it_had_been_missing(small_model, series, name):
+    model = small_model if name == "patches" else load_model("default")
+    cloudy, place = with_missed_cloud(series)
+    plain = fill_gaps(model, cloudy, SamplingOptions())
+    suspect = plain.series.layers[SUSPECT] == 1
+    assert place.sum() > 100
+    assert suspect[place].mean() > 0.9
+    assert not (suspect & plain.gap_mask).any()
+    kept = ~plain.gap_mask[:, None].repeat(10, axis=1)
+    np.testing.assert_array_equal(plain.series.optical.values[kept], cloudy.optical.values[kept])
+    assert plain.suspect_share == suspect.sum() / (~plain.gap_mask).sum()
+
+    replaced = fill_gaps(model, cloudy, SamplingOptions(replace_suspect=True))
+    values = np.where(suspect[:, None], NO_DATA, cloudy.optical.values)
+    missing = replace(cloudy, optical=Acquisitions(values, cloudy.optical.dates, cloudy.optical.bands))
+    expected = fill_gaps(model, missing, SamplingOptions())
+    np.testing.assert_array_equal(replaced.series.optical.values, expected.series.optical.values)
+    np.testing.assert_array_equal(replaced.gap_mask, plain.gap_mask | suspect)
+    for layer in (PROVENANCE, NEVER_OBSERVED, *([UNCERTAINTY] if name == "pixels" else [])):
+        np.testing.assert_array_equal(replaced.series.layers[layer], expected.series.layers[layer])
+    np.testing.assert_array_equal(replaced.series.layers[SUSPECT], suspect)
+    assert (replaced.series.layers[PROVENANCE][suspect] != Provenance.OBSERVED).all()
+    assert replaced.suspect_share == plain.suspect_share
+
+
+def test_what_is_evaluated_is_filled_without_suspects_too(small_model, series):
+    """What is hidden in a trial is not looked at either."""
+    cloudy, place = with_missed_cloud(series)
+    frames, gaps = np.arange(len(series.optical)), series.missing()
+    gaps[place.any(axis=(1, 2)), :5] = True
+    suspect = reconstruct_with_deviation(
+        small_model, cloudy, frames, gaps, SamplingOptions(replace_suspect=True)
+    ).suspect
+    assert suspect is not None
+    assert suspect.any()
+    assert not (suspect & gaps).any()
+    found = reconstruct(small_model, cloudy, frames, gaps, SamplingOptions(replace_suspect=True))
+    np.testing.assert_array_equal(found, reconstruct(small_model, cloudy, frames, gaps | suspect, SamplingOptions()))
+    assert not np.array_equal(found, reconstruct(small_model, cloudy, frames, gaps, SamplingOptions()))
 
 
 def test_a_band_that_the_model_does_not_read_makes_no_gaps(small_model, series):

@@ -13,9 +13,12 @@ from rasterio.io import MemoryFile
 
 from restore_dit.config import RunConfig
 from restore_dit.config.presets import default, tiny
+from restore_dit.data.exchange import netcdf
+from restore_dit.indices import index_layers
 from restore_dit.reconstruction.dates import at_dates
-from restore_dit.series import NEVER_OBSERVED, S2_BANDS, UNCERTAINTY, Acquisitions, TileSeries
-from serving.answers import Answer, outputs_of
+from restore_dit.series import NEVER_OBSERVED, S2_BANDS, SAMPLES, UNCERTAINTY, Acquisitions, TileSeries
+from serving.answers import Answer, outputs_of, require_room
+from tests.messages import refused
 
 BANDS = ("B04", "B08")
 DATES = np.array(["2019-01-01", "2019-01-06", "2019-01-11"], "datetime64[D]")
@@ -52,6 +55,29 @@ def test_uncertainty_comes_with_the_dates_that_are_wanted(answer: Answer):
         assert len(images) == 1
         with MemoryFile(archive.read(images[0])) as memory, memory.open() as image:
             np.testing.assert_array_equal(image.read(), expected)
+
+
+def test_samples_come_with_the_reflectance_and_an_index_with_its_uncertainty(answer: Answer):
+    drawn = np.random.default_rng(1).integers(1, 5000, (3, 4, 2, 8, 9), dtype=np.int16)
+    clear = replace(answer.clear, layers=answer.clear.layers | {SAMPLES: drawn})
+    with_samples = replace(answer, clear=clear, outputs=("reflectance", "ndvi"))
+    read = netcdf.decode(with_samples.as_one("netcdf"), "answer")
+    np.testing.assert_array_equal(read.layers[SAMPLES], drawn)
+    indices = index_layers(clear, ("ndvi",))
+    for outputs, expected in (
+        (("ndvi",), {"NDVI"}),
+        (("ndvi", "uncertainty"), {"NDVI", "NDVI_uncertainty", "B04_uncertainty", "B08_samples"}),
+    ):
+        with_index = replace(with_samples, outputs=outputs, indices=indices if "uncertainty" in outputs else {})
+        with netCDF4.Dataset("one", memory=with_index.as_one("netcdf")) as file:
+            assert expected <= set(file.variables)
+            assert ("B08_samples" in file.variables) is ("uncertainty" in outputs)
+
+
+def test_an_ensemble_is_no_larger_than_a_series_may_be(answer: Answer):
+    require_room("upload", 4, 3, answer.clear, most=4 * 3 * 144)
+    with refused("upload", "samples=5", str(4 * 3 * 144)):
+        require_room("upload", 5, 3, answer.clear, most=4 * 3 * 144)
 
 
 def test_without_being_asked_for_it_is_left_out(answer: Answer):

@@ -22,8 +22,7 @@ from restore_dit.reconstruction.probes import PARTLY, WHOLE
 from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import UNCERTAINTY, Acquisitions
-from restore_dit.training.objective_module import ObjectiveModule, pixels_to_learn_from
-from restore_dit.training.run import run_training
+from restore_dit.training.run import ObjectiveModule, pixels_to_learn_from, run_training
 from restore_dit.training.setup import set_up
 from tests.messages import refused
 

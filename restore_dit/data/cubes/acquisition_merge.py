@@ -57,6 +57,7 @@ def _best(
     values: NDArray[np.int16], masks: Sequence[NDArray[np.uint8]]
 ) -> tuple[NDArray[np.int16], list[NDArray[np.uint8]]]:
     present = (values != NO_DATA).sum(axis=1)  # [n, H, W] bands
+    # Four times, so that one more band outweighs whatever the mask adds.
     rank = present * 4
     if masks:
         # Being clear only decides between pixels with the same number of bands.

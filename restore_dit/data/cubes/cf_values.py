@@ -38,6 +38,7 @@ def stored_numbers(
 
     def stated(name: str) -> NDArray[Any]:
         found = attribute_numbers(attributes, name, where)
+        # NetCDF 3 has no unsigned types: attributes are written signed, and are meant as the values are.
         if reinterpreted and found.dtype.kind in "iu":
             return found.astype(signed).view(values.dtype)  # 65535 may be written as -1
         return found

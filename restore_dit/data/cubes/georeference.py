@@ -46,6 +46,10 @@ Axes = tuple[str, str]
 """Names of the dimensions y and x."""
 
 
+class MissingCrs(UserError):
+    """A file with coordinates states no CRS."""
+
+
 def place_of_images(uri: str, dataset: xarray.Dataset, axes: Axes, fallback_crs: str | None = None) -> Georeference:
     """The georeference of a dataset's pixels, in the order of its rows and columns.
 
@@ -210,7 +214,7 @@ def crs_of(uri: str, dataset: xarray.Dataset, fallback: str | None, axes: Axes) 
             raise UserError(f"{uri}: the mapping's crs {fallback!r} is unknown: use one such as EPSG:32631") from None
     if all(_in_degrees(name, dataset[name]) for name in axes):
         return CRS.from_epsg(4326)
-    raise UserError(
+    raise MissingCrs(
         f"{uri}: has no CRS (crs_wkt, spatial_ref, crs or epsg): set `crs` in the mapping, or the attribute "
         "`crs` of the data, for example to EPSG:32631"
     )
@@ -252,12 +256,18 @@ def pixel_centres(georeference: Georeference, height: int, width: int) -> dict[s
     }
 
 
-def georeference_of(uri: str, dataset: xarray.Dataset) -> Georeference | None:
-    """A file's georeference, from its coordinates y and x and its CRS; None without coordinates.
+def georeference_of(uri: str, dataset: xarray.Dataset, *, needs_crs: bool = True) -> Georeference | None:
+    """A file's georeference, from its coordinates y and x and its CRS; None without coordinates or, unless it
+    `needs_crs`, without a CRS.
 
     Raises:
         UserError: as for `place_of_images`.
     """
     if "y" not in dataset.coords or "x" not in dataset.coords:
         return None
-    return place_of_images(uri, dataset, ("y", "x"))
+    try:
+        return place_of_images(uri, dataset, ("y", "x"))
+    except MissingCrs:
+        if needs_crs:
+            raise
+        return None

@@ -1,4 +1,4 @@
-"""Reads one site of a family of data cubes as a tile series.
+"""Reads the sites of a family of data cubes as tile series, and plans which of them a tile store lacks.
 
 All products of a site are resampled to one north-up grid: the union of its finest optical files, which may cover
 different dates or different parts of the site. Reflectance is interpolated bilinearly (or as the mapping says), classes
@@ -11,6 +11,8 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from odc.geo.geobox import GeoBox, geobox_union_conservative
@@ -24,8 +26,12 @@ from restore_dit.data.cubes.grid import SAME_PIXEL, Placement, on_lattice, overl
 from restore_dit.data.cubes.optical import OpticalFile, read_optical
 from restore_dit.data.cubes.radar import RadarFile, read_radar
 from restore_dit.data.cubes.sites import Site, find_sites, sites_of_files
+from restore_dit.data.items import Outcome, Plan
+from restore_dit.data.store.manifest import TileRecord
+from restore_dit.data.store.tile_store_writer import TileStoreWriter
+from restore_dit.data.store.tile_writing import make_tile
 from restore_dit.errors import UserError
-from restore_dit.series import Georeference, TileSeries
+from restore_dit.series import S2_ALL_BANDS, Georeference, TileSeries
 
 _MIN_COVERED = 0.5
 """Minimum share of a tile that its files must cover together; below it they lie in different places."""
@@ -166,3 +172,48 @@ def _require_overlap(optical: Sequence[OpticalFile], radar: Sequence[RadarFile],
             raise UserError(
                 f"{entry.file.uri}: does not overlap {optical[0].file.uri}: check that both belong to the same site"
             )
+
+
+@dataclass(frozen=True)
+class SiteConversion:
+    """Reads and writes sites; can be sent to any process."""
+
+    mapping: CubeMapping
+    store: storage.Location
+
+    def __call__(self, sites: Sequence[Site]) -> Iterator[Outcome[TileRecord]]:
+        """Yields the outcome of each site, including failures.
+
+        Raises:
+            UserError: the sites' storage cannot be reached, which is no site's fault, or the store cannot be written.
+        """
+        for site in sites:
+            outcome = make_tile(self.store, site.tile_id, partial(read_cube, site, self.mapping))
+            if outcome.reason and site.files and not site.files[0].is_local:
+                storage.exists(site.files[0])  # raises if the storage does not respond
+            yield outcome
+
+
+def plan_cubes(source: str | Path, store_uri: str | Path, mapping: CubeMapping) -> Plan[Site, TileRecord]:
+    """Examines source and store without writing anything.
+
+    Args:
+        source: the folder of one site or of several, or a single file.
+        store_uri: the store, created if missing.
+        mapping: mapping of the files' contents.
+
+    Raises:
+        UserError: nothing in the folder matches the mapping, or the store cannot be read.
+    """
+    sites = find_sites(source, mapping)
+    writer = TileStoreWriter(store_uri, bands=S2_ALL_BANDS, source=mapping.source)
+    bad = {site.tile_id: site.problem for site in sites if site.problem is not None}
+    todo = [site for site in sites if site.problem is None and not writer.has(site.tile_id)]
+    return Plan(
+        SiteConversion(mapping, writer.location),
+        todo,
+        writer.location.uri,
+        there=len(sites) - len(todo) - len(bad),
+        refused=bad,
+        writer=writer,
+    )

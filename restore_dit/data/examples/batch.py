@@ -21,7 +21,7 @@ from restore_dit.series import NO_DATA, REFLECTANCE_SCALE, S1_BANDS
 class Batch:
     """Input of the objective and the denoiser on the network's scale, for B examples of T frames.
 
-    - `target`: [B, T, C, H, W] in [-1, 1].
+    - `target`: [B, T, C, H, W], in [-1, 1] up to a reflectance of 0.8.
     - `valid`: [B, T, 1, H, W] bool, pixels whose value is known.
     - `quantile`: [B], determines the diffusion step.
     - `noise_seed`: [B] int64, on the CPU, where random generators take their seeds from.
@@ -66,7 +66,8 @@ def to_batch(
     tensors = {
         name: _tensor(values).to(device, non_blocking=True) for name, values in columns.items() if name in _ON_DEVICE
     }
-    target = optical_to_network(tensors["optical"])
+    # On the device, since the integers are half the size of the floats that they become.
+    target = optical_to_network(tensors["optical"], normalisation.optical_ceiling)
     radar: Tensor | None = None
     if normalisation.radar_channels and "radar" in tensors:
         stored = tensors["radar"]
@@ -127,7 +128,7 @@ def _tensor(values: NDArray[Any] | Tensor) -> Tensor:
 
 
 def _seen_through(veil: Tensor, ground: Tensor) -> Tensor:
-    """Ground [..., C, H, W] in [-1, 1] as seen through a veil [..., 1, H, W] of `missed_pieces`."""
+    """Ground [..., C, H, W] on the network's scale as seen through a veil [..., 1, H, W] of `missed_pieces`."""
     cloud = 2 * CLOUD_REFLECTANCE * REFLECTANCE_SCALE / OPTICAL_CEILING - 1
     veiled = veil.squeeze(-3) != 0
     share = veil.squeeze(-3)[veiled][:, None] / STRONGEST

@@ -41,6 +41,7 @@ def mistaken_ground(clouds: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """The pixels [H, W] that the masks [T, H, W] of a series flag as cloud or shadow on so many of the mostly clear
     dates that they must be ground: bright soil, roofs, water. Clouds are elsewhere on every date; ground stays."""
     flagged = (clouds != CLEAR) & (clouds != CLOUD_NO_DATA)
+    # On overcast dates every pixel is flagged, which would make all ground look mistaken.
     mostly_clear = (clouds != CLEAR).mean(axis=(1, 2)) < _MOSTLY_CLEAR
     if mostly_clear.sum() < _MIN_DATES:
         return np.zeros(clouds.shape[1:], bool)

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
-from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, blocks_of_four, clouds_of, size
+from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, blocks_of_four, clouds_of, size, transform
 from restore_dit.data.examples.dilation import hidden_part, hidden_pixels
 from restore_dit.data.examples.gaps import missed_pieces
-from restore_dit.data.examples.plan import PlannedExample
-from restore_dit.data.examples.split import Part, frames_of_part
-from restore_dit.data.examples.symmetry import transform
+from restore_dit.data.examples.plan import Part, PlannedExample, frames_of_part
 from restore_dit.data.examples.targets import TARGET, decide, explained
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError
@@ -122,6 +120,7 @@ class ExampleMaker:
         """Fills one example's arrays; returns the quantile of its diffusion step and the seed of its noise."""
         random = generator(self.seed, part, planned.epoch, planned.tile_id, planned.draw)
         (height, width), side = size(tile), self._side(tile)
+        # A generator of its own, so that switching a variation on or off does not change the windows.
         varied = generator(self.seed, "variation", planned.epoch, planned.tile_id, planned.draw)
         coarser = part == "train" and self._may_be_coarser(tile) and varied.random() < self.config.coarser
         if coarser:
@@ -144,6 +143,7 @@ class ExampleMaker:
             missed = missed_pieces(masks, self.config.gaps.errors, errors)
             masks = np.where(missed == 0, masks, np.uint8(CLEAR))
             veil = gaps.placed(missed, placements, side)
+        # Dilated before it is placed: a cloud just outside the window reaches into it.
         cut = gaps.placed(hidden_pixels(masks, self.config.gaps.dilation), placements, side)
         gaps.vary(cut, self.config.gaps, random)
 
@@ -151,6 +151,7 @@ class ExampleMaker:
         shift = 0
         if part == "train" and self.config.date_shift:
             shift = int(random.integers(-self.config.date_shift, self.config.date_shift + 1))
+        # Four of the eight symmetries swap the sides, which only a square window survives.
         flips = self.config.flips and part == "train" and side[0] == side[1]
         symmetry = int(random.integers(8)) if flips else 0
         track = self._only_track(tile, varied) if part == "train" else None
@@ -225,6 +226,7 @@ class ExampleMaker:
         if self.config.gain:
             factors = self.config.gain * (random.standard_normal() + 0.5 * random.standard_normal(len(self.bands)))
             optical = example["optical"]
+            # Clipped to int16, since a value that wraps around would be a dark pixel.
             brighter = (optical * np.exp(factors).astype(np.float32)[:, None, None]).clip(max=32767)
             optical[:] = np.where(optical == NO_DATA, NO_DATA, np.rint(brighter)).astype(np.int16)
 

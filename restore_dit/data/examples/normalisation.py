@@ -17,17 +17,28 @@ from restore_dit.series import DECIBEL_SCALE, RADAR_CHANNELS, REFLECTANCE_SCALE
 OPTICAL_CEILING = 8000
 """Stored optical integer (reflectance × 10000) that corresponds to 1 on the published scale."""
 
+BRIGHT_CEILING = 20_000
+"""Stored optical integer at which the pixel network's input is clipped: reflectance 2, above that of fresh snow, which
+reaches 1.2 on slopes that face the sun."""
+
 RADAR_CLAMP = 2.0
 """Standard deviations at which normalised radar is clipped."""
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Mean and standard deviation in dB of each radar channel; the optical scale is fixed (Shu et al. 2025)."""
+    """Mean and standard deviation in dB of each radar channel. The optical scale is fixed (Shu et al. 2025), but for
+    the stored integer `optical_ceiling` at which values are clipped."""
 
     radar_channels: tuple[str, ...] = ()
     radar_mean: tuple[float, ...] = ()
     radar_std: tuple[float, ...] = ()
+    optical_ceiling: int = OPTICAL_CEILING
+
+    @property
+    def brightest(self) -> float:
+        """The largest value on the published scale, where 1 is a reflectance of 0.8."""
+        return self.optical_ceiling / OPTICAL_CEILING
 
     def to_json(self) -> bytes:
         """The content of `normalisation.json`."""
@@ -46,6 +57,7 @@ class Normalisation:
                 tuple(map(str, fields["radar_channels"])),
                 tuple(map(float, fields["radar_mean"])),
                 tuple(map(float, fields["radar_std"])),
+                int(fields.get("optical_ceiling", OPTICAL_CEILING)),  # older models were all clipped there
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{origin}: not a normalisation file ({error!r}); copy the model again") from None
@@ -86,14 +98,16 @@ def _channel(decibel: Tensor, bands: tuple[str, ...], name: str) -> Tensor:
     return decibel[..., bands.index(name), :, :]
 
 
-def optical_to_network(stored: Tensor) -> Tensor:
-    """Stored reflectance × 10000 to [-1, 1]: clamp(0, 8000) / 8000, then 2·x - 1."""
-    return stored.float().clamp_(0, OPTICAL_CEILING).mul_(2 / OPTICAL_CEILING).sub_(1)
+def optical_to_network(stored: Tensor, ceiling: int = OPTICAL_CEILING) -> Tensor:
+    """Stored reflectance × 10000 on the network's scale: clamp(0, ceiling) / 8000, then 2·x - 1. With the published
+    ceiling this is [-1, 1]."""
+    return stored.float().clamp_(0, ceiling).mul_(2 / OPTICAL_CEILING).sub_(1)
 
 
-def stored_to_published_scale(stored: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Stored reflectance × 10000 on the scale of the published figures, clamp(stored, 0, 8000) / 8000."""
-    return np.clip(stored, 0, OPTICAL_CEILING).astype(np.float32) / np.float32(OPTICAL_CEILING)
+def stored_to_published_scale(stored: NDArray[np.int16], ceiling: int = OPTICAL_CEILING) -> NDArray[np.float32]:
+    """Stored reflectance × 10000 on the scale of the published figures, clamp(stored, 0, ceiling) / 8000; the published
+    ceiling is 8000."""
+    return np.clip(stored, 0, ceiling).astype(np.float32) / np.float32(OPTICAL_CEILING)
 
 
 def published_scale_to_reflectance(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,5 +116,5 @@ def published_scale_to_reflectance(values: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def published_scale_to_stored(values: NDArray[np.float32]) -> NDArray[np.int16]:
-    """Published scale [0, 1] to stored reflectance × 10000."""
-    return np.rint(np.clip(values, 0, 1) * OPTICAL_CEILING).astype(np.int16)
+    """Published scale, where 1 is a reflectance of 0.8, to stored reflectance × 10000, at most `BRIGHT_CEILING`."""
+    return np.rint(np.clip(values * np.float32(OPTICAL_CEILING), 0, BRIGHT_CEILING)).astype(np.int16)

@@ -27,9 +27,17 @@ from restore_dit.data.crs import crs_name, require_sentinel_pixels
 from restore_dit.data.cubes.geotiff_series import read_masked
 from restore_dit.data.cubes.grid import same_grid
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.stored_values import to_stored
+from restore_dit.data.stored_values import (
+    offset_remark,
+    require_more_than_bytes,
+    require_no_empty_pixels,
+    require_reflectance,
+    require_stored_backscatter,
+    to_stored,
+)
 from restore_dit.errors import TooLarge, UserError
 from restore_dit.series import (
+    CLEAR,
     CLOUD_NO_DATA,
     DECIBEL_SCALE,
     REFLECTANCE_SCALE,
@@ -44,7 +52,7 @@ from restore_dit.series import (
 
 _NAME = re.compile(r"(?:(?P<tile>[^/\\]*?)_)?(?P<date>\d{4}-?\d{2}-?\d{2})(?:_(?P<kind>[A-Za-z0-9]+))?\.tiff?", re.I)
 _MASKS = {"clouds": SHADOW, "gap": 1}
-_COMPUTED = ("ndvi", UNCERTAINTY)
+_COMPUTED = re.compile(rf"ndvi|ndre|{UNCERTAINTY}|sample\d+", re.I)
 """Kinds of files that `reconstruct` writes and that are ignored when reading."""
 
 _Place = tuple[tuple[int, int], Georeference | None]
@@ -87,18 +95,28 @@ class ArchiveReader:
             kinds[member.kind].append(member)
         if "" not in kinds:
             raise UserError(f"{self.name}: no image; name them TILE_YYYY-MM-DD.tif")
-        optical = self._images(kinds.pop(""), S2_ALL_BANDS, REFLECTANCE_SCALE, limit=3.2)
+        images = kinds.pop("")
+        self._require_distinct(images)
         masks = next((kind for kind in _MASKS if kind in kinds), None)
-        clouds = None if masks is None else self._clouds(kinds.pop(masks), masks, optical.dates)
+        clouds = None if masks is None else self._clouds(kinds.pop(masks), masks, [image.date for image in images])
         for kind in _MASKS:
             kinds.pop(kind, None)
+        masked = None if clouds is None else clouds != CLEAR
+        optical = self._images(images, S2_ALL_BANDS, REFLECTANCE_SCALE, 3.2, masked)
+        where = f"{self.name}:"
+        require_reflectance(optical.values, where, "set the scale, offset and no-data value of each band")
+        observed = np.ones(optical.values[:, 0].shape, bool) if masked is None else ~masked
+        require_no_empty_pixels(optical.values, observed, where, "set the no-data value of each band, or mask them")
         self.limits.require_tracks(self.name, len(kinds))
         radar = {
             track: self._images(files, S1_BANDS, DECIBEL_SCALE, limit=320) for track, files in sorted(kinds.items())
         }
+        for track, series in radar.items():
+            require_stored_backscatter(series, f"{where} {track}_VH")
         assert self.place is not None
         tile = re.sub(r"[^A-Za-z0-9_.-]", "", members[0].tile).strip("._-")[:60] or "series"
-        return TileSeries(tile, optical, clouds, radar, self.place[1])
+        remarks = offset_remark(optical, where, "set an offset of -0.1 with a scale of 0.0001, or subtract 1000")
+        return TileSeries(tile, optical, clouds, radar, self.place[1], remarks=remarks)
 
     def _members(self) -> list[_Member]:
         infos = [info for info in self.archive.infolist() if not info.is_dir()]
@@ -117,19 +135,27 @@ class ArchiveReader:
             except ValueError:
                 raise UserError(f"{self.name}: {match['date']} is not a date") from None
             kind = match["kind"] or ""
-            if kind.lower() in _COMPUTED:
+            if _COMPUTED.fullmatch(kind):
                 continue
             found.append(_Member(info, match["tile"] or "", date, kind.lower() if kind.lower() in _MASKS else kind))
         if len({member.tile for member in found}) > 1:
             raise UserError(f"{self.name}: files of several tiles; send one series at a time")
         return sorted(found, key=lambda member: (member.date, member.kind))
 
-    def _images(self, members: list[_Member], known: tuple[str, ...], scale: int, limit: float) -> Acquisitions:
+    def _images(
+        self,
+        members: list[_Member],
+        known: tuple[str, ...],
+        scale: int,
+        limit: float,
+        masked: NDArray[np.bool_] | None = None,
+    ) -> Acquisitions:
         self._require_distinct(members)
         bands: tuple[str, ...] | None = None
         frames = []
-        for member in members:
-            names, values = self._read(member, known, scale, limit, len(members))
+        for index, member in enumerate(members):
+            hidden = None if masked is None else masked[index]
+            names, values = self._read(member, known, scale, limit, len(members), hidden)
             if bands is not None and names != bands:
                 raise UserError(f"{self.name}: {member.info.filename[:60]} has bands {', '.join(names)}, others have "
                                 f"{', '.join(bands)}")  # fmt: skip
@@ -138,7 +164,7 @@ class ArchiveReader:
         assert bands is not None
         return Acquisitions(np.stack(frames), np.array([member.date for member in members]), bands)
 
-    def _clouds(self, members: list[_Member], kind: str, dates: NDArray[np.datetime64]) -> NDArray[np.uint8]:
+    def _clouds(self, members: list[_Member], kind: str, dates: list[np.datetime64]) -> NDArray[np.uint8]:
         self._require_distinct(members)
         by_date = {member.date: member for member in members}
         frames = []
@@ -149,7 +175,9 @@ class ArchiveReader:
                 )
             with self._open(by_date[date], len(dates)) as raster:
                 stored = read_masked(raster, 1)
-            unknown = (np.ma.getmaskarray(stored) | (stored.data == CLOUD_NO_DATA)) & (kind == "clouds")
+            # A no-data value of 0 is inherited from a classification: 0 means clear here.
+            unknown = (np.ma.getmaskarray(stored) & (stored.data != CLEAR)) | (stored.data == CLOUD_NO_DATA)
+            unknown &= kind == "clouds"
             values = np.where(unknown, 0, stored.data)
             if not ((values >= 0) & (values <= _MASKS[kind])).all():
                 raise UserError(f"{self.name}: {by_date[date].info.filename[:60]} has values that are not classes")
@@ -162,9 +190,15 @@ class ArchiveReader:
                 raise UserError(f"{self.name}: two images of {after.date}; only one per day is accepted: merge them")
 
     def _read(
-        self, member: _Member, known: tuple[str, ...], scale: int, limit: float, count: int
+        self,
+        member: _Member,
+        known: tuple[str, ...],
+        scale: int,
+        limit: float,
+        count: int,
+        masked: NDArray[np.bool_] | None,
     ) -> tuple[tuple[str, ...], NDArray[np.int16]]:
-        """Names of the bands, and the values [C, H, W] in steps of 1/scale."""
+        """Names of the bands, and the values [C, H, W] in steps of 1/scale. `masked` [H, W] is for `to_stored`."""
         with self._open(member, count) as raster:
             described = dict(zip((str(text) for text in raster.descriptions), raster.indexes, strict=True))
             names = tuple(band for band in known if band in described)
@@ -178,7 +212,11 @@ class ArchiveReader:
                 raw = read_masked(raster, index)
                 factor, offset = raster.scales[index - 1], raster.offsets[index - 1]
                 where = f"{self.name}: {band} of {member.info.filename[:60]}"
-                layers.append(to_stored(raw.data, np.ma.getmaskarray(raw), factor, offset, scale, limit, where))
+                require_more_than_bytes(raw.dtype, factor != 1, where)
+                missing = np.ma.getmaskarray(raw)
+                if masked is not None and masked.shape != missing.shape:
+                    raise UserError(f"{where} has another size than its mask; resample all to one grid")
+                layers.append(to_stored(raw.data, missing, factor, offset, scale, limit, where, masked))
         return names, np.stack(layers)
 
     def _open(self, member: _Member, count: int) -> _Opened:

@@ -1,18 +1,10 @@
-"""One series as one NetCDF 4 file following the CF conventions: the format that `reconstruct` writes and the endpoint
-accepts.
-
-Dimensions `time`, `y`, `x`. One variable per band (`B02`, …), int16 reflectance × 10000 with `scale_factor`; `clouds`
-(0 clear, 1 thick, 2 thin, 3 shadow, 255 no data) or `gap_mask` (1: missing); radar as `S1A_VV`, `S1A_VH` with its own
-dates `S1A_time`, int16 dB × 100; results also have `never_observed` over y and x, and
-`provenance`. Floating-point and other integer
-types are accepted when reading. Indices such as `NDVI` are written but never read.
-"""
+"""One series as one NetCDF 4 file in the layout of `series_dataset`: the format that `reconstruct` writes and the
+endpoint accepts."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import netCDF4
@@ -20,58 +12,31 @@ import numpy as np
 import xarray
 from numpy.typing import NDArray
 
-from restore_dit.data.cubes.cf_values import scale_and_offset, stored_numbers
 from restore_dit.data.cubes.datasets import readable, require_self_contained
-from restore_dit.data.cubes.georeference import georeference_of, grid_mapping, pixel_centres
-from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.data.exchange.limits import SeriesLimits
-from restore_dit.data.stored_values import (
-    index_to_stored,
-    offset_remark,
-    require_backscatter,
-    require_no_empty_pixels,
-    require_reflectance,
-    to_stored,
+from restore_dit.data.exchange.series_dataset import (
+    CLOUD_CLASSES,
+    DIMENSIONS,
+    GAP_MASK,
+    SAMPLE_DIMENSIONS,
+    dataset_of,
+    series_of,
+    tracks_in,
 )
 from restore_dit.errors import UserError
 from restore_dit.series import (
-    CLEAR,
-    CLOUD_NO_DATA,
-    DECIBEL_SCALE,
-    INDEX_SCALE,
     NEVER_OBSERVED,
-    NO_DATA,
     PROVENANCE,
-    REFLECTANCE_SCALE,
     S1_BANDS,
     S2_ALL_BANDS,
-    SHADOW,
-    THICK_CLOUD,
+    SAMPLES,
+    SUSPECT,
     UNCERTAINTY,
-    Acquisitions,
-    Provenance,
     TileSeries,
 )
 
 _CHUNK = 256
 """Side length of a chunk in pixels; a chunk covers one date of one band."""
-
-_DAYS = {"units": "days since 1970-01-01", "calendar": "standard"}
-_DIMENSIONS = ("time", "y", "x")
-
-CLOUD_CLASSES, GAP_MASK = "clouds", "gap_mask"
-"""Names of the variables with masks."""
-
-SEN2COR_MISSING = (0, 1, 3, 8, 9, 10, 11)
-"""Classes of Sen2Cor's scene classification that hide the ground: no data, saturated, shadow, cloud (two), cirrus,
-snow. The shipped mappings read them in the same way."""
-
-PROVENANCE_FLAGS: dict[str, Any] = {
-    "long_name": "what a value rests on",
-    "flag_values": np.array(list(Provenance), np.uint8),
-    "flag_meanings": " ".join(one.name.lower() for one in Provenance),
-}
-"""Attributes of the variable `provenance`, by the CF conventions."""
 
 _library = threading.Lock()
 """The NetCDF library is not thread-safe."""
@@ -85,17 +50,12 @@ def encode(
 ) -> bytes:
     """The file's content.
 
-    Args:
-        series: its layers `NEVER_OBSERVED`, `PROVENANCE` and `UNCERTAINTY` become variables, the last one per band
-            (`B04_uncertainty`).
-        gap_mask: [T, H, W], true where a pixel was reconstructed.
-        attributes: provenance of the series, stored as attributes of the file.
-        indices: indices computed from the bands, by name: [T, H, W] between -1 and 1.
+    The arguments are those of `dataset_of`.
 
     Raises:
         UserError: the grid is rotated relative to its CRS.
     """
-    cube = _cube(series, gap_mask, attributes or {}, indices or {})
+    cube = dataset_of(series, gap_mask, attributes or {}, indices or {})
     with _library:
         file = netCDF4.Dataset("series", mode="w", memory=1)
         _write(file, cube)
@@ -103,12 +63,8 @@ def encode(
 
 
 def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
-    compressed: dict[str, Any] = {
-        "compression": "zlib",
-        "complevel": 4,
-        "shuffle": True,
-        "chunksizes": (1, min(cube.sizes["y"], _CHUNK), min(cube.sizes["x"], _CHUNK)),
-    }
+    compressed: dict[str, Any] = {"compression": "zlib", "complevel": 4, "shuffle": True}
+    chunk = (min(cube.sizes["y"], _CHUNK), min(cube.sizes["x"], _CHUNK))
     file.setncatts(cube.attrs)
     variables = []
     for dimension, size in cube.sizes.items():
@@ -120,74 +76,15 @@ def _write(file: netCDF4.Dataset, cube: xarray.Dataset) -> None:
             array.dtype,
             [str(dimension) for dimension in array.dims],
             fill_value=attributes.pop("_FillValue", False),
-            **(compressed if array.ndim == 3 else {}),
+            **(compressed | {"chunksizes": (*[1] * (array.ndim - 2), *chunk)} if array.ndim > 2 else {}),
         )
+        # The library would otherwise pack the integers once more by the `scale_factor` that they are described with.
         variable.set_auto_maskandscale(False)
         variable.setncatts(attributes)
         variables.append((variable, array.values))
     # All definitions precede all values: the library flushes the file whenever it changes from one to the other.
     for variable, values in variables:
         variable[...] = values
-
-
-def _cube(
-    series: TileSeries,
-    gap_mask: NDArray[np.bool_] | None,
-    attributes: Mapping[str, str],
-    indices: Mapping[str, NDArray[np.floating]],
-) -> xarray.Dataset:
-    """The series as a CF dataset. Integers are stored unchanged, with scale and fill value as plain attributes, so that
-    nothing is rounded by a conversion through floating point."""
-    optical = series.optical
-    reference = {"grid_mapping": "spatial_ref"} if series.georeference else {}
-
-    def packed(scale: int, **more: str) -> dict[str, Any]:
-        return {"scale_factor": 1 / scale, "_FillValue": NO_DATA, **reference, **more}
-
-    variables: dict[str, tuple] = {
-        band: (
-            _DIMENSIONS,
-            optical.values[:, index],
-            packed(REFLECTANCE_SCALE, units="1", long_name=f"reflectance {band}"),
-        )
-        for index, band in enumerate(optical.bands)
-    }
-    if UNCERTAINTY in series.layers:
-        for index, band in enumerate(optical.bands):
-            name = f"{band}_{UNCERTAINTY}"
-            variables[band][2]["ancillary_variables"] = name
-            described = packed(REFLECTANCE_SCALE, units="1", long_name=f"standard deviation of reconstructed {band}")
-            variables[name] = (_DIMENSIONS, series.layers[UNCERTAINTY][:, index], described)
-    for name, values in indices.items():
-        variables[name] = (_DIMENSIONS, index_to_stored(values), packed(INDEX_SCALE, units="1", long_name=name))
-    coordinates = {"time": ("time", _days(optical.dates), {"standard_name": "time", "axis": "T", **_DAYS})}
-    if gap_mask is not None:
-        flags = {"flag_values": np.array([0, 1], np.uint8), "flag_meanings": "observed reconstructed"}
-        variables[GAP_MASK] = (_DIMENSIONS, gap_mask.astype(np.uint8), {**flags, **reference})
-    if NEVER_OBSERVED in series.layers:
-        flags = {
-            "flag_values": np.array([0, 1], np.uint8),
-            "flag_meanings": "observed_on_some_date observed_on_no_date",
-        }
-        marks = series.layers[NEVER_OBSERVED].astype(np.uint8)
-        variables[NEVER_OBSERVED] = (_DIMENSIONS[1:], marks, {**flags, **reference})
-    if PROVENANCE in series.layers:
-        variables[PROVENANCE] = (_DIMENSIONS, series.layers[PROVENANCE], {**PROVENANCE_FLAGS, **reference})
-    if series.clouds is not None:
-        classes = np.array([CLEAR, THICK_CLOUD, 2, SHADOW, CLOUD_NO_DATA], np.uint8)
-        flags = {"flag_values": classes, "flag_meanings": "clear thick_cloud thin_cloud shadow no_data"}
-        variables[CLOUD_CLASSES] = (_DIMENSIONS, series.clouds, {**flags, **reference})
-    for track, radar in series.radar.items():
-        time = f"{track}_time"
-        coordinates[time] = (time, _days(radar.dates), {"standard_name": "time", **_DAYS})
-        for index, band in enumerate(radar.bands):
-            described = packed(DECIBEL_SCALE, units="dB", long_name=f"backscatter {band} of track {track}")
-            variables[f"{track}_{band}"] = ((time, "y", "x"), radar.values[:, index], described)
-    if series.georeference is not None:
-        variables["spatial_ref"] = ((), np.int32(0), grid_mapping(series.georeference))
-        coordinates |= pixel_centres(series.georeference, *series.size)
-    title = {"Conventions": "CF-1.10", "tile": series.tile_id}
-    return xarray.Dataset(variables, coordinates, {**attributes, **never_observed_count(series), **title})
 
 
 def decode(content: bytes, name: str, limits: SeriesLimits | None = None) -> TileSeries:
@@ -222,17 +119,20 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     if not bands:
         raise UserError(f"{name}: no variable is a band: name bands {', '.join(S2_ALL_BANDS[1:4])}, …")
     sizes = {dimension: len(found) for dimension, found in file.dimensions.items()}
-    for dimension in _DIMENSIONS:
+    for dimension in DIMENSIONS:
         if not sizes.get(dimension):
             raise UserError(f"{name}: no dimension {dimension}; a band is a variable over time, y, x")
-    frames, height, width = (sizes[dimension] for dimension in _DIMENSIONS)
+    frames, height, width = (sizes[dimension] for dimension in DIMENSIONS)
     uncertainties = [f"{band}_{UNCERTAINTY}" for band in bands if f"{band}_{UNCERTAINTY}" in file.variables]
-    limits.require(name, frames, height, width, len(bands) + len(uncertainties))
-    wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, CLOUD_CLASSES, GAP_MASK], _DIMENSIONS)
-    wanted |= dict.fromkeys(uncertainties, _DIMENSIONS)
-    wanted[NEVER_OBSERVED], wanted[PROVENANCE] = _DIMENSIONS[1:], _DIMENSIONS
-    limits.require_tracks(name, len(_tracks(file.variables)))
-    for track in _tracks(file.variables):
+    # Checked from the header, before any pixel is unpacked: a small file may hold gigabytes of zeros.
+    samples = [f"{band}_{SAMPLES}" for band in bands if f"{band}_{SAMPLES}" in file.variables]
+    further = len(uncertainties) + len(samples) * sizes.get("sample", 0)
+    limits.require(name, frames, height, width, len(bands) + further)
+    wanted: dict[str, tuple[str, ...]] = dict.fromkeys([*bands, CLOUD_CLASSES, GAP_MASK], DIMENSIONS)
+    wanted |= dict.fromkeys(uncertainties, DIMENSIONS) | dict.fromkeys(samples, SAMPLE_DIMENSIONS)
+    wanted |= {NEVER_OBSERVED: DIMENSIONS[1:], PROVENANCE: DIMENSIONS, SUSPECT: DIMENSIONS}
+    limits.require_tracks(name, len(tracks_in(file.variables)))
+    for track in tracks_in(file.variables):
         time = f"{track}_time"
         for band in S1_BANDS:
             if f"{track}_{band}" not in file.variables:
@@ -253,156 +153,9 @@ def _read(file: netCDF4.Dataset, name: str, limits: SeriesLimits) -> xarray.Data
     return xarray.Dataset(contents, attrs={one: file.getncattr(one) for one in file.ncattrs()})
 
 
-def _tracks(variables: Iterable[str]) -> list[str]:
-    ending = f"_{S1_BANDS[0]}"
-    return [variable.removesuffix(ending) for variable in variables if variable.endswith(ending)]
-
-
-def series_of(dataset: xarray.Dataset, name: str, masks: Sequence[str] = (CLOUD_CLASSES, GAP_MASK)) -> TileSeries:
-    """The series in a dataset with the layout of such a file.
-
-    Args:
-        dataset: the layout's variables; others are not read.
-        name: what errors call the dataset.
-        masks: its variables with masks, any of which may be absent. All but `clouds` are of the kind of `gap_mask`.
-
-    Raises:
-        UserError: dates are not strictly increasing, or a value is not a plausible reflectance.
-    """
-    bands = tuple(band for band in S2_ALL_BANDS if band in dataset.data_vars)
-    dates = _dates(dataset, name, "time")
-    clouds = _clouds(dataset, name, masks)
-    masked = None if clouds is None else clouds != CLEAR
-    values = np.stack([_stored(dataset, name, band, REFLECTANCE_SCALE, 3.2, masked) for band in bands], axis=1)
-    require_reflectance(
-        values,
-        f"{name}:",
-        "give reflectance as floating-point numbers, or integers of reflectance × 10000 or with `scale_factor`, and "
-        "mark missing values by NaN or `_FillValue`",
-    )
-    observed = np.ones(values[:, 0].shape, bool) if masked is None else ~masked
-    require_no_empty_pixels(values, observed, f"{name}:", "mark missing values by NaN, `_FillValue` or a mask")
-    optical = Acquisitions(values, dates, bands)
-    return TileSeries(
-        tile_id=_tile_id(dataset),
-        optical=optical,
-        clouds=clouds,
-        radar=_radar(dataset, name),
-        georeference=georeference_of(name, dataset),
-        layers=_layers(dataset, name, bands),
-        remarks=offset_remark(optical, f"{name}:", "subtract 0.1 from the reflectance, or 1000 from the integers"),
-    )
-
-
-def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[str, NDArray[np.integer]]:
-    """A result's information about its pixels: which are observed on no date, what each value rests on, and the
-    uncertainty of reconstructed ones."""
-    layers: dict[str, NDArray[np.integer]] = {}
-    if NEVER_OBSERVED in dataset:
-        layers[NEVER_OBSERVED] = (dataset.variables[NEVER_OBSERVED].values == 1).astype(np.uint8)
-    if PROVENANCE in dataset:
-        layers[PROVENANCE] = dataset.variables[PROVENANCE].values.clip(0, max(Provenance)).astype(np.uint8)
-    names = [f"{band}_{UNCERTAINTY}" for band in bands]
-    if all(one in dataset for one in names):
-        layers[UNCERTAINTY] = np.stack([_stored(dataset, name, one, REFLECTANCE_SCALE, limit=3.2) for one in names], 1)
-    return layers
-
-
-def _tile_id(dataset: xarray.Dataset) -> str:
-    stated = str(dataset.attrs.get("tile", ""))
-    allowed = [character for character in stated if (character.isascii() and character.isalnum()) or character in "._-"]
-    return "".join(allowed).strip("._-")[:60] or "series"
-
-
 def _require_shape(found: netCDF4.Variable, name: str, variable: str, dimensions: tuple[str, ...]) -> None:
     if found.dimensions != dimensions:
         shown = ", ".join(found.dimensions) or "nothing"
         raise UserError(f"{name}: {variable} is over {shown}; it must be over {', '.join(dimensions)}")
     if getattr(found.dtype, "kind", "") not in "iuf":
         raise UserError(f"{name}: {variable} is not numeric")
-
-
-def _days(dates: NDArray[np.datetime64]) -> NDArray[np.int32]:
-    return dates.astype("datetime64[D]").astype(np.int64).astype(np.int32)
-
-
-def _dates(dataset: xarray.Dataset, name: str, variable: str) -> NDArray[np.datetime64]:
-    if variable not in dataset.variables:
-        raise UserError(f"{name}: no variable {variable} with the dates")
-    dates = acquisition_times(dataset, name, variable).astype("datetime64[D]")
-    if not (np.diff(dates) > np.timedelta64(0, "D")).all():
-        raise UserError(
-            f"{name}: the dates of {variable} must be strictly increasing, one image per day: sort or merge them"
-        )
-    return dates
-
-
-def _stored(
-    dataset: xarray.Dataset,
-    name: str,
-    variable: str,
-    scale: int,
-    limit: float,
-    masked: NDArray[np.bool_] | None = None,
-) -> NDArray[np.int16]:
-    """The variable as int16 in steps of 1/scale, `NO_DATA` where missing. Integers without a scale are taken as such
-    steps, floating-point numbers as the quantity itself."""
-    array, where = dataset.variables[variable], f"{name}: {variable}"
-    if array.dtype.kind not in "iuf":
-        raise UserError(f"{where} has the type {array.dtype}: convert it to float32 or int16")
-    if array.dtype.itemsize == 1 and "scale_factor" not in array.attrs:
-        raise UserError(f"{where} has the type {array.dtype}, whose values mean nothing without `scale_factor`")
-    raw, missing = stored_numbers(array.values, array.attrs, where)
-    factor, offset = scale_and_offset(array.attrs, 1, where)
-    return to_stored(raw, missing, float(factor[0]), float(offset[0]), scale, limit, where, masked)
-
-
-def _clouds(dataset: xarray.Dataset, name: str, masks: Sequence[str]) -> NDArray[np.uint8] | None:
-    """The union of the masks: a pixel that any of them lacks, or marks as missing, is missing. None without masks."""
-    clouds: NDArray[np.uint8] | None = None
-    for variable in masks:
-        if variable not in dataset.variables:
-            continue
-        most, allowed = (SHADOW, "0 to 3 and 255") if variable == CLOUD_CLASSES else (THICK_CLOUD, "0 and 1")
-        array = dataset.variables[variable]
-        values, unknown = stored_numbers(array.values, array.attrs, f"{name}: {variable}")
-        if variable == CLOUD_CLASSES:
-            unknown = unknown | (values == CLOUD_NO_DATA)
-        values = np.where(unknown, CLOUD_NO_DATA, values)
-        strange = ~(unknown | ((values >= 0) & (values <= most) & (values == np.rint(values))))
-        if strange.any():
-            raise UserError(
-                f"{name}: {variable} has the value {values[strange][0]:g}, but a mask's values are {allowed}: make a "
-                "mask of a scene classification or a probability first, true where a pixel is missing, such as "
-                f"{variable}.isin({list(SEN2COR_MISSING)}) of Sen2Cor's classes"
-            )
-        classes = values.astype(np.uint8)
-        clouds = classes if clouds is None else np.where(clouds == CLEAR, classes, clouds)
-    return clouds
-
-
-def _radar(dataset: xarray.Dataset, name: str) -> dict[str, Acquisitions]:
-    tracks = {}
-    for track in _tracks(map(str, dataset.data_vars)):
-        lacking = [f"{track}_{band}" for band in S1_BANDS if f"{track}_{band}" not in dataset.variables]
-        if lacking:
-            raise UserError(f"{name}: radar track {track} lacks {lacking[0]}")
-        dates = _dates(dataset, name, f"{track}_time")
-        values = [_stored(dataset, name, f"{track}_{band}", DECIBEL_SCALE, limit=320) for band in S1_BANDS]
-        cross_polarised = values[S1_BANDS.index("VH")]
-        decibel = np.where(cross_polarised == NO_DATA, np.nan, cross_polarised / DECIBEL_SCALE)
-        require_backscatter(
-            decibel, f"{name}: {track}_VH", "give backscatter in dB, as numbers or integers of dB × 100"
-        )
-        tracks[track] = Acquisitions(np.stack(values, axis=1), dates, S1_BANDS)
-    return tracks
-
-
-def without_radar(series: TileSeries) -> TileSeries:
-    """The series without its radar."""
-    return replace(series, radar={})
-
-
-def never_observed_count(series: TileSeries) -> dict[str, str]:
-    """A result's attribute with the number of pixels observed on no date; empty if that was not determined."""
-    return {"NEVER_OBSERVED": str(int(series.layers[NEVER_OBSERVED].sum()))} if NEVER_OBSERVED in series.layers else {}

@@ -102,6 +102,7 @@ class RemoteFile:
                 # Bytes received before the connection broke are kept; the next request continues after them.
                 if len(received) > before:
                     failures, waited = 0, 0.0
+                # A server that names a time is not failing: waiting for it does not count as a failed attempt.
                 if isinstance(error, _Limited) and waited + error.wait <= self.transfer.longest_limit:
                     waited += error.wait
                     self.sleep(error.wait)
@@ -143,6 +144,7 @@ class RemoteFile:
                     f"{self.shown}: the server does not serve parts of a file (byte ranges): download the archive and "
                     "specify its path"
                 )
+            # Some caches answer with another range; its bytes would fit the length, but not the place.
             if int(found[1]) != start:
                 raise _Passing(f"bytes from {found[1]} instead of {start}")
             limit = len(received) + int(found[2]) - start + 1

@@ -132,6 +132,7 @@ def read_directory(archive: Archive) -> dict[str, ArchiveMember]:
         UserError: not a ZIP, or a truncated one.
         SourceUnreachable: the archive cannot be read.
     """
+    # Buffered, since zipfile reads a directory in pieces of a few bytes, each of which would be a request.
     stream = io.BufferedReader(_RangeReader(archive.size(), archive.read_range), 1 << 16)
     try:
         with zipfile.ZipFile(stream) as directory:

@@ -52,6 +52,7 @@ class CanopyView:
         places = [_place(self.nodes[axis], leaves[axis]) for axis in _LEAF_AXES]
         places.append(_place(self.nodes["angle"], angles))
         row, weight = np.zeros((count, 1), np.int64), np.ones((count, 1), np.float32)
+        # Multilinear interpolation: each axis doubles the corners, and its share weights them.
         for size, (before, share) in zip(grid, places, strict=True):
             row = np.concatenate([row * size + before[:, None], row * size + before[:, None] + 1], axis=1)
             weight = np.concatenate([weight * (1 - share[:, None]), weight * share[:, None]], axis=1)

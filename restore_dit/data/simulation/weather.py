@@ -32,6 +32,7 @@ def draw_weather(days: NDArray[np.datetime64], config: SimulationConfig, generat
     spread = config.cloudiness_spread * generator.standard_normal()
     cloudiness = float(expit(logit(config.cloudiness) + spread)) if 0 < config.cloudiness < 1 else config.cloudiness
     season = np.cos(2 * np.pi * (_day_of_year(days) - 15) / 365.25)  # 1 in mid-January, -1 in mid-July
+    # Fronts last a week, showers a day or two: the weights give both together the variance of about 1.
     spells = 0.75 * _autoregressive(count, 7.0, generator) + 0.66 * _autoregressive(count, 1.5, generator)
     rank = ndtr((spells + 0.2 * season) / np.sqrt(1 + 0.2**2 / 2))
     # Partial cover is less common than clear or overcast skies: its share is 0.9 times that of the rarer of the two.
@@ -44,6 +45,7 @@ def draw_weather(days: NDArray[np.datetime64], config: SimulationConfig, generat
     memory = np.exp(-1 / np.where(temperature < 8, 12.0, 6.0))  # days until the topsoil has dried to 1/e
     moisture, snow = np.empty((2, count), np.float32)
     level, depth = 0.5, 0.0
+    # Day by day, since whether rain falls as snow depends on the day, and melting on what has fallen.
     for day in range(count):
         cold = temperature[day] < 0.0
         depth = depth + rain[day] if cold else max(depth - 0.15 * temperature[day], 0.0)

@@ -42,6 +42,7 @@ def get_object(location: Location, span: tuple[int, int] | None = None) -> tuple
         answer = _client(location).get_object(**object_name(location), **request)
         try:
             return answer["Body"].read(), answer["ETag"]
+        # Read again from the beginning: if the object was replaced meanwhile, the rest would belong to another one.
         except (HTTPClientError, IncompleteReadError):
             if attempt == ATTEMPTS:
                 raise
@@ -92,6 +93,7 @@ def object_exists(location: Location) -> bool:
         _client(location).head_object(**object_name(location))
     except ClientError as error:
         status = error.response["Error"]["Code"]
+        # A failure of the server says nothing about the object, so it must not be taken for absence.
         if not status.startswith(("3", "4")):
             raise
         # The response has no body with details. Listing may reveal them: wrong or expired keys, or a bucket that does

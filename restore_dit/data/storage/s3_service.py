@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,6 +18,7 @@ from restore_dit.errors import UserError
 
 if TYPE_CHECKING:
     from botocore.client import BaseClient
+    from obstore.store import ClientConfig, S3Config, S3Store
 
 CONNECT_SECONDS = 5
 """Timeout for establishing a connection, and for sending each block of content."""
@@ -50,6 +53,15 @@ class S3Service:
         """The boto3 client of the server."""
         with _making_a_client:
             return _client(self, _keys())
+
+    def store(self, bucket: str) -> S3Store:
+        """The obstore client of a bucket, which reads ranges and tries each request once.
+
+        Raises:
+            ValueError: there are no keys.
+        """
+        with _making_a_client:
+            return _store(self, bucket, _keys())
 
 
 def s3_service(bucket: str) -> S3Service:
@@ -140,6 +152,40 @@ def _client(service: S3Service, keys: tuple[str | None, ...]) -> BaseClient:
 
     client.meta.events.register("before-call.s3", redirect_at_most_once)
     return client
+
+
+@lru_cache(maxsize=16)
+def _store(service: S3Service, bucket: str, keys: tuple[str | None, ...]) -> S3Store:
+    import botocore.session
+    from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.store import S3Store
+
+    session = botocore.session.get_session()
+    options: ClientConfig = {
+        "allow_http": (service.endpoint or "").startswith("http:"),
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=REQUEST_SECONDS),
+        "timeout": timedelta(hours=1),  # its default of 30 s would cut off large pieces on slow connections
+        "pool_max_idle_per_host": str(CONNECTIONS),
+    }
+    config: S3Config = {
+        "region": service.region,
+        "virtual_hosted_style_request": not service.endpoint and "." not in bucket,  # as boto3's "auto"
+    }
+    if service.endpoint:
+        config["endpoint"] = service.endpoint
+    if bundle := session.get_config_variable("ca_bundle"):
+        options["root_certificate"] = Path(bundle).read_bytes()
+    if service.endpoint and on_loopback(service.endpoint):
+        # The only way to keep it from the environment's proxies: another proxy, from which this host is excluded.
+        options |= {"proxy_url": "http://unused.invalid", "proxy_excludes": urlsplit(service.endpoint).hostname or ""}
+    return S3Store(
+        bucket,
+        config=config,
+        credential_provider=Boto3CredentialProvider(session),
+        client_options=options,
+        retry_config={"max_retries": 0},
+    )
 
 
 _ALWAYS_ANSWERED = {

@@ -17,7 +17,7 @@ import pyarrow as pa
 from botocore.exceptions import ClientError
 
 from restore_dit.data.storage.failures import explained
-from restore_dit.data.storage.local_files import replace_file
+from restore_dit.data.storage.files import replace_file
 from restore_dit.data.storage.locations import Location, Place, locate
 from restore_dit.data.storage.objects import get_object, put_object
 
@@ -88,6 +88,7 @@ def _put_if_version(location: Location, content: bytes | pa.Buffer, version: str
         put_object(location, content, **condition)
     except ClientError as error:
         code = error.response["Error"]["Code"]
+        # Not as safe as a condition, but the only way on servers without them; see `docs/object_storage.md`.
         if code == "NotImplemented":
             if _read_object(location)[1] != version:
                 return False

@@ -1,4 +1,5 @@
-"""`manifest.json` of a tile store: its contents, committed last, as a numbered generation."""
+"""`manifest.json` of a tile store: its contents, committed last, as a numbered generation; read with all its checks,
+and changed without losing what other processes commit."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import datetime
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from restore_dit.config import Section
+from restore_dit.config.loading import build
+from restore_dit.data import storage
 from restore_dit.data.store.masks import CLOUDS, CloudCounts, MaskRecord
 from restore_dit.data.store.tile_statistics import Sums, merge_sums
 from restore_dit.errors import UserError
@@ -220,3 +223,71 @@ class Manifest(Section):
     def to_json(self) -> bytes:
         """The content of `manifest.json`."""
         return self.model_dump_json().encode()
+
+
+class ManifestFile:
+    """The manifest of a store, which each change replaces as a whole."""
+
+    def __init__(self, store: storage.Location) -> None:
+        self.location = store.join(MANIFEST_NAME)
+        self._written: tuple[bytes, Manifest] | None = None
+        """The last content written here. Parsing it again would be most of the cost of the next change: 0.8 of 1 s for
+        2433 tiles."""
+
+    def read(self) -> Manifest | None:
+        """The manifest; None if there is none.
+
+        Raises:
+            UserError: the file cannot be read, or is not a valid manifest.
+        """
+        return self._read_with_version()[0]
+
+    def change(self, changed: Callable[[Manifest | None], Manifest]) -> Manifest:
+        """Writes what `changed` makes of the manifest, and returns it. If another process writes the file meanwhile,
+        `changed` is called again with that content. Nothing is written if it returns what it is given.
+
+        Raises:
+            UserError: the file cannot be read or written, or is not a valid manifest.
+        """
+        while True:
+            manifest, version = self._read_with_version()
+            following = changed(manifest)
+            if following is manifest:
+                return following
+            content = following.to_json()
+            # If another writer came first, its tiles are in the manifest that the next turn of the loop reads.
+            if storage.write_if_version(self.location, content, version):
+                self._written = content, following
+                return following
+
+    def _read_with_version(self) -> tuple[Manifest | None, str | None]:
+        content, version = storage.read_versioned(self.location)
+        if content is None:
+            return None, version
+        if self._written is not None and content == self._written[0]:
+            return self._written[1], version
+        return read_manifest(content, self.location.uri), version
+
+
+def read_manifest(content: bytes, origin: str) -> Manifest:
+    """The manifest written by `to_json`; `origin` names the file in errors.
+
+    Raises:
+        UserError: the content is not a manifest, is damaged, has another format version, or contains unsafe tile ids.
+    """
+    try:
+        tree = json.loads(content)
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{origin}: damaged, not JSON ({error}); restore it or ingest again") from None
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise UserError(f"{origin}: not the manifest of a tile store; specify a folder that an ingest wrote")
+    if tree.get("version") != VERSION:
+        raise UserError(
+            f"{origin}: format version {tree.get('version')!r}, this program reads {VERSION}; "
+            "use a matching version of restore-dit or ingest again"
+        )
+    # Tile ids become paths. An id with `..` in a manipulated manifest must not lead out of the store.
+    try:
+        return build(Manifest, tree, origin)
+    except UserError as error:
+        raise UserError(f"{error}; the manifest is damaged: restore it or ingest again") from None

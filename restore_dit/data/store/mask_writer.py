@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from restore_dit.data import storage
 from restore_dit.data.items import Writer
-from restore_dit.data.store.manifest import Manifest, layer_object
-from restore_dit.data.store.manifest_file import ManifestFile
+from restore_dit.data.store.manifest import Manifest, ManifestFile, layer_object
 from restore_dit.data.store.masks import MaskOrigin
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.data.store.tile_writing import WrittenMasks, read_masks

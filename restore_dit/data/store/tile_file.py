@@ -142,6 +142,8 @@ def _parquet(tile_id: str, columns: dict[str, _Column], metadata: dict[str, Any]
         write_page_checksum=True,
     ) as writer:
         writer.write_table(table)
+        # Parquet does not say where a value lies within a page. Since frames are stored
+        # verbatim, they are found by search.
         content, end, frames = sink.getvalue(), 0, {}
         for name, (values, dates, bands) in columns.items():
             offsets, end = _offsets(content, encoded[name], end)
@@ -203,6 +205,7 @@ def read_frame_indexes(
     Raises:
         UserError: the file is missing, or was not written by `encode_tile` or `encode_layer`.
     """
+    # Most footers fit into this guess, which saves a request for the length of the footer.
     tail = content or _tail(location, size, min(size, _FOOTER_GUESS))
     needed = int.from_bytes(bytes(tail[-8:-4]), "little") + 8
     if bytes(tail[-4:]) != b"PAR1" or needed > size:

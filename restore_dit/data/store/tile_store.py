@@ -20,12 +20,12 @@ from restore_dit.data.store.manifest import (
     OPTICAL,
     RADAR_PREFIX,
     Manifest,
+    ManifestFile,
     SensorRecord,
     TileRecord,
     layer_object,
     tile_object,
 )
-from restore_dit.data.store.manifest_file import ManifestFile
 from restore_dit.data.store.masks import CLOUDS, SOURCE_CLOUDS, TRUE_CLOUDS, TRUTH, MaskOrigin
 from restore_dit.data.store.stored_tile import StoredLayer, StoredSeries, StoredTile
 from restore_dit.data.store.tile_file import LAYER, damaged, read_frame_indexes

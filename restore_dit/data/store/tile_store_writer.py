@@ -10,11 +10,11 @@ from restore_dit.data.items import Writer
 from restore_dit.data.store.manifest import (
     MANIFEST_NAME,
     Manifest,
+    ManifestFile,
     TileRecord,
     is_safe_name,
     tile_object,
 )
-from restore_dit.data.store.manifest_file import ManifestFile
 from restore_dit.data.store.tile_file import damaged, object_record, written_record
 from restore_dit.data.store.tile_writing import write_tile
 from restore_dit.errors import UserError

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from restore_dit.data.cubes.site_plan import plan_cubes
-from restore_dit.data.cubes.site_series import read_cube
+from restore_dit.data.cubes.site_series import plan_cubes, read_cube
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
-from tests.data.cubes.test_site_plan import mapping, site, write_cube
+from tests.data.cubes.test_site_series import mapping, site, write_cube
 
 PROBABILITY: dict[str, Any] = {
     "files": "s2cloudless*.nc",

@@ -14,7 +14,7 @@ import xarray
 
 from restore_dit.cli import main
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.site_plan import plan_cubes
+from restore_dit.data.cubes.site_series import plan_cubes
 from restore_dit.data.items import Outcome
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore

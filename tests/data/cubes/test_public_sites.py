@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from restore_dit.config.cube_mapping import load_cube_mapping
-from restore_dit.data.cubes.site_plan import plan_cubes
+from restore_dit.data.cubes.site_series import plan_cubes
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.series import CLEAR, NO_DATA, S1_BANDS, SHADOW, THICK_CLOUD, THIN_CLOUD, TileSeries

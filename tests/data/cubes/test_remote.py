@@ -13,8 +13,7 @@ from rasterio.transform import from_origin
 
 from restore_dit.cli import main
 from restore_dit.config.cube_mapping import CubeMapping
-from restore_dit.data.cubes.site_plan import plan_cubes
-from restore_dit.data.cubes.site_series import read_cube
+from restore_dit.data.cubes.site_series import plan_cubes, read_cube
 from restore_dit.data.runner import run
 from restore_dit.series import NO_DATA
 from tests.messages import assert_names

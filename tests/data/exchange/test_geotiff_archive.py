@@ -41,6 +41,7 @@ def changed(content: bytes, values=None, **profile) -> bytes:
     with MemoryFile(content) as old, old.open() as source:
         kept = {**source.profile, **profile}
         kept.pop("driver"), kept.pop("blocksize", None)
+        scales = kept.pop("scales", source.scales)
         data = source.read() if values is None else values
         with MemoryFile() as new:
             kept |= {"height": data.shape[1], "width": data.shape[2], "tiled": False}
@@ -49,7 +50,7 @@ def changed(content: bytes, values=None, **profile) -> bytes:
             with new.open(driver="GTiff", **kept) as target:
                 target.write(data)
                 target.descriptions = source.descriptions
-                target.scales = source.scales
+                target.scales = scales
             return new.read()
 
 
@@ -174,3 +175,38 @@ def test_what_is_too_large_or_no_archive_is_refused(files, series):
 def test_the_order_of_files_does_not_matter(files, series):
     backwards = dict(reversed(list(files.items())))
     np.testing.assert_array_equal(decoded(backwards).optical.dates, series.optical.dates)
+
+
+def test_a_mask_may_keep_its_classifications_value_for_no_data(series, files):
+    masks = {name for name in files if name.endswith("_gap.tif")}
+    classes = {name.replace("_gap", "_clouds"): changed(files[name], nodata=0) for name in masks}
+    images = {name: content for name, content in files.items() if name not in masks}
+    found = decoded({**images, **classes}).clouds
+    np.testing.assert_array_equal(found, series.clouds)
+
+
+def test_what_cannot_be_reflectance_is_refused_as_in_netcdf(files):
+    with rasterio.MemoryFile(files[IMAGE]) as memory, memory.open() as raster:
+        values = raster.read()
+    with refused("upload.zip", "0 in every band"):
+        empty = values.copy()
+        empty[:, :6] = 0
+        decoded(
+            {name: content for name, content in files.items() if "_gap" not in name}
+            | {IMAGE: changed(files[IMAGE], empty)}
+        )
+    with refused("upload.zip", "uint8"):
+        decoded(
+            {
+                IMAGE: changed(
+                    files[IMAGE], values.clip(0, 255).astype(np.uint8), dtype="uint8", nodata=None, scales=[1.0] * 3
+                )
+            }
+        )
+    saturated = np.where(values[:1] == values[0, 5, 5], 32767, values)  # as bright cloud, which the mask hides
+    with refused("upload.zip", "beyond"):
+        decoded({IMAGE: changed(files[IMAGE], saturated)})
+    mask = np.zeros((1, 12, 10), np.uint8)
+    mask[0] = saturated[0] == 32767
+    hidden = decoded({IMAGE: changed(files[IMAGE], saturated), MASK: changed(files[MASK], mask, count=1)})
+    assert hidden.optical.values[0, 0, 5, 5] == NO_DATA

@@ -13,8 +13,7 @@ from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.pastis.annotations import CROP_CLASSES
 from restore_dit.data.pastis.layout import TILES
 from restore_dit.data.pastis.metadata import read_metadata
-from restore_dit.data.pastis.template import read_template
-from restore_dit.data.pastis.write import plan_pastis
+from restore_dit.data.pastis.write import plan_pastis, read_template
 from restore_dit.data.runner import run
 from restore_dit.data.simulation.covers import CROPS
 from tests.data.pastis.miniature import SIDE, SMALL, fingerprint, ingest

@@ -13,8 +13,7 @@ from restore_dit.config.cube_mapping import load_cube_mapping
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.cubes.site_series import read_cube
 from restore_dit.data.simulation import simulate_tile
-from restore_dit.data.simulation.counterparts import PASTIS_TILES, counterparts_of, counterparts_of_pastis
-from restore_dit.data.simulation.fidelity import describe_series
+from restore_dit.data.simulation.fidelity import PASTIS_TILES, counterparts_of, counterparts_of_pastis, describe_series
 from restore_dit.series import S2_BANDS
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.submission import package
-from jobs.submission.package import PACKAGES, project_files, project_root
+from jobs.submission import submission
+from jobs.submission.submission import PACKAGES, project_files, project_root
 from restore_dit.program import commit_of
 from tests.messages import refused
 
@@ -101,12 +101,12 @@ def test_this_project_goes_whole():
 
 
 def test_the_same_content_gives_the_same_bytes(checkout):
-    first = package.pack(project_files(checkout), {"submitted/config.yaml": b"seed: 1\n"})
+    first = submission.pack(project_files(checkout), {"submitted/config.yaml": b"seed: 1\n"})
     for path in checkout.rglob("*"):
         os.utime(path, (1, 1))
     (checkout / "jobs/train.py").chmod(0o600)
-    assert package.pack(project_files(checkout), {"submitted/config.yaml": b"seed: 1\n"}) == first
-    assert package.pack(project_files(checkout), {"submitted/config.yaml": b"seed: 2\n"}) != first
+    assert submission.pack(project_files(checkout), {"submitted/config.yaml": b"seed: 1\n"}) == first
+    assert submission.pack(project_files(checkout), {"submitted/config.yaml": b"seed: 2\n"}) != first
     with zipfile.ZipFile(io.BytesIO(first)) as archive:
         assert archive.namelist() == sorted([*SENT, "submitted/config.yaml"])
         assert archive.read("jobs/train.py") == b"print()\n"
@@ -114,16 +114,16 @@ def test_the_same_content_gives_the_same_bytes(checkout):
 
 
 def test_too_large_a_package_names_what_makes_it_large(checkout, monkeypatch):
-    monkeypatch.setattr(package, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(submission, "MAX_BYTES", 100_000)
     (checkout / "jobs/weights.npz").write_bytes(os.urandom(200_000))
     with refused("0 MB", "jobs/weights.npz", ".gitignore"):
-        package.pack(project_files(checkout), {})
+        submission.pack(project_files(checkout), {})
 
 
 def test_what_is_sent_is_what_the_wheel_carries():
     from tests.test_packaging import SHIPPED, SHIPPED_SUFFIXES
 
-    assert package.SUFFIXES == SHIPPED_SUFFIXES
-    assert package.PACKAGES == SHIPPED
-    sent = project_files(package.project_root())
+    assert submission.SUFFIXES == SHIPPED_SUFFIXES
+    assert submission.PACKAGES == SHIPPED
+    sent = project_files(submission.project_root())
     assert {"restore_dit/models/default/model.safetensors", "restore_dit/models/default/config.yaml"} <= set(sent)

@@ -19,7 +19,7 @@ from cluster.local.lifecycle import ClusterPlan, client_environment, running
 from cluster.local.record import ClusterRecord
 from jobs.submission.client import ClusterClient
 from jobs.submission.follow import Followed, follow
-from jobs.submission.package import pack, project_files, project_root
+from jobs.submission.submission import pack, project_files, project_root
 from jobs.submission.target import Target, find_target
 from restore_dit.cli import main
 from restore_dit.data import runner

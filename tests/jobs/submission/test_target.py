@@ -47,6 +47,13 @@ def test_nothing_named_is_refused():
         find_target(None)
 
 
+def test_a_named_local_cluster_is_not_chosen_but_mentioned(local):
+    record_file("default").unlink()
+    write_record(local.model_copy(update={"name": "mine"}))
+    with refused("--address", LOCAL, "mine", status=2):
+        find_target(None)
+
+
 def test_a_local_cluster_that_died_is_none(local, monkeypatch):
     """Another may be reached at its address now, through a tunnel."""
     write_record(local.model_copy(update={"nodes": [local.nodes[0].model_copy(update={"begun": "another"})]}))
@@ -98,7 +105,7 @@ def test_every_local_cluster_gets_its_own_token(tmp_path, local, monkeypatch):
     assert "'two'" in find_target("http://localhost:8299").token_origin
     assert find_target(None).token == "local-token"
     record_file("default").unlink()
-    with refused("--address", "restore-dit cluster up", status=2):
+    with refused("--address", "http://127.0.0.1:8299", status=2):
         find_target(None)
 
 

@@ -6,8 +6,8 @@ import re
 import pytest
 from rich.console import Console
 
-from jobs import progress as module
-from jobs.progress import JobProgress
+from jobs import items as module
+from jobs.items import JobProgress
 
 
 @pytest.fixture

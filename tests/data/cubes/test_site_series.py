@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from restore_dit.config.cube_mapping import CubeMapping, load_cube_mapping, shipped_cube_mappings
 from restore_dit.data.cubes.acquisition_merge import merge_days
-from restore_dit.data.cubes.site_plan import plan_cubes
-from restore_dit.data.cubes.site_series import read_cube
+from restore_dit.data.cubes.site_series import plan_cubes, read_cube
 from restore_dit.data.cubes.sites import find_sites
 from restore_dit.data.items import Outcome
 from restore_dit.data.runner import run

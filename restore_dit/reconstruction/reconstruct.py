@@ -322,7 +322,8 @@ def fill_gaps(
             )
 
         def again(others: SamplingOptions) -> NDArray[np.float32]:
-            return reconstruct(model, series, np.arange(len(observed)), gaps, others, on_progress, sample)[chosen]
+            known = replace(others, replace_suspect=False)  # replaced ones are in `gaps`; a second look would find more
+            return reconstruct(model, series, frames, gaps, known, on_progress, sample)[chosen]
 
         before = series.optical.select(chosen)
         members = ensemble(marginals, gaps[chosen], before, series.georeference, drawn, again)

@@ -52,6 +52,8 @@ BLOCKS = (1, 8, 64)
 FREQUENCIES = (0.5, 2.5, 9, 32)
 """Limits of the three ranges of spatial frequency, in periods per tile of 64 pixels."""
 
+TEN_METRES = ("B02", "B03", "B04", "B08")
+
 FloatArray = NDArray[np.floating]
 
 
@@ -187,12 +189,12 @@ def power(images: FloatArray) -> FloatArray:
 
 def spectra_of(trials: list[Trial]) -> dict[str, FloatArray]:
     """The power of the truth, the filled values and the members, mean over bands in units of the truth's; of dates that
-    are entirely known."""
+    are entirely known, and of the bands of 10 m where there are any: others may be interpolated."""
     found: dict[str, list[FloatArray]] = {}
     for trial in trials:
         whole = trial.known.all(axis=(1, 2))
         images = {"truth": trial.truth, "filled": trial.filled} | trial.ensembles
-        for band in range(len(trial.bands)):
+        for band in [trial.bands.index(one) for one in TEN_METRES if one in trial.bands] or range(len(trial.bands)):
             of_band = {name: power(values[whole][..., band, :, :]) for name, values in images.items()}
             for name, spectrum in of_band.items():
                 found.setdefault(name, []).append(spectrum / of_band["truth"])

@@ -221,10 +221,12 @@ def decibel(errors: FloatArray) -> float:
 
 
 def draw(trial: Trial, spectra: dict[str, FloatArray]) -> bytes:
-    """One hidden date as observed, filled and in three members, with one stretch, and the spectra below."""
+    """The hidden date of the median error as observed, filled and in three members, with one stretch, and the spectra
+    below."""
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.1))
-    frame = int(np.argmax(np.abs((trial.truth - trial.filled).mean(axis=(1, 2, 3)))))
+    errors = np.square(trial.truth - trial.filled).mean(axis=(1, 2, 3))
+    frame = int(np.argsort(errors)[len(errors) // 2])
     images = {"observed": trial.truth[frame], "filled": trial.filled[frame]}
     images |= {f"member {member + 1}": trial.ensembles["ensemble"][frame, member] for member in range(3)}
     several = next((name for name in trial.ensembles if name.endswith("steps")), None)

@@ -90,7 +90,13 @@ def agreement(data: Path, folder: Path | None, sites: list[str], weights: str | 
         folder: folder for the tile stores; None for a temporary one.
         sites: sites among `LABELS`, or none for all of them and the scenes.
         weights: of a cloud network that is scored as well.
+
+    Raises:
+        UserError: no site of such a name.
     """
+    unknown = [site for site in sites if site not in LABELS]
+    if unknown:
+        raise UserError(f"--agreement: no site {unknown[0]}; there are {', '.join(LABELS)}", status=2)
     print(f"{'':20} {'against':22} {'by':22} {'cloud F1':>8} {'prec.':>6} {'recall':>6} {'shadow':>6} {'flagged':>7}")
     rows, scenes = [], iter(()) if sites else _scenes(data / "cloud_masks")
     with ExitStack() as stack:

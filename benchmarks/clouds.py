@@ -199,4 +199,9 @@ def report(names: list[str], places: tuple[str, str], tiles: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from restore_dit.errors import UserError
+
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"{error}")

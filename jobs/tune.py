@@ -31,7 +31,10 @@ def run(config: SweepConfig, display: Console) -> int:
     repeats = 0 if config.population else config.seeds.best * config.seeds.repeats
     told = {trial.name: trial for trial in before}
     known = sum(passed(plan, trial) for trial in before)
-    with JobProgress("tune", unit, of_each * (config.search.trials + repeats) - known, display) as progress:
+    left = of_each * (config.search.trials + repeats) - known
+    where = plan.folder.location.uri
+    display.print(f"{left} {unit} to run; records, logs and models in {where}", highlight=False, soft_wrap=True)
+    with JobProgress("tune", unit, left, display) as progress:
 
         def on_trial(trial: Trial) -> None:
             last, told[trial.name] = told.get(trial.name), trial
@@ -51,10 +54,12 @@ def run(config: SweepConfig, display: Console) -> int:
         trials = run_sweep(plan, on_trial)
     best = ranked(trials)
     if not best:
-        print(f"{plan.folder.location.uri}: no trial has a score", file=sys.stderr)
+        print(f"{where}: no trial has a score", file=sys.stderr)
         return 1
     display.print(f"best: {_line(best[0])}", highlight=False, soft_wrap=True)
     display.print(f"report: {write_sweep_report(plan.folder).uri}", highlight=False, soft_wrap=True)
+    if config.model is None:
+        display.print(f"best configuration: {where}/best.yaml", highlight=False, soft_wrap=True)
     return 0
 
 

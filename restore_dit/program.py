@@ -50,6 +50,7 @@ def stop_when_interrupted(request_stop: Callable[[], None], console: Console) ->
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    # SIGTERM too, which schedulers and `job stop` send some time before they kill.
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def handle(number: int, frame: FrameType | None) -> None:

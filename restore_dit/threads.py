@@ -151,6 +151,7 @@ def _watch() -> None:
         now, delay = time.monotonic(), _delay_seconds()
         contended = contention.look((delay - delay_before) / (now - time_before))
         time_before, delay_before = now, delay
+        # The team is only useful once PyTorch has loaded libgomp, and must not be the one that loads it.
         if contended and release is None and "torch" in sys.modules:
             release = threading.Event()
             threading.Thread(target=_hold_a_team, args=(release,), name="threads-team", daemon=True).start()

@@ -60,6 +60,7 @@ class JobManager:
         self._arriving: dict[str, Request] = {}
         self._keyed = asyncio.Lock()
         self._cancelled: set[str] = set()
+        # One thread, so that an older state of a job never overwrites a newer one.
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
         # One slot of each reconstructor stays free for synchronous requests.
         self._room = asyncio.Semaphore((AT_ONCE - 1) * config.reconstructors.most)
@@ -90,6 +91,7 @@ class JobManager:
             if known is None or known.input != request.input:
                 await self._in_order(self._records.discard_input, request)
             return refusal
+        # Counted from here on: while the record is written, further requests must not pass the same limit.
         self._arriving[request.id] = request
         self._owners[request.id] = request.owner
         adding = asyncio.ensure_future(asyncio.to_thread(self._records.add, request))
@@ -117,6 +119,7 @@ class JobManager:
     async def state(self, id_: str, owner: str) -> State | None:
         """State of a caller's job; None if the caller has no job with this id."""
         await self._recovered()
+        # Read from the records, not from memory: the job manager that runs the job writes its progress there.
         if id_ not in self._tasks:  # another job manager may run it
             try:
                 if id_ not in self._owners:
@@ -143,6 +146,7 @@ class JobManager:
         task = self._tasks.get(id_)
         if task is None:
             raise UserError(f"reconstruction {id_}: another process of the service runs it")
+        # Noted before the task is cancelled, which tells a caller's wish from the end of the service.
         self._cancelled.add(id_)
         task.cancel()
         await asyncio.wait({task}, timeout=30)
@@ -206,6 +210,8 @@ class JobManager:
     async def _run(self, id_: str) -> None:
         while True:
             answers: Any = self._reconstructor.options(stream=True).job.remote(id_)
+            # Progress is kept in memory only: written every quarter of a second, it would be
+            # most of the requests to storage.
             try:
                 async for state in answers:
                     if state.status == "done":
@@ -270,6 +276,7 @@ class JobManager:
                 log.error("%s", error)
                 continue
             if id_ not in self._tasks:
+                # A queued job did not take part in the crash, so only a running one counts an attempt.
                 attempts = state.attempts + (state.status == "running")
                 if attempts >= TRIES:  # the job may be what crashes the service
                     self._states[id_] = state

@@ -40,6 +40,7 @@ class Sampler:
     def __init__(self, config: ServingConfig) -> None:
         self._config = config
         self._registry = Registry(config.models, config.default_model)
+        # One thread owns the network: two forward passes at once would need twice the memory and gain nothing.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
         batched: Any = self._sample_batch  # `serve.batch` adds these setters
         batched.set_max_batch_size(config.batch_size)
@@ -62,6 +63,7 @@ class Sampler:
         """
         model = await self._model(name)
         found = await self._sample_batch(_Item(model, window, options))
+        # Raised here, since an exception in the batched method would fail every request of its batch.
         if isinstance(found, Exception):
             raise found
         return found
@@ -82,6 +84,7 @@ class Sampler:
         """Predictions in the order of the items. Items with the same model, options and shape share a forward pass."""
         groups: dict[Any, list[int]] = defaultdict(list)
         for index, item in enumerate(items):
+            # The seed only makes the noise, which each window brings along, so it does not divide a batch.
             groups[(id(item.model), replace(item.options, seed=0), item.window.shape)].append(index)
         answers: list[NDArray[np.float32] | Exception] = [RuntimeError("never sampled")] * len(items)
         loop = asyncio.get_running_loop()
@@ -111,6 +114,7 @@ class Sampler:
             except torch.OutOfMemoryError:
                 if len(group) == 1:
                     raise UserError("not enough GPU memory for a single window of this model") from None
+                # Blocks of the failed attempt are cached by PyTorch and may be too fragmented for the smaller one.
                 torch.cuda.empty_cache()
                 most = self._largest[key] = len(group) // 2
         return found

@@ -73,6 +73,7 @@ def write_views(folder: Location, cloudy: TileSeries, clear: TileSeries, interva
         "index": index,
         "gaps": [round(float(share), 4) for share in (provenance != Provenance.OBSERVED).mean(axis=(1, 2))],
         "interval": interval if UNCERTAINTY in clear.layers else None,
+        "remarks": clear.remarks,
     }
     arrays: dict[str, NDArray[np.integer]] = {"cloudy": before, "clear": after}
     if UNCERTAINTY in clear.layers:
@@ -97,7 +98,7 @@ class Views:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """Content of `views.json`: dates, bands, size, composites, share of gap pixels per date."""
+        """Content of `views.json`: dates, bands, size, composites, gap share per date, remarks on the input."""
         return json.loads(read_bytes(self.folder.join("views.json")))
 
     def image(self, index: int, of: Kind, composite: str) -> bytes:

@@ -165,6 +165,7 @@ class SweepFolder:
         """Validation scores of a trained trial, from the logs of its runs."""
         ends = [exploit.step for exploit in trial.exploits]
         curve = []
+        # Each copy starts a new run, so the curve is put together from the runs, each for its own steps.
         for begin, end in itertools.pairwise([-1, *ends, sys.maxsize]):
             logged = self._logged(trial.run_at(begin + 1))
             curve += [score for score in logged if begin < score.step <= end]

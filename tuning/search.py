@@ -55,6 +55,7 @@ class StudySearch(Searcher):
         self._waiting = [trial for trial in searched if not trial.is_over]
         self._count = len(searched)
         self._study = study_of(search, space, searched)
+        # A sampler of its own: draws that are thrown away must not change what TPE suggests next.
         self._random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=search.seed + len(searched)))
         self._known = {_key(trial.values) for trial in searched}
         self._grid = grid(space, base) if search.algorithm == "grid" else iter(())
@@ -81,6 +82,7 @@ class StudySearch(Searcher):
             self._known.add(_key(values))
             trial = Trial(name=f"trial-{self._count:03d}", values=values)
             self._count += 1
+            # Recorded before it starts, so that a sweep killed now does not forget that it was suggested.
             self._on_new(trial)
         self._asked[trial_id] = trial, asked
         return {"trial": trial.model_dump(mode="json")}
@@ -112,6 +114,7 @@ class StudySearch(Searcher):
             drawn = self._random.ask()
             values = suggest(self._space, self._base, drawn)
             if _key(values) not in self._known:
+                # Through the study, which then learns from this trial as from its own.
                 self._study.enqueue_trial(drawn.params)
                 asked = self._study.ask()
                 return asked, suggest(self._space, self._base, asked)
@@ -197,6 +200,7 @@ def _distribution(parameter: Choice | Bundle | Range) -> BaseDistribution:
             step = int(parameter.step or 1)
             return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log, step=step)
         return FloatDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step)
+    # By index, since Optuna only accepts plain values as choices, and bundles are mappings.
     return CategoricalDistribution(tuple(range(len(list(parameter.every())))))
 
 

@@ -101,6 +101,7 @@ def score_series(
     usable = ~np.isnan(target).any(axis=1)
     if target_cloud_mask is not None:
         usable &= ~target_cloud_mask
+    # In float64: sums over a million pixels in float32 would differ in the digits that reports show.
     error = prediction.astype(np.float64) - target
     absolute, squared = np.abs(error).mean(axis=1), np.square(error).mean(axis=1)
     angle = spectral_angle(target, prediction)
@@ -241,6 +242,7 @@ def frame_dissimilarity(target: NDArray[np.floating], prediction: NDArray[np.flo
     if not no_data.any():
         halves = np.clip((1 - ssim_map(target, prediction)) / 2, 0, 1)
         return float(halves.sum()), halves.size
+    # A window of SSIM mixes 5×5 pixels, so one without data spoils all windows that it lies in.
     touched = maximum_filter(no_data, size=WINDOW, mode="constant")
     blank = np.zeros_like(target[:, :1, :1])
     halves = np.clip((1 - ssim_map(np.where(no_data, blank, target), np.where(no_data, blank, prediction))) / 2, 0, 1)[

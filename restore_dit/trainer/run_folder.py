@@ -63,6 +63,7 @@ class RunFolder:
         record = RunRecord(status="running", store_fingerprint=store_fingerprint, identity=self._identity(self.config))
         existing = self.read()
         if existing is None:
+            # The record comes last: a folder without it has not been claimed.
             write_bytes_atomically(self.location.join("config.yaml"), dump(self.config).encode())
             self._write(record)
             return
@@ -74,6 +75,7 @@ class RunFolder:
                 f"{where}: this run was started on another tile store (or the store has changed since); {self.instead} "
                 "or restore the store"
             )
+        # The first difference suffices: the message is one line.
         for key, (old, new) in differences(self._completed(existing.identity), record.identity).items():
             raise UserError(f"{where}: this run was started with {key}={old!r}, not {new!r}; {self.instead}")
 

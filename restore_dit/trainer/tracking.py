@@ -78,6 +78,7 @@ class RetryingSender:
                     self._changed.wait()
                 if not self._waiting:
                     return
+                # It stays in the queue until it has succeeded, so that none is lost when the server fails during it.
                 call = self._waiting[0]
             try:
                 call()
@@ -146,6 +147,7 @@ class MlflowRun:
     def log_model(self, model: Location) -> None:
         """Copies the model directory, at any location, into the run's artifacts as `model`."""
         with self._server() as (client, run_id), tempfile.TemporaryDirectory() as folder:
+            # MLflow takes a folder on this machine, and the model may be on S3.
             for name in list_names(model):
                 if not is_folder(model.join(name)):
                     Path(folder, name).write_bytes(read_bytes(model.join(name)))
@@ -184,6 +186,8 @@ class MlflowRun:
         if self._run_id is None:
             self._run_id = self._known(client) or self._created(client)
         if not self._begun:
+            # Written before the run is described, so that a training that is killed now
+            # continues this run instead of creating another.
             write_bytes_atomically(self._place, json.dumps({"server": self._uri, "run": self._run_id}).encode())
             self._describe(client, self._run_id)
             self._begun = True
@@ -221,6 +225,7 @@ class MlflowRun:
         params = [Param(key, value) for key, value in flattened(tree).items() if key not in existing]
         for start in range(0, len(params), MAX_AT_ONCE):
             client.log_batch(run_id, params=params[start : start + MAX_AT_ONCE])
+        # Unlike parameters, tags may change: they tell the version that continued the run.
         tags = version_tags() | {
             "restore_dit.run": self._task.folder.location.uri,
             "restore_dit.store_fingerprint": self._task.fingerprint,

@@ -67,7 +67,7 @@ async function start() {
     if (ended.status !== "done") throw new Error(ended.error || ended.status);
     state.job = ended;
     await openResult();
-    say(`Done: ${state.views.dates.length} dates.`);
+    say([`Done: ${state.views.dates.length} dates.`, ...(state.views.remarks ?? [])].join(" "));
   } catch (error) { say(error.message, true); }
   $("progress").hidden = true;
   $("cancel").hidden = true;

@@ -20,9 +20,11 @@ from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.rasters import geotiffs
+from restore_dit.series import TileSeries
 from serving import parsing
 from serving.parser_process import MAX_FILES
 from serving.parsing import Parser
+from tests.data import test_offset
 from tests.messages import assert_names
 from tests.serving.damage import damaged
 
@@ -57,6 +59,15 @@ def test_both_kinds_come_back_as_they_were(series):
         assert found.georeference == series.georeference
     np.testing.assert_array_equal(cube.clouds, series.clouds)
     np.testing.assert_array_equal(cube.radar["S1A"].values, series.radar["S1A"].values)
+
+
+def test_remarks_on_a_file_come_back_too():
+    optical = test_offset.brighter(test_offset.series(), 1000)
+    clear = np.zeros((len(optical), *optical.values.shape[2:]), np.uint8)
+    cube = netcdf.encode(TileSeries("site", optical, clear))
+    (found,) = parsed((cube, "netcdf"))
+    (remark,) = found.remarks
+    assert_names(remark, "upload", 1000)
 
 
 @pytest.fixture(scope="module")

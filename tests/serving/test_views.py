@@ -93,10 +93,12 @@ def test_what_is_not_there_is_not_there(shown, call):
 
 def test_without_uncertainty_there_is_neither_an_image_nor_a_series_of_it(tmp_path):
     values = np.ones((3, 4, 2, 2), np.int16)
-    clear = TileSeries("t", Acquisitions(values, DATES, BANDS), layers={PROVENANCE: np.ones((3, 2, 2), np.uint8)})
+    layers = {PROVENANCE: np.ones((3, 2, 2), np.uint8)}
+    clear = TileSeries("t", Acquisitions(values, DATES, BANDS), layers=layers, remarks=("bright",))
     write_views(locate(str(tmp_path)), clear, clear, 1.3)
     views = Views(locate(str(tmp_path)))
     assert views.description["interval"] is None
+    assert views.description["remarks"] == ["bright"]
     assert "uncertainty" not in views.pixel(0, 0)
     with pytest.raises(KeyError):
         views.image(0, "uncertainty", "")

@@ -16,7 +16,7 @@ from restore_dit.clouds.training.labelled_tiles import KINDS, TilesInMemory, nea
 from restore_dit.clouds.training.split import LabelledStore
 from restore_dit.config.cloud_training import CloudAugmentationConfig, CloudTrainingConfig
 from restore_dit.config.clouds import CloudNetworkConfig
-from restore_dit.data.examples.symmetry import transform
+from restore_dit.data.examples.cutting import transform
 from restore_dit.data.randomness import generator
 from restore_dit.series import CLOUD_NO_DATA, REFLECTANCE_SCALE
 

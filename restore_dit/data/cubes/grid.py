@@ -66,6 +66,7 @@ def resample(images: NDArray[np.floating], source: Placement, target: GeoBox, me
         return picked.astype(np.float32)
     rows, columns = (_weights(source, target, axis, method) for axis in (0, 1))
     known = ~np.isnan(images)
+    # Separable: two products with small matrices replace a loop over pixels. Weights of missing pixels are divided out.
     weighted = rows @ np.where(known, images, 0.0) @ columns.T
     weights = rows @ known.astype(np.float64) @ columns.T
     with np.errstate(invalid="ignore", divide="ignore"):

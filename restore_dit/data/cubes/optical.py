@@ -65,10 +65,12 @@ def read_optical(
         masks[S2CLOUDLESS] = unknown.copy()
     beyond = 0  # number of values outside the range of int16
     for entry, own_times in zip(optical, times_of, strict=True):
+        # Files of one site may hold different dates: each image goes where its own time lies in the union.
         at = np.searchsorted(times, own_times)
         offset = acquisition_offsets(entry.product, entry.file)
         for band, label in entry.product.bands.items():
             reflectance = entry.file.physical(label, entry.product, offset)
+            # Before resampling, so that a value out of range does not spread to the pixels around it.
             held = within_range(reflectance, REFLECTANCE_SCALE)
             beyond += int((np.isnan(held) & ~np.isnan(reflectance)).sum())
             resampled = resample(held, entry.placement, grid, entry.product.resampling)

@@ -105,6 +105,7 @@ def overpass_days(times: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
 
     A time of exactly midnight is a date without a time of day, and never the end of the previous day's overpass.
     """
+    # In order of time, since whether an image belongs to an overpass depends on when that began.
     order = np.argsort(times, kind="stable")
     days = times.astype("datetime64[D]")
     begin: np.datetime64 | None = None
@@ -148,6 +149,7 @@ def dates_in_names(texts: Sequence[str], date_format: str | None, names: Sequenc
                 f"{name}: {text!r} in its name is not a date: correct the mapping's `date`, or set its `date_format`, "
                 "such as '%d%b%Y'"
             )
+    # All names decide together: 05-03 alone may be either, but some name of a series usually has a day above 12.
     found = {order: [_read(text, order) for text in texts] for order in _ORDERS}
     fitting = {order: dates for order, dates in found.items() if None not in dates}
     if len({tuple(dates) for dates in fitting.values()}) != 1:

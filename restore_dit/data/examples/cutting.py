@@ -1,12 +1,13 @@
 """Cuts selected acquisitions of a tile into the arrays of an example; each frame is decoded separately and written in
-place. Chooses the radar acquisitions that are shown with the optical dates.
+place. Chooses the radar acquisitions that are shown with the optical dates, and has the symmetries under which examples
+and gaps are shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from restore_dit.config import DataConfig
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.dilation import hidden_part
-from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.store.stored_tile import StoredTile
 from restore_dit.errors import UserError
 from restore_dit.series import NO_DATA, S1_BANDS, days_since_origin
@@ -269,3 +269,17 @@ def around(
     if len(others) > most - len(nearest):
         others = others[evenly_spread(len(others), most - len(nearest))]
     return np.sort(np.concatenate([nearest, others]))
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def transform(values: NDArray[Scalar], which: int) -> NDArray[Scalar]:
+    """`values` [..., H, W] under symmetry `which`, from 0 (none) to 7."""
+    if which & 1:
+        values = values[..., ::-1, :]
+    if which & 2:
+        values = values[..., :, ::-1]
+    if which & 4:
+        values = np.swapaxes(values, -1, -2)
+    return values

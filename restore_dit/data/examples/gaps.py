@@ -16,8 +16,8 @@ from scipy import ndimage
 from scipy.ndimage import zoom
 
 from restore_dit.config import GapConfig, MaskErrorConfig
+from restore_dit.data.examples.cutting import Scalar, transform
 from restore_dit.data.examples.dilation import dilated
-from restore_dit.data.examples.symmetry import Scalar, transform
 from restore_dit.series import SHADOW, THIN_CLOUD
 
 

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from restore_dit.config import DataConfig
 from restore_dit.data.examples import gaps
-from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, blocks_of_four, clouds_of, size
+from restore_dit.data.examples.cutting import Cutter, Example, Tile, Window, blocks_of_four, clouds_of, size, transform
 from restore_dit.data.examples.dilation import hidden_part, hidden_pixels
 from restore_dit.data.examples.gaps import missed_pieces
 from restore_dit.data.examples.plan import Part, PlannedExample, frames_of_part
-from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.examples.targets import TARGET, decide, explained
 from restore_dit.data.randomness import generator
 from restore_dit.errors import UserError

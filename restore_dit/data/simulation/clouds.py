@@ -89,6 +89,7 @@ def draw_sky(
         # Clipped at 4 standard deviations: neither a completely full sky nor a single speck of cloud is realistic.
         threshold = float(ndtri(np.clip(1 - cover, 3e-5, 1 - 3e-5)))
         depth = np.maximum(form - np.float32(threshold), 0)
+        # The mean of a normal variable above the threshold, so that thickness does not depend on the cover.
         mean_depth = np.exp(-(threshold**2) / 2) / np.sqrt(2 * np.pi) / ndtr(-threshold) - threshold
         thickness = depth * np.float32(generator.lognormal(-0.25, 0.9) / mean_depth)
         sheet = _visible(thickness / (1 + thickness))
@@ -154,5 +155,6 @@ def detect(sky: Sky, errors: float, generator: np.random.Generator) -> NDArray[n
         found[sky.shade > errors * _SHADE_SEEN] = SHADOW
     found[densest > threshold] = THIN_CLOUD
     found[(truth == THICK_CLOUD) & (densest > min(threshold, 0.3))] = THICK_CLOUD
+    # At 20 m, as Sen2Cor classifies: its masks have steps of two pixels.
     height, width = truth.shape
     return found[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)[:height, :width]

@@ -150,6 +150,7 @@ def speckle(shape: tuple[int, ...], looks: float, generator: np.random.Generator
     noise smoothed with a kernel, its shape parameter chosen so that the smoothed noise has the requested number of
     looks."""
     frames, height, width = shape
+    # Smoothing averages noise and so adds looks: the raw noise has correspondingly fewer.
     gain = float((_SPECKLE_KERNEL**2).sum()) ** 2
     raw = generator.standard_gamma(looks * gain, (frames, height + 2, width + 2), dtype=np.float32)
     a, b, c = _SPECKLE_KERNEL / np.float32(looks * gain)

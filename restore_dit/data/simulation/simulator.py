@@ -196,6 +196,7 @@ def _optical(
     for frame, today in enumerate(day):
         moisture, snow = float(weather.moisture[today]), float(weather.snow[today])
         scene = render_reflectance(surface, state, frame, int(today), moisture, snow, geometry[frame])
+        # Noise before resampling and atmosphere, as in the instrument: products smooth it with the ground.
         scene += instrument_noise(scene, noise)
         values = air.over(frame, sampling(shape, (shifts[frame, 0], shifts[frame, 1])).apply(scene))
         if clouds:

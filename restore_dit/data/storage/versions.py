@@ -17,7 +17,7 @@ import pyarrow as pa
 from botocore.exceptions import ClientError
 
 from restore_dit.data.storage.failures import explained
-from restore_dit.data.storage.local_files import replace_file
+from restore_dit.data.storage.files import replace_file
 from restore_dit.data.storage.locations import Location, Place, locate
 from restore_dit.data.storage.objects import get_object, put_object
 

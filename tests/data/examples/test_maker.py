@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from restore_dit.config import DataConfig, GapConfig, RadarConfig, SplitConfig, TargetConfig
 from restore_dit.data.examples import cutting
+from restore_dit.data.examples.cutting import transform
 from restore_dit.data.examples.decoded_tile import DecodedTile
 from restore_dit.data.examples.gaps import draw_dates
 from restore_dit.data.examples.maker import COMMON_BANDS, ExampleMaker
 from restore_dit.data.examples.plan import PlannedExample
-from restore_dit.data.examples.symmetry import transform
 from restore_dit.data.store.masks import SOURCE_CLOUDS, TRUE_CLOUDS
 from restore_dit.series import S2_BANDS, SHADOW, THICK_CLOUD, Acquisitions, TileSeries, days_since_origin
 from tests.messages import refused

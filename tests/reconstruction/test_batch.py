@@ -64,6 +64,7 @@ def test_masks_are_widened_as_the_job_says_and_the_files_say_so(
             np.testing.assert_array_equal(file.read(1), expected[index])
 
 
+@pytest.mark.slow
 def test_a_job_writes_possible_series_and_indices(
     job: ReconstructionConfig, small_model: Model, small_store: TileStore
 ):

@@ -177,8 +177,12 @@ def index_spread(trials: list[Trial], name: str) -> dict[str, Any] | None:
 
 
 def power(images: FloatArray) -> FloatArray:
-    """Power by radial frequency 1 … N/2, mean of images [..., N, N] less their means, with a Hann window."""
-    side = images.shape[-1]
+    """Power by radial frequency 1 … N/2, mean of images less their means, with a Hann window.
+
+    images: [..., H, W], of which a square of N×N pixels is used.
+    """
+    side = min(images.shape[-2:])
+    images = images[..., :side, :side]
     window = np.hanning(side)[:, None] * np.hanning(side)
     spectra = np.abs(np.fft.fft2((images - images.mean(axis=(-2, -1), keepdims=True)) * window)) ** 2
     frequency = np.fft.fftfreq(side) * side

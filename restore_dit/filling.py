@@ -18,6 +18,7 @@ from restore_dit.data.cubes.cf_values import scale_and_offset
 from restore_dit.data.exchange.series_dataset import CLOUD_CLASSES, GAP_MASK, PROVENANCE_FLAGS, SUSPECT_FLAGS, series_of
 from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
+from restore_dit.indices import INDICES
 from restore_dit.reconstruction.dates import dates_wanted
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
@@ -25,6 +26,7 @@ from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import (
     CLEAR,
     NEVER_OBSERVED,
+    NO_DATA,
     PROVENANCE,
     REFLECTANCE_SCALE,
     S1_BANDS,
@@ -35,6 +37,13 @@ from restore_dit.series import (
 )
 
 _DIMENSIONS = ("time", "y", "x")
+
+_OF_RESULTS = re.compile(
+    "calibration|dates_tried|interval_.*|mask_dilation|model|model_share_.*|never_observed|orbit_differences|orbits|"
+    "radar|remarks|sampler|samples|seed|software|steps|suspect_.*|uncertainty_scaled_by",
+    re.IGNORECASE,
+)
+"""Attributes that say how an earlier result was made."""
 
 _WHERE = "dataset"
 """What errors call the dataset."""
@@ -63,7 +72,7 @@ def fill(
             rioxarray writes them. Other variables, such as a scene classification, are not read.
         model: a model directory or a loaded `Model`; `default` is the model that comes with the package.
         mask: name of the only variable to use as a mask, true or 1 where a pixel is missing, instead of `clouds` and
-            `gap_mask`.
+            `gap_mask`. What an earlier call has filled is always missing, and its other marks are replaced.
         dates: ISO dates to fill and return, acquired or not, at most 60 days outside the series; by default, the dates
             of the series.
         every: instead of `dates`, a number of days (counted from 1 January of the first year), or `month` for the 15th
@@ -91,23 +100,36 @@ def fill(
             an option does not exist or has a value that makes no sense.
 
     Warns:
-        UserWarning: a band is not among those that the model fills, and keeps its gaps; or the values probably still
-            contain the offset of Sentinel-2's processing baseline 04.00.
+        UserWarning: a band is not among those that the model fills, and keeps its gaps; radar does not overlap the
+            optical series in time, and is not used; or the values probably still contain the offset of Sentinel-2's
+            processing baseline 04.00.
     """
     if not isinstance(dataset, xarray.Dataset):
-        raise UserError(f"fill takes an xarray.Dataset, not {type(dataset).__name__}: open a file by open_dataset")
+        advice = "call to_dataset('band') on an array of bands, " if isinstance(dataset, xarray.DataArray) else ""
+        raise UserError(
+            f"fill takes an xarray.Dataset, not {type(dataset).__name__}: {advice}open a file by open_dataset"
+        )
+    indices = _names_of(indices)
+    dates = () if dates is None else dates.values if isinstance(dates, xarray.DataArray) else dates
     loaded = model if isinstance(model, Model) else load_model(model)
     if not isinstance(mask, str | None):
         raise UserError(
             f"mask is the name of a variable, not {type(mask).__name__}: assign the mask to the dataset first"
         )
-    masks = (CLOUD_CLASSES, GAP_MASK) if mask is None else (mask,)
+    masks: tuple[str, ...] = (CLOUD_CLASSES, GAP_MASK) if mask is None else (mask,)
+    former = None
+    if {GAP_MASK, PROVENANCE, NEVER_OBSERVED} <= set(dataset.variables):
+        masks = tuple(name for name in masks if name != GAP_MASK)
+        dataset, former = _without_marks(dataset)
     checked = _checked(dataset, masks, is_required=mask is not None)
     series = series_of(checked, _WHERE, masks, needs_crs=False)  # the result lies where the dataset does
+    if former is not None:  # as missing data, which is not dilated again
+        values = np.where(former[:, None], NO_DATA, series.optical.values)
+        series = replace(series, optical=replace(series.optical, values=values))
     for remark in series.remarks:
         warnings.warn(remark, stacklevel=2)
     if series.clouds is None:
-        if not series.missing().any():
+        if former is None and not series.missing().any():
             raise UserError(
                 "dataset: has no mask and no missing value, so there is nothing to fill: add `clouds` or `gap_mask`, "
                 "name another variable by `mask`, or set NaN where a pixel is missing"
@@ -156,6 +178,43 @@ def fill(
     origin = loaded.origin or loaded.config.name
     made = provenance(loaded, origin, sampling, gap_free)
     return result.assign_attrs({key.lower(): value for key, value in made.items()})
+
+
+def _names_of(indices: Any) -> tuple[str, ...]:
+    """The names of the indices that are asked for.
+
+    Raises:
+        UserError: they are not a list of names.
+    """
+    names = () if indices is None else indices
+    if isinstance(names, str) or not np.iterable(names) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"indices={str(indices)[:40]!r}: give a list of names, such as ['ndvi']")
+    return tuple(names)
+
+
+def _without_marks(dataset: xarray.Dataset) -> tuple[xarray.Dataset, NDArray[np.bool_]]:
+    """An earlier result, of `fill` or as a NetCDF file, without all that was added to its bands; and where these were
+    filled, [T, H, W].
+
+    Raises:
+        UserError: the gap mask has other dimensions.
+    """
+    gap_mask = dataset[GAP_MASK]
+    if set(gap_mask.dims) != set(_DIMENSIONS):
+        shown = ", ".join(map(str, gap_mask.dims)) or "nothing"
+        raise UserError(f"dataset: the mask {GAP_MASK} has dimensions {shown}; it needs {', '.join(_DIMENSIONS)}")
+    indices = {index.split()[0] for index in INDICES}
+    added = {GAP_MASK, PROVENANCE, SUSPECT, NEVER_OBSERVED, UNCERTAINTY, SAMPLES, *indices}
+    added |= {f"{name}_{kind}" for name in (*S2_ALL_BANDS, *indices) for kind in (UNCERTAINTY, SAMPLES)}
+    bare = dataset.drop_vars([name for name in dataset.variables if name in added])
+    alone = [name for name in ("band", "sample") if name in bare.coords and not _is_used(bare, name)]
+    bare = bare.drop_vars(alone)
+    attributes = {key: value for key, value in bare.attrs.items() if not _OF_RESULTS.fullmatch(str(key))}
+    return bare.drop_attrs(deep=False).assign_attrs(attributes), (gap_mask.transpose(*_DIMENSIONS) != 0).values
+
+
+def _is_used(dataset: xarray.Dataset, dimension: str) -> bool:
+    return any(dimension in variable.dims for name, variable in dataset.variables.items() if name != dimension)
 
 
 def _checked(dataset: xarray.Dataset, masks: Sequence[str], *, is_required: bool) -> xarray.Dataset:

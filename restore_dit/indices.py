@@ -43,8 +43,8 @@ def pair_of(name: str, bands: Sequence[str]) -> tuple[str, str]:
 
 def index_layers(series: TileSeries, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """The indices of a series [T, H, W] by name, such as `NDVI`, and the standard deviations over the members of its
-    ensemble, if it has one, as `NDVI_uncertainty`. They are 0 where a pixel is observed, and NaN where the index is: if
-    both bands are 0 or there are no data.
+    ensemble, if it has one of several, as `NDVI_uncertainty`. They are 0 where a pixel is observed, and NaN where the
+    index is: if both bands are 0 or there are no data.
 
     The index is that of the filled values: its error is no larger than that of the mean over the members.
 
@@ -55,7 +55,7 @@ def index_layers(series: TileSeries, names: Sequence[str]) -> dict[str, NDArray[
     for name in dict.fromkeys(name.upper() for name in names):
         pair = pair_of(name, bands)
         found[name] = normalised_difference(_reflectance(series.optical.values), bands, *pair)
-        if SAMPLES in series.layers:
+        if SAMPLES in series.layers and series.layers[SAMPLES].shape[1] > 1:
             spread = index_spread(series.layers[SAMPLES], bands, pair)
             found[f"{name}_{UNCERTAINTY}"] = np.where(np.isnan(found[name]), np.nan, spread)
     return found
@@ -65,8 +65,7 @@ def index_spread(samples: NDArray[np.integer], bands: Sequence[str], pair: tuple
     """The standard deviation [T, H, W] of a normalised difference over the K members of an ensemble, [T, K, C, H, W] in
     stored units; NaN where a member has none."""
     members = (normalised_difference(_reflectance(of_date), bands, *pair) for of_date in samples)
-    # Less the first one, so that equal members differ by exactly 0.
-    return np.stack([(of_date - of_date[0]).std(axis=0, ddof=1) for of_date in members])
+    return np.stack([_deviation(of_date) for of_date in members])
 
 
 def vegetation_index(values: NDArray[np.floating], bands: Sequence[str]) -> tuple[str, NDArray[np.float64]] | None:
@@ -83,6 +82,16 @@ def normalised_difference(
     one, other = (values[:, list(bands).index(band)].astype(np.float64) for band in (first, second))
     total = one + other
     return np.divide(one - other, total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def _deviation(members: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard deviation over the members [K, H, W] that have an index: over dark ground, both bands of some are 0.
+    NaN where fewer than two have one."""
+    known = ~np.isnan(members)
+    count = known.sum(axis=0)
+    above = np.where(known, members - np.fmin.reduce(members), 0)  # so that equal members differ by exactly 0
+    squares = np.where(known, above - above.sum(axis=0) / np.maximum(count, 1), 0) ** 2
+    return np.sqrt(np.where(count > 1, squares.sum(axis=0) / np.maximum(count - 1, 1), np.nan))
 
 
 def _reflectance(stored: NDArray[np.integer]) -> NDArray[np.float64]:

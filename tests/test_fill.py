@@ -215,6 +215,46 @@ def test_an_index_comes_with_its_uncertainty_even_without_samples(dataset, pixel
         restore_dit.fill(few, model, indices=("ndre",))
 
 
+def test_one_member_has_no_standard_deviation_so_an_index_takes_more(dataset, pixels_run, small_model: Model):
+    model, few = pixels_model(pixels_run), dataset[["B04", "B08", "B11", "clouds"]]
+    one, two, none = (
+        restore_dit.fill(few, model, indices=["ndvi"], calibrate=False, samples=samples) for samples in (1, 2, 0)
+    )
+    np.testing.assert_array_equal(one["samples"], two["samples"][:1])
+    np.testing.assert_array_equal(one["NDVI_uncertainty"], none["NDVI_uncertainty"])
+    assert "NDVI_uncertainty" not in restore_dit.fill(dataset, small_model, indices=["ndvi"], samples=1)
+
+
+@pytest.mark.parametrize("mask", [None, "gap_mask", "mine"])
+def test_a_result_may_be_filled_again_and_is_the_same(dataset, pixels_run, tmp_path: Path, mask: str | None):
+    """What was filled is not taken for observed, and nothing that the first call said outlives the second."""
+    model = pixels_model(pixels_run)
+    given = dataset[["B04", "B08", "B11", "clouds", "spatial_ref"]].assign(mine=dataset["clouds"] != 0)
+    given = given.isel(y=slice(12), x=slice(12))
+    first = restore_dit.fill(given, model, indices=["ndvi"], samples=2, seed=3, calibrate=False)
+    first = first.assign_attrs(interval_80="1.282", calibration="none", orbit_differences="B04 0.0100")
+    first.to_netcdf(tmp_path / "first.nc")
+    expected = restore_dit.fill(given, model, calibrate=False)
+    with xarray.open_dataset(tmp_path / "first.nc") as read:
+        for earlier in (first, read):
+            again = restore_dit.fill(earlier, model, mask=mask, calibrate=False)
+            assert set(again.variables) == set(expected.variables)
+            assert again.attrs.keys() == expected.attrs.keys()
+            for name in ("B04", "gap_mask", "provenance", "suspect", "uncertainty"):
+                np.testing.assert_array_equal(again[name], expected[name], name)
+
+
+def test_a_file_of_the_job_may_be_filled_again(dataset, series, pixels_run, tmp_path: Path):
+    model, options = pixels_model(pixels_run), SamplingOptions(samples=2, calibrate=False)
+    filled = fill_gaps(model, series, options, indices=["ndvi"])
+    write_netcdf(str(tmp_path / "one.nc"), filled.series, filled.gap_mask, {"SAMPLES": "2"}, filled.indices)
+    with xarray.open_dataset(tmp_path / "one.nc") as read:
+        again = restore_dit.fill(read, model, calibrate=False)
+    np.testing.assert_array_equal(again["gap_mask"], filled.gap_mask)
+    assert not {"sample", "B04_samples", "B04_uncertainty", "NDVI"} & set(again.variables)
+    assert not {"SAMPLES", "NEVER_OBSERVED"} & set(again.attrs)
+
+
 def test_masks_mean_what_they_say_or_are_refused(dataset, small_model: Model):
     """NaN in a mask is missing, a coordinate is a mask too, and of two masks each counts; what is neither 0 nor 1 is no
     mask."""
@@ -386,6 +426,13 @@ def test_what_it_cannot_use_is_named(dataset, small_model: Model):
         restore_dit.fill(dataset, small_model, step=3)
     with refused("str"):
         restore_dit.fill("site.nc", small_model)  # type: ignore[arg-type]
+    with refused("DataArray", "to_dataset"):
+        restore_dit.fill(dataset["B04"], small_model)  # type: ignore[arg-type]
+    for wrong in ("ndvi", [1], 5):
+        with refused("indices", str(wrong)):
+            restore_dit.fill(dataset, small_model, indices=wrong)  # type: ignore[arg-type]
+    with refused("dates", 5):
+        restore_dit.fill(dataset, small_model, dates=5)  # type: ignore[arg-type]
     with refused("band"):
         restore_dit.fill(dataset.expand_dims(band=2), small_model)
     with pytest.warns(UserWarning, match="B01"):
@@ -453,6 +500,23 @@ def test_dates_may_be_objects_of_python(dataset, small_model: Model):
     for given in (days, np.array(aware)):
         filled = restore_dit.fill(dataset.assign_coords(time=("time", given)), small_model)
         np.testing.assert_array_equal(filled["B08"], expected["B08"])
+
+
+def test_radar_of_other_years_is_left_out_with_a_warning(dataset, pixels_run):
+    model = pixels_model(pixels_run)
+    bands = dataset[["B04", "B08", "B11", "clouds"]]
+    years_later = dataset["S1A_time"] + np.timedelta64(3000, "D")
+    later = bands.assign({name: dataset[name] for name in ("S1A_VV", "S1A_VH")}).assign_coords(S1A_time=years_later)
+    with pytest.warns(UserWarning, match="S1A"):
+        filled = restore_dit.fill(later, model, calibrate=False)
+    assert filled.attrs["radar"] == "none"
+    xarray.testing.assert_equal(filled["B08"], restore_dit.fill(bands, model, calibrate=False)["B08"])
+
+
+def test_dates_may_be_none_or_an_array(dataset, small_model: Model):
+    assert restore_dit.fill(dataset, small_model, dates=None, indices=None).sizes == dataset.sizes  # type: ignore[arg-type]
+    found = restore_dit.fill(dataset, small_model, dates=dataset["time"][1:3])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found["time"], dataset["time"][1:3])
 
 
 def test_radar_without_a_value_is_not_stated(dataset, small_model: Model):

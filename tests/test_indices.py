@@ -45,6 +45,17 @@ def test_an_index_without_data_has_no_uncertainty_either():
     assert np.isnan(found["NDVI_uncertainty"][1, 0, 0])
 
 
+def test_over_dark_ground_the_members_that_have_an_index_give_its_uncertainty():
+    one = series(0)
+    expected = index_layers(one, ["ndvi"])["NDVI_uncertainty"][1, 0, 0]
+    one.layers[SAMPLES][1, 0::2, :, 0, 0] = 0  # half of the members, the first one too
+    one.layers[SAMPLES][1, 1:, :, 0, 1] = 0
+    found = index_layers(one, ["ndvi"])["NDVI_uncertainty"]
+    assert found[1, 0, 0] == pytest.approx(expected, rel=0.1)
+    assert np.isnan(found[1, 0, 1])
+    assert (found[0] == 0).all()
+
+
 def test_indices_take_what_bands_there_are():
     assert pair_of("ndvi", ("B04", "B05", "B08", "B8A")) == ("B08", "B04")
     assert pair_of("NDVI", ("B04", "B05", "B8A")) == ("B8A", "B04")

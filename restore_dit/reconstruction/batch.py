@@ -21,14 +21,16 @@ from restore_dit.data.storage import Location, exists, locate, write_bytes_atomi
 from restore_dit.data.store.manifest import MANIFEST_NAME
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.errors import UserError
+from restore_dit.indices import pair_of
 from restore_dit.reconstruction.calibration import NOT_CALIBRATED
 from restore_dit.reconstruction.completion import Completion, complete_tiles, run_key, tile_key, write_completion
 from restore_dit.reconstruction.dates import at_dates, dates_wanted, require_dates
+from restore_dit.reconstruction.ensembles import members_wanted
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
 from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
-from restore_dit.series import NEVER_OBSERVED, PROVENANCE, Provenance, TileSeries
+from restore_dit.series import NEVER_OBSERVED, PROVENANCE, S2_ALL_BANDS, Provenance, TileSeries
 
 OnWindow = Callable[[str, int, int], object]
 """Called with (tile id, windows done, windows in total)."""
@@ -182,11 +184,14 @@ def plan_reconstruction(
         on_window: for the progress within a tile; called in the process that fills it.
 
     Raises:
-        UserError: the model or input cannot be read, the input lacks a requested tile, or `dates` or `every` make no
-            sense.
+        UserError: the model or input cannot be read, the input lacks a requested tile, an index is unknown, the model
+            cannot draw the samples, or `dates` or `every` make no sense.
     """
     require_dates(config.dates, config.every)
+    for index in config.indices:
+        pair_of(index, S2_ALL_BANDS)
     model, output = load_model(config.model), locate(config.output)
+    members_wanted(model, options_of(config), config.indices)
     wanted, keys = tuple(dict.fromkeys(config.tiles)), {}
     source: StoredInput | CubeInput
     if exists(locate(config.input).join(MANIFEST_NAME)):

@@ -80,8 +80,8 @@ def require_dates(dates: Sequence[object] = (), every: int | str | None = None) 
         UserError: both are given, one is not a date or a number of days, or a date is given twice.
     """
     step = "" if every is None else str(every)
-    if isinstance(dates, str):
-        raise UserError(f"dates: give a list of dates, such as [{dates[:20]!r}]")
+    if isinstance(dates, str) or not np.iterable(dates):
+        raise UserError(f"dates: give a list of dates, such as [{str(dates)[:20]!r}]")
     if step and len(dates):
         raise UserError("dates and every: give only one of them")
     if step not in ("", MONTHLY) and not (step.isascii() and step.isdigit() and 1 <= int(step) <= 366):

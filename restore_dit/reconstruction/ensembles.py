@@ -63,7 +63,9 @@ def members_wanted(model: Model, options: SamplingOptions, indices: Sequence[str
             f"samples={options.samples} with steps={steps}: the members of this model vary the mean, which it fills in "
             "one step: leave steps at 1"
         )
-    return options.samples or (INDEX_SAMPLES if indices and sure and steps == 1 else 0)
+    if options.samples < 2 and indices and sure and steps == 1:  # one member has no standard deviation
+        return INDEX_SAMPLES
+    return options.samples
 
 
 def ensemble(

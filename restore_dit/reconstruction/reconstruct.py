@@ -330,7 +330,8 @@ def fill_gaps(
         with_members = replace(clear, layers=clear.layers | {SAMPLES: members})
     computed = index_layers(with_members, indices)
     if options.samples:
-        clear = with_members
+        wanted = with_members.layers[SAMPLES][:, : options.samples]
+        clear = replace(clear, layers=clear.layers | {SAMPLES: wanted})
     filled_pixels = clear.layers[PROVENANCE] != Provenance.OBSERVED
     return GapFree(clear, filled_pixels, filled.calibration, filled.orbits, dilation, computed)
 

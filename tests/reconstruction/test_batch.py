@@ -273,8 +273,11 @@ def test_regular_dates_are_written_and_another_step_is_another_result(job: Recon
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"every": "week"}, {"dates": ("2019-02-30",)}, {"dates": ("2019-01-01",), "every": "5"}]
+    "wrong",
+    [{"every": "week"}, {"dates": ("2019-02-30",)}, {"dates": ("2019-01-01",), "every": "5"}, {"indices": ("evi",)}],
 )
-def test_dates_that_make_no_sense_end_the_job_before_its_first_tile(job: ReconstructionConfig, wrong: dict) -> None:
+def test_what_makes_no_sense_for_any_tile_ends_the_job_before_its_first_one(
+    job: ReconstructionConfig, wrong: dict
+) -> None:
     with refused(*(next(iter(wrong)),)):
         plan_reconstruction(job.model_copy(update=wrong))

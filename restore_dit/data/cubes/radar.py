@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +60,28 @@ def read_radar(
         values, dates = values[usable], dates[usable]
         if not len(dates):
             remarks.append(f"radar {track}: no pixel of any acquisition has both VV and VH: left out")
-        elif dates[-1] < optical_dates[0] - _APART or dates[0] > optical_dates[-1] + _APART:
-            remarks.append(
-                f"radar {track}: {dates[0]} to {dates[-1]} does not overlap {optical_dates[0]} to "
-                f"{optical_dates[-1]} of the optical series: left out"
-            )
         else:
             series[track] = Acquisitions(values, dates, S1_BANDS)
+    return radar_near(series, optical_dates, remarks)
+
+
+def radar_near(
+    radar: Mapping[str, Acquisitions], optical_dates: NDArray[np.datetime64], remarks: list[str], where: str = ""
+) -> dict[str, Acquisitions]:
+    """The tracks without those that do not overlap the optical series in time; adds a line to `remarks`, which begins
+    with `where`, for each that is left out."""
+    series = {}
+    for track, acquisitions in radar.items():
+        first, last, begin, end = (
+            each.astype("datetime64[D]") for dates in (acquisitions.dates, optical_dates) for each in dates[[0, -1]]
+        )
+        if last < begin - _APART or first > end + _APART:
+            remarks.append(
+                f"{where}radar {track}: {first} to {last} does not overlap {begin} to {end} of the optical series: "
+                "left out"
+            )
+        else:
+            series[track] = acquisitions
     return series
 
 

@@ -26,6 +26,7 @@ from rasterio.transform import Affine
 from restore_dit.data.crs import crs_name, require_sentinel_pixels
 from restore_dit.data.cubes.geotiff_series import read_masked
 from restore_dit.data.cubes.grid import same_grid
+from restore_dit.data.cubes.radar import radar_near
 from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.stored_values import (
     offset_remark,
@@ -115,8 +116,9 @@ class ArchiveReader:
             require_stored_backscatter(series, f"{where} {track}_VH")
         assert self.place is not None
         tile = re.sub(r"[^A-Za-z0-9_.-]", "", members[0].tile).strip("._-")[:60] or "series"
-        remarks = offset_remark(optical, where, "set an offset of -0.1 with a scale of 0.0001, or subtract 1000")
-        return TileSeries(tile, optical, clouds, radar, self.place[1], remarks=remarks)
+        remarks = list(offset_remark(optical, where, "set an offset of -0.1 with a scale of 0.0001, or subtract 1000"))
+        radar = radar_near(radar, optical.dates, remarks, f"{where} ")
+        return TileSeries(tile, optical, clouds, radar, self.place[1], remarks=tuple(remarks))
 
     def _members(self) -> list[_Member]:
         infos = [info for info in self.archive.infolist() if not info.is_dir()]

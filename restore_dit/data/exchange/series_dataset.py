@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from restore_dit.data.cubes.cf_values import scale_and_offset, stored_numbers
 from restore_dit.data.cubes.georeference import georeference_of, grid_mapping, pixel_centres
+from restore_dit.data.cubes.radar import radar_near
 from restore_dit.data.cubes.times import acquisition_times
 from restore_dit.data.stored_values import (
     index_to_stored,
@@ -193,14 +194,15 @@ def series_of(
     observed = np.ones(values[:, 0].shape, bool) if masked is None else ~masked
     require_no_empty_pixels(values, observed, f"{name}:", "mark missing values by NaN, `_FillValue` or a mask")
     optical = Acquisitions(values, dates, bands)
+    remarks = list(offset_remark(optical, f"{name}:", "subtract 0.1 from the reflectance, or 1000 from the integers"))
     return TileSeries(
         tile_id=_tile_id(dataset),
         optical=optical,
         clouds=clouds,
-        radar=_radar(dataset, name),
+        radar=radar_near(_radar(dataset, name), dates, remarks, f"{name}: "),
         georeference=georeference_of(name, dataset, needs_crs=needs_crs),
         layers=_layers(dataset, name, bands),
-        remarks=offset_remark(optical, f"{name}:", "subtract 0.1 from the reflectance, or 1000 from the integers"),
+        remarks=tuple(remarks),
     )
 
 
@@ -213,7 +215,9 @@ def _layers(dataset: xarray.Dataset, name: str, bands: tuple[str, ...]) -> dict[
     if SUSPECT in dataset:
         layers[SUSPECT] = (dataset.variables[SUSPECT].values == 1).astype(np.uint8)
     if PROVENANCE in dataset:
-        layers[PROVENANCE] = dataset.variables[PROVENANCE].values.clip(0, max(Provenance)).astype(np.uint8)
+        codes = dataset.variables[PROVENANCE].values
+        known = np.isin(codes, list(Provenance))
+        layers[PROVENANCE] = np.where(known, codes, Provenance.UNKNOWN).astype(np.uint8)
     names = [f"{band}_{UNCERTAINTY}" for band in bands]
     if all(one in dataset for one in names):
         layers[UNCERTAINTY] = np.stack([_stored(dataset, name, one, REFLECTANCE_SCALE, limit=3.2) for one in names], 1)

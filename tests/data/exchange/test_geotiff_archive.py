@@ -15,7 +15,7 @@ from restore_dit.data.exchange import geotiff_archive
 from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.reconstruction.rasters import geotiffs
 from restore_dit.series import NO_DATA, UNCERTAINTY, Acquisitions, Georeference, TileSeries
-from tests.messages import refused
+from tests.messages import assert_names, refused
 
 BANDS = ("B02", "B03", "B8A")
 UTM = Georeference("EPSG:32631", (10.0, 0.0, 600_000.0, 0.0, -10.0, 4_900_020.0))
@@ -100,6 +100,9 @@ def test_radar_and_files_in_folders_are_taken_and_what_is_no_raster_is_not(serie
     assert found.radar.keys() == {"S1A"}
     assert (found.radar["S1A"].values == -1250).all()
     np.testing.assert_array_equal(found.optical.values, series.optical.values)
+    of_other_years = decoded({**files, "site-1_20120105_S1A.tif": radar})
+    assert not of_other_years.radar
+    assert_names(of_other_years.remarks[-1], "upload.zip", "S1A", "2012-01-05")
 
 
 @pytest.mark.parametrize("how", ["mask", "alpha"])

@@ -19,8 +19,18 @@ from restore_dit.data.exchange import netcdf
 from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, S1_BANDS, UNCERTAINTY, Acquisitions, Georeference, TileSeries
-from tests.messages import refused
+from restore_dit.series import (
+    NEVER_OBSERVED,
+    NO_DATA,
+    PROVENANCE,
+    S1_BANDS,
+    UNCERTAINTY,
+    Acquisitions,
+    Georeference,
+    Provenance,
+    TileSeries,
+)
+from tests.messages import assert_names, refused
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +77,29 @@ def test_what_a_result_says_of_its_pixels_comes_back(series):
     assert netcdf.decode(netcdf.encode(replace(series, radar={})), "a.nc", bands_alone).layers == {}
     with refused("a.nc", bands_alone.values):
         netcdf.decode(netcdf.encode(replace(series, radar={}, layers={UNCERTAINTY: said})), "a.nc", bands_alone)
+
+
+def test_a_provenance_that_is_missing_or_no_code_is_unknown(series):
+    codes = np.zeros((len(series.optical), *series.size), np.uint8)
+    codes[:, :, 3] = 2
+
+    def spoil(cube):
+        values = cube["provenance"].astype(np.float32)
+        values[0, :2] = [[np.nan], [9]]
+        return cube.assign(provenance=values)
+
+    found = netcdf.decode(changed(netcdf.encode(replace(series, layers={PROVENANCE: codes})), spoil), "a.nc")
+    assert (found.layers[PROVENANCE][0, :2] == Provenance.UNKNOWN).all()
+    np.testing.assert_array_equal(found.layers[PROVENANCE][0, 2:], codes[0, 2:])
+
+
+def test_radar_of_other_years_is_left_out_with_a_remark(series):
+    track = next(iter(series.radar))
+    radar = series.radar[track]
+    moved = replace(radar, dates=radar.dates - np.timedelta64(3000, "D"))
+    found = netcdf.decode(netcdf.encode(replace(series, radar={**series.radar, track: moved})), "a.nc")
+    assert found.radar.keys() == series.radar.keys() - {track}
+    assert_names(found.remarks[-1], "a.nc", track, str(moved.dates[0]), str(series.optical.dates[0]))
 
 
 @settings(max_examples=20)

@@ -63,7 +63,7 @@ def index_layers(series: TileSeries, names: Sequence[str]) -> dict[str, NDArray[
 
 def index_spread(samples: NDArray[np.integer], bands: Sequence[str], pair: tuple[str, str]) -> NDArray[np.float64]:
     """The standard deviation [T, H, W] of a normalised difference over the K members of an ensemble, [T, K, C, H, W] in
-    stored units; NaN where a member has none."""
+    stored units; NaN where fewer than two members have one."""
     members = (normalised_difference(_reflectance(of_date), bands, *pair) for of_date in samples)
     return np.stack([_deviation(of_date) for of_date in members])
 

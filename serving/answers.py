@@ -62,6 +62,8 @@ def require_answerable(
     Raises:
         UserError: it has not, or they cannot.
     """
+    if wanted.samples and not {"reflectance", "uncertainty"} & set(wanted.outputs):
+        raise UserError(f"samples={wanted.samples}: come with the reflectance, so add reflectance to outputs")
     try:
         bands = network.bands_of(series.optical.bands)
     except ValueError as error:

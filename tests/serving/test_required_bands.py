@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from restore_dit.config import ModelConfig
+from restore_dit.config.presets import default
 from restore_dit.series import S2_BANDS, Acquisitions, TileSeries
 from serving.answers import require_answerable
 from serving.records import RequestOptions
@@ -22,6 +23,14 @@ def test_a_series_with_all_bands_is_taken_by_any(network):
     require_answerable(
         series(*S2_BANDS), "upload", ModelConfig(network=network), RequestOptions(outputs=("reflectance", "ndvi"))
     )
+
+
+def test_samples_without_the_bands_that_they_are_of_are_refused():
+    for outputs in (("ndvi",), ("previews", "ndvi")):
+        with refused("samples=2", "reflectance"):
+            require_answerable(series(*S2_BANDS), "upload", ModelConfig(), RequestOptions(samples=2, outputs=outputs))
+    wanted = RequestOptions(samples=2, outputs=("ndvi", "uncertainty"))
+    require_answerable(series(*S2_BANDS), "upload", default().model, wanted)
 
 
 def test_a_network_of_pixels_takes_three_and_gives_what_these_allow():

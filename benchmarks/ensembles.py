@@ -35,8 +35,8 @@ from restore_dit.evaluation.figures import to_png
 from restore_dit.indices import normalised_difference, pair_of
 from restore_dit.pictures.composites import natural_composite, robust_stretch
 from restore_dit.reconstruction.calibration import LEVELS
+from restore_dit.reconstruction.gap_free import GapFree, fill_gaps
 from restore_dit.reconstruction.model_directory import Model, load_model
-from restore_dit.reconstruction.reconstruct import GapFree, fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import CLEAR, NO_DATA, SAMPLES, THICK_CLOUD, UNCERTAINTY, Acquisitions, TileSeries
 

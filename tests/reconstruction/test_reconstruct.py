@@ -10,8 +10,9 @@ from scipy import ndimage
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.model_directory import Model, load_model
-from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct, reconstruct_with_deviation
+from restore_dit.reconstruction.reconstruct import reconstruct, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions, sample_windows
 from restore_dit.series import (
     NEVER_OBSERVED,

@@ -35,8 +35,8 @@ from restore_dit.evaluation.figures import to_png
 from restore_dit.indices import normalised_difference, pair_of
 from restore_dit.pictures.composites import natural_composite, robust_stretch
 from restore_dit.reconstruction.calibration import LEVELS
+from restore_dit.reconstruction.gap_free import GapFree, fill_gaps
 from restore_dit.reconstruction.model_directory import Model, load_model
-from restore_dit.reconstruction.reconstruct import GapFree, fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import CLEAR, NO_DATA, SAMPLES, THICK_CLOUD, UNCERTAINTY, Acquisitions, TileSeries
 
@@ -51,6 +51,8 @@ BLOCKS = (1, 8, 64)
 
 FREQUENCIES = (0.5, 2.5, 9, 32)
 """Limits of the three ranges of spatial frequency, in periods per tile of 64 pixels."""
+
+TEN_METRES = ("B02", "B03", "B04", "B08")
 
 FloatArray = NDArray[np.floating]
 
@@ -175,8 +177,12 @@ def index_spread(trials: list[Trial], name: str) -> dict[str, Any] | None:
 
 
 def power(images: FloatArray) -> FloatArray:
-    """Power by radial frequency 1 … N/2, mean of images [..., N, N] less their means, with a Hann window."""
-    side = images.shape[-1]
+    """Power by radial frequency 1 … N/2, mean of images less their means, with a Hann window.
+
+    images: [..., H, W], of which a square of N×N pixels is used.
+    """
+    side = min(images.shape[-2:])
+    images = images[..., :side, :side]
     window = np.hanning(side)[:, None] * np.hanning(side)
     spectra = np.abs(np.fft.fft2((images - images.mean(axis=(-2, -1), keepdims=True)) * window)) ** 2
     frequency = np.fft.fftfreq(side) * side
@@ -187,12 +193,12 @@ def power(images: FloatArray) -> FloatArray:
 
 def spectra_of(trials: list[Trial]) -> dict[str, FloatArray]:
     """The power of the truth, the filled values and the members, mean over bands in units of the truth's; of dates that
-    are entirely known."""
+    are entirely known, and of the bands of 10 m where there are any: others may be interpolated."""
     found: dict[str, list[FloatArray]] = {}
     for trial in trials:
         whole = trial.known.all(axis=(1, 2))
         images = {"truth": trial.truth, "filled": trial.filled} | trial.ensembles
-        for band in range(len(trial.bands)):
+        for band in [trial.bands.index(one) for one in TEN_METRES if one in trial.bands] or range(len(trial.bands)):
             of_band = {name: power(values[whole][..., band, :, :]) for name, values in images.items()}
             for name, spectrum in of_band.items():
                 found.setdefault(name, []).append(spectrum / of_band["truth"])
@@ -219,10 +225,12 @@ def decibel(errors: FloatArray) -> float:
 
 
 def draw(trial: Trial, spectra: dict[str, FloatArray]) -> bytes:
-    """One hidden date as observed, filled and in three members, with one stretch, and the spectra below."""
+    """The hidden date of the median error as observed, filled and in three members, with one stretch, and the spectra
+    below."""
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.1))
-    frame = int(np.argmax(np.abs((trial.truth - trial.filled).mean(axis=(1, 2, 3)))))
+    errors = np.square(trial.truth - trial.filled).mean(axis=(1, 2, 3))
+    frame = int(np.argsort(errors)[len(errors) // 2])
     images = {"observed": trial.truth[frame], "filled": trial.filled[frame]}
     images |= {f"member {member + 1}": trial.ensembles["ensemble"][frame, member] for member in range(3)}
     several = next((name for name in trial.ensembles if name.endswith("steps")), None)

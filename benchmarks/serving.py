@@ -39,8 +39,8 @@ from restore_dit.data.examples.normalisation import Normalisation
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.model.denoiser import Denoiser
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.model_directory import load_model, save_model
-from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import PreparedWindow, SamplingOptions, sample_windows
 from restore_dit.series import TileSeries
 from serving.access import Tokens

@@ -250,7 +250,7 @@ class LocalClient:
         """Fills the gaps of a series, on these `dates` or `every` so many days if given (see `dates_wanted`). The other
         options are those of `SamplingOptions`."""
         from restore_dit.reconstruction.dates import dates_wanted
-        from restore_dit.reconstruction.reconstruct import fill_gaps
+        from restore_dit.reconstruction.gap_free import fill_gaps
         from restore_dit.reconstruction.sampling import SamplingOptions
 
         wanted = dates_wanted(series.optical.dates, dates, every)

@@ -20,8 +20,8 @@ from restore_dit.data.storage import Place
 from restore_dit.errors import UserError
 from restore_dit.indices import INDICES
 from restore_dit.reconstruction.dates import dates_wanted
+from restore_dit.reconstruction.gap_free import fill_gaps, provenance
 from restore_dit.reconstruction.model_directory import Model, load_model
-from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import (
     CLEAR,

@@ -56,10 +56,16 @@ def index_layers(series: TileSeries, names: Sequence[str]) -> dict[str, NDArray[
         pair = pair_of(name, bands)
         found[name] = normalised_difference(_reflectance(series.optical.values), bands, *pair)
         if SAMPLES in series.layers and series.layers[SAMPLES].shape[1] > 1:
-            members = (normalised_difference(_reflectance(of_date), bands, *pair) for of_date in series.layers[SAMPLES])
-            spread = np.stack([_deviation(of_date) for of_date in members])
+            spread = index_spread(series.layers[SAMPLES], bands, pair)
             found[f"{name}_{UNCERTAINTY}"] = np.where(np.isnan(found[name]), np.nan, spread)
     return found
+
+
+def index_spread(samples: NDArray[np.integer], bands: Sequence[str], pair: tuple[str, str]) -> NDArray[np.float64]:
+    """The standard deviation [T, H, W] of a normalised difference over the K members of an ensemble, [T, K, C, H, W] in
+    stored units; NaN where fewer than two members have one."""
+    members = (normalised_difference(_reflectance(of_date), bands, *pair) for of_date in samples)
+    return np.stack([_deviation(of_date) for of_date in members])
 
 
 def vegetation_index(values: NDArray[np.floating], bands: Sequence[str]) -> tuple[str, NDArray[np.float64]] | None:

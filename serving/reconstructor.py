@@ -22,8 +22,8 @@ from restore_dit.clouds.detectors import Detector, detector_of
 from restore_dit.data.storage import locate
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.dates import at_dates, dates_wanted
+from restore_dit.reconstruction.gap_free import fill_gaps, provenance
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import PreparedWindow, Sample, SamplingOptions
 from restore_dit.series import TileSeries
 from serving.answers import Answer, require_answerable, require_room

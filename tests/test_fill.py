@@ -20,9 +20,9 @@ from restore_dit.config.examples import RadarConfig
 from restore_dit.data.exchange import netcdf
 from restore_dit.data.exchange.series_dataset import SEN2COR_MISSING, series_of
 from restore_dit.filling import _with_gaps_filled
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.rasters import write_netcdf
-from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, SAMPLES, SUSPECT, Provenance, TileSeries
 from tests.messages import refused

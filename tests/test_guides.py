@@ -40,6 +40,7 @@ SMALLER = {
     ],
     "train-clouds": ["steps=2", "batch_size=2", "crop=32", "validation.frames=4", "network.pixel_size=20"],
     "evaluate": ["figures=1"],
+    "reconstruct": ["figures=false"],
 }  # fmt: skip
 """By job, what makes it take seconds."""
 

@@ -13,9 +13,10 @@ from restore_dit.data.examples.normalisation import OPTICAL_CEILING, Normalisati
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.evaluation.baselines import fill as baseline
 from restore_dit.model.denoiser import Denoiser
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.model_description import locate_model
 from restore_dit.reconstruction.model_directory import Model, load_model, save_model
-from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
+from restore_dit.reconstruction.reconstruct import reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import S2_BANDS, days_since_origin
 

@@ -205,13 +205,14 @@ def series_figure(
     bands: Sequence[str],
     *,
     target_cloud_mask: Mask | None = None,
+    half_width: FloatArray | None = None,
     pixels: Sequence[tuple[int, int]] | None = None,
     title: str | None = None,
 ) -> Figure:
     """A vegetation index over time at some pixels (row, column): observed and hidden values, and each method.
 
     Arrays as in `strip_figure`. The time around dates on which the pixel was missing, up to halfway to the neighbouring
-    dates, is shaded.
+    dates, is shaded. half_width: [T, H, W], of the index's 80 % interval by the first method; drawn around its line.
 
     Raises:
         ValueError: the bands allow no vegetation index.
@@ -236,8 +237,13 @@ def series_figure(
         gaps = gap_mask[:, row, column]
         for first, last in _runs(gaps):
             panel.axvspan(edges[first], edges[last + 1], color=GAP_COLOUR, alpha=0.6, linewidth=0, zorder=0)
-        for values, style in zip(lines.values(), cycle(LINE_STYLES)):
-            panel.plot(times, values[1][:, row, column] if values else [], **style, zorder=2)
+        curves: list[Any] = [values[1][:, row, column] if values else [] for values in lines.values()]
+        if half_width is not None:
+            margin = np.nan_to_num(half_width[:, row, column])
+            style = {"color": LINE_STYLES[0]["color"], "alpha": 0.25, "linewidth": 0}
+            panel.fill_between(times, curves[0] - margin, curves[0] + margin, **style, zorder=1)
+        for curve, style in zip(curves, cycle(LINE_STYLES)):
+            panel.plot(times, curve, **style, zorder=2)
         at = truth[:, row, column]
         panel.plot(times[gaps], at[gaps], "o", markersize=6, markerfacecolor="white", color=INK, zorder=3)
         panel.plot(times[~gaps], at[~gaps], "o", markersize=5.5, color=INK, zorder=4)
@@ -253,6 +259,8 @@ def series_figure(
     years = ["", "%Y", "%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d"]  # for ticks at years, months, days, hours, …
     panels[-1].xaxis.set_major_formatter(ConciseDateFormatter(locator, offset_formats=years))
     handles: list[Any] = [Line2D([], [], label=label, **style) for label, style in zip(lines, cycle(LINE_STYLES))]
+    if half_width is not None:
+        handles.insert(1, Patch(facecolor=LINE_STYLES[0]["color"], alpha=0.25, label="80 % interval"))
     marker: dict[str, Any] = {"linestyle": "none", "marker": "o", "color": INK}
     handles += [
         Line2D([], [], label="observed", markersize=5.5, **marker),

@@ -27,7 +27,8 @@ from restore_dit.evaluation.frames import REFERENCE, FrameErrors, error_sums
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, SeriesScores, score_frames
 from restore_dit.indices import vegetation_index
 from restore_dit.reconstruction.batch import sampling_options
-from restore_dit.reconstruction.calibration import intervals_of
+from restore_dit.reconstruction.calibration import LEVELS, intervals_of
+from restore_dit.reconstruction.ensembles import Marginals, band_errors, index_deviation
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.reconstruct import Filled, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions
@@ -156,6 +157,7 @@ def score_tile(
         sums: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         estimated: dict[str, NDArray[np.floating]] = {}
         within: dict[str, NDArray[np.float64]] = {}  # [n, H, W, levels]
+        half_width: NDArray[np.float64] | None = None
         for name, method in methods.items():
             answer, hidden = method(series, trial.frames, gaps), gaps[:, None]
             prediction = answer.values
@@ -172,6 +174,12 @@ def score_tile(
                 in_deviations = np.abs(prediction - unclipped) / answer.deviation
                 widths = intervals_of(answer.calibration)
                 within[name] = np.stack([(in_deviations <= width).mean(axis=1) for width in widths], axis=-1)
+                index = vegetation_index(reflectance, bands)
+                if name == shown and not result.figures and index is not None:
+                    errors = Marginals(prediction, answer.deviation, band_errors(answer.calibration, bands))
+                    acquired, seed = Acquisitions(optical, dates, bands), config.sampling.seed
+                    spread = index_deviation(index[0].split()[0], errors, gaps, acquired, series.georeference, seed)
+                    half_width = spread * widths[LEVELS.index(0.8)]
         result.missing_pixels += int(missing[trial.scored].sum())
         result.pixels += int(known[trial.scored].sum())
         result.frames += [
@@ -197,8 +205,9 @@ def score_tile(
             result.figures = {f"{tile.tile_id}_strips.png": to_png(strips)}
             if vegetation_index(reflectance, bands) is not None:
                 curves = series_figure(
-                    reflectance, compared, gaps, dates, bands, target_cloud_mask=unknown, title=tile.tile_id
-                )
+                    reflectance, compared, gaps, dates, bands,
+                    target_cloud_mask=unknown, half_width=half_width, title=tile.tile_id,
+                )  # fmt: skip
                 result.figures[f"{tile.tile_id}_ndvi.png"] = to_png(curves)
     return result
 

@@ -26,9 +26,9 @@ from restore_dit.reconstruction.calibration import NOT_CALIBRATED
 from restore_dit.reconstruction.completion import Completion, complete_tiles, run_key, tile_key, write_completion
 from restore_dit.reconstruction.dates import at_dates, dates_wanted, require_dates
 from restore_dit.reconstruction.ensembles import members_wanted
+from restore_dit.reconstruction.gap_free import fill_gaps, provenance
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.rasters import write_geotiffs, write_netcdf
-from restore_dit.reconstruction.reconstruct import fill_gaps, provenance
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NEVER_OBSERVED, PROVENANCE, S2_ALL_BANDS, Provenance, TileSeries
 

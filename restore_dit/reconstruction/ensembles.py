@@ -20,7 +20,7 @@ from restore_dit.data.crs import pixel_sides
 from restore_dit.data.examples.normalisation import published_scale_to_stored
 from restore_dit.diffusion.noise import chained, mixed
 from restore_dit.errors import UserError
-from restore_dit.indices import INDEX_SAMPLES
+from restore_dit.indices import INDEX_SAMPLES, index_spread, pair_of
 from restore_dit.reconstruction.calibration import SeriesCalibration
 from restore_dit.reconstruction.error_fields import BandErrors, error_fields
 from restore_dit.reconstruction.model_directory import Model
@@ -74,7 +74,7 @@ def ensemble(
     optical: Acquisitions,
     georeference: Georeference | None,
     options: SamplingOptions,
-    again: Callable[[SamplingOptions], NDArray[np.float32]],
+    again: Callable[[SamplingOptions], NDArray[np.float32]] | None = None,
 ) -> NDArray[np.int16]:
     """The members of an ensemble, [n, K, C, H, W] in stored units.
 
@@ -84,7 +84,8 @@ def ensemble(
         optical: the n dates before filling.
         georeference: tells the size of the pixels; None for 10 m.
         options: their `seed` and number of `samples`.
-        again: fills these dates once more with other options, [n, C, H, W] on the published scale.
+        again: fills these dates once more with other options, [n, C, H, W] on the published scale; needed without
+            marginals.
     """
     drawn = np.repeat(optical.values[:, None], options.samples, axis=1)
     days = optical.dates.astype("datetime64[D]").astype(np.int64)
@@ -92,6 +93,7 @@ def ensemble(
     strips = [slice(row, min(row + _ROWS, height)) for row in range(0, height, _ROWS)]
     for member in range(options.samples):
         if marginals is None:
+            assert again is not None
             possible = again(replace(options, seed=_own_seed(options.seed, member), samples=0))
             np.copyto(drawn[:, member], published_scale_to_stored(possible), where=gaps[:, None])
             continue
@@ -104,6 +106,29 @@ def ensemble(
                 hidden, seen = gaps[frames, None, rows], optical.values[frames, :, rows]
                 drawn[frames, member, :, rows] = np.where(hidden, published_scale_to_stored(possible), seen)
     return drawn
+
+
+def index_deviation(
+    name: str,
+    marginals: Marginals,
+    gaps: NDArray[np.bool_],
+    optical: Acquisitions,
+    georeference: Georeference | None,
+    seed: int,
+) -> NDArray[np.float64]:
+    """The standard deviation [n, H, W] of a vegetation index such as `ndvi` over `INDEX_SAMPLES` members, of which only
+    the two bands that it needs are drawn. Arguments as for `ensemble`.
+
+    Raises:
+        UserError: there is no such index, or the bands lack one that it needs.
+    """
+    pair = pair_of(name, optical.bands)
+    order = [optical.bands.index(band) for band in pair]
+    errors = BandErrors(pair, marginals.bands.correlation[np.ix_(order, order)], marginals.bands.dates)
+    of_pair = Marginals(marginals.mean[:, order], marginals.deviation[:, order], errors)
+    seen = Acquisitions(optical.values[:, order], optical.dates, pair)
+    drawn = ensemble(of_pair, gaps, seen, georeference, SamplingOptions(seed=seed, samples=INDEX_SAMPLES))
+    return index_spread(drawn, pair, pair)
 
 
 def _pixel_side(georeference: Georeference | None, gaps: NDArray[np.bool_]) -> float:

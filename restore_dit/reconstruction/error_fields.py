@@ -9,7 +9,7 @@ anchored to the first pixel and to 1970, and is interpolated by Gaussian kernels
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +67,13 @@ class BandErrors(NamedTuple):
 class _Part(NamedTuple):
     """A part of the errors: its `reach` in metres (its correlation is exp(−r² / 4·reach²); infinite if it is common to
     a frame, 0 if it is particular to a pixel), its `share` of the variance, the part `lasting` of this share that dates
-    have in common, and the correlation of its `bands`."""
+    have in common, the correlation of its `bands`, and `within` which of them it occurs."""
 
     reach: float
     share: float
     lasting: float
     bands: str
+    within: Literal["all", "sharp", "interpolated"] = "all"
 
 
 _PARTS = (
@@ -81,9 +82,14 @@ _PARTS = (
     _Part(100, 0.14, 0.4, _WITHIN_FRAMES),
     _Part(40, 0.13, 0.4, _WITHIN_FRAMES),
     _Part(15, 0.15, 0.4, _WITHIN_FRAMES),
-    _Part(0, 0.07, 0.0, _WITHIN_FRAMES),
+    _Part(0, 0.07, 0.0, _WITHIN_FRAMES, "sharp"),
+    _Part(15, 0.07, 0.0, _WITHIN_FRAMES, "interpolated"),
 )
 """Fitted to the errors of the shipped model on entirely hidden frames of ten simulated tiles (seed 555001)."""
+
+_TEN_METRES, _SHARP = ("B02", "B03", "B04", "B08"), 15.0
+"""In pixels smaller than `_SHARP` metres, all but these bands are interpolated: they show nothing that is particular to
+a pixel."""
 
 _MEMORY = 12.0
 """Days of the lasting parts: their correlation is exp(−Δt² / 4·memory²)."""
@@ -111,10 +117,14 @@ def error_fields(
     """
     order = [S2_BANDS.index(band) for band in bands.bands]
     fields = np.zeros((len(days), len(order), len(rows), len(columns)), np.float32)
+    sharp = np.array([band in _TEN_METRES or pixel_side > _SHARP for band in bands.bands])
+    chosen = {"all": sharp | ~sharp, "sharp": sharp, "interpolated": ~sharp}
     for number, part in enumerate(_PARTS):
-        reach = part.reach / pixel_side
+        within, reach = chosen[part.within], part.reach / pixel_side
+        if not within.any():
+            continue
         down, across = (_lattice(places, 0.0 if reach < _LEAST_REACH else reach) for places in (rows, columns))
-        factor = _factor(part.bands, bands)
+        factor = _factor(part.bands, bands)[within]
         for kind, share in enumerate((1 - part.lasting, part.lasting)):
             if not share:
                 continue
@@ -127,7 +137,7 @@ def error_fields(
                 noise = np.tensordot(along.weights, noise, axes=(1, 1)).swapaxes(0, 1)
             if down.weights is not None and across.weights is not None:
                 noise = down.weights @ noise @ across.weights.T
-            fields += noise.swapaxes(0, 1)
+            fields[:, within] += noise.swapaxes(0, 1)
     return fields
 
 

@@ -1,6 +1,7 @@
 """Figures: that they show what they say."""
 
 import io
+import re
 
 import matplotlib.image
 import numpy as np
@@ -166,6 +167,21 @@ def test_uncertainty_is_shown_where_pixels_were_filled(scene):
     shown, gap = with_gap.images[0].get_array(), scene.gap_mask[2]
     np.testing.assert_array_equal(shown.mask, ~gap)
     np.testing.assert_allclose(shown.data[gap], said[2].mean(axis=0)[gap])
+
+
+def test_series_draws_the_interval_around_the_first_line(scene):
+    half_width = np.full(scene.gap_mask.shape, 0.1)
+    figure = series_figure(
+        scene.target, {"model": scene.target, "linear": scene.linear}, *scene.inputs, half_width=half_width
+    )
+    _, index = vegetation_index(scene.target, S2_BANDS)
+    for panel in figure.axes:
+        (band,) = panel.collections
+        row, column = map(int, re.findall(r"\d+", panel.get_title(loc="left")))
+        heights = band.get_paths()[0].vertices[:, 1]
+        np.testing.assert_allclose(heights.min(), index[:, row, column].min() - 0.1)
+        np.testing.assert_allclose(heights.max(), index[:, row, column].max() + 0.1)
+    assert "80 % interval" in {text.get_text() for text in figure.legends[0].get_texts()}
 
 
 def test_series_draws_lines_points_and_shades_gaps(scene):

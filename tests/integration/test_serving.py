@@ -16,9 +16,12 @@ import pytest
 import xarray
 from rasterio.io import MemoryFile
 
+import restore_dit
+from restore_dit.cli import main
 from restore_dit.client import Job, LocalClient
 from restore_dit.data.exchange import geotiff_archive, netcdf
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.series import NO_DATA, Acquisitions, TileSeries
 from tests.messages import assert_names
 from tests.messages import refused as refuses
@@ -32,8 +35,12 @@ def model(small_model, tmp_path_factory) -> str:
     return str(save(small_model, tmp_path_factory.mktemp("registry") / "small"))
 
 
+SHIPPED = "the_shipped"  # after `small`, which is first and therefore the default
+
+
 @pytest.fixture(scope="module")
 def service(ray_cluster, model, tmp_path_factory):
+    save(load_model("default"), Path(model).parent / SHIPPED)
     limits = ("limits.steps=30", "limits.body_megabytes=3", "limits.dates=60")
     with running_service(Path(model).parent, tmp_path_factory.mktemp("serving"), *limits) as running:
         yield running
@@ -97,6 +104,27 @@ def test_what_is_observed_on_no_date_is_marked_and_nothing_at_all_refused(servic
     for ask in (service.ann.reconstruct, lambda one: service.ann.submit(one).wait()):
         with pytest.raises(UserError, match=hidden.tile_id):
             ask(hidden)
+
+
+def test_every_door_gives_the_same_intervals(service, small_store, tmp_path):
+    """The shipped model, calibrated on the series: `fill`, the job and the endpoint."""
+    (tile_id, *_), asked = small_store.tile_ids, f"model={SHIPPED}&outputs=reflectance,uncertainty"
+    content = netcdf.encode(small_store.load(tile_id).series())
+    (tmp_path / "endpoint.nc").write_bytes(service.ann.fetch("POST", f"/v1/reconstructions?{asked}", content)[1])
+    assert main(["reconstruct", small_store.uri, str(tmp_path / "job"), f"tiles=[{tile_id}]", "format=netcdf"]) == 0
+    with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as dataset:
+        filled = restore_dit.fill(dataset.load())
+    gaps = filled["gap_mask"].values
+    assert 0 < gaps.mean() < 1
+    for path in (tmp_path / "endpoint.nc", tmp_path / "job" / f"{tile_id}.nc"):
+        with xarray.open_dataset(path, engine="h5netcdf") as found:
+            for level in (50, 80, 95):
+                assert float(found.attrs[f"INTERVAL_{level}"]) == float(filled.attrs[f"interval_{level}"]) > 0
+            for band in ("B02", "B08", "B12"):
+                np.testing.assert_allclose(found[band], filled[band], atol=1.01e-4)
+                said = filled["uncertainty"].sel(band=band)
+                np.testing.assert_allclose(found[f"{band}_uncertainty"], said, atol=1.01e-4)
+                assert (said.values[gaps] > 0).all()
 
 
 def test_possible_series(service, model, series):

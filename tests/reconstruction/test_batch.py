@@ -21,8 +21,8 @@ from restore_dit.data.store.tile_store import TileStore, TileStoreWriter
 from restore_dit.reconstruction import completion
 from restore_dit.reconstruction.batch import plan_reconstruction
 from restore_dit.reconstruction.completion import Completion
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.model_directory import Model, save_model
-from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NEVER_OBSERVED, NO_DATA, PROVENANCE, SAMPLES, SUSPECT, Acquisitions, Provenance
 from tests.data.cubes.test_damaged import MAPPING
@@ -64,6 +64,7 @@ def test_masks_are_widened_as_the_job_says_and_the_files_say_so(
             np.testing.assert_array_equal(file.read(1), expected[index])
 
 
+@pytest.mark.slow
 def test_a_job_writes_possible_series_and_indices(
     job: ReconstructionConfig, small_model: Model, small_store: TileStore
 ):

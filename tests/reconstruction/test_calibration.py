@@ -23,8 +23,9 @@ from restore_dit.reconstruction.calibration import (
     calibrate,
     visible_nearby,
 )
+from restore_dit.reconstruction.gap_free import fill_gaps, provenance
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.reconstruct import fill_gaps, provenance, reconstruct, reconstruct_with_deviation
+from restore_dit.reconstruction.reconstruct import reconstruct, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions, WindowMaker, sample_windows
 from restore_dit.reconstruction.tiling import SpatialTile
 from restore_dit.series import TileSeries, days_since_origin

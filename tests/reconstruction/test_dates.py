@@ -15,7 +15,7 @@ from restore_dit.data.exchange import netcdf
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.dates import HORIZON, at_dates, dates_wanted, provenance_of_pixels, with_dates
-from restore_dit.reconstruction.reconstruct import fill_gaps
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import CLOUD_NO_DATA, NO_DATA, PROVENANCE, UNCERTAINTY, Acquisitions, Provenance, TileSeries
 from tests.reconstruction.test_calibration import pixels_model

@@ -22,9 +22,9 @@ from restore_dit.data.exchange.limits import SeriesLimits
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.inspection.description import describe_store
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.rasters import geotiffs, write_netcdf
-from restore_dit.reconstruction.reconstruct import fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import S2_BANDS, TileSeries
 

@@ -10,8 +10,8 @@ from scipy.stats import norm
 
 from restore_dit.config import RunConfig
 from restore_dit.reconstruction.ensembles import Marginals, band_errors, ensemble
+from restore_dit.reconstruction.gap_free import GapFree, fill_gaps
 from restore_dit.reconstruction.model_directory import Model
-from restore_dit.reconstruction.reconstruct import GapFree, fill_gaps
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import S2_BANDS, SAMPLES, UNCERTAINTY, Acquisitions, TileSeries
 from tests.messages import refused

@@ -38,6 +38,17 @@ def test_errors_extend_in_space(fields):
     assert 0.45 < far < 0.65
 
 
+def test_bands_of_20_metres_have_no_details_of_10(fields):
+    def roughness(values: np.ndarray, band: str) -> float:
+        chosen = values[:, S2_BANDS.index(band)]
+        return float(np.square(np.diff(chosen)).mean() / chosen.var())
+
+    assert roughness(fields, "B8A") < 0.6 * roughness(fields, "B08")
+    side = np.arange(24)
+    coarse = error_fields(5, 0, np.arange(20) * 30, side, side, TEN, 20.0)
+    assert roughness(coarse, "B8A") == pytest.approx(roughness(coarse, "B08"), rel=0.2)
+
+
 def test_errors_of_bands_are_correlated(fields):
     found = np.corrcoef(np.moveaxis(fields, 1, 0).reshape(10, -1))
     green, red, edge, infrared = (S2_BANDS.index(band) for band in ("B03", "B04", "B08", "B8A"))

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.reconstruction import orbits
+from restore_dit.reconstruction.gap_free import fill_gaps, provenance
 from restore_dit.reconstruction.orbits import OrbitOffsets, estimate_orbit_offsets
-from restore_dit.reconstruction.reconstruct import fill_gaps, provenance, reconstruct_with_deviation
+from restore_dit.reconstruction.reconstruct import reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import NO_DATA, TileSeries, days_since_origin
 from tests.reconstruction.test_calibration import pixels_model

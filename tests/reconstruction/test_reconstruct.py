@@ -10,10 +10,20 @@ from scipy import ndimage
 from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tile
 from restore_dit.errors import UserError
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.model_directory import Model, load_model
-from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct, reconstruct_with_deviation
+from restore_dit.reconstruction.reconstruct import reconstruct, reconstruct_with_deviation
 from restore_dit.reconstruction.sampling import SamplingOptions, sample_windows
-from restore_dit.series import NEVER_OBSERVED, NO_DATA, PROVENANCE, SUSPECT, UNCERTAINTY, Acquisitions, Provenance
+from restore_dit.series import (
+    NEVER_OBSERVED,
+    NO_DATA,
+    PROVENANCE,
+    SAMPLES,
+    SUSPECT,
+    UNCERTAINTY,
+    Acquisitions,
+    Provenance,
+)
 from tests.messages import refused
 
 
@@ -172,13 +182,13 @@ def test_a_replaced_suspect_is_filled_as_if_it_had_been_missing(small_model, ser
     np.testing.assert_array_equal(plain.series.optical.values[kept], cloudy.optical.values[kept])
     assert plain.suspect_share == suspect.sum() / (~plain.gap_mask).sum()
 
-    replaced = fill_gaps(model, cloudy, SamplingOptions(replace_suspect=True))
+    replaced = fill_gaps(model, cloudy, SamplingOptions(replace_suspect=True, samples=2))
     values = np.where(suspect[:, None], NO_DATA, cloudy.optical.values)
     missing = replace(cloudy, optical=Acquisitions(values, cloudy.optical.dates, cloudy.optical.bands))
-    expected = fill_gaps(model, missing, SamplingOptions())
+    expected = fill_gaps(model, missing, SamplingOptions(samples=2))
     np.testing.assert_array_equal(replaced.series.optical.values, expected.series.optical.values)
     np.testing.assert_array_equal(replaced.gap_mask, plain.gap_mask | suspect)
-    for layer in (PROVENANCE, NEVER_OBSERVED, *([UNCERTAINTY] if name == "pixels" else [])):
+    for layer in (PROVENANCE, NEVER_OBSERVED, SAMPLES, *([UNCERTAINTY] if name == "pixels" else [])):
         np.testing.assert_array_equal(replaced.series.layers[layer], expected.series.layers[layer])
     np.testing.assert_array_equal(replaced.series.layers[SUSPECT], suspect)
     assert (replaced.series.layers[PROVENANCE][suspect] != Provenance.OBSERVED).all()

@@ -17,9 +17,10 @@ from restore_dit.data.examples.batch import to_batch
 from restore_dit.evaluation.evaluate import evaluate
 from restore_dit.model.denoiser import build_denoiser
 from restore_dit.model.pixel_denoiser import PixelDenoiser
+from restore_dit.reconstruction.gap_free import fill_gaps
 from restore_dit.reconstruction.model_directory import Model, load_model
 from restore_dit.reconstruction.probes import PARTLY, WHOLE
-from restore_dit.reconstruction.reconstruct import fill_gaps, reconstruct
+from restore_dit.reconstruction.reconstruct import reconstruct
 from restore_dit.reconstruction.sampling import SamplingOptions
 from restore_dit.series import UNCERTAINTY, Acquisitions
 from restore_dit.training.run import ObjectiveModule, pixels_to_learn_from, run_training

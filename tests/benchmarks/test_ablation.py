@@ -68,7 +68,7 @@ def test_a_table_of_two_rows(tmp_path, capsys):
             writer.add(series)
         writer.commit()
         places.append(str(tmp_path / f"store-{seed}"))
-    assert main([*places, "--only", "radar", "--settings", *SMALL]) == 0
+    assert main([*places, "--only", "radar", "--frames", "2", "--settings", *SMALL]) == 0
     *table, line = capsys.readouterr().out.strip().splitlines()
     found = json.loads(line)
     assert [row["without"] for row in found["rows"]] == ["nothing", "radar"]

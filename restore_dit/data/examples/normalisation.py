@@ -53,11 +53,14 @@ class Normalisation:
         """
         try:
             fields = json.loads(content)
+            ceiling = int(fields.get("optical_ceiling", OPTICAL_CEILING))  # older models were all clipped there
+            if not OPTICAL_CEILING <= ceiling <= BRIGHT_CEILING:
+                raise ValueError(f"optical_ceiling={ceiling}, not {OPTICAL_CEILING} to {BRIGHT_CEILING}")
             return cls(
                 tuple(map(str, fields["radar_channels"])),
                 tuple(map(float, fields["radar_mean"])),
                 tuple(map(float, fields["radar_std"])),
-                int(fields.get("optical_ceiling", OPTICAL_CEILING)),  # older models were all clipped there
+                ceiling,
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{origin}: not a normalisation file ({error!r}); copy the model again") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 
 from restore_dit.data.examples.normalisation import (
@@ -15,6 +16,7 @@ from restore_dit.data.examples.normalisation import (
     published_scale_to_stored,
     stored_to_published_scale,
 )
+from tests.messages import refused
 
 
 def test_the_ceiling_is_kept_and_older_files_have_the_published_one():
@@ -23,6 +25,13 @@ def test_the_ceiling_is_kept_and_older_files_have_the_published_one():
     fields = json.loads(ours.to_json())
     del fields["optical_ceiling"]
     assert Normalisation.from_json(json.dumps(fields).encode(), "here").optical_ceiling == OPTICAL_CEILING
+
+
+@pytest.mark.parametrize("ceiling", [0, -1, 7999, 20_001, "bright"])
+def test_a_ceiling_that_would_clip_everything_or_nothing_is_refused(ceiling):
+    fields = json.loads(Normalisation().to_json()) | {"optical_ceiling": ceiling}
+    with refused("here", str(ceiling)):
+        Normalisation.from_json(json.dumps(fields).encode(), "here")
 
 
 def test_one_on_either_scale_is_a_reflectance_of_four_fifths_and_brighter_ground_is_kept_up_to_the_ceiling():

@@ -3,7 +3,8 @@
 `python -m benchmarks.ablation STORE SITE … --epochs 1 --seeds 0 1` trains `default` on the tile store STORE, once
 complete and once without each part, scores it on the stores SITE with all their clear dates, and prints a table and, as
 the last line, JSON. The first row is the gain of the complete network over the best classical method, the others are
-differences from it, in dB (means over sites and seeds). The table also has the training time in seconds.
+differences from it with the same seed, in dB (means over sites and seeds). The table also has the training time in
+seconds. With `--folder`, a run that was interrupted goes on where it was, and another scores the same networks again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import statistics
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
@@ -120,23 +122,43 @@ def score(model: str, site: str, protocol: str, frames: int) -> float:
     return summarise(scores, config, {}).comparisons[MODEL_NAME].gain
 
 
-def train_and_score(part: Part, seed: int, given: argparse.Namespace, folder: str) -> dict[str, Any]:
+class Trained(NamedTuple):
+    """A trained network: its model directory, the seconds of its training, and the steps."""
+
+    model: str
+    seconds: float
+    steps: int
+
+
+def train(name: str, seed: int, given: argparse.Namespace, folder: Path) -> Trained:
+    """The network that is trained without this part; one that an earlier call with the same folder has trained is not
+    trained again."""
+    run_name = f"{re.sub('[^a-z]+', '-', name.lower())}-{seed}"
+    record = folder / run_name / "trained.json"
+    if record.exists():
+        return Trained(**json.loads(record.read_text()))
+    settings = [
+        f"data.store={given.store}", f"output={folder}", f"name={run_name}", f"seed={seed}",
+        f"training.epochs={given.epochs}", "training.validate_every=100000", "training.save_every=100000",
+        *given.settings, *PARTS[name].settings,
+    ]  # fmt: skip
+    begin = time.perf_counter()
+    result = run_training(load("default", settings), Console(file=io.StringIO()))
+    trained = Trained(result.model, time.perf_counter() - begin, result.step)
+    record.write_text(json.dumps(trained._asdict()))
+    return trained
+
+
+def train_and_score(name: str, seed: int, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Trains a network without the part; returns the seconds of training and, by protocol, the mean gain over the
     sites."""
-    settings = [
-        f"data.store={given.store}", f"output={folder}", f"name=run-{time.monotonic_ns()}", f"seed={seed}",
-        f"training.epochs={given.epochs}", "training.validate_every=100000", "training.save_every=100000",
-        *given.settings, *part.settings,
-    ]  # fmt: skip
-    with left_out(part):
-        begin = time.perf_counter()
-        result = run_training(load("default", settings), Console(file=io.StringIO()))
-        seconds = time.perf_counter() - begin
+    with left_out(PARTS[name]):
+        trained = train(name, seed, given, folder)
         gains = {
-            protocol: statistics.fmean(score(result.model, site, protocol, given.frames) for site in given.sites)
+            protocol: statistics.fmean(score(trained.model, site, protocol, given.frames) for site in given.sites)
             for protocol in PROTOCOLS
         }
-    return {"seconds": seconds, "steps": result.step} | gains
+    return {"seed": seed, "seconds": trained.seconds, "steps": trained.steps} | gains
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -151,21 +173,30 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--settings", nargs="*", default=[], metavar="key=value", help="changes to the run's configuration"
     )
+    parser.add_argument("--folder", type=Path, help="keep the trained networks here, and use those that are there")
     given = parser.parse_args(words)
-    rows = []
-    print(f"{'without':56} {'seconds':>8} " + " ".join(f"{protocol:>14}" for protocol in PROTOCOLS))
-    with tempfile.TemporaryDirectory() as folder:
+    rows: list[dict[str, Any]] = []
+    print("| without | seconds | " + " | ".join(f"`{protocol}`" for protocol in PROTOCOLS) + " |\n|---|---:|---:|---:|")
+    with ExitStack() as stack:
+        folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in ["nothing", *(given.only or [part for part in PARTS if part != "nothing"])]:
-            found = [train_and_score(PARTS[name], seed, given, str(Path(folder))) for seed in given.seeds]
-            row: dict[str, Any] = {"without": name, "runs": found}
-            rows.append(row)
-            for column in ("seconds", *PROTOCOLS):
-                row[column] = statistics.fmean(run[column] for run in found)
-            shown = (row[column] - (rows[0][column] if len(rows) > 1 else 0) for column in PROTOCOLS)
-            lost = " ".join(f"{value:+14.2f}" for value in shown)
-            print(f"{name:56} {row['seconds']:8.0f} {lost}", flush=True)
+            runs = [train_and_score(name, seed, given, folder) for seed in given.seeds]
+            rows.append({"without": name, "runs": runs})
+            print(_line(rows[-1], rows[0]), flush=True)
     print(json.dumps({"benchmark": "ablation", "epochs": given.epochs, "seeds": given.seeds, "rows": rows}))
     return 0
+
+
+def _line(row: dict[str, Any], complete: dict[str, Any]) -> str:
+    """A row of the table: means over the seeds and, in brackets, the smallest and the largest of several."""
+    cells = [f"{statistics.fmean(run['seconds'] for run in row['runs']):.0f}"]
+    for protocol in PROTOCOLS:
+        values = [run[protocol] for run in row["runs"]]
+        if row is not complete:
+            values = [value - whole[protocol] for value, whole in zip(values, complete["runs"], strict=True)]
+        span = f" ({min(values):+.2f} to {max(values):+.2f})" if len(values) > 1 else ""
+        cells.append(f"{statistics.fmean(values):+.2f}{span}")
+    return f"| {row['without']} | " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

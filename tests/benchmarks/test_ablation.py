@@ -68,12 +68,16 @@ def test_a_table_of_two_rows(tmp_path, capsys):
             writer.add(series)
         writer.commit()
         places.append(str(tmp_path / f"store-{seed}"))
-    assert main([*places, "--only", "radar", "--frames", "2", "--settings", *SMALL]) == 0
+    words = [*places, "--only", "radar", "--frames", "2", "--folder", str(tmp_path / "runs"), "--settings", *SMALL]
+    assert main(words) == 0
     *table, line = capsys.readouterr().out.strip().splitlines()
     found = json.loads(line)
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out.strip().splitlines()[-1]) == found, "the same networks, to the second"
     assert [row["without"] for row in found["rows"]] == ["nothing", "radar"]
     for row in found["rows"]:
-        assert row["seconds"] > 0
-        assert row["runs"][0]["steps"] > 0
-        assert all(abs(row[protocol]) < 30 for protocol in PROTOCOLS)
+        (run,) = row["runs"]
+        assert run["seconds"] > 0
+        assert run["steps"] > 0
+        assert all(abs(run[protocol]) < 30 for protocol in PROTOCOLS)
     assert any("radar" in line for line in table)

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import ndtri, stdtrit
 
 from restore_dit.data.examples.normalisation import OPTICAL_CEILING
-from restore_dit.model.interpolation import interpolate_from_other_dates
+from restore_dit.reconstruction.departures import departures, interpolate, weight_of
 from restore_dit.reconstruction.probes import MIN_PIXELS, Probe
 from restore_dit.reconstruction.sampling import Sample, WindowMaker
 from restore_dit.reconstruction.tiling import SpatialTile
@@ -92,14 +91,18 @@ def compare(
     for probe, (start, _), prediction in zip(probes, spans, sample(windows), strict=True):
         values = _at(published(probe.block, probe.left_out), probe.pixels)
         shown = _at(probe.visible(visible), probe.pixels)
-        line = _linear(values, shown, days)[probe.frame]
+        line = interpolate(values, shown, days)[probe.frame]
         answer, deviation = (part[bands] for part in np.split(prediction[probe.frame - start], 2))
         parts = [part[:, 0] for part in (values[probe.frame], answer, deviation, line)]
         of_dates.setdefault((probe.frame, probe.whole), []).append(parts)
-    return [
-        Comparison(whole, *(np.concatenate(part, axis=1) for part in zip(*blocks, strict=True)))
-        for (_, whole), blocks in of_dates.items()
-    ]
+    return [_joined(whole, blocks) for (_, whole), blocks in of_dates.items()]
+
+
+def _joined(whole: bool, blocks: list[list[NDArray[np.float32]]]) -> Comparison:
+    """The blocks of a date as one, their answer weighted as it is where gaps are filled (`departures`)."""
+    truth, answer, deviation, linear = (np.concatenate(part, axis=1) for part in zip(*blocks, strict=True))
+    weight = weight_of(departures(answer, deviation, linear, axis=0).mean())
+    return Comparison(whole, truth, linear + weight * (answer - linear), deviation, linear)
 
 
 def _at(images: NDArray[ScalarT], pixels: NDArray[np.int64]) -> NDArray[ScalarT]:
@@ -124,28 +127,17 @@ class SeriesCalibration:
     intervals: NDArray[np.float64]
     correlation: NDArray[np.float64]
 
-    def apply(
-        self,
-        answer: NDArray[np.float32],
-        deviation: NDArray[np.float32],
-        published: NDArray[np.float32],
-        visible: NDArray[np.bool_],
-        beside: NDArray[np.float32],
-        days: NDArray[np.floating],
-    ) -> None:
-        """Blends `answer` [n, C, h, w] with linear interpolation and rescales `deviation` [n, C, h, w], both in place.
+    def share_at(self, beside: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Weight of the model's answer at each pixel [n, C, h, w]; `beside` [n, h, w] comes from `visible_nearby`."""
+        whole, partly = self.share.astype(np.float32)[:, None, :, None, None]
+        share: NDArray[np.float32] = whole + (partly - whole) * beside[:, None]
+        return share
 
-        The interpolation uses the pixels of `published` [n, C, h, w] that are `visible` [n, h, w], on `days` [n].
-        `beside` [n, h, w] comes from `visible_nearby`. The answer is not changed where a pixel is visible, nor where it
-        is visible on no date, since there is nothing to interpolate from.
-        """
-        hidden_scale, beside_scale = self.deviation_scale.astype(np.float32)
-        deviation *= hidden_scale + (beside_scale - hidden_scale) * beside[:, None]
-        if (self.share < 1).any():
-            whole, partly = self.share.astype(np.float32)[:, None, :, None, None]
-            linear = _linear(published, visible, days)
-            linear += (whole + (partly - whole) * beside[:, None]) * (answer - linear)
-            np.copyto(answer, linear, where=(~visible & visible.any(axis=0))[:, None])
+    def scale_at(self, beside: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Factor for the model's standard deviation at each pixel [n, 1, h, w]."""
+        hidden, partly = self.deviation_scale.astype(np.float32)
+        scale: NDArray[np.float32] = hidden + (partly - hidden) * beside[:, None]
+        return scale
 
     def attributes(self, bands: Sequence[str]) -> dict[str, str]:
         """The calibration as attributes of the result, by name."""
@@ -282,11 +274,3 @@ def visible_nearby(visible: NDArray[np.bool_]) -> NDArray[np.float32]:
         near = pixels * gaussian_filter(np.float32(one), _REACH_OF_VISIBLE, mode="constant", truncate=3)
         density[frame] = near / (near + np.float32(_VISIBLE_PRIOR))
     return density
-
-
-def _linear(
-    values: NDArray[np.float32], observed: NDArray[np.bool_], days: NDArray[np.floating]
-) -> NDArray[np.float32]:
-    """Linear interpolation of each pixel from its other dates, [n, C, h, w]."""
-    single_series = (torch.from_numpy(np.ascontiguousarray(part))[None] for part in (values, observed[:, None], days))
-    return interpolate_from_other_dates(*single_series)[0].numpy()

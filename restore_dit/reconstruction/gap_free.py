@@ -44,9 +44,9 @@ from restore_dit.series import (
 
 
 class GapFree(NamedTuple):
-    """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `calibration` and `orbits` as in
-    `Filled`. `mask_dilation` is the number of pixels by which masks were dilated, 0 if that hid no further pixel;
-    `indices` are vegetation indices and their uncertainties [T, H, W] by name."""
+    """A `series` without gaps, the `gap_mask` [T, H, W], true where it was filled, and `calibration`, `orbits` and
+    `linear_share` as in `Filled`. `mask_dilation` is the number of pixels by which masks were dilated, 0 if that hid no
+    further pixel; `indices` are vegetation indices and their uncertainties [T, H, W] by name."""
 
     series: TileSeries
     gap_mask: NDArray[np.bool_]
@@ -54,6 +54,7 @@ class GapFree(NamedTuple):
     orbits: OrbitOffsets | None
     mask_dilation: int
     indices: dict[str, NDArray[np.float64]]
+    linear_share: float | None = None
 
     @property
     def suspect_share(self) -> float:
@@ -147,7 +148,7 @@ def fill_gaps(
         wanted = with_members.layers[SAMPLES][:, : options.samples]
         clear = replace(clear, layers=clear.layers | {SAMPLES: wanted})
     filled_pixels = clear.layers[PROVENANCE] != Provenance.OBSERVED
-    return GapFree(clear, filled_pixels, filled.calibration, filled.orbits, dilation, computed)
+    return GapFree(clear, filled_pixels, filled.calibration, filled.orbits, dilation, computed, filled.linear_share)
 
 
 def _reason_without_observations(model: Model, series: TileSeries, options: SamplingOptions) -> str:
@@ -173,6 +174,8 @@ def provenance(model: Model, name: str, options: SamplingOptions, filled: GapFre
     found = {} if calibration is None else calibration.attributes(filled.series.optical.bands)
     if calibration is None and options.calibrates(model):
         found = {"CALIBRATION": NOT_CALIBRATED}
+    if filled.linear_share is not None:
+        found["LINEAR_KEPT"] = f"{filled.linear_share:.2f}"
     if filled.orbits is not None:
         found |= filled.orbits.attributes(filled.series.optical.bands)
     known = [track for track, radar_series in filled.series.radar.items() if (radar_series.values != NO_DATA).any()]

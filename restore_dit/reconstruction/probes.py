@@ -179,15 +179,25 @@ def _within(
     visible: NDArray[np.bool_],
     hidden: NDArray[np.bool_],
 ) -> tuple[int, ...]:
-    """The other dates within a gap of this length around a frame; empty if the pixels `hidden` [h, w] of the block
-    would be visible on no date."""
+    """The other dates to hide for a gap around a frame whose length is as near to this one as the dates allow on which
+    the pixels `hidden` [h, w] of the block are visible; empty if they would be visible on no date."""
     distance = days - days[frame]
-    covered = (distance > -length.before) & (distance < length.after)
+    shown = _shows(visible, hidden) & (np.arange(len(days)) != frame)
+    before = _nearest(-distance[shown & (distance <= 0)], length.before)
+    after = _nearest(distance[shown & (distance >= 0)], length.after)
+    covered = (distance > -before) & (distance < after)
     covered[frame] = True
-    if not _shows(visible, hidden)[~covered].any():
+    if not shown[~covered].any():
         return ()
     covered[frame] = False
-    return tuple(np.flatnonzero(covered).tolist())
+    return tuple(np.flatnonzero(covered & visible[:, hidden].any(axis=1)).tolist())
+
+
+def _nearest(distances: NDArray[np.floating], wanted: float) -> float:
+    """The distance in days that is nearest to the wanted one; infinite if there is none, or if that is wanted."""
+    if not len(distances) or np.isinf(wanted):
+        return np.inf
+    return float(distances[np.abs(distances - wanted).argmin()])
 
 
 def _shows(visible: NDArray[np.bool_], pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:

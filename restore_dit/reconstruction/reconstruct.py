@@ -7,7 +7,7 @@ and band, and windows lie on a grid anchored to the input, so the result does no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from restore_dit.reconstruction.calibration import (
     compare,
     visible_nearby,
 )
+from restore_dit.reconstruction.departures import departures, interpolate, weights_around
 from restore_dit.reconstruction.model_directory import Model
 from restore_dit.reconstruction.orbits import OrbitOffsets, estimate_orbit_offsets
 from restore_dit.reconstruction.probes import choose_probes
@@ -55,13 +56,15 @@ class Filled(NamedTuple):
     """`values` [n, C, H, W] on the published scale, their standard `deviation` in the same shape (None if the network
     does not estimate it), the `calibration` on this series and the offsets of its `orbits` (None if there were none;
     their bands are those of the series). `suspect` [n, H, W] is true where an observed pixel was replaced as suspect;
-    None if the options do not ask for that."""
+    None if the options do not ask for that. `linear_share` is the mean weight of linear interpolation in the filled
+    values because the network hardly departs from it (`departures`); None if answers are not means."""
 
     values: NDArray[np.float32]
     deviation: NDArray[np.float32] | None = None
     calibration: SeriesCalibration | None = None
     orbits: OrbitOffsets | None = None
     suspect: NDArray[np.bool_] | None = None
+    linear_share: float | None = None
 
 
 def reconstruct(
@@ -168,16 +171,53 @@ def reconstruct_with_deviation(
     del blend
     values, deviation = blended[:, band_indices], blended[:, network_bands + band_indices] if has_deviation else None
     del blended
-    beside = visible_nearby(~hidden) if calibration is not None else None
-    for row in range(0, height, PIXELS_TILE):  # in strips, to save memory
-        strip = SpatialTile(row, 0, min(PIXELS_TILE, height - row), width)
+    strips = [SpatialTile(row, 0, min(PIXELS_TILE, height - row), width) for row in range(0, height, PIXELS_TILE)]
+    linear_share = None
+    if deviation is not None and options.estimates_means(model):
+        linear_share = blend_with_linear(values, deviation, calibration, hidden, days, published, strips)
+    for strip in strips:
+        levelled.restore(values[:, :, strip.rows], strip, hidden[:, strip.rows], order)
+    return Filled(values, deviation, calibration, offsets, suspect, linear_share)
+
+
+def blend_with_linear(
+    values: NDArray[np.float32],
+    deviation: NDArray[np.float32],
+    calibration: SeriesCalibration | None,
+    hidden: NDArray[np.bool_],
+    days: NDArray[np.floating],
+    published: Callable[[SpatialTile], NDArray[np.float32]],
+    strips: Sequence[SpatialTile],
+) -> float:
+    """Weighs the answer against linear interpolation, by its departures from it and by the calibration, and rescales
+    the `deviation` [n, C, H, W], both in place. `values` [n, C, H, W] are not changed where a pixel is visible, nor
+    where it is visible on no date, since there is nothing to interpolate from. The area is interpolated in `strips`,
+    twice, to save memory.
+
+    Returns:
+        The mean weight of linear interpolation in the changed values that its departures gave it.
+    """
+
+    def linear_of(strip: SpatialTile) -> NDArray[np.float32]:
+        return interpolate(published(strip), ~hidden[:, strip.rows], days)
+
+    fillable = hidden & ~hidden.all(axis=0)
+    departure = np.empty(hidden.shape, np.float32)
+    for strip in strips:
         here = (slice(None), slice(None), strip.rows)
-        if calibration is not None and deviation is not None and beside is not None:
-            calibration.apply(
-                values[here], deviation[here], published(strip), ~hidden[:, strip.rows], beside[:, strip.rows], days
-            )
-        levelled.restore(values[here], strip, hidden[:, strip.rows], order)
-    return Filled(values, deviation, calibration, offsets, suspect)
+        departure[:, strip.rows] = departures(values[here], deviation[here], linear_of(strip), axis=1)
+    weights = weights_around(departure, fillable)[:, None]
+    beside = visible_nearby(~hidden) if calibration is not None else None
+    for strip in strips:
+        here = (slice(None), slice(None), strip.rows)
+        share = weights[here]
+        if calibration is not None and beside is not None:
+            share = share * calibration.share_at(beside[:, strip.rows])
+            deviation[here] *= calibration.scale_at(beside[:, strip.rows])
+        blended = linear_of(strip)
+        blended += share * (values[here] - blended)
+        np.copyto(values[here], blended, where=fillable[:, None, strip.rows])
+    return float(1 - weights[:, 0][fillable].mean()) if fillable.any() else 0.0
 
 
 @dataclass(frozen=True)

@@ -118,10 +118,13 @@ class SamplingOptions:
             raise UserError(f"sampling.sampler={sampler}: {error}; omit it to use the model's own") from None
         return sampler, self.steps or diffusion.sampling_steps
 
+    def estimates_means(self, model: Model) -> bool:
+        """Whether answers are means with standard deviations. With several steps they are random samples."""
+        return model.config.model.predicts_uncertainty and self.solver(model)[1] == 1
+
     def calibrates(self, model: Model) -> bool:
-        """Whether to calibrate the model on a series before filling it. With several steps there is no calibration,
-        because the results are random samples, not means."""
-        return self.calibrate and model.config.model.predicts_uncertainty and self.solver(model)[1] == 1
+        """Whether to calibrate the model on a series before filling it, which takes means."""
+        return self.calibrate and self.estimates_means(model)
 
 
 def _is_integer(value: object) -> bool:

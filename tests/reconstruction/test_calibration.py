@@ -96,28 +96,19 @@ def test_exact_interpolation_leaves_finite_intervals():
     assert own.deviation_scale[0] == own.deviation_scale[1]
 
 
-def test_what_is_seen_stays_and_what_is_far_from_it_gives_way():
-    random = np.random.default_rng(0)
-    visible = np.ones((6, 1, 60), bool)
-    visible[2] = False
-    visible[4, :, 10:] = False
-    visible[:, :, 59] = False  # on no date: nothing to interpolate
-    published, days = random.random((6, 2, 1, 60), np.float32), np.arange(6) * 5.0
-    answer, deviation = np.full_like(published, 0.9), np.full_like(published, 0.01)
+def test_shares_and_scales_pass_from_hidden_to_partly_visible():
+    visible = np.ones((5, 1, 60), bool)
+    visible[2], visible[4, :, 10:] = False, False
     own = SeriesCalibration(
-        (9, 9), np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]), np.eye(2)
+        (9, 9), np.array([[0.0, 1.0], [1.0, 0.5]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]), np.eye(2)
     )
-    tempered, wider = answer.copy(), deviation.copy()
-    own.apply(tempered, wider, published, visible, visible_nearby(visible), days)
-    np.testing.assert_array_equal(tempered[[0, 1, 3, 5]], answer[[0, 1, 3, 5]])
-    np.testing.assert_array_equal(tempered[..., 59], answer[..., 59])
-    np.testing.assert_array_equal(tempered[:, 1], answer[:, 1])
-    line = (published[1, 0] + published[3, 0]) / 2
-    np.testing.assert_allclose(tempered[2, 0, :, :59], line[:, :59], atol=1e-6)
-    np.testing.assert_allclose(wider[2], 0.03, rtol=1e-5)
-    beside, far = wider[4, 0, 0, 12], wider[4, 0, 0, 50]
-    assert 0.01 < beside < 0.02 < far
-    assert far == pytest.approx(0.03)
+    share, scale = own.share_at(visible_nearby(visible)), own.scale_at(visible_nearby(visible))
+    np.testing.assert_allclose(share[2, :, 0], np.repeat([[0], [1]], 60, axis=1))
+    np.testing.assert_allclose(scale[2], 3, rtol=1e-5)
+    beside, far = scale[4, 0, 0, 12], scale[4, 0, 0, 50]
+    assert 1 < beside < 2 < far
+    assert far == pytest.approx(3)
+    assert share[4, 1, 0, 12] < share[4, 1, 0, 50] <= 1
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restore_dit.reconstruction.probes import PARTLY, WHOLE, GapLength, choose_probes, gap_lengths
+from restore_dit.reconstruction.probes import PARTLY, WHOLE, GapLength, _within, choose_probes, gap_lengths
 
 
 @given(st.integers(1, 40), st.integers(1, 45), st.integers(1, 45), st.floats(0, 1), st.integers(0, 2**32 - 1))
@@ -146,6 +146,24 @@ def test_probes_lie_in_gaps_as_long_as_those_of_the_series():
             assert made in lengths
             found.add(made)
     assert len(found) > 4
+
+
+@pytest.mark.parametrize("partly", [(), (2, 7)])
+def test_gaps_are_as_near_to_the_wanted_length_as_the_dates_allow(partly: tuple[int, ...]):
+    """Longer as often as shorter: the next date beyond would make all of them too long."""
+    days = np.array([0, 12, 20, 29, 40, 51, 63, 70, 90], float)
+    visible = np.ones((9, 8, 8), bool)
+    visible[list(partly)] = False
+    hidden, shown = np.ones((8, 8), bool), [day for frame, day in enumerate(days) if frame not in partly]
+    for before, after in ((1.0, 1.0), (14.0, 17.0), (17.0, 14.0), (26.0, 40.0), (np.inf, 30.0)):
+        beside = _within(GapLength(before, after), 4, days, visible, hidden)
+        left = [day for frame, day in enumerate(days) if day in shown and frame not in (4, *beside)]
+        earlier, later = [40 - day for day in left if day < 40], [day - 40 for day in left if day > 40]
+        if np.isinf(before):
+            assert earlier == []
+        else:
+            assert abs(min(earlier) - before) == min(abs(40 - day - before) for day in shown if day < 40)
+        assert abs(min(later) - after) == min(abs(day - 40 - after) for day in shown if day > 40)
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ndtri, stdtrit
 
 from restore_dit.data.examples.normalisation import OPTICAL_CEILING
-from restore_dit.reconstruction.departures import departures, interpolate, weight_of
+from restore_dit.reconstruction.departures import departures, weight_of
 from restore_dit.reconstruction.probes import MIN_PIXELS, Probe
 from restore_dit.reconstruction.sampling import Sample, WindowMaker
 from restore_dit.reconstruction.tiling import SpatialTile
@@ -66,8 +66,8 @@ class Comparison(NamedTuple):
 def compare(
     probes: list[Probe],
     published: Callable[[SpatialTile, int | None], NDArray[np.float32]],
+    linear: Callable[[SpatialTile, NDArray[np.bool_], NDArray[np.int64], int | None], NDArray[np.float32]],
     visible: NDArray[np.bool_],
-    days: NDArray[np.floating],
     bands: NDArray[np.intp],
     reach: int,
     maker: Callable[[SpatialTile, NDArray[np.bool_], int | None], WindowMaker],
@@ -76,7 +76,10 @@ def compare(
     """Fills each probe with the model and by linear interpolation, and joins the probes of a date.
 
     published: returns the values [n, C, h, w] of a block; nothing in them may depend on the
-        given frame, if any. visible: [n, H, W]. days: [n].
+        given frame, if any.
+    linear: returns linear interpolation [n, C, 1, P] from the pixels of a block that are visible [n, h, w], at the
+        pixels [P] with these row-major indices; the frame is as above.
+    visible: [n, H, W].
     bands: [C] indices of these bands among the network's.
     reach: number of clear dates before and after a date on which the network's answer depends.
     maker: returns a maker of windows from a block, its hidden pixels [n, h, w] and, as `published`, a frame.
@@ -89,23 +92,18 @@ def compare(
     )
     of_dates: dict[tuple[int, bool], list[list[NDArray[np.float32]]]] = {}
     for probe, (start, _), prediction in zip(probes, spans, sample(windows), strict=True):
-        values = _at(published(probe.block, probe.left_out), probe.pixels)
-        shown = _at(probe.visible(visible), probe.pixels)
-        line = interpolate(values, shown, days)[probe.frame]
+        values = at_pixels(published(probe.block, probe.left_out), probe.pixels)[probe.frame]
+        line = linear(probe.block, probe.visible(visible), probe.pixels, probe.left_out)[probe.frame]
         answer, deviation = (part[bands] for part in np.split(prediction[probe.frame - start], 2))
-        parts = [part[:, 0] for part in (values[probe.frame], answer, deviation, line)]
+        parts = [part[:, 0] for part in (values, answer, deviation, line)]
         of_dates.setdefault((probe.frame, probe.whole), []).append(parts)
-    return [_joined(whole, blocks) for (_, whole), blocks in of_dates.items()]
+    return [
+        Comparison(whole, *(np.concatenate(part, axis=1) for part in zip(*blocks, strict=True)))
+        for (_, whole), blocks in of_dates.items()
+    ]
 
 
-def _joined(whole: bool, blocks: list[list[NDArray[np.float32]]]) -> Comparison:
-    """The blocks of a date as one, their answer weighted as it is where gaps are filled (`departures`)."""
-    truth, answer, deviation, linear = (np.concatenate(part, axis=1) for part in zip(*blocks, strict=True))
-    weight = weight_of(departures(answer, deviation, linear, axis=0).mean())
-    return Comparison(whole, truth, linear + weight * (answer - linear), deviation, linear)
-
-
-def _at(images: NDArray[ScalarT], pixels: NDArray[np.int64]) -> NDArray[ScalarT]:
+def at_pixels(images: NDArray[ScalarT], pixels: NDArray[np.int64]) -> NDArray[ScalarT]:
     """The pixels [P], row-major indices, of images [..., h, w], as [..., 1, P]."""
     return images.reshape(*images.shape[:-2], 1, -1)[..., pixels]
 
@@ -115,13 +113,15 @@ class SeriesCalibration:
     """The calibration of a model on one series. Of each pair, the first number applies to pixels with nothing visible
     nearby on their date, the second to pixels beside visible ones.
 
-    dates: number of dates that were hidden. share [2, C]: weight of the model's answer, 0 … 1; the rest is linear
-    interpolation. deviation_scale [2]: factor for its standard deviations. intervals [3]: half widths of the intervals
-    of `LEVELS`, in units of the rescaled standard deviation. correlation [C, C]: of the errors of the bands, on dates
-    that were hidden as a whole.
+    dates: number of dates that were hidden. network_scale: factor for the network's standard deviations before anything
+    is weighed, by which its departures from interpolation are judged (`departures`). share [2, C]: weight of the
+    model's answer, 0 … 1; the rest is linear interpolation. deviation_scale [2]: factor for its standard deviations.
+    intervals [3]: half widths of the intervals of `LEVELS`, in units of the rescaled standard deviation. correlation
+    [C, C]: of the errors of the bands, on dates that were hidden as a whole.
     """
 
     dates: tuple[int, int]
+    network_scale: float
     share: NDArray[np.float64]
     deviation_scale: NDArray[np.float64]
     intervals: NDArray[np.float64]
@@ -172,6 +172,9 @@ def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
     kinds = [[one for one in usable if one.whole], [one for one in usable if not one.whole]]
     if len(kinds[0]) < _MIN_DATES:
         return None
+    everything = np.ones(kinds[0][0].truth.shape[0])
+    network_scale = _scale([_standardised_errors(one, everything) for one in kinds[0]])
+    kinds = [[_weighed(one, network_scale) for one in kind] for kind in kinds]
     shares: list[NDArray[np.float64]] = []
     scales: list[float] = []
     errors: list[NDArray[np.float64]] = []
@@ -184,14 +187,26 @@ def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
         # Leave-one-out: a share chosen with the date itself would make its errors look smaller than those to come.
         others = [_best_share(costs.sum(axis=0) - own) for own in costs]
         kind_errors = [_standardised_errors(one, share) for one, share in zip(kind, others, strict=True)]
-        scale = _half_width(kind_errors, LEVELS[_REFERENCE]) / float(_normal_half_width(LEVELS[_REFERENCE]))
+        scale = _scale(kind_errors)
         shares.append(_best_share(costs.sum(axis=0)))
         scales.append(scale)
         errors += [error / scale for error in kind_errors]
     widths = np.array([_half_width(errors, level) for level in LEVELS])
     widths *= _normal_half_width(LEVELS[_REFERENCE]) / widths[_REFERENCE]
     correlation = _correlation(kinds[0], shares[0])
-    return SeriesCalibration((len(kinds[0]), len(kinds[1])), np.stack(shares), np.array(scales), widths, correlation)
+    tried = len(kinds[0]), len(kinds[1])
+    return SeriesCalibration(tried, network_scale, np.stack(shares), np.array(scales), widths, correlation)
+
+
+def _weighed(one: Comparison, network_scale: float) -> Comparison:
+    """The comparison with the answer weighed by its departures, as it is where gaps are filled."""
+    departure = departures(one.answer, one.deviation * np.float32(network_scale), one.linear, axis=0).mean()
+    return one._replace(answer=one.linear + weight_of(departure) * (one.answer - one.linear))
+
+
+def _scale(errors: Sequence[NDArray[np.float64]]) -> float:
+    """Factor for standard deviations by which these errors were divided."""
+    return _half_width(errors, LEVELS[_REFERENCE]) / float(_normal_half_width(LEVELS[_REFERENCE]))
 
 
 _SHARES = np.linspace(0, 1, 41)

@@ -1,4 +1,5 @@
-"""Artificial gaps for calibration: parts of clear dates, hidden in gaps as long as the real gaps of the series."""
+"""Artificial gaps for calibration: blocks of clear dates, hidden in gaps as long as the real ones of the series, and
+parts of blocks, hidden in the shape of real gaps."""
 
 from __future__ import annotations
 
@@ -89,9 +90,9 @@ class Probe(NamedTuple):
 
 def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> list[Probe]:
     """Chooses the probes of a series with the pixels `visible` [n, H, W] on its `days` [n]. The dates are spread evenly
-    over those that can be hidden, and the gap lengths are drawn from those of the series. A date is hidden entirely in
-    one block of each quarter of the area; or in a larger block in the shape of a real gap there. Probes of one date
-    follow each other."""
+    over those that can be hidden. A date is hidden entirely in one block of each quarter of the area, in gaps as long
+    as those of the series; or in a larger block in the shape of a real gap there, on this date alone, since what is
+    visible beside such a gap says more than other dates. Probes of one date follow each other."""
     probes: list[Probe] = []
     if visible[0].size < MIN_PIXELS:
         return probes
@@ -99,11 +100,12 @@ def choose_probes(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> lis
         blocks = _blocks(visible.shape[1:], side)
         shown = np.array([visible[:, block.rows, block.columns].mean(axis=(1, 2)) for block in blocks])  # [blocks, n]
         quarters = _quarters(blocks, visible.shape[1:]) if whole else [list(range(len(blocks)))]
-        lengths = gap_lengths(visible, days, whole=whole)
         candidates = np.flatnonzero((shown >= _MIN_VISIBLE).any(axis=0))
         places = np.linspace(0, len(candidates) - 1, min(most, len(candidates)))
-        for number, frame in enumerate(candidates[np.unique(np.rint(places).astype(int))].tolist()):
-            length = _spread_over(lengths, number + 1) if lengths else None
+        frames = candidates[np.unique(np.rint(places).astype(int))]
+        lengths = gap_lengths(visible, days) if whole else []
+        wanted = _wanted_lengths(lengths, shown.T >= _MIN_VISIBLE, frames, days)
+        for number, (frame, length) in enumerate(zip(frames.tolist(), wanted, strict=True)):
             for quarter in quarters:
                 able = [blocks[index] for index in quarter if shown[index, frame] >= _MIN_VISIBLE]
                 if able:
@@ -136,23 +138,15 @@ def _spread_over(choices: Sequence[ChoiceT], number: int) -> ChoiceT:
     return choices[int(number * _GOLDEN % 1 * len(choices))]
 
 
-def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating], *, whole: bool) -> list[GapLength]:
-    """The gaps of a series, shortest first, as seen by blocks all over the area: with `whole`, around dates on which
-    nothing of a block is visible; otherwise, around those on which a part is, where it is the median over the hidden
-    pixels."""
+def gap_lengths(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> list[GapLength]:
+    """The gaps of a series, shortest first, around dates on which nothing of a block is visible, as seen by blocks all
+    over the area."""
     found = []
     for rows, columns in product(*(_along(extent, _SIDE_GAPS) for extent in visible.shape[1:])):
-        block = visible[:, rows, columns]
-        share = block.mean(axis=(1, 2))
-        if whole:
-            block = _shows(block, np.ones(block.shape[1:], bool))[:, None, None]
-            frames = np.flatnonzero(share <= _NOTHING_VISIBLE)
-        else:
-            frames = np.flatnonzero((share > _NOTHING_VISIBLE) & (share < 1))
-        since, until = _days_since_visible(block, days), _days_since_visible(block[::-1], -days[::-1])[::-1]
-        for frame in frames:
-            hidden = ~block[frame]
-            found.append(GapLength(float(np.median(since[frame][hidden])), float(np.median(until[frame][hidden]))))
+        share = visible[:, rows, columns].mean(axis=(1, 2))
+        before, after = _days_to_others(share[:, None] >= _MIN_VISIBLE, days)
+        hidden = np.flatnonzero(share <= _NOTHING_VISIBLE)
+        found += [GapLength(float(before[frame, 0]), float(after[frame, 0])) for frame in hidden]
     return sorted(found, key=sum)
 
 
@@ -165,11 +159,30 @@ def _along(extent: int, side: int) -> list[slice]:
     return [slice(int(start), int(start) + side) for start in starts[chosen]]
 
 
-def _days_since_visible(visible: NDArray[np.bool_], days: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Days since each pixel was last visible, on or before each date, [n, H, W]."""
-    each = days.astype(np.float32)[:, None, None]
-    since: NDArray[np.float32] = each - np.maximum.accumulate(np.where(visible, each, np.float32(-np.inf)), axis=0)
-    return since
+def _days_to_others(
+    shown: NDArray[np.bool_], days: NDArray[np.floating]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Days from each date to the nearest others before and after it on which each of K blocks is `shown` [n, K], both
+    [n, K]; infinite if there is none."""
+    before, after = np.full((2, *shown.shape), np.inf)
+    for found, these, each in ((before, shown, days), (after[::-1], shown[::-1], -days[::-1])):
+        latest = np.maximum.accumulate(np.where(these, each[:, None], -np.inf), axis=0)
+        found[1:] = each[1:, None] - latest[:-1]
+    return before, after
+
+
+def _wanted_lengths(
+    lengths: Sequence[GapLength], shown: NDArray[np.bool_], frames: NDArray[np.intp], days: NDArray[np.floating]
+) -> list[GapLength | None]:
+    """The length of the gap to make around each of the frames: quantiles of the `lengths`, which are sorted, the longer
+    the farther apart the dates before and after the frame are on which the blocks are `shown` [n, K]. No gap can be
+    shorter than that, so lengths drawn at random would make gaps too long."""
+    if not lengths:
+        return [None] * len(frames)
+    least = np.add(*_days_to_others(shown, days))
+    typical = [np.median(least[frame, shown[frame]]) for frame in frames]
+    ranks = np.argsort(np.argsort(typical, kind="stable"), kind="stable")
+    return [lengths[int((rank + 0.5) / len(frames) * len(lengths))] for rank in ranks]
 
 
 def _within(

@@ -23,6 +23,7 @@ from restore_dit.data.examples.normalisation import (
 )
 from restore_dit.reconstruction.calibration import (
     SeriesCalibration,
+    at_pixels,
     calibrate,
     compare,
     visible_nearby,
@@ -154,6 +155,16 @@ def reconstruct_with_deviation(
         values = levelled.cut(place, left_out).optical.values[frames][:, order]
         return stored_to_published_scale(values, model.normalisation.optical_ceiling)
 
+    def linear(
+        place: SpatialTile, shown: NDArray[np.bool_], pixels: NDArray[np.int64] | None, left_out: int | None
+    ) -> NDArray[np.float32]:
+        values = _cut(series, place).optical.values[frames][:, order]
+        if pixels is not None:
+            values, shown = at_pixels(values, pixels), at_pixels(shown, pixels)
+        interpolated = interpolate(stored_to_published_scale(values, model.normalisation.optical_ceiling), shown, days)
+        interpolated -= levelled.shift(order, left_out)
+        return interpolated
+
     calibration = None
     if options.calibrates(model):
         network = model.config.model
@@ -161,7 +172,7 @@ def reconstruct_with_deviation(
         probes = choose_probes(~hidden, days)
         total += len(probes)
         comparisons = compare(
-            probes, published, ~hidden, days, band_indices, reach, maker, lambda windows: counted(sample(windows))
+            probes, published, linear, ~hidden, band_indices, reach, maker, lambda windows: counted(sample(windows))
         )
         calibration = calibrate(comparisons)
     predictions = counted(sample(prepared()))
@@ -174,7 +185,7 @@ def reconstruct_with_deviation(
     strips = [SpatialTile(row, 0, min(PIXELS_TILE, height - row), width) for row in range(0, height, PIXELS_TILE)]
     linear_share = None
     if deviation is not None and options.estimates_means(model):
-        linear_share = blend_with_linear(values, deviation, calibration, hidden, days, published, strips)
+        linear_share = blend_with_linear(values, deviation, calibration, hidden, linear, strips)
     for strip in strips:
         levelled.restore(values[:, :, strip.rows], strip, hidden[:, strip.rows], order)
     return Filled(values, deviation, calibration, offsets, suspect, linear_share)
@@ -185,27 +196,26 @@ def blend_with_linear(
     deviation: NDArray[np.float32],
     calibration: SeriesCalibration | None,
     hidden: NDArray[np.bool_],
-    days: NDArray[np.floating],
-    published: Callable[[SpatialTile], NDArray[np.float32]],
+    linear: Callable[[SpatialTile, NDArray[np.bool_], None, None], NDArray[np.float32]],
     strips: Sequence[SpatialTile],
 ) -> float:
     """Weighs the answer against linear interpolation, by its departures from it and by the calibration, and rescales
-    the `deviation` [n, C, H, W], both in place. `values` [n, C, H, W] are not changed where a pixel is visible, nor
-    where it is visible on no date, since there is nothing to interpolate from. The area is interpolated in `strips`,
-    twice, to save memory.
+    the `deviation` [n, C, H, W], both in place. `linear` is as in `compare`, for all pixels. `values` [n, C, H, W] are
+    not changed where a pixel is visible, nor where it is visible on no date, since there is nothing to interpolate
+    from. The area is interpolated in `strips`, twice, to save memory.
 
     Returns:
         The mean weight of linear interpolation in the changed values that its departures gave it.
     """
 
-    def linear_of(strip: SpatialTile) -> NDArray[np.float32]:
-        return interpolate(published(strip), ~hidden[:, strip.rows], days)
-
     fillable = hidden & ~hidden.all(axis=0)
     departure = np.empty(hidden.shape, np.float32)
     for strip in strips:
         here = (slice(None), slice(None), strip.rows)
-        departure[:, strip.rows] = departures(values[here], deviation[here], linear_of(strip), axis=1)
+        interpolated = linear(strip, ~hidden[:, strip.rows], None, None)
+        departure[:, strip.rows] = departures(values[here], deviation[here], interpolated, axis=1)
+    if calibration is not None:
+        departure /= np.float32(calibration.network_scale**2)
     weights = weights_around(departure, fillable)[:, None]
     beside = visible_nearby(~hidden) if calibration is not None else None
     for strip in strips:
@@ -214,7 +224,7 @@ def blend_with_linear(
         if calibration is not None and beside is not None:
             share = share * calibration.share_at(beside[:, strip.rows])
             deviation[here] *= calibration.scale_at(beside[:, strip.rows])
-        blended = linear_of(strip)
+        blended = linear(strip, ~hidden[:, strip.rows], None, None)
         blended += share * (values[here] - blended)
         np.copyto(values[here], blended, where=fillable[:, None, strip.rows])
     return float(1 - weights[:, 0][fillable].mean()) if fillable.any() else 0.0
@@ -242,6 +252,13 @@ class _WithoutOffsets:
         values[self.frames] = np.where(at_frames == NO_DATA, at_frames, at_frames - shift)
         return replace(cut, optical=replace(cut.optical, values=values))
 
+    def shift(self, order: list[int], left_out: int | None = None) -> NDArray[np.float32]:
+        """The offset of each date in these bands on the published scale, [n, C, 1, 1]."""
+        if self.offsets is None:
+            return np.zeros((1, 1, 1, 1), np.float32)
+        offsets = self.offsets.of_dates(left_out)[:, order, None, None]
+        return offsets.astype(np.float32) / np.float32(OPTICAL_CEILING)
+
     def restore(
         self, values: NDArray[np.float32], place: SpatialTile, hidden: NDArray[np.bool_], order: list[int]
     ) -> None:
@@ -250,8 +267,7 @@ class _WithoutOffsets:
         if self.offsets is None:
             return
         observed = _cut(self.series, place).optical.values[self.frames][:, order]
-        shift = np.float32(self.offsets.of_dates()[:, order, None, None]) / OPTICAL_CEILING
-        filled = (values + shift).clip(0, self.ceiling / OPTICAL_CEILING)
+        filled = (values + self.shift(order)).clip(0, self.ceiling / OPTICAL_CEILING)
         np.copyto(values, np.where(hidden[:, None], filled, stored_to_published_scale(observed, self.ceiling)))
 
 

@@ -100,7 +100,7 @@ def test_shares_and_scales_pass_from_hidden_to_partly_visible():
     visible = np.ones((5, 1, 60), bool)
     visible[2], visible[4, :, 10:] = False, False
     own = SeriesCalibration(
-        (9, 9), np.array([[0.0, 1.0], [1.0, 0.5]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]), np.eye(2)
+        (9, 9), 1.0, np.array([[0.0, 1.0], [1.0, 0.5]]), np.array([3.0, 1.0]), np.array([0.7, 1.3, 2.0]), np.eye(2)
     )
     share, scale = own.share_at(visible_nearby(visible)), own.scale_at(visible_nearby(visible))
     np.testing.assert_allclose(share[2, :, 0], np.repeat([[0], [1]], 60, axis=1))

@@ -73,10 +73,11 @@ class Series:
         values, deviation = self.answer.copy(), self.deviation.copy()
         strips = [SpatialTile(row, 0, side, SIDE) for row in range(0, SIDE, side)]
 
-        def published(strip: SpatialTile) -> np.ndarray:
-            return np.where(self.hidden[:, None], np.float32(9), self.truth)[:, :, strip.rows]
+        def linear(strip: SpatialTile, shown: np.ndarray, pixels: None, left_out: None) -> np.ndarray:
+            observed = np.where(self.hidden[:, None], np.float32(9), self.truth)[:, :, strip.rows]
+            return interpolate(observed, shown, self.days)
 
-        share = blend_with_linear(values, deviation, calibration, self.hidden, self.days, published, strips)
+        share = blend_with_linear(values, deviation, calibration, self.hidden, linear, strips)
         return values, deviation, share
 
 
@@ -96,7 +97,7 @@ def test_quiet_dates_are_interpolated_and_others_stay_the_networks():
 
 def test_a_calibration_comes_on_top():
     series = Series()
-    half = SeriesCalibration((9, 9), np.full((2, BANDS), 0.5), np.array([3.0, 3.0]), np.ones(3), np.eye(BANDS))
+    half = SeriesCalibration((9, 9), 1.0, np.full((2, BANDS), 0.5), np.array([3.0, 3.0]), np.ones(3), np.eye(BANDS))
     values, deviation, _ = series.blended(half)
     middle = (series.answer + series.truth) / 2
     np.testing.assert_allclose(values[MOVED][:, 1:], middle[MOVED][:, 1:], atol=1e-4)

@@ -58,11 +58,9 @@ def often_clear(days: list[int], hidden: list[int], partly: list[int] | None = N
 
 def test_lengths_of_gaps():
     visible, days = often_clear([0, 5, 10, 20, 40, 45, 50], hidden=[0, 2, 3, 6], partly=[4])
-    assert gap_lengths(visible, days, whole=True) == [
+    assert gap_lengths(visible, days) == [
         GapLength(5, 30), GapLength(15, 20), GapLength(np.inf, 5), GapLength(5, np.inf),
     ]  # fmt: skip
-    # Hidden pixels of the fifth date see the second one and the sixth.
-    assert gap_lengths(visible, days, whole=False) == [GapLength(35, 5)]
 
 
 def test_whole_dates_are_hidden_all_over_the_area_and_parts_in_the_shape_of_real_gaps():
@@ -87,9 +85,9 @@ def test_whole_dates_are_hidden_all_over_the_area_and_parts_in_the_shape_of_real
     assert real >= 4
 
 
-def test_windows_reach_beyond_a_partly_hidden_gap():
-    visible, days = often_clear(list(range(0, 600, 5)), hidden=[], partly=list(range(50, 70)))
-    probes = [probe for probe in choose_probes(visible, days) if not probe.whole and 20 < probe.frame < 40]
+def test_windows_reach_beyond_a_gap():
+    visible, days = often_clear(list(range(0, 600, 5)), hidden=list(range(50, 70)))
+    probes = [probe for probe in choose_probes(visible, days) if probe.whole and 20 < probe.frame < 40]
     assert any(len(probe.beside) > 8 for probe in probes)
     for probe in probes:
         start, stop = probe.span(visible, 8)
@@ -103,7 +101,7 @@ def test_gaps_of_a_part_of_the_area_count():
     visible = np.ones((40, 64, 64), bool)
     visible[10:20, :, :32] = False
     days = np.arange(40) * 5.0
-    lengths = gap_lengths(visible, days, whole=True)
+    lengths = gap_lengths(visible, days)
     assert {length.before + length.after for length in lengths} == {55.0}
     assert any(len(probe.beside) == 9 for probe in choose_probes(visible, days) if probe.whole)
 
@@ -123,10 +121,9 @@ def test_large_areas_are_looked_at_in_part():
     visible, days = often_clear([0, 5, 10, 20, 40], hidden=[2, 3])
     large = np.ones((5, 300, 280), bool)
     large[[2, 3]] = False
-    lengths = gap_lengths(large, days, whole=True)
-    assert set(lengths) == set(gap_lengths(visible, days, whole=True))
+    lengths = gap_lengths(large, days)
+    assert set(lengths) == set(gap_lengths(visible, days))
     assert len(lengths) == 2 * 8 * 8
-    assert gap_lengths(large, days, whole=False) == []
 
 
 def test_probes_lie_in_gaps_as_long_as_those_of_the_series():
@@ -134,7 +131,7 @@ def test_probes_lie_in_gaps_as_long_as_those_of_the_series():
     short, days = often_clear(every, hidden=[20, 40])
     assert {probe.beside for probe in choose_probes(short, days) if probe.whole} == {()}
     long, days = often_clear(every, hidden=list(range(20, 31)), partly=[45])
-    lengths = gap_lengths(long, days, whole=True)
+    lengths = gap_lengths(long, days)
     found = set()
     for probe in choose_probes(long, days):
         if not probe.whole:
@@ -146,6 +143,23 @@ def test_probes_lie_in_gaps_as_long_as_those_of_the_series():
             assert made in lengths
             found.add(made)
     assert len(found) > 4
+
+
+def test_long_gaps_are_made_where_dates_are_far_apart():
+    """Where the dates of one half of a series are 5 days apart and those of the other 40, gaps of 10 and of 80 days can
+    both be made, but the former only in the first half."""
+    days = np.cumsum([5.0] * 31 + [40.0] * 31)
+    visible = np.ones((62, 16, 16), bool)
+    visible[[3, 9, 15, 21, 27, 34, 40, 46, 52, 58]] = False
+    made = []
+    for probe in choose_probes(visible, days):
+        if probe.whole:
+            others = np.delete(days, [probe.frame, *probe.beside, 3, 9, 15, 21, 27, 34, 40, 46, 52, 58])
+            earlier, later = others[others < days[probe.frame]], others[others > days[probe.frame]]
+            if len(earlier) and len(later):
+                made.append(later[0] - earlier[-1])
+    assert set(made) <= {10, 15, 45, 80, 120}
+    assert made.count(80) == pytest.approx(made.count(10), abs=10)
 
 
 @pytest.mark.parametrize("partly", [(), (2, 7)])
@@ -166,10 +180,9 @@ def test_gaps_are_as_near_to_the_wanted_length_as_the_dates_allow(partly: tuple[
         assert abs(min(later) - after) == min(abs(day - 40 - after) for day in shown if day > 40)
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_series_without_gaps_is_tried_on_single_dates(whole):
+def test_a_series_without_gaps_is_tried_on_single_dates():
     visible, days = often_clear(list(range(0, 100, 5)), hidden=[])
-    assert gap_lengths(visible, days, whole=whole) == []
+    assert gap_lengths(visible, days) == []
     assert all(probe.beside == () for probe in choose_probes(visible, days))
 
 

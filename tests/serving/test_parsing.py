@@ -86,9 +86,10 @@ def bomb() -> bytes:
             band.dims[axis].attach_scale(file[name])
         file["time"].attrs["units"] = "days since 1970-01-01"
         file["time"][...] = [10_000, 10_005]
-        packer, zeros = zlib.compressobj(1), bytes(1 << 24)
-        packed = b"".join([packer.compress(zeros) for _ in range(128)]) + packer.flush()
-        band.id.write_direct_chunk((0, 0, 0), packed)
+        packer = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+        zeros = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)  # may stand any number of times
+        checksum = ((128 << 24) % 65521) << 16 | 1
+        band.id.write_direct_chunk((0, 0, 0), b"\x78\x01" + 128 * zeros + b"\x03\x00" + checksum.to_bytes(4))
     return buffer.getvalue()
 
 

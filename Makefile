@@ -13,8 +13,8 @@ FAST := not ray and not cluster and not s3 and not slow
 # On two processes; tests/conftest.py says which tests stay together, and in which order they begin.
 TWO := -n 2 --dist loadscope --no-loadscope-reorder
 BIN := $(VENV)/bin
-# Beside each other and beside servers, so with one thread each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Beside each other and beside servers, so with one thread each; where a test has two, the one that waits does not spin.
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 PIP_INSTALL := $(BIN)/python -m pip install -c constraints.txt
 
 # A stamp says which pyproject.toml and constraints.txt an environment was made from.

@@ -1,8 +1,9 @@
 """Parses untrusted files in child processes.
 
 A crafted NetCDF or GeoTIFF file can crash the libraries that read it, keep them busy forever or exhaust the memory.
-`python -m serving.parser_process SOCKET` therefore listens on a Unix socket and forks a child for every connection. The
-child reads files from its connection, one after another, each under limits on memory and on time, and answers them.
+`python -m serving.parser_process DESCRIPTOR` therefore forks a child for every connection that it receives through the
+socket of this descriptor, one end of a pair whose other end only the service has. The child reads files from its
+connection, one after another, each under limits on memory and on time, and answers them.
 
 A message is the length of a JSON header, the header, and the bytes that the header announces. Nothing is pickled.
 """
@@ -13,12 +14,10 @@ import gc
 import json
 import os
 import resource
-import shutil
 import signal
-import socketserver
+import socket
 import struct
 import sys
-import threading
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -119,72 +118,60 @@ def series_message(series: TileSeries) -> tuple[str, list[NDArray[Any]]]:
     return json.dumps(header), [np.ascontiguousarray(one) for one in arrays]
 
 
-class Child(socketserver.StreamRequestHandler):
-    """Answers one task after another."""
-
-    def handle(self) -> None:
-        """Says which process this is, then parses until the other side closes the connection, or a file is refused:
-        the libraries may be in any state after a damaged one."""
-        gc.freeze()  # a collection would touch, and thereby copy, the memory shared with the parent
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-        write_message(self.wfile, str(os.getpid()))  # type: ignore[arg-type]
-        refused = False
-        while not refused:
-            task = Task.model_validate_json(read_header(self.rfile))  # type: ignore[arg-type]
-            self._limit(task)
-            refused = not self._answer(task, read_exactly(self.rfile, task.size))  # type: ignore[arg-type]
-            signal.alarm(0)
-
-    def _limit(self, task: Task) -> None:
-        """Sets the limits for one file, below those that hold for the process as long as it lives."""
-        resource.setrlimit(resource.RLIMIT_AS, (task.memory(task.size), task.memory(task.largest)))
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        seconds = int(used.ru_utime + used.ru_stime) + task.seconds
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, MAX_FILES * task.seconds + 1))
-        signal.alarm(task.seconds)  # kills the process after this much wall-clock time
-
-    def _answer(self, task: Task, content: bytes) -> bool:
-        """Sends the series, or an error message; returns whether it was a series."""
-        try:
-            series = DECODERS[task.kind](content, task.name, task.limits)
-        except UserError as error:
-            told = {"error": str(error), "too_large": isinstance(error, TooLarge)}
-            write_message(self.wfile, json.dumps(told))  # type: ignore[arg-type]
-            return False
-        except MemoryError:
-            told = {"error": f"{task.name}: needs too much memory to read"}
-            write_message(self.wfile, json.dumps(told))  # type: ignore[arg-type]
-            return False
-        header, arrays = series_message(series)
-        write_message(self.wfile, header, *arrays)  # type: ignore[arg-type]
-        return True
+def answer_tasks(stream: BinaryIO) -> None:
+    """Says which process this is, then parses until the other side closes the connection, or a file is refused: the
+    libraries may be in any state after a damaged one."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
+    write_message(stream, str(os.getpid()))
+    refused = False
+    while not refused:
+        task = Task.model_validate_json(read_header(stream))
+        _limit(task)
+        refused = not _answer(stream, task, read_exactly(stream, task.size))
+        signal.alarm(0)
 
 
-class Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
-    """A server that forks a process for every connection."""
+def _limit(task: Task) -> None:
+    """Sets the limits for one file, below those that hold for the process as long as it lives."""
+    resource.setrlimit(resource.RLIMIT_AS, (task.memory(task.size), task.memory(task.largest)))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + task.seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, MAX_FILES * task.seconds + 1))
+    signal.alarm(task.seconds)  # kills the process after this much wall-clock time
 
-    max_children = 64
-    request_queue_size = 128
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Does nothing: the client sees the connection close and reports the error."""
+def _answer(stream: BinaryIO, task: Task, content: bytes) -> bool:
+    """Sends the series, or an error message; returns whether it was a series."""
+    try:
+        series = DECODERS[task.kind](content, task.name, task.limits)
+    except UserError as error:
+        write_message(stream, json.dumps({"error": str(error), "too_large": isinstance(error, TooLarge)}))
+        return False
+    except MemoryError:
+        write_message(stream, json.dumps({"error": f"{task.name}: needs too much memory to read"}))
+        return False
+    header, arrays = series_message(series)
+    write_message(stream, header, *arrays)
+    return True
 
 
-def main() -> int:
-    """Serves until standard input closes, which happens however the parent process ends."""
-    path = sys.argv[1]
-    os.umask(0o077)
-    with open(os.devnull, "w") as null:
-        os.dup2(null.fileno(), 2)  # the libraries report damaged files on standard error
-    server = Server(path, Child)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    print("ready", flush=True)
-    sys.stdin.buffer.read()
-    shutil.rmtree(os.path.dirname(path), ignore_errors=True)
-    return 0
+def main() -> None:
+    """Serves until the service closes its end of the socket, which happens however the service ends."""
+    service = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how a child ended, so none becomes a zombie
+    gc.freeze()  # a collection in a child would touch, and thereby copy, the memory shared with this process
+    service.send(b"ready")
+    while received := socket.recv_fds(service, 1, 1)[1]:
+        with socket.socket(fileno=received[0]) as connection:
+            if os.fork() == 0:
+                service.close()  # otherwise a file that takes over this process could take others' connections
+                try:
+                    answer_tasks(connection.makefile("rwb"))  # type: ignore[arg-type]
+                finally:
+                    os._exit(0)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

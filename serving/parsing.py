@@ -10,8 +10,6 @@ import select
 import socket
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import numpy as np
@@ -25,9 +23,6 @@ from restore_dit.series import Acquisitions, Georeference, TileSeries
 from restore_dit.threads import ONE_THREAD
 from serving.config import AT_ONCE
 from serving.parser_process import MAX_FILES, Task, read_exactly, read_header, write_message
-
-FOLDER_PREFIX = "restore-dit-parser-"
-"""Prefix of the temporary folders that hold the sockets of parser processes."""
 
 # A file that is read without complaint may still leave something behind in its process: memory that a library never
 # frees, a changed global setting, or, if it exploits a bug, code that waits for the next caller's file. So no process
@@ -58,11 +53,12 @@ class _Answer(BaseModel):
 
 
 class _Child:
-    """A parser process, ready for its first file."""
+    """A parser process, ready for its first file, forked by the parent at the other end of `parent`."""
 
-    def __init__(self, path: str) -> None:
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.connect(path)
+    def __init__(self, parent: socket.socket) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(parent, [b"\0"], [theirs.fileno()])
         self._stream: BinaryIO = self._socket.makefile("rwb")  # type: ignore[assignment]
         self._process = psutil.Process(int(read_header(self._stream)))
         self._files = 0
@@ -144,8 +140,8 @@ class Parser:
         self, limits: SeriesLimits, seconds: int = 60, largest: int = 512_000_000, at_once: int = AT_ONCE
     ) -> None:
         self.limits, self.seconds, self.largest = limits, seconds, largest
-        self._path = ""
-        self._parent: subprocess.Popen[str] | None = None
+        self._parent: subprocess.Popen[bytes] | None = None
+        self._to_parent: socket.socket
         self._idle: list[_Child] = []
         self._starting = asyncio.Lock()
         self._room = asyncio.Semaphore(at_once)
@@ -187,31 +183,30 @@ class Parser:
             child.end()
         async with self._starting:
             if self._parent is None or self._parent.poll() is not None:
-                self._parent, self._path = await asyncio.to_thread(self._start)
-        return await asyncio.to_thread(_Child, self._path)
+                self._parent, self._to_parent = await asyncio.to_thread(self._start)
+        return await asyncio.to_thread(_Child, self._to_parent)
 
-    def _start(self) -> tuple[subprocess.Popen[str], str]:
-        path = str(Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX)) / "socket")  # the process removes it
-        process = subprocess.Popen(
-            [sys.executable, "-m", "serving.parser_process", path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=_without_secrets() | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != "ready":
-            process.kill()
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "serving.parser_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # the libraries report damaged files there
+                env=_without_secrets() | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        if not ours.recv(16):
             raise RuntimeError("the parser process does not start")
-        return process, path
+        return process, ours
 
     def close(self) -> None:
         """Stops the processes."""
         while self._idle:
             self._idle.pop().end()
-        if self._parent is not None and self._parent.stdin is not None:
-            self._parent.stdin.close()
+        if self._parent is not None:
+            self._to_parent.close()
             self._parent.wait(timeout=10)
 
 

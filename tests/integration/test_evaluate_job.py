@@ -2,7 +2,7 @@
 
 import pytest
 
-from restore_dit.config.jobs import EvaluationConfig
+from restore_dit.config.jobs import EvaluationConfig, SamplingConfig
 from restore_dit.evaluation.evaluate import evaluate
 from restore_dit.evaluation.report import to_csv
 from restore_dit.model.denoiser import Denoiser
@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
 def test_two_actors_score_as_one_process(small_run, small_store, tmp_path):
     model = str(tmp_path / "model")
     save_model(model, small_run, Denoiser(small_run.model).state_dict(), set_up(small_run).normalisation, {})
-    config = EvaluationConfig(model=model, store=small_store.uri, part="all", tiles=3, figures=1)
+    one_step = SamplingConfig(steps=1)
+    config = EvaluationConfig(model=model, store=small_store.uri, part="all", tiles=3, figures=1, sampling=one_step)
     here = evaluate(config.model_copy(update={"output": str(tmp_path / "here")}))
     there = evaluate(config.model_copy(update={"output": str(tmp_path / "there"), "workers": 2}))
     assert to_csv(there) == to_csv(here)

@@ -20,6 +20,7 @@ import restore_dit
 from restore_dit.cli import main
 from restore_dit.client import Job, LocalClient
 from restore_dit.data.exchange import geotiff_archive, netcdf
+from restore_dit.data.store.tile_store import TileStoreWriter
 from restore_dit.errors import UserError
 from restore_dit.reconstruction.model_directory import load_model
 from restore_dit.series import NO_DATA, Acquisitions, TileSeries
@@ -106,17 +107,21 @@ def test_what_is_observed_on_no_date_is_marked_and_nothing_at_all_refused(servic
             ask(hidden)
 
 
-def test_every_door_gives_the_same_intervals(service, small_store, tmp_path):
+def test_every_door_gives_the_same_intervals(service, tmp_path):
     """The shipped model, calibrated on the series: `fill`, the job and the endpoint."""
-    (tile_id, *_), asked = small_store.tile_ids, f"model={SHIPPED}&outputs=reflectance,uncertainty"
-    content = netcdf.encode(small_store.load(tile_id).series())
+    small, store = simulated(0, 12, 16, 120), tmp_path / "store"
+    asked = f"model={SHIPPED}&outputs=reflectance,uncertainty"
+    writer = TileStoreWriter(store, source="test")
+    writer.add(small)
+    writer.commit()
+    content = netcdf.encode(small)
     (tmp_path / "endpoint.nc").write_bytes(service.ann.fetch("POST", f"/v1/reconstructions?{asked}", content)[1])
-    assert main(["reconstruct", small_store.uri, str(tmp_path / "job"), f"tiles=[{tile_id}]", "format=netcdf"]) == 0
+    assert main(["reconstruct", str(store), str(tmp_path / "job"), "format=netcdf"]) == 0
     with xarray.open_dataset(io.BytesIO(content), engine="h5netcdf") as dataset:
         filled = restore_dit.fill(dataset.load())
     gaps = filled["gap_mask"].values
     assert 0 < gaps.mean() < 1
-    for path in (tmp_path / "endpoint.nc", tmp_path / "job" / f"{tile_id}.nc"):
+    for path in (tmp_path / "endpoint.nc", tmp_path / "job" / f"{small.tile_id}.nc"):
         with xarray.open_dataset(path, engine="h5netcdf") as found:
             for level in (50, 80, 95):
                 assert float(found.attrs[f"INTERVAL_{level}"]) == float(filled.attrs[f"interval_{level}"]) > 0

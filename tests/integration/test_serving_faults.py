@@ -18,6 +18,7 @@ from ray import serve
 
 from restore_dit.client import LocalClient
 from restore_dit.data.exchange import netcdf
+from restore_dit.series import TileSeries
 from serving.app import NAME
 from serving.records import State
 from tests.serving.running_service import ANN, replica_processes, running_service, save, simulated
@@ -61,16 +62,31 @@ def test_a_job_outlives_the_service(service, models):
     assert np.abs(found.optical.values.astype(int) - expected.series.optical.values).max() <= 1
 
 
+OF_JOBS = {"steps": 20, "seed": 9}
+"""How the series of the jobs under load is filled."""
+
+
+@pytest.fixture(scope="module")
+def of_job() -> TileSeries:
+    """The series of the jobs under load."""
+    return simulated(7, 40, 40, 60)
+
+
+@pytest.fixture(scope="module")
+def expected(models, of_job) -> np.ndarray:
+    """The result of each of these jobs, as this process computes it."""
+    return LocalClient(str(models / "small")).reconstruct(of_job, **OF_JOBS).series.optical.values
+
+
 class Load:
     """Clients that ask again as soon as they have an answer, and a job after the other, each with the same seed."""
 
-    def __init__(self, service, clients: int = 4) -> None:
-        self.service = service
+    def __init__(self, service, of_job: TileSeries, clients: int = 4) -> None:
+        self.service, self.of_job = service, of_job
         self.answers: Counter[int | str] = Counter()
         self.wrong: list[str] = []
         self.results: list[np.ndarray] = []
         """Reflectance of each job, in steps of 1e-4."""
-        self.of_job = simulated(7, 40, 40, 60)
         self._content = netcdf.encode(simulated(1, 16, 16, 40))
         self._over = threading.Event()
         work = [self._ask] * clients + [self._submit]
@@ -116,7 +132,7 @@ class Load:
     def _submit(self) -> None:
         while not self._over.is_set():
             try:
-                state = self.service.ann.submit(self.of_job, steps=20, seed=9).wait()
+                state = self.service.ann.submit(self.of_job, **OF_JOBS).wait()
                 link = next(link for name, link in state["files"].items() if name.endswith(".nc"))
                 found = netcdf.decode(self.service.ann.fetch("GET", link)[1], "answer")
                 self.results.append(found.optical.values.astype(int))
@@ -125,9 +141,9 @@ class Load:
 
 
 @pytest.mark.parametrize("name", ["Sampler", "Reconstructor", "JobManager", "Api"])
-def test_requests_and_jobs_under_load_outlive_a_killed_process(service, models, name):
+def test_requests_and_jobs_under_load_outlive_a_killed_process(service, of_job, expected, name):
     """SIGKILL: every request gets its answer, or is told when to ask again, and jobs end with the right result."""
-    with Load(service) as load:
+    with Load(service, of_job) as load:
         (killed,) = replica_processes(name)
         os.kill(killed, signal.SIGKILL)
         deadline = time.monotonic() + 90
@@ -137,15 +153,14 @@ def test_requests_and_jobs_under_load_outlive_a_killed_process(service, models, 
         load.wait_for(10)
     print(name, dict(load.answers), len(load.results))
     assert load.wrong == []
-    expected = LocalClient(str(models / "small")).reconstruct(load.of_job, steps=20, seed=9)
     assert load.results
     for found in load.results:
-        assert np.abs(found - expected.series.optical.values).max() <= 1
+        assert np.abs(found - expected).max() <= 1
 
 
-def test_another_model_takes_over_without_a_failed_request(service, models):
+def test_another_model_takes_over_without_a_failed_request(service, models, of_job):
     """To another model and bfloat16, and back. What is answered is what this process says in bfloat16."""
-    with Load(service) as load:
+    with Load(service, of_job) as load:
         service.run("default_model=smaller", "precision=bf16")
         assert service.ask("GET", "/readyz")[1]["model"] == "smaller"
         load.wait_for(10)

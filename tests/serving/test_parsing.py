@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import random
+import subprocess
+import sys
 import time
 import zlib
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -82,9 +86,10 @@ def bomb() -> bytes:
             band.dims[axis].attach_scale(file[name])
         file["time"].attrs["units"] = "days since 1970-01-01"
         file["time"][...] = [10_000, 10_005]
-        packer, zeros = zlib.compressobj(1), bytes(1 << 24)
-        packed = b"".join([packer.compress(zeros) for _ in range(128)]) + packer.flush()
-        band.id.write_direct_chunk((0, 0, 0), packed)
+        packer = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+        zeros = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)  # may stand any number of times
+        checksum = ((128 << 24) % 65521) << 16 | 1
+        band.id.write_direct_chunk((0, 0, 0), b"\x78\x01" + 128 * zeros + b"\x03\x00" + checksum.to_bytes(4))
     return buffer.getvalue()
 
 
@@ -143,7 +148,7 @@ def test_a_process_reads_one_file_after_another_until_it_refuses_one(series):
             with pytest.raises(UserError):
                 await parser.parse(content[:900], "netcdf", "upload")
             assert parser._idle == []
-            assert ends(child)
+            assert ends(child._process)
         finally:
             parser.close()
 
@@ -164,7 +169,7 @@ def test_a_process_that_has_read_much_or_grown_is_replaced(series, monkeypatch, 
                 seen.append(parser._idle[0])
             assert len(set(map(id, seen))) == (3 if limit == "MAX_FILES" else 5)
             before, latest = seen[:-1], seen[-1]
-            assert [child for child in before if child is not latest and not ends(child)] == []
+            assert [child for child in before if child is not latest and not ends(child._process)] == []
             assert latest._process.is_running()
         finally:
             parser.close()
@@ -172,12 +177,12 @@ def test_a_process_that_has_read_much_or_grown_is_replaced(series, monkeypatch, 
     asyncio.run(run())
 
 
-def ends(child: parsing._Child) -> bool:
-    """Whether its process has been killed: that takes a moment."""
+def ends(process: psutil.Process) -> bool:
+    """Whether it has been killed, or ended: that takes a moment."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         try:
-            if child._process.status() == psutil.STATUS_ZOMBIE:
+            if process.status() == psutil.STATUS_ZOMBIE:
                 return True
         except psutil.NoSuchProcess:
             return True
@@ -230,3 +235,85 @@ def test_the_process_is_begun_anew_when_it_has_ended(series):
             parser.close()
 
     asyncio.run(run())
+
+
+def test_there_are_never_more_processes_than_files_at_once_and_none_is_left_when_they_end(series):
+    async def run() -> None:
+        parser = Parser(SeriesLimits(), at_once=2)
+        content = netcdf.encode(series)
+        try:
+            await asyncio.gather(*(parser.parse(content, "netcdf", "upload") for _ in range(6)))
+            parent = psutil.Process(parser._parent.pid)
+            children = parent.children()
+            assert len(children) == 2
+            assert set(children) == {child._process for child in parser._idle}
+            for _ in range(2):
+                with pytest.raises(UserError):
+                    await parser.parse(content[:900], "netcdf", "upload")
+            deadline = time.monotonic() + 10
+            while parent.children() and time.monotonic() < deadline:  # zombies are listed too
+                time.sleep(0.02)
+            assert parent.children() == []
+        finally:
+            parser.close()
+
+    asyncio.run(run())
+
+
+def test_a_process_cannot_reach_the_connections_of_others(series):
+    """Of sockets it has its own connection, not the one on which its parent receives those of others."""
+
+    async def run() -> None:
+        parser = Parser(SeriesLimits(), at_once=2)
+        content = netcdf.encode(series)
+        try:
+            await asyncio.gather(*(parser.parse(content, "netcdf", "upload") for _ in range(2)))
+            parent = sockets(parser._parent.pid)
+            children = [sockets(child._process.pid) for child in parser._idle]
+            assert [len(found) for found in (parent, *children)] == [1, 1, 1]
+            assert len(parent.union(*children)) == 3
+        finally:
+            parser.close()
+
+    asyncio.run(run())
+
+
+def sockets(process: int) -> set[str]:
+    """The sockets that a process has open, by the kernel's names for them."""
+    found = set()
+    for descriptor in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(os.readlink(descriptor))
+    return {name for name in found if name.startswith("socket:")}
+
+
+SERVICE = """
+import asyncio, sys, time
+from restore_dit.data.exchange.limits import SeriesLimits
+from serving.parsing import Parser
+
+parser = Parser(SeriesLimits())
+asyncio.run(parser.parse(sys.stdin.buffer.read(), "netcdf", "upload"))
+print("parsed", flush=True)
+time.sleep(100)
+"""
+
+
+def test_nothing_is_left_of_a_service_that_is_killed(series, tmp_path):
+    """Neither a process nor a file, though nothing could tidy up."""
+    folders = {name: str(tmp_path) for name in ("TMPDIR", "TEMP", "TMP")}
+    paths = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    service = subprocess.Popen(
+        [sys.executable, "-c", SERVICE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | folders | paths
+    )
+    with service:
+        try:
+            service.stdin.write(netcdf.encode(series))
+            service.stdin.close()
+            assert service.stdout.readline() == b"parsed\n"
+            processes = psutil.Process(service.pid).children(recursive=True)
+        finally:
+            service.kill()
+    assert len(processes) == 2
+    assert [process for process in processes if not ends(process)] == []
+    assert list(tmp_path.iterdir()) == []

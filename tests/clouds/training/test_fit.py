@@ -1,5 +1,6 @@
 """The training as a whole: what it leaves, that stopping changes nothing, that it learns, and what it refuses."""
 
+import itertools
 import json
 import math
 import re
@@ -70,9 +71,13 @@ class Whole:
     result: CloudRunResult
 
 
+EVERY_FRAME = {"every": 4, "frames": 10_000}
+"""A validation on all that is held out."""
+
+
 @pytest.fixture(scope="module")
 def whole(training) -> Whole:
-    config, reports = training(), []
+    config, reports = training(validation=EVERY_FRAME), []
     return Whole(config, reports, train(config, reports.append))
 
 
@@ -105,29 +110,35 @@ def test_what_a_training_leaves(whole):
         train(config)
 
 
-def test_masks_of_the_model_are_those_that_were_scored(training, cloud_store):
-    config = training(steps=4, validation={"every": 4, "frames": 10_000})
-    result = train(config)
-    held_out = open_labelled_stores(config)[0].validation
-    detector = load_detector(DetectionConfig(method="network", weights=config.output))
+def test_masks_of_the_model_are_those_that_were_scored(whole, cloud_store):
+    held_out = open_labelled_stores(whole.config)[0].validation
+    detector = load_detector(DetectionConfig(method="network", weights=whole.config.output))
     counts = scores.no_counts()
     for tile_id in held_out:
         series = cloud_store.load(tile_id).series()
         (masks,) = detector.detect([series])
         counts += scores.confusion_counts(series.clouds, masks)
-    np.testing.assert_allclose(counts, result.counts["sim"], atol=counts.sum() / 1000)
+    np.testing.assert_allclose(counts, whole.result.counts["sim"], atol=counts.sum() / 1000)
 
 
-@pytest.mark.parametrize("stop_after", [pytest.param(1, marks=pytest.mark.slow), 5])
-def test_stopped_and_resumed_is_the_same_training(training, whole, stop_after):
-    stopped = training()
-    steps = []
-    result = train(stopped, stop=lambda: bool(steps.append(1)) or len(steps) == stop_after)
-    assert (result.finished, result.step) == (False, stop_after)
-    assert not Path(stopped.output, "model.safetensors").exists()
+def after(steps: int) -> Callable[[], bool]:
+    """What stops a training after so many steps."""
+    asked = itertools.count(1)
+    return lambda: next(asked) == steps
+
+
+def test_stopped_twice_and_resumed_is_the_same_training(training, whole):
+    """Before the first validation and the first state that is due, and after them."""
+    stopped = training(validation=EVERY_FRAME)
+    for begin, end in ((0, 1), (1, 5)):
+        reports = []
+        result = train(stopped, reports.append, after(end - begin))
+        assert (reports[0].step, reports[0].total_steps) == (begin, 8)
+        assert (result.finished, result.step) == (False, end)
+        assert not Path(stopped.output, "model.safetensors").exists()
     reports = []
     result = train(stopped, reports.append)
-    assert (reports[0].step, reports[0].total_steps) == (stop_after, 8)
+    assert (reports[0].step, reports[0].total_steps) == (5, 8)
     np.testing.assert_array_equal(result.counts["sim"], whole.result.counts["sim"])
     found = weights(stopped)
     for name, value in weights(whole.config).items():
@@ -262,15 +273,12 @@ def test_a_state_of_an_earlier_version_is_refused_and_left_alone(training):
     assert [path.name for path in Path(config.output).iterdir()] == ["state"]
 
 
-@pytest.mark.parametrize(
-    ("change", "facts"),
-    [({"loss": {"dice": 0.5}}, ["loss.dice=0.0", 0.5]), ({"seed": 3}, ["seed=0", 3])],
-)
-def test_another_configuration_is_refused_by_its_key(training, change, facts):
+def test_another_configuration_is_refused_by_its_key(training):
     config = training(steps=2)
     train(config, stop=lambda: True)
-    with refused(config.output, *facts):
-        train(CloudTrainingConfig.model_validate(config.model_dump() | change))
+    for change, facts in (({"loss": {"dice": 0.5}}, ["loss.dice=0.0", 0.5]), ({"seed": 3}, ["seed=0", 3])):
+        with refused(config.output, *facts):
+            train(CloudTrainingConfig.model_validate(config.model_dump() | change))
 
 
 def test_how_it_runs_may_change_and_other_stores_may_not(training, tmp_path, cloud_store):

@@ -17,9 +17,9 @@ from scipy.special import expit
 from restore_dit.model.interpolation import interpolate_from_other_dates
 
 _HALF_WEIGHT, _POWER = 0.11, 6
-"""The departure at which answer and interpolation have equal weights, and how steeply the weight rises with it. With
-less than 0.11, more than 15 % of 96 hidden dates of 32 simulated tiles are worse than interpolation (25 % without
-weights, 14 % with these, which cost 0.08 dB)."""
+"""The departure at which answer and interpolation have equal weights, and how steeply the weight rises with it. Of
+128 hidden dates of 32 simulated tiles, 25 % are worse than interpolation without weights, 16 % with these, which cost
+0.05 dB; with 0.15, 12 % are, at 0.11 dB."""
 
 _REACH = 16.0
 """Standard deviation in pixels of the Gaussian window over which departures are averaged."""

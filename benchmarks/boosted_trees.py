@@ -37,6 +37,9 @@ ROUNDS = 150
 SIDE = 16
 """Side length of an example in pixels; tiles have twice that, so that some examples can be averaged to 20 m pixels."""
 
+CERTAIN = 1e-4
+"""Standard deviation of all answers: so small that linear interpolation never takes their place."""
+
 VALUES_AN_EXAMPLE = 100
 """Random hidden pixel-dates used per example; more would be redundant, because neighbours are similar."""
 
@@ -72,8 +75,8 @@ class BoostedTrees(PixelDenoiser):
 
     @torch.no_grad()
     def estimate(self, noisy: Tensor, step: Tensor, conditioning: Conditioning) -> Estimate:
-        """Mean and a deviation of 1, [B, T, C, H, W]. Where nothing is hidden, the mean is the kriged value, which is
-        never used."""
+        """Mean and `CERTAIN`, [B, T, C, H, W]. Where nothing is hidden, the mean is the kriged value, which is never
+        used."""
         inputs, kriged = inputs_and_kriging(self, conditioning)
         gaps, bands = conditioning.gap_mask, conditioning.band_mask
         assert gaps is not None
@@ -86,7 +89,7 @@ class BoostedTrees(PixelDenoiser):
                 added = torch.from_numpy(self.boosters[band].predict(rows)).to(mean.dtype)
                 mean[index, :, :, band][hidden[index]] += added
         mean = mean.clamp(-1, 1).permute(0, 2, 3, 1).reshape(noisy.shape)
-        return Estimate(mean, torch.ones_like(mean))
+        return Estimate(mean, torch.full_like(mean, CERTAIN))
 
 
 def fit_trees(folder: Path, tiles: int, seed: int) -> FittedTrees:

@@ -44,6 +44,8 @@ def private_uses(source: str) -> Iterator[tuple[int, str]]:
         match node:
             case ast.Attribute(value=ast.Name(id="torch"), attr=attr) if attr.startswith("_foreach_"):
                 pass  # torch's own
+            case ast.Attribute(value=ast.Name(id="os"), attr="_exit"):
+                pass  # documented, for the children of a fork
             case ast.Attribute(value=value, attr=attr) if _hidden(attr) and not _is_own(value):
                 yield node.lineno, ast.unparse(node)
             case ast.Attribute(ctx=ast.Store()) if ast.unparse(node).partition(".")[0] in imported:

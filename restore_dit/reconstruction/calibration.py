@@ -201,7 +201,8 @@ def calibrate(comparisons: Sequence[Comparison]) -> SeriesCalibration | None:
 def _weighed(one: Comparison, network_scale: float) -> Comparison:
     """The comparison with the answer weighed by its departures, as it is where gaps are filled."""
     departure = departures(one.answer, one.deviation * np.float32(network_scale), one.linear, axis=0).mean()
-    return one._replace(answer=one.linear + weight_of(departure) * (one.answer - one.linear))
+    answer = one.linear + weight_of(departure) * (one.answer - one.linear)
+    return Comparison(one.whole, one.truth, answer, one.deviation, one.linear)
 
 
 def _scale(errors: Sequence[NDArray[np.float64]]) -> float:

@@ -156,7 +156,10 @@ def reconstruct_with_deviation(
         return stored_to_published_scale(values, model.normalisation.optical_ceiling)
 
     def linear(
-        place: SpatialTile, shown: NDArray[np.bool_], pixels: NDArray[np.int64] | None, left_out: int | None
+        place: SpatialTile,
+        shown: NDArray[np.bool_],
+        pixels: NDArray[np.int64] | None = None,
+        left_out: int | None = None,
     ) -> NDArray[np.float32]:
         values = _cut(series, place).optical.values[frames][:, order]
         if pixels is not None:
@@ -196,7 +199,7 @@ def blend_with_linear(
     deviation: NDArray[np.float32],
     calibration: SeriesCalibration | None,
     hidden: NDArray[np.bool_],
-    linear: Callable[[SpatialTile, NDArray[np.bool_], None, None], NDArray[np.float32]],
+    linear: Callable[[SpatialTile, NDArray[np.bool_]], NDArray[np.float32]],
     strips: Sequence[SpatialTile],
 ) -> float:
     """Weighs the answer against linear interpolation, by its departures from it and by the calibration, and rescales
@@ -207,12 +210,11 @@ def blend_with_linear(
     Returns:
         The mean weight of linear interpolation in the changed values that its departures gave it.
     """
-
     fillable = hidden & ~hidden.all(axis=0)
     departure = np.empty(hidden.shape, np.float32)
     for strip in strips:
         here = (slice(None), slice(None), strip.rows)
-        interpolated = linear(strip, ~hidden[:, strip.rows], None, None)
+        interpolated = linear(strip, ~hidden[:, strip.rows])
         departure[:, strip.rows] = departures(values[here], deviation[here], interpolated, axis=1)
     if calibration is not None:
         departure /= np.float32(calibration.network_scale**2)
@@ -224,7 +226,7 @@ def blend_with_linear(
         if calibration is not None and beside is not None:
             share = share * calibration.share_at(beside[:, strip.rows])
             deviation[here] *= calibration.scale_at(beside[:, strip.rows])
-        blended = linear(strip, ~hidden[:, strip.rows], None, None)
+        blended = linear(strip, ~hidden[:, strip.rows])
         blended += share * (values[here] - blended)
         np.copyto(values[here], blended, where=fillable[:, None, strip.rows])
     return float(1 - weights[:, 0][fillable].mean()) if fillable.any() else 0.0

@@ -73,7 +73,7 @@ class Series:
         values, deviation = self.answer.copy(), self.deviation.copy()
         strips = [SpatialTile(row, 0, side, SIDE) for row in range(0, SIDE, side)]
 
-        def linear(strip: SpatialTile, shown: np.ndarray, pixels: None, left_out: None) -> np.ndarray:
+        def linear(strip: SpatialTile, shown: np.ndarray) -> np.ndarray:
             observed = np.where(self.hidden[:, None], np.float32(9), self.truth)[:, :, strip.rows]
             return interpolate(observed, shown, self.days)
 

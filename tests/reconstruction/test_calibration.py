@@ -179,8 +179,13 @@ def test_the_result_says_what_was_found(pixels_run, series):
     assert widths == sorted(widths)
     assert widths[1] == pytest.approx(1.2816, abs=1e-3)
     assert "INTERVAL_50" not in provenance(wrong, "wrong", options, filled._replace(calibration=None))
+    right = pixels_model(pixels_run, wrong_by=0)  # kriging, near linear interpolation
+    kept = [float(said["LINEAR_KEPT"]), fill_gaps(right, series, options).linear_share]
+    assert 0 <= kept[0] < 0.1 < kept[1] <= 1
     # In several steps the network is asked for samples, of which no mean is taken.
-    assert fill_gaps(wrong, series, SamplingOptions(steps=3)).calibration is None
+    sampled = fill_gaps(wrong, series, SamplingOptions(steps=3))
+    assert sampled.calibration is None
+    assert sampled.linear_share is None
 
 
 def test_chosen_pixels_are_filled_as_in_the_whole_window_and_alone_as_in_a_batch(pixels_run, series):

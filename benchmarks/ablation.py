@@ -34,6 +34,7 @@ from restore_dit.data.loader import tile_reader
 from restore_dit.data.runner import run
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.diffusion import objective
+from restore_dit.errors import UserError
 from restore_dit.evaluation.evaluate import TileEvaluator, summarise, tiles_to_score
 from restore_dit.evaluation.protocols import MODEL_NAME, data_of
 from restore_dit.model import pixel_denoiser
@@ -135,17 +136,20 @@ def train(name: str, seed: int, given: argparse.Namespace, folder: Path) -> Trai
     trained again."""
     run_name = f"{re.sub('[^a-z]+', '-', name.lower())}-{seed}"
     record = folder / run_name / "trained.json"
-    if record.exists():
-        return Trained(**json.loads(record.read_text()))
     settings = [
         f"data.store={given.store}", f"output={folder}", f"name={run_name}", f"seed={seed}",
         f"training.epochs={given.epochs}", "training.validate_every=100000", "training.save_every=100000",
         *given.settings, *PARTS[name].settings,
     ]  # fmt: skip
+    if record.exists():
+        found = json.loads(record.read_text())
+        if found.pop("settings") != settings:
+            raise UserError(f"{record.parent}: was trained with other settings; use another --folder", status=2)
+        return Trained(**found)
     begin = time.perf_counter()
     result = run_training(load("default", settings), Console(file=io.StringIO()))
     trained = Trained(result.model, time.perf_counter() - begin, result.step)
-    record.write_text(json.dumps(trained._asdict()))
+    record.write_text(json.dumps(trained._asdict() | {"settings": settings}))
     return trained
 
 
@@ -200,4 +204,7 @@ def _line(row: dict[str, Any], complete: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"{error}")

@@ -12,6 +12,7 @@ from restore_dit.config.simulation import SimulationConfig
 from restore_dit.data.simulation import simulate_tiles
 from restore_dit.data.store.tile_store import TileStoreWriter
 from restore_dit.diffusion import objective
+from restore_dit.errors import UserError
 from restore_dit.model import pixel_denoiser
 from tests.model.test_pixel_denoiser import told
 
@@ -74,6 +75,8 @@ def test_a_table_of_two_rows(tmp_path, capsys):
     found = json.loads(line)
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out.strip().splitlines()[-1]) == found, "the same networks, to the second"
+    with pytest.raises(UserError, match="other settings"):
+        main([*words, "data.gain=0.1"])
     assert [row["without"] for row in found["rows"]] == ["nothing", "radar"]
     for row in found["rows"]:
         (run,) = row["runs"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import isqrt
 
 import numpy as np
@@ -19,7 +20,11 @@ MISTAKEN_SHARE = 0.25
 masks are sound, they hide a pixel on 4 to 7 % of these dates on average, and none on more than 27 % (four sites)."""
 
 _MOSTLY_CLEAR, _MIN_DATES = 0.5, 8
-"""Maximum hidden share of a mostly clear date, and minimum number of such dates for any pixel to count as mistaken."""
+"""Maximum hidden share of a mostly clear date, and minimum number of such dates for `MISTAKEN_SHARE` to apply."""
+
+_HARDLY_HIDDEN = 0.25
+"""Maximum hidden share of the dates on which a pixel that is flagged twice in succession counts as mistaken ground. Of
+two masks with more clouds than that, many pixels would be under both by chance."""
 
 _REACH = SMALLEST_CLOUD - 1
 
@@ -29,7 +34,7 @@ def hidden_pixels(
 ) -> NDArray[np.bool_]:
     """Where masks uint8 [..., H, W] are not clear, or within `dilation` pixels of a piece of cloud or shadow that
     contains a square of `SMALLEST_CLOUD` pixels. Neither areas without data, which have exact borders, nor the pixels
-    `mistaken` [H, W] for cloud or shadow are dilated."""
+    `mistaken` [..., H, W] for cloud or shadow are dilated."""
     hidden = clouds != CLEAR
     if not dilation:
         return hidden
@@ -38,15 +43,21 @@ def hidden_pixels(
 
 
 def mistaken_ground(clouds: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The pixels [H, W] that the masks [T, H, W] of a series flag as cloud or shadow on so many of the mostly clear
-    dates that they must be ground: bright soil, roofs, water. Clouds are elsewhere on every date; ground stays."""
+    """The pixels [T, H, W] that the masks [T, H, W] of a series flag as cloud or shadow though they must be ground:
+    bright soil, roofs, water. Clouds are elsewhere on every date; ground stays. So a pixel is ground if it is flagged
+    on two clear dates in succession, or on a large share of all."""
     flagged = (clouds != CLEAR) & (clouds != CLOUD_NO_DATA)
+    hidden = (clouds != CLEAR).mean(axis=(1, 2))
+    mistaken = np.zeros_like(flagged)
+    for date, following in pairwise(np.flatnonzero(hidden < _HARDLY_HIDDEN)):
+        both = flagged[date] & flagged[following]
+        mistaken[date] |= both
+        mistaken[following] |= both
     # On overcast dates every pixel is flagged, which would make all ground look mistaken.
-    mostly_clear = (clouds != CLEAR).mean(axis=(1, 2)) < _MOSTLY_CLEAR
-    if mostly_clear.sum() < _MIN_DATES:
-        return np.zeros(clouds.shape[1:], bool)
-    share: NDArray[np.floating] = flagged[mostly_clear].mean(axis=0)
-    return share >= MISTAKEN_SHARE
+    mostly_clear = hidden < _MOSTLY_CLEAR
+    if mostly_clear.sum() >= _MIN_DATES:
+        mistaken |= flagged & (flagged[mostly_clear].mean(axis=0) >= MISTAKEN_SHARE)
+    return mistaken
 
 
 def hidden_part(clouds: NDArray[np.uint8], rows: slice, columns: slice, dilation: int) -> NDArray[np.bool_]:

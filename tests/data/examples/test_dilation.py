@@ -1,5 +1,7 @@
 """Widened masks beside SciPy's, and what lies beyond the border of a part."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -79,33 +81,45 @@ def test_a_cloud_that_the_border_cuts_is_dilated() -> None:
     assert hidden_pixels(clouds, 1)[4:7, 1].all()
 
 
-def masks_of_bright_ground(dates: int, share: float) -> np.ndarray:
-    """Masks in which one roof is flagged on a share of the dates, clouds are elsewhere on each, and every third date
-    is overcast, which is [dates, 40, 40]."""
-    random = np.random.default_rng(3)
-    clouds = np.full((dates, 40, 40), CLEAR, np.uint8)
-    for date in range(dates):
-        row, column = random.integers(0, 34, 2)
-        clouds[date, row : row + 6, column : column + 6] = THICK_CLOUD
-    clouds[: round(share * dates), 20:24, 30:34] = THIN_CLOUD
+def masks_of_bright_ground(flagged: Sequence[int]) -> np.ndarray:
+    """Masks of 30 dates, [30, 40, 40]: one roof is flagged on the given dates, clouds are elsewhere on each, and every
+    third date, from the first, is overcast."""
+    clouds = np.full((30, 40, 40), CLEAR, np.uint8)
+    for date in range(30):
+        row = 6 * (date % 5)
+        clouds[date, row : row + 6, 4 * (date % 4) : 4 * (date % 4) + 6] = THICK_CLOUD
+    clouds[list(flagged), ROOF[0], ROOF[1]] = THIN_CLOUD
     clouds[::3] = THICK_CLOUD
     return clouds
 
 
-def test_ground_that_is_flagged_again_and_again_is_not_dilated() -> None:
-    clouds = masks_of_bright_ground(30, 0.6)
+ROOF = slice(20, 24), slice(30, 34)
+
+
+@pytest.mark.parametrize(
+    "flagged", [(1, 5, 10, 14, 19, 23), (4, 5), (5, 7)], ids=["share", "succession", "overcast between"]
+)
+def test_ground_that_is_flagged_again_is_not_dilated(flagged: tuple[int, ...]) -> None:
+    """A quarter of the 20 clear dates, or two in succession, between which one may be overcast."""
+    clouds = masks_of_bright_ground(flagged)
     mistaken = mistaken_ground(clouds)
-    roof = np.zeros((40, 40), bool)
-    roof[20:24, 30:34] = True
-    np.testing.assert_array_equal(mistaken, roof)
+    roof = np.zeros(clouds.shape, bool)
+    roof[list(flagged), ROOF[0], ROOF[1]] = True
+    assert mistaken[roof].all()
+    assert not mistaken[1::3][~roof[1::3]].any()
+    assert not mistaken[2::3][~roof[2::3]].any()
     hidden = hidden_pixels(clouds, 2, mistaken)
-    np.testing.assert_array_equal(hidden & (clouds != CLEAR), clouds != CLEAR)  # the roof itself stays hidden
-    alone = clouds.copy()
-    alone[:, roof] = CLEAR
-    alone[::3] = THICK_CLOUD
-    np.testing.assert_array_equal(hidden, hidden_pixels(alone, 2) | (clouds != CLEAR))
+    expected = hidden_pixels(masks_of_bright_ground(()), 2) | (clouds != CLEAR)  # the roof itself stays hidden
+    np.testing.assert_array_equal(hidden, expected)
 
 
-@pytest.mark.parametrize(("dates", "share"), [(30, 0.1), (9, 0.6)])
-def test_clouds_and_short_series_hold_no_mistaken_ground(dates: int, share: float) -> None:
-    assert not mistaken_ground(masks_of_bright_ground(dates, share)).any()
+@pytest.mark.parametrize("flagged", [(5,), (5, 10, 16, 22)], ids=["once", "now and then"])
+def test_what_is_rarely_flagged_is_no_mistaken_ground(flagged: tuple[int, ...]) -> None:
+    assert not mistaken_ground(masks_of_bright_ground(flagged)).any()
+
+
+def test_clouds_on_hazy_dates_in_succession_are_no_mistaken_ground() -> None:
+    """Two clouds that cover 30 % each may be above the same pixels by chance."""
+    clouds = np.full((4, 40, 40), CLEAR, np.uint8)
+    clouds[1:3, :12] = THICK_CLOUD
+    assert not mistaken_ground(clouds).any()

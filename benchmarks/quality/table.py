@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from restore_dit.evaluation.baselines import BASELINES
-from restore_dit.evaluation.frames import Interval
+from restore_dit.evaluation.frames import Coverage, Interval
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE
 from restore_dit.evaluation.report import Report
+from restore_dit.reconstruction.calibration import LEVELS
 
 TREES = "trees"
 
@@ -21,6 +22,9 @@ MIN_GAIN = {"paper": 1.0, "missing-frame": 0.4}
 MAX_BELOW_LINEAR = 0.15
 """Maximum share of frames more than 0.1 dB below linear interpolation, mean over real sites."""
 
+MAX_OFF_LEVEL = 0.03
+"""Maximum difference of the share of missing values within an interval from the interval's level."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -31,8 +35,8 @@ class Score:
     below_linear: share of frames more than 0.1 dB below linear interpolation.
     worst_frame: lowest difference of a frame from linear interpolation, in dB.
     ssim: of whole frames with gaps.
-    covered_hidden, covered_partial: share of missing values within the method's 50, 80 and 95 % intervals; None for a
-        method without intervals.
+    covered_hidden, covered_partial: coverage of the method's 50, 80 and 95 % intervals; None for a method without
+        intervals.
     """
 
     psnr: float
@@ -43,8 +47,8 @@ class Score:
     below_linear: float
     worst_frame: float
     ssim: float | None
-    covered_hidden: tuple[float, ...] | None = None
-    covered_partial: tuple[float, ...] | None = None
+    covered_hidden: Coverage | None = None
+    covered_partial: Coverage | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,7 @@ def floors(rows: Sequence[Row], model: str) -> list[Floor]:
             ),
             _everywhere(rows, protocol, model, "SSIM above every baseline", "ssim", tuple(BASELINES)),
             _everywhere(rows, protocol, model, "PSNR above the trees", "psnr", (TREES,)),
+            *_covered(rows, protocol, model),
         ]
     return found
 
@@ -164,6 +169,34 @@ def _everywhere(
     if not above:
         return Floor(wanted, "not measured", None)
     return Floor(wanted, f"{sum(above)} of {len(above)} sites", all(above))
+
+
+def _covered(rows: Sequence[Row], protocol: str, model: str) -> list[Floor]:
+    """The floors of the coverage of the model's intervals, on hidden and on partly visible frames."""
+    found = []
+    scores = [row.scores[model] for row in scored(rows, protocol) if model in row.scores]
+    for kind, name in (("covered_hidden", "hidden"), ("covered_partial", "partly visible")):
+        sites: list[Coverage] = [one for score in scores if (one := getattr(score, kind)) is not None]
+        if not sites:
+            continue
+        means = [statistics.fmean(shares) for shares in zip(*(site.shares for site in sites), strict=True)]
+        near = [_beyond(site.shares) <= 0 for site in sites]
+        # Few frames cannot tell whether their intervals are right.
+        unsure = [site.errors is None or _beyond(site.shares, site.errors) <= 0 for site in sites]
+        wanted = f"`{protocol}`, {name} frames: intervals within {100 * MAX_OFF_LEVEL:.0f} points of 50/80/95 %"
+        shown = " / ".join(f"{100 * mean:.1f}" for mean in means)
+        beside = f"{sum(near)} of {len(sites)} sites; with two standard errors more, {sum(unsure)}"
+        found += [
+            Floor(f"{wanted}, mean over real sites", shown, _beyond(means) <= 0),
+            Floor(f"{wanted}, at every real site", beside, all(near)),
+        ]
+    return found
+
+
+def _beyond(shares: Sequence[float], errors: Sequence[float] = (0, 0, 0)) -> float:
+    """By how much the share farthest from its level exceeds `MAX_OFF_LEVEL` and two standard errors."""
+    each = zip(shares, LEVELS, errors, strict=True)
+    return max(abs(share - level) - MAX_OFF_LEVEL - 2 * error for share, level, error in each)
 
 
 def _value(row: Row, method: str, metric: str) -> float | None:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,15 @@ class Comparison:
     worst_frame: float
 
 
+class Coverage(NamedTuple):
+    """How much of a method's intervals hold, one number for each of `LEVELS`: the `shares` of missing values within
+    them, and the standard `errors` of these. A frame's errors are alike, so the shares are as uncertain as the number
+    of frames is small; the errors are None if there is only one."""
+
+    shares: tuple[float, ...]
+    errors: tuple[float, ...] | None
+
+
 def error_sums(
     target: NDArray[np.floating], prediction: NDArray[np.floating], pixels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -112,19 +122,23 @@ def compare(
     }
 
 
-def coverage(frames: Sequence[FrameErrors]) -> dict[str, dict[PixelSet, tuple[float, ...]]]:
-    """For methods that predict their uncertainty, the share of missing values within the intervals: over all frames,
-    over entirely hidden frames and over partly visible ones, where there are any."""
+def coverage(frames: Sequence[FrameErrors]) -> dict[str, dict[PixelSet, Coverage]]:
+    """For methods that predict their uncertainty, the coverage of their intervals: over all frames, over entirely
+    hidden frames and over partly visible ones, where there are any."""
     kinds: dict[PixelSet, list[FrameErrors]] = {
         "missing": list(frames),
         "hidden_frames": [frame for frame in frames if frame.visible_share == 0],
         "partial_frames": [frame for frame in frames if frame.visible_share > 0],
     }
 
-    def of(method: str, chosen: Sequence[FrameErrors]) -> tuple[float, ...]:
-        weights = [frame.missing for frame in chosen]
-        shares = np.average([frame.within[method] for frame in chosen], axis=0, weights=weights)
-        return tuple(map(float, shares))
+    def of(method: str, chosen: Sequence[FrameErrors]) -> Coverage:
+        weights = np.array([frame.missing for frame in chosen]) / sum(frame.missing for frame in chosen)
+        each = np.array([frame.within[method] for frame in chosen])
+        shares = weights @ each
+        if len(chosen) == 1:
+            return Coverage(tuple(map(float, shares)), None)
+        errors = np.sqrt(np.square(weights) @ np.square(each - shares) * len(chosen) / (len(chosen) - 1))
+        return Coverage(tuple(map(float, shares)), tuple(map(float, errors)))
 
     methods = frames[0].within if frames else {}
     return {method: {kind: of(method, chosen) for kind, chosen in kinds.items() if chosen} for method in methods}

@@ -18,7 +18,7 @@ from rich.text import Text
 from restore_dit.data.storage import locate, write_bytes_atomically
 from restore_dit.errors import UserError
 from restore_dit.evaluation.baselines import BASELINES
-from restore_dit.evaluation.frames import REFERENCE, TOLERANCE, Comparison, Interval
+from restore_dit.evaluation.frames import REFERENCE, TOLERANCE, Comparison, Coverage, Interval
 from restore_dit.evaluation.metrics import (
     METRICS,
     PIXEL_SETS,
@@ -30,7 +30,7 @@ from restore_dit.evaluation.metrics import (
 )
 from restore_dit.reconstruction.calibration import LEVELS
 
-FORMAT = "restore-dit evaluation 2"
+FORMAT = "restore-dit evaluation 3"
 
 COLUMNS = {"mae": "MAE", "rmse": "RMSE", "sam": "SAM °", "psnr": "PSNR dB", "ssim": "SSIM"}
 """Metrics in the tables, in the order of the published table; files contain every metric."""
@@ -60,7 +60,7 @@ class Report:
     - `missing_share`: share of missing pixels in the inputs, 0 to 1.
     - `comparisons`: each method compared with the best baseline and, frame by frame, with linear interpolation; empty
       if no pixel is missing.
-    - `coverage`: for methods that predict their uncertainty, the share of missing values within their intervals.
+    - `coverage`: for methods that predict their uncertainty, the coverage of their intervals.
     """
 
     title: str
@@ -68,7 +68,7 @@ class Report:
     missing_share: float
     facts: Mapping[str, str] = field(default_factory=dict)
     comparisons: Mapping[str, Comparison] = field(default_factory=dict)
-    coverage: Mapping[str, Mapping[PixelSet, tuple[float, ...]]] = field(default_factory=dict)
+    coverage: Mapping[str, Mapping[PixelSet, Coverage]] = field(default_factory=dict)
 
     @property
     def scales(self) -> list[str]:
@@ -166,13 +166,19 @@ def comparison_table(report: Report) -> ScoreTable:
 
 
 def coverage_table(report: Report) -> ScoreTable:
-    """The share of missing values within the intervals, by nominal share."""
+    """The share of missing values within the intervals with its standard error, by nominal share."""
     rows = [
-        (f"{method}, {PIXEL_NAMES[pixels]}", [(f"{share:.1%}", False) for share in shares])
+        (f"{method}, {PIXEL_NAMES[pixels]}", [(cell, False) for cell in _coverage_cells(coverage)])
         for method, kinds in report.coverage.items()
-        for pixels, shares in kinds.items()
+        for pixels, coverage in kinds.items()
     ]
     return ScoreTable("values within intervals", tuple(f"{level:.0%}" for level in LEVELS), rows)
+
+
+def _coverage_cells(coverage: Coverage) -> list[str]:
+    if coverage.errors is None:
+        return [f"{share:.1%}" for share in coverage.shares]
+    return [f"{100 * share:.1f} ± {error:.1%}" for share, error in zip(coverage.shares, coverage.errors, strict=True)]
 
 
 def print_report(
@@ -261,7 +267,10 @@ def to_json(report: Report) -> str:
         },
         "best_baseline": report.best_baseline,
         "comparisons": {method: asdict(one) for method, one in report.comparisons.items()},
-        "coverage": {method: dict(kinds) for method, kinds in report.coverage.items()},
+        "coverage": {
+            method: {pixels: coverage._asdict() for pixels, coverage in kinds.items()}
+            for method, kinds in report.coverage.items()
+        },
     }
     return json.dumps(_without_infinities(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -285,10 +294,15 @@ def from_json(text: str) -> Report:
     }
     comparisons = {method: _comparison(fields) for method, fields in content["comparisons"].items()}
     coverage = {
-        method: {pixels: tuple(shares) for pixels, shares in kinds.items()}
+        method: {pixels: _coverage(fields) for pixels, fields in kinds.items()}
         for method, kinds in content.get("coverage", {}).items()
     }
     return Report(content["title"], methods, content["missing_share"], content["facts"], comparisons, coverage)
+
+
+def _coverage(content: dict[str, Any]) -> Coverage:
+    errors = content["errors"]
+    return Coverage(tuple(content["shares"]), None if errors is None else tuple(errors))
 
 
 def _scores(content: dict[str, Any]) -> AverageScores:

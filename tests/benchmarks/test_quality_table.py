@@ -11,15 +11,17 @@ from benchmarks.quality.__main__ import named
 from benchmarks.quality.document import Document, to_json, to_markdown
 from benchmarks.quality.picture import draw
 from benchmarks.quality.table import TREES, Row, Score, floors, mean_over_sites, scores_of
-from restore_dit.evaluation.frames import Comparison
+from restore_dit.evaluation.frames import Comparison, Coverage
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, AverageScores, SetScores
 from restore_dit.evaluation.report import Report
 from tests.messages import refused
 
 
-def score(psnr: float, best: float, below: float = 0.1, ssim: float | None = 0.9) -> Score:
+def score(
+    psnr: float, best: float, below: float = 0.1, ssim: float | None = 0.9, covered_hidden: Coverage | None = None
+) -> Score:
     gain = psnr - best
-    return Score(psnr, gain, (gain - 0.2, gain + 0.2), psnr, None, below, -0.5, ssim)
+    return Score(psnr, gain, (gain - 0.2, gain + 0.2), psnr, None, below, -0.5, ssim, covered_hidden)
 
 
 def row(site: str, protocol: str, model: float | None, trees: float = 25.5, is_real: bool = True, **changes) -> Row:
@@ -76,6 +78,17 @@ def test_without_trees_that_floor_is_not_measured(rows):
         for one in rows
     ]
     assert [floor.met for floor in floors(without, "ours") if "trees" in floor.wanted] == [None, None]
+
+
+def test_intervals_are_judged_at_each_site_and_in_the_mean(rows):
+    """A site of few frames is beyond the tolerance, but not beyond its standard errors; that of many is."""
+    few, many = Coverage((0.4, 0.8, 0.95), (0.04, 0.03, 0.01)), Coverage((0.56, 0.85, 0.96), (0.01, 0.01, 0.01))
+    hidden = [row(site, "paper", 26, covered_hidden=one) for site, one in (("A", few), ("B", many))]
+    mean, sites = (floor for floor in floors(hidden, "ours") if "intervals" in floor.wanted)
+    assert (mean.found, mean.met) == ("48.0 / 82.5 / 95.5", True)
+    assert (sites.found, sites.met) == ("0 of 2 sites; with two standard errors more, 1", False)
+    text = to_markdown(Document([], hidden, {"ours": "m"}, "both", []))
+    assert "| 40 ± 4 / 80 ± 3 / 95 ± 1 | – |" in text
 
 
 def test_scores_are_those_of_the_published_scale():

@@ -49,11 +49,19 @@ def test_coverage_counts_pixels_and_tells_hidden_frames_from_others():
     frames = [seen(300, 0, {"model": (0.4, 0.8)}), seen(100, 0, {"model": (0.8, 1)}), seen(100, 0.5, {"model": (0, 1)})]
     found = coverage(frames)
     assert set(found) == {"model"}
-    assert found["model"]["missing"] == pytest.approx((0.4, 0.88))
-    assert found["model"]["hidden_frames"] == pytest.approx((0.5, 0.85))
-    assert found["model"]["partial_frames"] == pytest.approx((0, 1))
+    assert found["model"]["missing"].shares == pytest.approx((0.4, 0.88))
+    assert found["model"]["hidden_frames"].shares == pytest.approx((0.5, 0.85))
+    assert found["model"]["partial_frames"] == (pytest.approx((0, 1)), None)
     assert set(coverage(frames[:2])["model"]) == {"missing", "hidden_frames"}
     assert coverage([seen(10, 0, {})]) == coverage([]) == {}
+
+
+def test_the_standard_error_of_coverage_is_that_of_a_mean_over_frames():
+    """Of equally large frames, it is the deviation over the root of their number."""
+    within = np.random.default_rng(4).random((12, 2))
+    frames = [FrameErrors("a", 0, "2019-01-01", 50, 0, {}, {}, {"model": tuple(one)}) for one in within]
+    errors = coverage(frames)["model"]["hidden_frames"].errors
+    assert errors == pytest.approx(within.std(axis=0, ddof=1) / math.sqrt(12))
 
 
 def test_a_constant_difference_is_certain_however_the_frames_vary():

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from restore_dit.errors import UserError
-from restore_dit.evaluation.frames import Comparison
+from restore_dit.evaluation.frames import Comparison, Coverage
 from restore_dit.evaluation.metrics import PUBLISHED_SCALE, REFLECTANCE, AverageScores, SetScores
 from restore_dit.evaluation.report import (
     Report,
@@ -50,7 +50,12 @@ def report():
         "model without radar": Comparison((29.0, 31.0), -0.25, (-1.0, 0.5), 1.0, -4.0),
     }
     facts = {"protocol": "other-dates", "store": "s3://bucket/pastis"}
-    coverage = {"model": {"missing": (0.5, 0.75, 0.9625), "hidden_frames": (0.25, 0.5, 1.0)}}
+    coverage = {
+        "model": {
+            "missing": Coverage((0.5, 0.75, 0.9625), (0.02, 0.03, 0.0125)),
+            "hidden_frames": Coverage((0.25, 0.5, 1.0), None),
+        }
+    }
     return Report("PASTIS-R, fold 5", methods, 0.381, facts, comparisons, coverage)
 
 
@@ -89,7 +94,7 @@ def test_json_round_trip(report):
 
 
 def test_a_report_of_an_earlier_format_is_refused_in_one_line():
-    with refused("restore-dit evaluation 1", "restore-dit evaluation 2"):
+    with refused("restore-dit evaluation 1", "restore-dit evaluation 3"):
         from_json('{"format": "restore-dit evaluation 1", "methods": {}}')
 
 

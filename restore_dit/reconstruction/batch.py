@@ -145,7 +145,7 @@ class TileReconstructor:
             remarks.append(filled.calibration.remark())
         elif options.calibrates(model):
             remarks.append(f"calibration: {NOT_CALIBRATED}")
-        if filled.linear_share is not None:
+        if (filled.linear_share or 0) >= 0.005:
             remarks.append(f"{filled.linear_share:.0%} interpolated, where the model hardly departs from it")
         extrapolated, unknown = (
             float((clear.layers[PROVENANCE] == code).mean()) for code in (Provenance.EXTRAPOLATED, Provenance.UNKNOWN)

@@ -32,11 +32,10 @@ _MIN_DATES = 4
 NOT_CALIBRATED = f"none: fewer than {_MIN_DATES} dates are clear enough to hide a part of them"
 """What results say where a calibration was wanted and there was none."""
 
-_PRIOR_SHARE, _PRIOR_WEIGHT, _BAND_WEIGHT = 0.8, 2.0, 20.0
-"""Priors of the model's share: `_PRIOR_WEIGHT` per squared difference between the share that bands have in common and
-`_PRIOR_SHARE`, and `_BAND_WEIGHT` per squared difference between a band's share and that. Both are in units of the
-logarithm of a date's mean squared error. A date says more of all bands together than of one, and its blocks say less
-than all of it, so both count only where they agree. Chosen on simulated tiles together with `departures`."""
+_TRUST = 8.0
+"""Prior in favour of the model: the cost of α = 0 before any date is tested, in units of the logarithm of a date's mean
+squared error. The blocks of a date say less than all of it, so they count only where they agree: 8 equals 24 dates on
+which linear interpolation is 1.4 dB better."""
 
 _PRIOR_DATES = 1.0
 """Weight of the prior belief in the model's own standard deviations, as a number of dates."""
@@ -229,11 +228,9 @@ def _costs(comparisons: Sequence[Comparison]) -> NDArray[np.float64]:
 
 
 def _best_share(costs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share with the lowest cost [α, C] in each band, with the priors of `_PRIOR_SHARE`."""
-    common = _SHARES[(costs.mean(axis=1) + _PRIOR_WEIGHT * (_SHARES - _PRIOR_SHARE) ** 2).argmin()]
-    own = costs + _BAND_WEIGHT * (_SHARES[:, None] - common) ** 2
-    shares: NDArray[np.float64] = _SHARES[own.argmin(axis=0)]
-    return shares
+    """The share with the lowest cost [α, C] in each band, with the prior `_TRUST` in favour of α = 1."""
+    chosen: NDArray[np.float64] = _SHARES[(costs + _TRUST * (1 - _SHARES[:, None]) ** 2).argmin(axis=0)]
+    return chosen
 
 
 def _correlation(comparisons: Sequence[Comparison], share: NDArray[np.float64]) -> NDArray[np.float64]:

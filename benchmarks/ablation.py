@@ -3,8 +3,9 @@
 `python -m benchmarks.ablation STORE SITE … --epochs 1 --seeds 0 1` trains `default` on the tile store STORE, once
 complete and once without each part, scores it on the stores SITE with all their clear dates, and prints a table and, as
 the last line, JSON. The first row is the gain of the complete network over the best classical method, the others are
-differences from it with the same seed, in dB (means over sites and seeds). The table also has the training time in
-seconds. With `--folder`, a run that was interrupted goes on where it was, and another scores the same networks again.
+differences from it with the same seed, in dB (means over sites and seeds). The table also has the processor time of
+training in seconds. With `--folder`, a run that was interrupted goes on where it was, and another scores the same
+networks again.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def score(model: str, site: str, protocol: str, frames: int) -> float:
 
 
 class Trained(NamedTuple):
-    """A trained network: its model directory, the seconds of its training, and the steps."""
+    """A trained network: its model directory, the processor seconds of its training, and the steps."""
 
     model: str
     seconds: float
@@ -146,16 +147,16 @@ def train(name: str, seed: int, given: argparse.Namespace, folder: Path) -> Trai
         if found.pop("settings") != settings:
             raise UserError(f"{record.parent}: was trained with other settings; use another --folder", status=2)
         return Trained(**found)
-    begin = time.perf_counter()
+    begin = time.process_time()
     result = run_training(load("default", settings), Console(file=io.StringIO()))
-    trained = Trained(result.model, time.perf_counter() - begin, result.step)
+    trained = Trained(result.model, time.process_time() - begin, result.step)
     record.write_text(json.dumps(trained._asdict() | {"settings": settings}))
     return trained
 
 
 def train_and_score(name: str, seed: int, given: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Trains a network without the part; returns the seconds of training and, by protocol, the mean gain over the
-    sites."""
+    """Trains a network without the part; returns the processor seconds of training and, by protocol, the mean gain over
+    the sites."""
     with left_out(PARTS[name]):
         trained = train(name, seed, given, folder)
         gains = {
@@ -180,7 +181,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, help="keep the trained networks here, and use those that are there")
     given = parser.parse_args(words)
     rows: list[dict[str, Any]] = []
-    print("| without | seconds | " + " | ".join(f"`{protocol}`" for protocol in PROTOCOLS) + " |\n|---|---:|---:|---:|")
+    headers = ["without", "CPU seconds", *(f"`{protocol}`" for protocol in PROTOCOLS)]
+    print("| " + " | ".join(headers) + " |\n|---|---:|---:|---:|")
     with ExitStack() as stack:
         folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for name in ["nothing", *(given.only or [part for part in PARTS if part != "nothing"])]:

@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +72,8 @@ class Comparison:
     worst_frame: float
 
 
-class Coverage(NamedTuple):
+@dataclass(frozen=True)
+class Coverage:
     """How much of a method's intervals hold, one number for each of `LEVELS`: the `shares` of missing values within
     them, and the standard `errors` of these. A frame's errors are alike, so the shares are as uncertain as the number
     of frames is small; the errors are None if there is only one."""

@@ -268,7 +268,7 @@ def to_json(report: Report) -> str:
         "best_baseline": report.best_baseline,
         "comparisons": {method: asdict(one) for method, one in report.comparisons.items()},
         "coverage": {
-            method: {pixels: coverage._asdict() for pixels, coverage in kinds.items()}
+            method: {pixels: asdict(coverage) for pixels, coverage in kinds.items()}
             for method, kinds in report.coverage.items()
         },
     }

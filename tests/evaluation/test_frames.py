@@ -51,7 +51,8 @@ def test_coverage_counts_pixels_and_tells_hidden_frames_from_others():
     assert set(found) == {"model"}
     assert found["model"]["missing"].shares == pytest.approx((0.4, 0.88))
     assert found["model"]["hidden_frames"].shares == pytest.approx((0.5, 0.85))
-    assert found["model"]["partial_frames"] == (pytest.approx((0, 1)), None)
+    assert found["model"]["partial_frames"].shares == pytest.approx((0, 1))
+    assert found["model"]["partial_frames"].errors is None
     assert set(coverage(frames[:2])["model"]) == {"missing", "hidden_frames"}
     assert coverage([seen(10, 0, {})]) == coverage([]) == {}
 

@@ -33,6 +33,7 @@ from restore_dit.config.jobs import EvaluationConfig
 from restore_dit.data.items import Plan
 from restore_dit.data.loader import tile_reader
 from restore_dit.data.runner import run
+from restore_dit.data.storage import write_bytes_atomically
 from restore_dit.data.store.tile_store import TileStore
 from restore_dit.diffusion import objective
 from restore_dit.errors import UserError
@@ -144,13 +145,13 @@ def train(name: str, seed: int, given: argparse.Namespace, folder: Path) -> Trai
     ]  # fmt: skip
     if record.exists():
         found = json.loads(record.read_text())
-        if found.pop("settings") != settings:
+        if found.pop("settings", None) != settings:
             raise UserError(f"{record.parent}: was trained with other settings; use another --folder", status=2)
         return Trained(**found)
     begin = time.process_time()
     result = run_training(load("default", settings), Console(file=io.StringIO()))
     trained = Trained(result.model, time.process_time() - begin, result.step)
-    record.write_text(json.dumps(trained._asdict() | {"settings": settings}))
+    write_bytes_atomically(record, json.dumps(trained._asdict() | {"settings": settings}).encode())
     return trained
 
 

@@ -182,10 +182,10 @@ def _covered(rows: Sequence[Row], protocol: str, model: str) -> list[Floor]:
         means = [statistics.fmean(shares) for shares in zip(*(site.shares for site in sites), strict=True)]
         near = [_beyond(site.shares) <= 0 for site in sites]
         # Few frames cannot tell whether their intervals are right.
-        unsure = [site.errors is None or _beyond(site.shares, site.errors) <= 0 for site in sites]
+        plausible = [site.errors is None or _beyond(site.shares, site.errors) <= 0 for site in sites]
         wanted = f"`{protocol}`, {name} frames: intervals within {100 * MAX_OFF_LEVEL:.0f} points of 50/80/95 %"
         shown = " / ".join(f"{100 * mean:.1f}" for mean in means)
-        beside = f"{sum(near)} of {len(sites)} sites; with two standard errors more, {sum(unsure)}"
+        beside = f"{sum(near)} of {len(sites)} sites; with two standard errors more, {sum(plausible)}"
         found += [
             Floor(f"{wanted}, mean over real sites", shown, _beyond(means) <= 0),
             Floor(f"{wanted}, at every real site", beside, all(near)),
